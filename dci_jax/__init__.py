@@ -1,0 +1,3 @@
+"""Divide-and-Conquer Inversion in JAX: read an input back from its features."""
+
+__version__ = "0.1.0"
