@@ -136,3 +136,27 @@ def _load_npz(path: Path, size: int, count: int, flag: str) -> Images:
     names = tuple(f"{path.stem}[{i}]" for i in range(len(pixels)))
     labels = None if labels is None else labels.astype(np.int32)
     return Images(names, pixels, labels)
+
+
+def photographs(size: int, tiles: int = 4) -> Images:
+    """Four photographs that come inside scikit-image, each cut into `tiles` x `tiles` images.
+
+    A tile is called "astronaut r0c2" by its row and column, and is an image like any other; the
+    report puts the tiles of a photograph together again.
+    """
+    import skimage.data
+
+    names, pixels = [], []
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        picture = fit(Image.fromarray(getattr(skimage.data, name)()), size * tiles)
+        for row in range(tiles):
+            for column in range(tiles):
+                names.append(f"{name} r{row}c{column}")
+                pixels.append(picture[row * size :][:size, column * size :][:, :size])
+    return Images(tuple(names), np.stack(pixels))
+
+
+def without(images: Images, others: Images) -> Images:
+    """The images that are not, pixel for pixel, among the others."""
+    seen = {pixels.tobytes() for pixels in others.pixels}
+    return images.take([i for i, p in enumerate(images.pixels) if p.tobytes() not in seen])

@@ -1,0 +1,10 @@
+"""Attacks by name. An attack turns features back into inputs.
+
+It is a function `(network, inputs, splits, key, folder, **settings)` of what an adversary holds (the
+network and inputs without real images) that returns, for each split point, a function from features
+[B, ...] to inputs [B, ...].
+"""
+
+from dci_jax.attacks import dci, inverse_network, rmle
+
+ATTACKS = {"dci": dci.dci, "inverse_network": inverse_network.inverse_network, "rmle": rmle.rmle}

@@ -1,0 +1,217 @@
+"""Divide-and-Conquer Inversion (Dong et al., BMVC 2022): one inverter per block, then the chain as a whole.
+
+*Divide*: each inverter learns alone, from the block's own pairs. *Conquer*: chains of growing depth
+learn together that their image is right and that the network, given that image, answers with the
+same features (cycle consistency). The inverters compose, so one training serves every split.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dci_jax.blocks import Network, feature_shapes, run, split_index, split_names, trace
+from dci_jax.inputs import Inputs, draw
+from dci_jax.losses import DISTANCES
+from dci_jax.models.inverter import Inverter, inverters
+from dci_jax.optimize import minimize
+
+Array = jax.Array
+Pytree = Any
+Reconstruct = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Weights of the three terms, and the distance (a key of `losses.DISTANCES`) they all use."""
+
+    distance: str
+    layer: float
+    image: float
+    cycle: float
+
+
+def dci(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    *,
+    width: float,
+    rounds: int,
+    depth: int,
+    distance: str,
+    layer: float,
+    image: float,
+    cycle: float,
+    batch: int,
+    learning_rate: float,
+    divide_steps: int,
+    conquer: tuple[tuple[str, int], ...],
+) -> dict[str, Reconstruct]:
+    """Train the inverters up to the deepest split.
+
+    Args:
+      network: the target, known to the attacker.
+      inputs: what the attacker trains on.
+      splits: split points to be read back.
+      key: PRNG key.
+      folder: keeps checkpoints; a killed run goes on from the last.
+      width, rounds, depth: of the inverters, see `models.inverter`.
+      distance: a key of `losses.DISTANCES`, for all terms.
+      layer, image, cycle: weights of the three terms. The divide phase has no image term.
+      batch: images per step.
+      learning_rate: Adam's, at the start of each stage; it falls to zero along a cosine.
+      divide_steps: steps in which every inverter learns alone.
+      conquer: ((split point, steps), ...): the stages, deeper by deeper.
+
+    Returns:
+      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
+    """
+    deepest = max(split_index(network, name) for name in splits)
+    modules = inverters(network, width, rounds, depth)[:deepest]
+    objective = Objective(distance, layer, image, cycle)
+    key_params, key_inputs = jax.random.split(key)
+    params = initialize(modules, network, key_params)
+    stages = [("divide", functools.partial(divide_loss, objective, modules), divide_steps)]
+    for name, steps in conquer:
+        stop = min(split_index(network, name), deepest)
+        loss = functools.partial(conquer_loss, objective, modules[:stop])
+        stages.append((f"conquer to {split_names(network)[stop - 1]}", loss, steps))
+    for number, (label, loss, steps) in enumerate(stages):
+        params, _ = minimize(
+            loss,
+            params,
+            network,
+            functools.partial(_batch, inputs, jax.random.fold_in(key_inputs, number), batch),
+            steps=steps,
+            optimizer=_optimizer(learning_rate, steps),
+            label=f"dci: {label}",
+            folder=folder / f"{number}_{label.replace(' ', '_')}",
+        )
+    return {
+        name: functools.partial(
+            invert, modules[: split_index(network, name)], params, network
+        )
+        for name in splits
+    }
+
+
+def undo(module: Inverter, params: Pytree, network: Network, index: int, features: Array) -> Array:
+    """`R(f)`: features behind block `index` (from 0) -> features before it."""
+    return module.apply(params, features, lambda x: run(network, x, index, index + 1))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def invert(
+    modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array
+) -> Array:
+    """`R_1(...R_k(f_k))` with k = len(modules): images [B, H, W, C] in [0, 1]."""
+    for index in reversed(range(len(modules))):
+        features = undo(modules[index], params[index], network, index, features)
+    return jnp.clip(features, 0, 1)
+
+
+def divide_loss(
+    objective: Objective,
+    modules: tuple[Inverter, ...],
+    params: Pytree,
+    network: Network,
+    images: Array,
+) -> tuple[Array, dict[str, Array]]:
+    """Every inverter alone: sum_i |R_i(f_i) - f_{i-1}| + cycle * |F_i(R_i(f_i)) - f_i|.
+
+    Args:
+      images: [B, H, W, C] in [0, 1].
+
+    Returns:
+      (loss, terms), each term a mean over the inverters.
+    """
+    distance = DISTANCES[objective.distance]
+    features, _ = trace(network, images, 0, len(modules))
+    layer, cycle = [], []
+    for i, module in enumerate(modules):
+        estimate = undo(module, params[i], network, i, features[i + 1])
+        layer.append(distance(estimate, features[i]))
+        cycle.append(distance(run(network, estimate, i, i + 1), features[i + 1]))
+    loss = objective.layer * sum(layer) + objective.cycle * sum(cycle)
+    return loss, {"layer": sum(layer) / len(layer), "cycle": sum(cycle) / len(cycle)}
+
+
+def conquer_loss(
+    objective: Objective,
+    modules: tuple[Inverter, ...],
+    params: Pytree,
+    network: Network,
+    images: Array,
+) -> tuple[Array, dict[str, Array]]:
+    """The chains of every depth up to k = len(modules), together.
+
+    The batch is cut into k groups; group s is read back from split s. An inverter therefore sees
+    true features and those that deeper inverters made, and each split counts the same:
+
+        image |R_1(...R_s(f_s)) - x|  +  cycle mean_{i<=s} |F_i(...F_1(x')) - f_i|  +  layer ...
+
+    Args:
+      images: [B, H, W, C] in [0, 1]; at least one for each split.
+
+    Returns:
+      (loss, terms).
+    """
+    distance = DISTANCES[objective.distance]
+    depth = len(modules)
+    size = len(images) // depth
+    images = images[: size * depth]  # the first group goes deepest
+    features, _ = trace(network, images, 0, depth)
+    true = [f[: size * (depth - max(i - 1, 0))] for i, f in enumerate(features)]
+    estimate, layer = true[depth][:0], []
+    for i in reversed(range(depth)):
+        new = true[i + 1][len(estimate) :]
+        estimate = jnp.concatenate([estimate, new])
+        estimate = undo(modules[i], params[i], network, i, estimate)
+        layer.append(distance(estimate, features[i][: len(estimate)]))
+    image = [
+        distance(estimate[s : s + size], images[s : s + size])
+        for s in range(0, size * depth, size)
+    ]
+    again, cycle = estimate, []
+    for i in range(depth):
+        again = run(network, again[: len(true[i + 1])], i, i + 1)
+        cycle.append(distance(again, true[i + 1]))
+    terms = {"layer": _mean(layer), "image": _mean(image), "cycle": _mean(cycle)}
+    loss = sum(getattr(objective, name) * term for name, term in terms.items())
+    return loss, terms | {"deepest": image[0]}
+
+
+def initialize(modules: tuple[Inverter, ...], network: Network, key: Array) -> tuple[Pytree, ...]:
+    """Random parameters, one tree for each inverter."""
+    shapes = feature_shapes(network)
+    keys = jax.random.split(key, len(modules))
+    return tuple(
+        jax.jit(module.init, static_argnums=2)(
+            keys[i], jnp.zeros((1, *shapes[i + 1])), functools.partial(_zero, shapes[i + 1])
+        )
+        for i, module in enumerate(modules)
+    )
+
+
+def _zero(shape, x):
+    return jnp.zeros((len(x), *shape))
+
+
+def _batch(inputs, key, count, step):
+    return draw(inputs, jax.random.fold_in(key, step), count)
+
+
+def _optimizer(learning_rate, steps):
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
+
+
+def _mean(terms):
+    return sum(terms) / len(terms)

@@ -1,0 +1,85 @@
+"""The inverse network (He, Zhang & Lee, ACSAC 2019): one decoder per split, trained end to end.
+
+It asks the network only for features, never for gradients or weights: a black-box attack.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dci_jax.blocks import Network, feature_shapes, run, split_index
+from dci_jax.inputs import Inputs, draw
+from dci_jax.models.inverter import Decoder
+from dci_jax.optimize import minimize
+
+Array = jax.Array
+Reconstruct = Callable[[Array], Array]
+
+
+def inverse_network(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    *,
+    width: int,
+    batch: int,
+    learning_rate: float,
+    steps: int,
+) -> dict[str, Reconstruct]:
+    """Train one decoder for each split, by the squared pixel error.
+
+    Args:
+      network: the target; only its features are used.
+      inputs: what the attacker trains on.
+      splits: split points to be read back.
+      key: PRNG key.
+      folder: keeps checkpoints; a killed run goes on from the last.
+      width: hidden channels at full resolution.
+      batch: images per step.
+      learning_rate: Adam's, at the start; it falls to zero along a cosine.
+      steps: training steps for each split.
+
+    Returns:
+      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
+    """
+    shapes = feature_shapes(network)
+    reconstructions = {}
+    for name in splits:
+        split = split_index(network, name)
+        key_params, key_inputs = jax.random.split(jax.random.fold_in(key, split))
+        decoder = Decoder(network.input_shape, width)
+        params, _ = minimize(
+            functools.partial(pixel_loss, decoder, split),
+            jax.jit(decoder.init)(key_params, jnp.zeros((1, *shapes[split]))),
+            network,
+            functools.partial(_batch, inputs, key_inputs, batch),
+            steps=steps,
+            optimizer=optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
+            label=f"inverse network: {name}",
+            folder=folder / name,
+        )
+        reconstructions[name] = functools.partial(decode, decoder, params)
+    return reconstructions
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(decoder: Decoder, params, features: Array) -> Array:
+    """Images [B, H, W, C] in [0, 1] from features."""
+    return jnp.clip(decoder.apply(params, features), 0, 1)
+
+
+def pixel_loss(decoder: Decoder, split: int, params, network: Network, images: Array):
+    """mean (decoder(F(x)) - x)^2."""
+    features = run(network, images, 0, split)
+    loss = jnp.mean((decoder.apply(params, features) - images) ** 2)
+    return loss, {"mse": loss}
+
+
+def _batch(inputs, key, count, step):
+    return draw(inputs, jax.random.fold_in(key, step), count)

@@ -1,0 +1,172 @@
+"""attack x defense x split -> one line per image, one summary row per cell, and the reconstructions."""
+
+import csv
+import functools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax import metrics
+from dci_jax.blocks import Network, feature_shapes, logits, run, split_index
+from dci_jax.defenses import DEFENSES
+
+Array = jax.Array
+
+ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
+METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept")
+
+
+def evaluate(
+    network: Network,
+    images: np.ndarray,
+    reconstruct: Callable[[Array], Array],
+    split: str,
+    defense: tuple[str, float],
+    key: Array,
+    file: Path,
+    batch: int,
+) -> dict[str, np.ndarray]:
+    """Read every image back from its features at one split; kept in a file, so that it is done once.
+
+    Args:
+      network: the target.
+      images: the private ones, uint8 [N, H, W, C].
+      reconstruct: features [B, ...] -> images [B, H, W, C] in [0, 1]. It never sees the images.
+      split: split point.
+      defense: (key of `DEFENSES`, strength), applied to the features.
+      key: for the defense.
+      file: .npz, written when all images are done.
+      batch: images at a time.
+
+    Returns:
+      `METRICS`, each float32 [N], and "reconstruction" uint8 [N, H, W, C]. "label_kept" tells
+      whether the defended features still give the network's answer.
+    """
+    if file.exists():
+        return dict(np.load(file))
+    index, (name, strength) = split_index(network, split), defense
+    parts = []
+    for start in range(0, len(images), batch):
+        truth = jnp.asarray(images[start : start + batch] / np.float32(255))
+        features = features_at(network, index, truth)
+        sent = DEFENSES[name](jax.random.fold_in(key, start), features, strength)
+        found = reconstruct(sent)
+        parts.append(jax.device_get(measure(network, index, truth, found, sent)))
+    return _keep(file, parts)
+
+
+def floor(
+    network: Network, images: np.ndarray, guesses: np.ndarray, file: Path, batch: int
+) -> dict[str, np.ndarray]:
+    """Like `evaluate`, for guesses uint8 [N, H, W, C] that were made without any features."""
+    if file.exists():
+        return dict(np.load(file))
+    parts = []
+    for start in range(0, len(images), batch):
+        truth, guess = (
+            jnp.asarray(a[start : start + batch] / np.float32(255)) for a in (images, guesses)
+        )
+        parts.append(jax.device_get(measure(network, 0, truth, guess, truth)))
+    return _keep(file, parts)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def features_at(network: Network, index: int, images: Array) -> Array:
+    """What the device computes: the features at split `index`."""
+    return run(network, images, 0, index)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def measure(network: Network, index: int, truth: Array, found: Array, sent: Array):
+    """`METRICS` [B] of reconstructions [B, H, W, C]; `sent` are the features sent at split `index`."""
+    def answer(features, start):
+        return logits(network, run(network, features, start))
+
+    original = answer(truth, 0)
+    return {
+        "mse": metrics.mse(found, truth),
+        "psnr": metrics.psnr(found, truth),
+        "ssim": metrics.ssim(found, truth),
+        "label_agreement": metrics.label_agreement(answer(found, 0), original),
+        "label_kept": metrics.label_agreement(answer(sent, index), original),
+        "reconstruction": jnp.round(found * 255).astype(jnp.uint8),
+    }
+
+
+def _keep(file, parts):
+    result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    with part.open("wb") as stream:
+        np.savez(stream, **result)
+    part.replace(file)
+    return result
+
+
+def lines(
+    result: dict[str, np.ndarray], names: Iterable[str], **cell: str | int
+) -> list[dict[str, str | float | None]]:
+    """The rows of results.jsonl for one cell: target, split, attack, defense and seed are given."""
+    rows = []
+    for i, name in enumerate(names):
+        values = {metric: round(float(result[metric][i]), 6) for metric in METRICS}
+        rows.append(cell | {"image": name} | values | {"lpips": None})
+    return rows
+
+
+def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> None:
+    """results.jsonl, and summary.csv with n, mean, 95 % interval (normal) and worst 5 % per cell.
+
+    "Worst" is the defender's worst: the 95th percentile of PSNR and SSIM over the images.
+
+    Args:
+      rows: from `lines`.
+      costs: split point -> {"bytes_sent", "device_flops"} per image.
+      workdir: where both files go.
+    """
+    _replace(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    cells = {}
+    for row in rows:
+        cell = tuple(row[field] for field in ("target", "split", "attack", "defense"))
+        cells.setdefault(cell, []).append(row)
+    table = []
+    for (target, split, attack, defense), members in cells.items():
+        line = dict(target=target, split=split, attack=attack, defense=defense, n=len(members))
+        for metric in METRICS[1:]:
+            values = np.array([row[metric] for row in members])
+            line[metric] = round(float(values.mean()), 4)
+            spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+            line[f"{metric}_ci95"] = round(1.96 * float(spread), 4)
+            if metric in ("psnr", "ssim"):
+                line[f"{metric}_worst5"] = round(float(np.quantile(values, 0.95)), 4)
+        table.append(line | costs.get(split, {"bytes_sent": "", "device_flops": ""}))
+    part = workdir / "summary.csv.part"
+    with part.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, table[0].keys())
+        writer.writeheader()
+        writer.writerows(table)
+    part.replace(workdir / "summary.csv")
+
+
+def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
+    """What a split costs for one image: bytes sent (float32) and floating-point operations on the device."""
+    shapes, image = feature_shapes(network), jnp.zeros((1, *network.input_shape))
+    result = {}
+    for name in splits:
+        index = split_index(network, name)
+        flops = features_at.lower(network, index, image).cost_analysis()["flops"]
+        result[name] = {
+            "bytes_sent": 4 * int(np.prod(shapes[index])),
+            "device_flops": int(flops),
+        }
+    return result
+
+
+def _replace(path, text):
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)

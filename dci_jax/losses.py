@@ -1,0 +1,76 @@
+"""The papers' equations: feature distance, cycle consistency, total variation, BatchNorm statistics."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Pytree = Any
+
+
+def l1(estimate: Array, truth: Array) -> Array:
+    """mean |estimate - truth|, as a share of the truth's own mean deviation. Scalar."""
+    scale = jnp.mean(jnp.abs(truth - _channel_mean(truth)))
+    return jnp.mean(jnp.abs(estimate - truth)) / (jax.lax.stop_gradient(scale) + 1e-6)
+
+
+def l2(estimate: Array, truth: Array) -> Array:
+    """mean (estimate - truth)^2, as a share of the truth's variance. Scalar."""
+    scale = jnp.mean((truth - _channel_mean(truth)) ** 2)
+    return jnp.mean((estimate - truth) ** 2) / (jax.lax.stop_gradient(scale) + 1e-6)
+
+
+def cosine(estimate: Array, truth: Array) -> Array:
+    """1 - cosine similarity per example, averaged. Scalar in [0, 2]."""
+    a, b = (v.reshape(v.shape[0], -1) for v in (estimate, truth))
+    norms = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
+    return jnp.mean(1 - jnp.sum(a * b, 1) / (norms + 1e-12))
+
+
+# How far an estimate [B, ...] is from the truth [B, ...]; by the name that a config gives.
+# Scaling by the truth's spread makes one weight serve every layer and network.
+DISTANCES = {"l1": l1, "l2": l2, "cosine": cosine}
+
+
+def total_variation(images: Array) -> Array:
+    """Mean length of the pixel gradient of [B, H, W, C] (Rudin, Osher & Fatemi, 1992). Scalar."""
+    down = images[:, 1:, :-1] - images[:, :-1, :-1]
+    right = images[:, :-1, 1:] - images[:, :-1, :-1]
+    return jnp.mean(jnp.sqrt(down**2 + right**2 + 1e-8))
+
+
+def batch_norm_statistics(statistics: Pytree, running: Pytree, first: float = 1.0) -> Array:
+    """How far a batch's BatchNorm statistics are from the running ones (DeepInversion, eq. 4).
+
+    For each layer `|mean - running mean| / |running std| + |var - running var| / |running var|`
+    (norms over channels, not squared), averaged over the layers. The paper does not divide; with
+    the division one weight serves networks of every depth and scale.
+
+    Args:
+      statistics, running: equal trees whose nodes hold "mean" and "var", each [C].
+      first: weight of the first layer, relative to the others.
+
+    Returns:
+      Scalar; 0 when equal.
+
+    Raises:
+      ValueError: there is no BatchNorm layer in the trees.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(running)
+    if not leaves:
+        raise ValueError("The network has no BatchNorm layer, so there are no statistics to match.")
+    new = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(statistics)}
+    old = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    terms, weights = [], []
+    for path in (p for p in old if p.endswith("['mean']")):
+        at = path.removesuffix("['mean']") + "['var']"
+        mean = jnp.linalg.norm(new[path] - old[path]) / jnp.sqrt(jnp.sum(old[at]))
+        var = jnp.linalg.norm(new[at] - old[at]) / jnp.linalg.norm(old[at])
+        terms.append(mean + var)
+        weights.append(1.0 if weights else first)
+    return sum(w * t for w, t in zip(weights, terms, strict=True)) / sum(weights)
+
+
+def _channel_mean(x):
+    return jnp.mean(x, tuple(range(x.ndim - 1)), keepdims=True)

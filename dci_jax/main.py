@@ -1,0 +1,56 @@
+"""The command line: `python -m dci_jax.main --config=configs/quickstart.py --workdir=runs/quickstart`."""
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from dci_jax import experiment
+from dci_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, such as configs/quickstart.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder for all that the run leaves; the same one resumes it")
+
+
+def main(argv: list[str]) -> int:
+    """Run the experiment. Returns the exit code: 0, or 2 for what the user can put right."""
+    try:
+        flags.FLAGS(argv)
+    except Exception as error:  # config files and overrides raise errors of every kind
+        return _refuse(f"{str(error).strip()} See configs/default.py for every field.")
+    if _CONFIG.value is None or _WORKDIR.value is None:
+        return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
+    workdir = Path(_WORKDIR.value)
+    _log_to(None)
+    try:
+        setting = experiment.check(_CONFIG.value)
+        command = "python -m dci_jax.main " + shlex.join(argv[1:])
+        experiment.claim(workdir, _CONFIG.value, command)
+        _log_to(workdir / "log.txt")
+        experiment.run(_CONFIG.value, setting, workdir)
+    except InputError as error:
+        return _refuse(str(error))
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"dci_jax: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _log_to(file: Path | None) -> None:
+    handler = logging.FileHandler(file) if file else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("dci_jax")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.propagate = False
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "dci_jax"))
+    sys.exit(main(sys.argv))

@@ -1,0 +1,28 @@
+"""How close a reconstruction is: PSNR, SSIM and label agreement, one number per example."""
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def mse(images: Array, truth: Array) -> Array:
+    """Mean squared error of [B, H, W, C] in [0, 1]. Returns [B]."""
+    return jnp.mean((images - truth) ** 2, (1, 2, 3))
+
+
+def psnr(images: Array, truth: Array) -> Array:
+    """Peak signal-to-noise ratio in dB, peak 1, of [B, H, W, C] in [0, 1]; at most 100. Returns [B]."""
+    return -10 * jnp.log10(jnp.maximum(mse(images, truth), 1e-10))
+
+
+def ssim(images: Array, truth: Array) -> Array:
+    """Structural similarity (Wang et al., 2004) of [B, H, W, C] in [0, 1]: Gaussian window 11 x 11,
+    sigma 1.5, mean over pixels and channels. Returns [B] in [-1, 1]."""
+    return pix.ssim(images, truth)
+
+
+def label_agreement(scores: Array, truth: Array) -> Array:
+    """Whether two sets of logits [B, classes] have the same largest entry. Returns [B], 0 or 1."""
+    return (scores.argmax(1) == truth.argmax(1)).astype(jnp.float32)

@@ -1,0 +1,266 @@
+"""The files of a run -> report/index.html, one self-contained page: `python -m dci_jax.report WORKDIR`."""
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from dci_jax.evaluate import ANY_SPLIT
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+_COLORS = dict(zip(("dci", "dci+refine", "oracle", "inverse_network", "rmle"),
+                   ("#c2410c", "#7c3aed", "#15803d", "#0369a1", "#64748b"), strict=True))  # fmt: skip
+_NAMES = {
+    "dci": "DCI, one forward pass",
+    "dci+refine": "DCI, then refined white-box",
+    "inverse_network": "inverse network (black box)",
+    "rmle": "rMLE from a grey image",
+    "oracle": "oracle: DCI trained on real images",
+    "mean_image": "floor: mean image",
+    "random_image": "floor: another private image",
+}
+_SHOWN = 24  # single images in a grid
+_ENLARGED = 64  # pixels a side, at least, for a small image
+
+
+def write(workdir: Path) -> Path:
+    """Make the report of a finished run from its files alone. Returns the page's path."""
+    folder = workdir / "report"
+    folder.mkdir(exist_ok=True)
+    rows = list(csv.DictReader((workdir / "summary.csv").open()))
+    config = json.loads((workdir / "config.json").read_text())
+    environment = json.loads((workdir / "environment.json").read_text())
+    timing_file = workdir / "timing.json"
+    timing = json.loads(timing_file.read_text()) if timing_file.exists() else {}
+    with np.load(workdir / "evaluation" / "originals.npz") as saved:
+        originals, names, skipped = saved["pixels"], saved["names"], saved["skipped"]
+
+    sections = [
+        _headline(rows, len(originals), len(skipped)),
+        "<h2>Leakage against depth</h2>" + _picture(_chart(rows, folder), "leakage against depth"),
+        "<p>Left: an early split; right: a late one. High means that more can be read back. The dashed "
+        "lines are what a guess without any features scores. Bars: 95 % intervals of the mean.</p>",
+        "<h2>What was read back</h2>" + _grids(workdir, rows, originals, names),
+        _synthesised(workdir),
+        "<h2>Every number</h2>" + _table(rows),
+        _HOW_TO_READ,
+        "<h2>This run</h2>" + _this_run(environment, config, timing, skipped),
+    ]
+    page = _PAGE.replace("{title}", html.escape(_title(rows))).replace("{body}", "\n".join(sections))
+    path = folder / "index.html"
+    part = path.with_suffix(".part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def _title(rows):
+    return f"How much can be read back from {rows[0]['target']}?"
+
+
+def _headline(rows, count, skipped):
+    at = [r for r in rows if r["attack"] == "dci" and r["defense"] == "none"]
+    floor = max(float(r["psnr"]) for r in rows if r["split"] == ANY_SPLIT)
+    text = f"<h1>{html.escape(_title(rows))}</h1><p class=lead>{count} private images, none of which any attack has seen"
+    text += f" ({skipped} damaged files were skipped)." if skipped else "."
+    if at:
+        first, last = at[0], at[-1]
+        text += (
+            f" Data-free DCI reads them back in one forward pass with {float(first['psnr']):.1f} dB PSNR after "
+            f"<code>{first['split']}</code> and {float(last['psnr']):.1f} dB after <code>{last['split']}</code>; "
+            f"guessing without features gives {floor:.1f} dB."
+        )
+    return text + "</p>"
+
+
+def _chart(rows, folder):
+    splits = list(dict.fromkeys(r["split"] for r in rows if r["split"] != ANY_SPLIT))
+    figure, panels = plt.subplots(1, 3, figsize=(13, 4))
+    for panel, (metric, label) in zip(
+        panels,
+        (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("label_agreement", "label agreement")),
+        strict=True,
+    ):
+        cells = dict.fromkeys((r["attack"], r["defense"]) for r in rows if r["split"] != ANY_SPLIT)
+        for attack, defense in cells:
+            line = [r for r in rows if (r["attack"], r["defense"]) == (attack, defense)]
+            panel.errorbar(
+                [splits.index(r["split"]) for r in line],
+                [float(r[metric]) for r in line],
+                [float(r[f"{metric}_ci95"]) for r in line],
+                marker="o",
+                markersize=4,
+                capsize=2,
+                color=_COLORS.get(attack) if defense == "none" else None,
+                linestyle="-" if defense == "none" else ":",
+                label=attack if defense == "none" else f"{attack}, {defense}",
+            )
+        for r, style in zip([r for r in rows if r["split"] == ANY_SPLIT], ("--", ":"), strict=False):
+            panel.axhline(float(r[metric]), color="#94a3b8", linestyle=style, label=r["attack"])
+        panel.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
+        panel.set_ylabel(label)
+        panel.grid(alpha=0.25)
+    panels[0].legend(fontsize=8)
+    figure.tight_layout()
+    path = folder / "leakage.png"
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path.read_bytes()
+
+
+def _grids(workdir, rows, originals, names):
+    parts = []
+    original = _assemble(originals, names)
+    cells = [r for r in rows if r["split"] != ANY_SPLIT]
+    for split in dict.fromkeys(r["split"] for r in cells):
+        figures = [("original", "private, never seen by the attack", original)]
+        for r in (r for r in cells if r["split"] == split):
+            file = workdir / "evaluation" / r["attack"] / f"{split} {r['defense']}.npz"
+            with np.load(file) as saved:
+                picture = _assemble(saved["reconstruction"], names)
+            label = _NAMES.get(r["attack"], r["attack"])
+            label += "" if r["defense"] == "none" else f", defense {r['defense']}"
+            figures.append((label, f"{float(r['psnr']):.1f} dB, SSIM {float(r['ssim']):.2f}", picture))
+        kib = next(float(r["bytes_sent"]) / 1024 for r in cells if r["split"] == split)
+        parts.append(f"<h3>after <code>{split}</code> <small>{kib:.0f} KiB sent per image</small></h3>")
+        parts.append("<div class=grid>")
+        for label, caption, picture in figures:
+            parts.append(
+                f"<figure>{_picture(_png(picture), label)}<figcaption><b>{html.escape(label)}</b><br>"
+                f"{html.escape(caption)}</figcaption></figure>"
+            )
+        parts.append("</div>")
+    return "\n".join(parts)
+
+
+def _assemble(pixels, names):
+    """One picture of many: tiles called "name r0c1" are put together again, others stand in a grid."""
+    tiles = [re.fullmatch(r"(.*) r(\d+)c(\d+)", str(name)) for name in names]
+    if all(tiles):
+        pictures = {}
+        for tile, image in zip(tiles, pixels, strict=True):
+            pictures.setdefault(tile[1], {})[int(tile[2]), int(tile[3])] = image
+        wholes = []
+        for parts in pictures.values():
+            rows, columns = (1 + max(place[axis] for place in parts) for axis in (0, 1))
+            lines = [np.concatenate([parts[r, c] for c in range(columns)], 1) for r in range(rows)]
+            wholes.append(np.concatenate(lines))
+        return _tile(np.stack(wholes), 2)
+    return _tile(pixels[:_SHOWN], 6)
+
+
+def _tile(images, columns):
+    """[N, H, W, 3] -> one picture, N side by side in rows of so many, with a thin gap."""
+    count, height, width, _ = images.shape
+    columns = min(columns, count)
+    gap, lines = 2, -(-count // columns)
+    canvas = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        canvas[y : y + height, x : x + width] = image
+    return canvas
+
+
+def _synthesised(workdir):
+    files = sorted((workdir / "synthesis").glob("batch_*.npy"))
+    if not files:
+        return ""
+    images = np.load(files[0])[:48]
+    return (
+        "<h2>What the attack learned from</h2><p>Some of the images that were synthesised from the network's own "
+        "BatchNorm statistics. No real image was used.</p>" + _picture(_png(_tile(images, 12)), "synthesised images")
+    )
+
+
+def _table(rows):
+    columns = (
+        ("split", "split"), ("attack", "attack"), ("defense", "defense"), ("n", "n"),
+        ("psnr", "PSNR dB"), ("ssim", "SSIM"), ("psnr_worst5", "PSNR, worst 5 %"),
+        ("label_agreement", "label agreement"), ("label_kept", "label kept"),
+        ("bytes_sent", "bytes sent"), ("device_flops", "device FLOPs"),
+    )  # fmt: skip
+    head = "".join(f"<th>{title}</th>" for _, title in columns)
+    body = []
+    for r in rows:
+        cells = []
+        for field, _ in columns:
+            value = html.escape(r[field])
+            if f"{field}_ci95" in r:
+                value += f" <small>± {html.escape(r[f'{field}_ci95'])}</small>"
+            cells.append(f"<td>{value}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<div class=wide><table><tr>{head}</tr>{''.join(body)}</table></div>"
+
+
+def _this_run(environment, config, timing, skipped):
+    lines = "".join(
+        f"<tr><td>{html.escape(stage)}</td><td>{t['wall_s']:.0f} s</td><td>{t['compile_s']:.0f} s</td></tr>"
+        for stage, t in timing.items()
+    )
+    total = sum(t["wall_s"] for t in timing.values())
+    lines += f"<tr><td><b>all</b></td><td>{total:.0f} s</td><td></td></tr>"
+    text = f"<pre>{html.escape(environment['command'])}</pre>"
+    text += f"<table><tr><th>stage</th><th>wall</th><th>of which compiling</th></tr>{lines}</table>"
+    if len(skipped):
+        items = "".join(f"<li>{html.escape(str(s))}</li>" for s in skipped)
+        text += f"<p>Damaged files that were skipped:</p><ul>{items}</ul>"
+    for title, content in (("the config", config), ("the machine", environment)):
+        text += f"<details><summary>{title}</summary><pre>{html.escape(json.dumps(content, indent=1))}</pre></details>"
+    return text
+
+
+def _png(pixels):
+    scale = max(1, _ENLARGED * 6 // max(pixels.shape[:2]))
+    image = Image.fromarray(pixels)
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _picture(png, alt):
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+_HOW_TO_READ = """<h2>How to read this</h2>
+<ul>
+<li><b>PSNR</b> is measured on pixels in [0, 1] with peak 1; above 20 dB a picture is usually recognisable, above 30 dB
+it is close to the original. <b>SSIM</b> runs to 1; below 0.3 reconstructions count as unrecognisable in the literature.</li>
+<li><b>Label agreement</b>: how often the network gives the reconstruction the label that it gives the original.
+<b>Label kept</b>: how often the features sent, after the defense, still give the label: what the defense costs.</li>
+<li>The <b>floors</b> know nothing of the image: the mean of all, and another one at random. The <b>oracle</b>, where there
+is one, is an attacker with real images of the same kind; the data-free attacks have none.</li>
+<li>A <b>low score is a lower bound</b>, no proof of safety: another attacker may read more. Images differ; look at the
+worst 5 %, not at the mean alone.</li>
+<li>The attacks know the network and its weights, and do not adapt to a defense.</li>
+</ul>"""
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 1100px; margin: 0 auto; padding: 1rem; }
+h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: #64748b; font-weight: normal; }
+img { max-width: 100%; height: auto; image-rendering: pixelated; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 1rem; }
+figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+td, th { padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left; white-space: nowrap; }
+pre { background: #f1f5f9; padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
+</style></head><body>
+{body}
+</body></html>
+"""
+
+if __name__ == "__main__":
+    print(write(Path(sys.argv[1])))
