@@ -55,20 +55,20 @@ def get_config() -> ConfigDict:
     config.dci.cycle = 1.0  # weight of |F_i(x') - f_i|
     config.dci.batch = 40  # images per step
     config.dci.learning_rate = 2e-3  # Adam's, falling to 0 along a cosine in each stage
-    config.dci.divide_steps = 300
-    config.dci.conquer = (("layer1.2", 300), ("layer2.2", 500), ("layer3.2", 700))  # stages
+    config.dci.divide_steps = 150
+    config.dci.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
     config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction
     config.refine.splits = ()  # empty: all of config.splits
     config.refine.steps = 300
-    config.refine.learning_rate = 0.01  # in pixel units of [0, 1], falling to 0
-    config.refine.total_variation = 1e-3  # relative to the relative feature distance
+    config.refine.learning_rate = 0.02  # in pixel units of [0, 1], falling to 0
+    config.refine.total_variation = 0.03  # relative to the relative feature distance
 
     config.rmle = ConfigDict()  # from a grey image
     config.rmle.splits = ()
     config.rmle.steps = 2000
-    config.rmle.learning_rate = 0.01
-    config.rmle.total_variation = 1e-3
+    config.rmle.learning_rate = 0.02
+    config.rmle.total_variation = 0.03
 
     config.inverse_network = ConfigDict()
     config.inverse_network.splits = ()

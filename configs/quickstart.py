@@ -1,7 +1,7 @@
 """Reads photographs back from inside a ResNet-20, without any real data.
 
-    bash launch/quickstart.sh
-    python -m dci_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+bash launch/quickstart.sh
+python -m dci_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
 from configs import default

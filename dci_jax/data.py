@@ -68,7 +68,9 @@ def load(path: str | Path, size: int, count: int = 0, flag: str = "--config.data
             with Image.open(io.BytesIO(content)) as image:
                 pixels.append(fit(image, size))
                 names.append(name)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        except UnidentifiedImageError:
+            skipped.append(f"{name}: no image that Pillow can read")
+        except (OSError, ValueError, SyntaxError) as error:
             skipped.append(f"{name}: {str(error).partition(chr(10))[0]}")
         if count and len(names) == count:
             break
@@ -106,7 +108,9 @@ def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes]]:
                     if name.lower().endswith(SUFFIXES):
                         yield name, archive.read(name)
         except zipfile.BadZipFile as error:
-            raise InputError(f"{path} is damaged or no zip file ({error}); fetch it again.") from error
+            raise InputError(
+                f"{path} is damaged or no zip file ({error}); fetch it again."
+            ) from error
     else:
         raise InputError(f"{path} is no folder, .zip or .npz; give one of these in {flag}.")
 

@@ -83,6 +83,7 @@ def features_at(network: Network, index: int, images: Array) -> Array:
 @functools.partial(jax.jit, static_argnums=1)
 def measure(network: Network, index: int, truth: Array, found: Array, sent: Array):
     """`METRICS` [B] of reconstructions [B, H, W, C]; `sent` are the features sent at split `index`."""
+
     def answer(features, start):
         return logits(network, run(network, features, start))
 

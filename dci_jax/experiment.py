@@ -149,7 +149,9 @@ def check(config: ConfigDict) -> Setting:
         if name not in known:
             raise InputError(f"No attack is called {name!r}; choose from: {', '.join(known)}.")
     if "dci+refine" in config.attacks and "dci" not in config.attacks:
-        raise InputError("The attack 'dci+refine' starts from 'dci'; name 'dci' before it in attacks.")
+        raise InputError(
+            "The attack 'dci+refine' starts from 'dci'; name 'dci' before it in attacks."
+        )
     for kind, _ in config.defenses:
         if kind not in DEFENSES:
             raise InputError(f"No defense is called {kind!r}; choose from: {', '.join(DEFENSES)}.")
@@ -188,7 +190,9 @@ def check(config: ConfigDict) -> Setting:
         private = data.photographs(size)
     oracle = None
     if config.oracle.images:
-        oracle = data.without(data.load(config.oracle.images, size, flag="--config.oracle.images"), private)
+        oracle = data.without(
+            data.load(config.oracle.images, size, flag="--config.oracle.images"), private
+        )
         if len(oracle) == 0:
             raise InputError(
                 f"All images of {config.oracle.images} are also evaluated; give the oracle others."
@@ -228,7 +232,9 @@ def claim(workdir: Path, config: ConfigDict, command: str) -> None:
             part.write_text(content)
             part.replace(path)
     except OSError as error:
-        raise InputError(f"The workdir {workdir} cannot be written ({error}); give another.") from error
+        raise InputError(
+            f"The workdir {workdir} cannot be written ({error}); give another."
+        ) from error
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -36,12 +36,16 @@ def mixture(bank: Array, shares: dict[str, float]) -> Inputs:
     known = (BANK, *GENERATORS)
     for source, share in shares.items():
         if source not in known:
-            raise InputError(f"No input source is called {source!r}; choose from: {', '.join(known)}.")
+            raise InputError(
+                f"No input source is called {source!r}; choose from: {', '.join(known)}."
+            )
         if share < 0:
             raise InputError(f"The share of {source} is {share}; give 0 or more.")
     total = sum(shares.values())
     if total == 0:
-        raise InputError("All shares of the inputs are 0; give at least one source a positive share.")
+        raise InputError(
+            "All shares of the inputs are 0; give at least one source a positive share."
+        )
     if shares.get(BANK, 0) and len(bank) == 0:
         raise InputError("The inputs take a share from an empty bank; synthesise some images.")
     return Inputs(bank, tuple((s, share / total) for s, share in shares.items() if share > 0))

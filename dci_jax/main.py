@@ -12,8 +12,12 @@ from ml_collections import config_flags
 from dci_jax import experiment
 from dci_jax.errors import InputError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, such as configs/quickstart.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder for all that the run leaves; the same one resumes it")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "the experiment, such as configs/quickstart.py"
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder for all that the run leaves; the same one resumes it"
+)
 
 
 def main(argv: list[str]) -> int:

@@ -22,7 +22,9 @@ Pytree = Any
 
 
 @functools.partial(
-    jax.jit, static_argnames=("loss", "optimizer", "project"), donate_argnames=("variables", "state")
+    jax.jit,
+    static_argnames=("loss", "optimizer", "project"),
+    donate_argnames=("variables", "state"),
 )
 def step(loss, optimizer, project, variables, state, frozen, batch):
     """One update; weights, features and batches are arguments, so that nothing is baked in."""

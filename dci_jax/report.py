@@ -16,7 +16,7 @@ from PIL import Image
 from dci_jax.evaluate import ANY_SPLIT
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 _COLORS = dict(zip(("dci", "dci+refine", "oracle", "inverse_network", "rmle"),
                    ("#c2410c", "#7c3aed", "#15803d", "#0369a1", "#64748b"), strict=True))  # fmt: skip
@@ -56,7 +56,9 @@ def write(workdir: Path) -> Path:
         _HOW_TO_READ,
         "<h2>This run</h2>" + _this_run(environment, config, timing, skipped),
     ]
-    page = _PAGE.replace("{title}", html.escape(_title(rows))).replace("{body}", "\n".join(sections))
+    page = _PAGE.replace("{title}", html.escape(_title(rows))).replace(
+        "{body}", "\n".join(sections)
+    )
     path = folder / "index.html"
     part = path.with_suffix(".part")
     part.write_text(page, encoding="utf-8")
@@ -105,7 +107,9 @@ def _chart(rows, folder):
                 linestyle="-" if defense == "none" else ":",
                 label=attack if defense == "none" else f"{attack}, {defense}",
             )
-        for r, style in zip([r for r in rows if r["split"] == ANY_SPLIT], ("--", ":"), strict=False):
+        for r, style in zip(
+            [r for r in rows if r["split"] == ANY_SPLIT], ("--", ":"), strict=False
+        ):
             panel.axhline(float(r[metric]), color="#94a3b8", linestyle=style, label=r["attack"])
         panel.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
         panel.set_ylabel(label)
@@ -130,9 +134,13 @@ def _grids(workdir, rows, originals, names):
                 picture = _assemble(saved["reconstruction"], names)
             label = _NAMES.get(r["attack"], r["attack"])
             label += "" if r["defense"] == "none" else f", defense {r['defense']}"
-            figures.append((label, f"{float(r['psnr']):.1f} dB, SSIM {float(r['ssim']):.2f}", picture))
+            figures.append(
+                (label, f"{float(r['psnr']):.1f} dB, SSIM {float(r['ssim']):.2f}", picture)
+            )
         kib = next(float(r["bytes_sent"]) / 1024 for r in cells if r["split"] == split)
-        parts.append(f"<h3>after <code>{split}</code> <small>{kib:.0f} KiB sent per image</small></h3>")
+        parts.append(
+            f"<h3>after <code>{split}</code> <small>{kib:.0f} KiB sent per image</small></h3>"
+        )
         parts.append("<div class=grid>")
         for label, caption, picture in figures:
             parts.append(
@@ -164,7 +172,9 @@ def _tile(images, columns):
     count, height, width, _ = images.shape
     columns = min(columns, count)
     gap, lines = 2, -(-count // columns)
-    canvas = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    canvas = np.full(
+        (lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
+    )
     for i, image in enumerate(images):
         y, x = i // columns * (height + gap), i % columns * (width + gap)
         canvas[y : y + height, x : x + width] = image
@@ -178,7 +188,8 @@ def _synthesised(workdir):
     images = np.load(files[0])[:48]
     return (
         "<h2>What the attack learned from</h2><p>Some of the images that were synthesised from the network's own "
-        "BatchNorm statistics. No real image was used.</p>" + _picture(_png(_tile(images, 12)), "synthesised images")
+        "BatchNorm statistics. No real image was used.</p>"
+        + _picture(_png(_tile(images, 12)), "synthesised images")
     )
 
 

@@ -134,5 +134,3 @@ def clip(images: Array) -> Array:
 
 def _scores(network: Network, images: Array) -> Array:
     return logits(network, trace(network, images)[0][-1])
-
-

@@ -96,9 +96,7 @@ def dci(
             folder=folder / f"{number}_{label.replace(' ', '_')}",
         )
     return {
-        name: functools.partial(
-            invert, modules[: split_index(network, name)], params, network
-        )
+        name: functools.partial(invert, modules[: split_index(network, name)], params, network)
         for name in splits
     }
 
@@ -177,8 +175,7 @@ def conquer_loss(
         estimate = undo(modules[i], params[i], network, i, estimate)
         layer.append(distance(estimate, features[i][: len(estimate)]))
     image = [
-        distance(estimate[s : s + size], images[s : s + size])
-        for s in range(0, size * depth, size)
+        distance(estimate[s : s + size], images[s : s + size]) for s in range(0, size * depth, size)
     ]
     again, cycle = estimate, []
     for i in range(depth):

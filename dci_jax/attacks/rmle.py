@@ -39,7 +39,8 @@ def rmle(
       network: the target, known to the attacker.
       inputs, key, folder: not used by this attack.
       splits: split points to be read back.
-      steps: Adam (AMSGrad) updates per batch of images.
+      steps: Adam updates per batch of images. (The paper's AMSGrad keeps the large gradients of the
+        first steps in mind and stalls: it ended 1 to 4 dB lower after 150 to 200 steps.)
       learning_rate: Adam's, in pixel units of [0, 1]; it falls to zero along a cosine.
       total_variation: weight of TV per pixel, relative to the relative feature distance.
       start: split point -> another attack's reconstruction to start from; None starts from grey.
@@ -48,14 +49,11 @@ def rmle(
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
     """
     del inputs, key, folder
-    schedule = optax.cosine_decay_schedule(learning_rate, steps)
-    optimizer = optax.amsgrad(schedule, eps=1e-6)
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b2=0.99)
 
     def reconstruct(name, features):
         images = (
-            start[name](features)
-            if start
-            else jnp.full((len(features), *network.input_shape), 0.5)
+            start[name](features) if start else jnp.full((len(features), *network.input_shape), 0.5)
         )
         frozen = (network, features, jnp.float32(total_variation))
         loss = _losses(split_index(network, name))

@@ -80,9 +80,7 @@ def cifar_resnet(key: Array, depth: int, classes: int = 10, train: bool = False)
         x, variables = module.init_with_output(block_key, x)
         variables.pop("batch_moments", None)
         blocks.append(Block(variables, name, tapped(module), nonnegative=name != "stem"))
-    return Network(
-        tuple(blocks[:-1]), blocks[-1], f"cifar_resnet{depth}", (32, 32, 3), MEAN, STD
-    )
+    return Network(tuple(blocks[:-1]), blocks[-1], f"cifar_resnet{depth}", (32, 32, 3), MEAN, STD)
 
 
 def torch_prefix(name: str) -> str:

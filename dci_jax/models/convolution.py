@@ -78,7 +78,9 @@ def weight_gradient(x: Array, gradient: Array, size: int) -> Array:
         dimension_numbers=_NUMBERS,
     )
     total = sum(
-        valid(x[:, r : r + rows + 2 * pad, :, b : b + some], gradient[r : r + rows, :, b : b + some])
+        valid(
+            x[:, r : r + rows + 2 * pad, :, b : b + some], gradient[r : r + rows, :, b : b + some]
+        )
         for b in range(0, batch, some)
         for r in range(0, height, rows)
     )

@@ -95,7 +95,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} is damaged or cut short ({error}); fetch it again.") from error
+            raise InputError(
+                f"{path} is damaged or cut short ({error}); fetch it again."
+            ) from error
     elif path.suffix in (".pth", ".pt", ".th"):
         tensors = _read_torch(path)
     else:

@@ -1,0 +1,22 @@
+"""The data-free audit of a published CIFAR-10 ResNet-20, with every reference beside it.
+
+    python -m dci_jax.main --config=configs/cifar_resnet20.py --workdir=runs/cifar_resnet20 \\
+        --config.target.weights=resnet20-12fca82f.th \\
+        --config.data.images=lossless_3000.npz --config.oracle.images=lossless_3000.npz
+
+It evaluates the first 200 images of the file; the oracle trains on the others.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.data.count = 200
+    config.attacks = ("dci", "dci+refine", "inverse_network", "rmle")
+    config.refine.splits = ("layer1.0", "layer1.2", "layer2.2", "layer3.2")
+    config.inverse_network.splits = ("layer1.2", "layer2.2")
+    config.inverse_network.steps = 500
+    config.rmle.splits = ("layer1.2", "layer2.2")
+    config.rmle.steps = 300  # as many as the refinement gets
+    return config

@@ -1,0 +1,50 @@
+"""What several tests share: a small network, the tiny config, and paths that may be absent."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dci_jax.models.cifar_resnet import cifar_resnet
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compilation_cache(tmp_path_factory):
+    """The same programs are compiled once for the whole session."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session")
+def network():
+    """A ResNet-20 with random weights and BatchNorm statistics that are not the initial ones."""
+    network = cifar_resnet(jax.random.key(0), depth=20)
+    rng = np.random.default_rng(0)
+
+    def shake(path, leaf):
+        name = path[-1].key
+        if name in ("mean", "bias"):
+            return leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32)
+        if name in ("var", "scale"):
+            return leaf * rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(shake, network)
+
+
+@pytest.fixture
+def images():
+    """Two images [2, 32, 32, 3] in [0, 1]."""
+    return np.random.default_rng(1).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of published weights and images; tests that want it skip where it is absent."""
+    if not SHARED.exists():
+        pytest.skip("needs the published weights and images, which are not part of this project")
+    return SHARED

@@ -1,0 +1,31 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from dci_jax import metrics
+
+
+def test_psnr_has_peak_one():
+    truth = jnp.full((2, 16, 16, 3), 0.5)
+    found = metrics.psnr(truth.at[1].add(0.1), truth)
+    assert float(found[0]) == pytest.approx(100)  # equal images: the cap, not infinity
+    assert float(found[1]) == pytest.approx(20, abs=1e-3)  # 10 log10(1 / 0.01); peak 255 gives 68
+
+
+def test_ssim_is_scikit_images_gaussian_variant():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(size=(32, 32, 3)).astype(np.float32)
+    b = np.clip(a + 0.2 * rng.normal(size=a.shape), 0, 1).astype(np.float32)
+    expected, whole = structural_similarity(
+        a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0, channel_axis=2, full=True
+    )  # fmt: skip
+    found = metrics.ssim(jnp.array([a]), jnp.array([b]))
+    assert float(found[0]) == pytest.approx(whole[5:-5, 5:-5].mean(), abs=1e-3)
+    assert abs(expected - float(found[0])) < 0.02  # scikit-image crops by another radius
+
+
+def test_labels_agree_one_by_one():
+    a = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(metrics.label_agreement(a, a[::-1]), [0, 0])
+    np.testing.assert_array_equal(metrics.label_agreement(a, 5 * a), [1, 1])

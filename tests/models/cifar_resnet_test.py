@@ -1,0 +1,88 @@
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from dci_jax import blocks
+from dci_jax.models import cifar_resnet, weights
+from tests.conftest import ROOT
+
+
+def abstract(depth):
+    return jax.eval_shape(partial(cifar_resnet.cifar_resnet, depth=depth), jax.random.key(0))
+
+
+def torch_shapes(network):
+    """Torch's names and shapes of a network's weights."""
+    shapes = {}
+    for block in (*network.blocks, network.head):
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(block.params):
+            name = weights.torch_name(cifar_resnet.torch_prefix(block.name), keys)
+            shapes[name] = weights.to_torch(np.zeros(leaf.shape)).shape
+    return shapes
+
+
+def random_state(shapes, seed):
+    """The weights that tests/golden/cifar_resnet.py makes, without importing torch."""
+    rng, state = np.random.default_rng(seed), {}
+    for name in sorted(shapes):
+        shape = shapes[name]
+        if name.endswith("running_var"):
+            value = rng.uniform(0.5, 1.5, shape)
+        elif len(shape) == 4:
+            value = rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
+        else:
+            value = rng.normal(1.0 if name.endswith("weight") and len(shape) == 1 else 0, 0.1, shape)
+        state[name] = value.astype(np.float32)
+    return state
+
+
+def answer(network, images):
+    with jax.default_matmul_precision("highest"):
+        features, statistics = blocks.trace(network, images)
+        return blocks.logits(network, features[-1]), statistics[-1]["bn2"]
+
+
+def test_answers_equal_those_of_pytorch_on_seeded_weights(tmp_path):
+    network = abstract(20)
+    save_file(random_state(torch_shapes(network), seed=3), tmp_path / "w.safetensors")
+    network = weights.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
+    images = np.random.default_rng(7).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    logits, statistics = answer(network, images)
+    golden = np.load(ROOT / "tests" / "golden" / "cifar_resnet20.npz")
+    np.testing.assert_allclose(logits, golden["logits"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(statistics["mean"], golden["mean"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(statistics["var"], golden["var"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [32, 44])
+def test_other_depths_equal_pytorch_live(tmp_path, depth):
+    pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
+    sys.path.insert(0, str(ROOT / "tests" / "golden"))
+    import cifar_resnet as reference
+
+    network = abstract(depth)
+    state = random_state(torch_shapes(network), seed=depth)
+    save_file(state, tmp_path / "w.safetensors")
+    network = weights.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
+    images = np.random.default_rng(7).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    logits, mean, var = reference.answer(depth, state, images)
+    found, statistics = answer(network, images)
+    np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(statistics["mean"], mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(statistics["var"], var, rtol=1e-4)
+
+
+@pytest.mark.parametrize("depth", cifar_resnet.DEPTHS)
+def test_depth_counts_the_convolutions_and_the_linear_layer(depth):
+    network = abstract(depth)
+    kernels = [
+        leaf
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(network)
+        if keys[-1].key == "kernel"
+    ]
+    assert len(kernels) == depth
+    assert len(network.blocks) == 1 + (depth - 2) // 2
