@@ -24,18 +24,22 @@ def main(argv: list[str]) -> int:
     """Run the experiment. Returns the exit code: 0, or 2 for what the user can put right."""
     try:
         flags.FLAGS(argv)
+        config, workdir = _CONFIG.value, _WORKDIR.value
+        config is None or config.to_dict()  # a file that failed to load only says so when it is used
     except Exception as error:  # config files and overrides raise errors of every kind
-        return _refuse(f"{str(error).strip()} See configs/default.py for every field.")
-    if _CONFIG.value is None or _WORKDIR.value is None:
+        text = error.args[0] if isinstance(error, KeyError) else error
+        sentence = " ".join(str(text).replace("\\n", " ").replace("\\'", "'").split())
+        return _refuse(f"{sentence} (configs/default.py explains every field)")
+    if config is None or workdir is None:
         return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
-    workdir = Path(_WORKDIR.value)
+    workdir = Path(workdir)
     _log_to(None)
     try:
-        setting = experiment.check(_CONFIG.value)
+        setting = experiment.check(config)
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
-        experiment.claim(workdir, _CONFIG.value, command)
+        experiment.claim(workdir, config, command)
         _log_to(workdir / "log.txt")
-        experiment.run(_CONFIG.value, setting, workdir)
+        experiment.run(config, setting, workdir)
     except InputError as error:
         return _refuse(str(error))
     return 0

@@ -81,7 +81,9 @@ def test_the_conquer_loss_is_that_of_each_group_read_back_alone(network, chain):
             cycles[i].append((again[i + 1], true[i + 1]))
     assert float(terms["image"]) == pytest.approx(np.mean(expected), rel=1e-4)
     assert float(terms["deepest"]) == pytest.approx(expected[0], rel=1e-4)
-    cycle = np.mean([float(l1(*map(jnp.concatenate, zip(*pairs, strict=True)))) for pairs in cycles])
+    cycle = np.mean(
+        [float(l1(*map(jnp.concatenate, zip(*pairs, strict=True)))) for pairs in cycles]
+    )
     assert float(terms["cycle"]) == pytest.approx(cycle, rel=1e-4)
 
 

@@ -30,7 +30,9 @@ def test_a_start_is_taken_and_not_lost(network, images):
 def test_an_images_result_does_not_depend_on_its_batch(network, images):
     features = blocks.run(network, images, 0, 1)
     alone = attack(network, features[:1], steps=5, total_variation=0.01)
-    np.testing.assert_allclose(attack(network, features, steps=5, total_variation=0.01)[:1], alone, atol=1e-4)
+    np.testing.assert_allclose(
+        attack(network, features, steps=5, total_variation=0.01)[:1], alone, atol=1e-4
+    )
 
 
 def test_total_variation_smooths(network, images):

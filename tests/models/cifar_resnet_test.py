@@ -35,7 +35,9 @@ def random_state(shapes, seed):
         elif len(shape) == 4:
             value = rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
         else:
-            value = rng.normal(1.0 if name.endswith("weight") and len(shape) == 1 else 0, 0.1, shape)
+            value = rng.normal(
+                1.0 if name.endswith("weight") and len(shape) == 1 else 0, 0.1, shape
+            )
         state[name] = value.astype(np.float32)
     return state
 

@@ -37,7 +37,9 @@ def test_names_and_layouts_are_torchs(saved):
     ],
     ids=["missing", "left over", "shape", "nan"],
 )  # fmt: skip
-def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(network, saved, change, named):
+def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(
+    network, saved, change, named
+):
     tensors = load_file(saved)
     change(tensors)
     save_file(tensors, saved)
@@ -82,13 +84,15 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, network):
 
 
 def test_an_unknown_network_lists_the_known(network):
-    with pytest.raises(InputError, match="'resnet7'.*cifar_resnet20"):
+    with pytest.raises(InputError, match=r"'resnet7'.*cifar_resnet20"):
         models.load("resnet7")
     with pytest.raises(InputError, match="weights=PATH"):
         models.load("cifar_resnet110")
 
 
-@pytest.mark.parametrize(("depth", "file"), [(20, "resnet20-12fca82f.th"), (32, "resnet32-d509ac18.th")])
+@pytest.mark.parametrize(
+    ("depth", "file"), [(20, "resnet20-12fca82f.th"), (32, "resnet32-d509ac18.th")]
+)
 def test_published_checkpoints_classify_their_training_images(shared, depth, file):
     pytest.importorskip("torch", reason="reads a .th file: pip install torch")
     from dci_jax import blocks

@@ -1,0 +1,148 @@
+"""The true command line, in processes of its own: bad input, a whole run, kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dci_jax.models import weights
+from dci_jax.models.cifar_resnet import torch_prefix
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, network):
+    """A folder with a checkpoint, three private images and a damaged one."""
+    folder = tmp_path_factory.mktemp("place")
+    weights.save(network, folder / "target.safetensors", torch_prefix, {})
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        pixels = rng.integers(0, 255, (40, 36, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+    (folder / "images" / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def command(place, workdir, *more, config="configs/tiny.py"):
+    return [
+        sys.executable, "-m", "dci_jax.main", f"--config={config}", f"--workdir={workdir}",
+        f"--config.target.weights={place / 'target.safetensors'}",
+        f"--config.data.images={place / 'images'}", *more,
+    ]  # fmt: skip
+
+
+def environment(place):
+    return os.environ | {"HOME": str(place), "JAX_PLATFORMS": "cpu"}
+
+
+def call(place, workdir, *more, **kwargs):
+    return subprocess.run(
+        command(place, workdir, *more, **kwargs), cwd=ROOT, env=environment(place), capture_output=True, text=True
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """The workdir of an undisturbed run."""
+    done = call(place, place / "run")
+    assert done.returncode == 0, done.stderr
+    return place / "run"
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--config.dci.widht=3"], 'Did you mean "width"'),
+        (["--config.dci.width=wide"], "wide"),
+        (["--config.splits=('layer9',)"], "no split point 'layer9'; choose from: stem, layer1.0"),
+        (["--config.attacks=('magic',)"], "'magic'; choose from: dci"),
+        (["--config.attacks=('dci+refine',)"], "name 'dci' before it"),
+        (["--config.defenses=(('lock', 1.0),)"], "'lock'; choose from: none"),
+        (["--config.dci.distance=l3"], "'l3'; choose from: l1"),
+        (["--config.synthesis.start=photos"], "'photos'; choose from: dead_leaves"),
+        (["--config.dci.batch=3"], "dci.batch is 3"),
+        (["--config.inputs.bank=-1.0"], "bank is -1"),
+        (["--config.target.weights=absent.pth"], "No checkpoint at absent.pth"),
+        (["--config.target.name=resnet7"], "'resnet7'; choose from"),
+        (["--config.data.images=absent"], "No images at absent"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, more, named):
+    workdir = place / "never"
+    done = call(place, workdir, *more)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not workdir.exists()
+
+
+def test_a_missing_config_file_is_bad_input_too(place):
+    done = call(place, place / "never", config="configs/absent.py")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_leaves_everything(finished):
+    rows = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    cells = {(row["attack"], row["split"]) for row in rows}
+    attacks = ("dci", "dci+refine", "inverse_network", "rmle")
+    assert cells == {
+        *((attack, split) for attack in attacks for split in ("stem", "layer1.0")),
+        ("mean_image", "any"),
+        ("random_image", "any"),
+    }
+    assert {row["image"] for row in rows} == {"a.png", "b.png", "c.png"}
+    assert len(rows) == 3 * len(cells)
+    assert set(rows[0]) == {
+        "target", "split", "attack", "defense", "image", "mse", "psnr", "ssim", "lpips",
+        "label_agreement", "label_kept", "seed",
+    }  # fmt: skip
+    for row in rows:
+        assert row["psnr"] == pytest.approx(-10 * np.log10(row["mse"]), abs=0.01)
+    page = (finished / "report" / "index.html").read_text()
+    assert "broken.png" in page
+    for name in ("config.json", "environment.json", "log.txt", "timing.json", "summary.csv"):
+        assert (finished / name).stat().st_size > 0
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["command"].startswith("python -m dci_jax.main --config=configs/tiny.py")
+
+
+def test_no_attack_returns_a_private_image_itself(finished):
+    rows = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    assert all(row["mse"] > 1e-5 for row in rows)
+
+
+def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(place, finished):
+    before = (finished / "results.jsonl").read_bytes()
+    again = call(place, finished)
+    assert again.returncode == 0, again.stderr
+    assert (finished / "results.jsonl").read_bytes() == before
+    assert "synthesis: batch" not in again.stderr
+    other = call(place, finished, "--config.dci.width=2.0")
+    assert other.returncode == 2
+    assert "differs in dci.width" in other.stderr
+    assert (finished / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("when", ["synthesis/batch_00000.npy", "attacks/dci/1_conquer_to_stem", "evaluation/dci+refine"])  # fmt: skip
+def test_a_run_killed_with_9_goes_on_and_gives_the_same_numbers(place, finished, tmp_path, when):
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(place, workdir), cwd=ROOT, env=environment(place),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (workdir / when).exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL  # it was killed before it was done
+    assert not (workdir / "results.jsonl").exists()
+    done = call(place, workdir)
+    assert done.returncode == 0, done.stderr
+    assert (workdir / "results.jsonl").read_text() == (finished / "results.jsonl").read_text()
