@@ -77,8 +77,9 @@ def get_config() -> ConfigDict:
     config.inverse_network.learning_rate = 2e-3
     config.inverse_network.steps = 1000
 
-    # The oracle: the same DCI, trained on real images of the private ones' distribution. An upper
-    # reference, not an attack that is data-free. Images that are also evaluated are left out.
+    # The oracle: an attack trained on real images of the private ones' distribution. An upper
+    # reference, and not data-free. Images that are also evaluated are left out.
     config.oracle = ConfigDict()
     config.oracle.images = ""  # folder, zip or npz; empty: no oracle
+    config.oracle.attack = "dci"  # or "inverse_network"
     return config

@@ -112,13 +112,13 @@ def arm(
 ) -> dict[str, Callable]:
     """Fit the attack called `name`; returns split point -> function from features to images.
 
-    "dci+refine" is rMLE started from what DCI read back; "oracle" is DCI trained on real images.
+    "dci+refine" is rMLE started from what DCI read back; "oracle" is an attack given real images.
     """
     network, splits = setting.network, setting.splits
     if name == "oracle":
-        real = mixture(jnp.asarray(setting.oracle.pixels), {"bank": 1.0})
-        return ATTACKS["dci"](network, real, splits, key, folder, **settings(config.dci))
-    if name == "dci+refine":
+        inputs = mixture(jnp.asarray(setting.oracle.pixels), {"bank": 1.0})
+        section, attack, more = config[config.oracle.attack], ATTACKS[config.oracle.attack], {}
+    elif name == "dci+refine":
         section, attack, more = config.refine, ATTACKS["rmle"], {"start": readers["dci"]}
     else:
         section, attack, more = config[name], ATTACKS[name], {}
@@ -151,6 +151,10 @@ def check(config: ConfigDict) -> Setting:
     if "dci+refine" in config.attacks and "dci" not in config.attacks:
         raise InputError(
             "The attack 'dci+refine' starts from 'dci'; name 'dci' before it in attacks."
+        )
+    if config.oracle.attack not in ATTACKS:
+        raise InputError(
+            f"oracle.attack is {config.oracle.attack!r}; choose from: {', '.join(ATTACKS)}."
         )
     for kind, _ in config.defenses:
         if kind not in DEFENSES:

@@ -25,7 +25,7 @@ _NAMES = {
     "dci+refine": "DCI, then refined white-box",
     "inverse_network": "inverse network (black box)",
     "rmle": "rMLE from a grey image",
-    "oracle": "oracle: DCI trained on real images",
+    "oracle": "oracle: trained on real images",
     "mean_image": "floor: mean image",
     "random_image": "floor: another private image",
 }

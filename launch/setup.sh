@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC1091
 # Sourced by the other scripts: makes .venv with this project in it and activates it. PYTHON names the interpreter.
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
