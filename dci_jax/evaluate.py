@@ -13,6 +13,7 @@ import numpy as np
 from dci_jax import metrics
 from dci_jax.blocks import Network, feature_shapes, logits, run, split_index
 from dci_jax.defenses import DEFENSES
+from dci_jax.files import replacing
 
 Array = jax.Array
 
@@ -100,11 +101,8 @@ def measure(network: Network, index: int, truth: Array, found: Array, sent: Arra
 
 def _keep(file, parts):
     result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    with part.open("wb") as stream:
+    with replacing(file, "wb") as stream:
         np.savez(stream, **result)
-    part.replace(file)
     return result
 
 
@@ -129,7 +127,8 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
       costs: split point -> {"bytes_sent", "device_flops"} per image.
       workdir: where both files go.
     """
-    _replace(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with replacing(workdir / "results.jsonl") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
     cells = {}
     for row in rows:
         cell = tuple(row[field] for field in ("target", "split", "attack", "defense"))
@@ -145,12 +144,10 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
             if metric in ("psnr", "ssim"):
                 line[f"{metric}_worst5"] = round(float(np.quantile(values, 0.95)), 4)
         table.append(line | costs.get(split, {"bytes_sent": "", "device_flops": ""}))
-    part = workdir / "summary.csv.part"
-    with part.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, table[0].keys())
+    with replacing(workdir / "summary.csv") as stream:
+        writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-    part.replace(workdir / "summary.csv")
 
 
 def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -165,9 +162,3 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
             "device_flops": int(flops),
         }
     return result
-
-
-def _replace(path, text):
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)

@@ -1,14 +1,9 @@
 """The story of a run in four stages, each of which resumes: synthesize, attack, evaluate, report."""
 
-import contextlib
 import functools
-import json
 import logging
-import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -26,6 +21,7 @@ from dci_jax.inputs import Inputs, mixture
 from dci_jax.losses import DISTANCES
 from dci_jax.procedural import GENERATORS
 from dci_jax.synthesis import synthesize
+from dci_jax.workdir import keep_originals, timing
 
 log = logging.getLogger("dci_jax")
 
@@ -49,6 +45,8 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
       workdir: as claimed by `claim`.
     """
     network, private, splits = setting.network, setting.private, setting.splits
+    evaluation = workdir / "evaluation"
+    keep_originals(evaluation / "originals.npz", private.pixels, private.names, private.skipped)
     for reason in private.skipped:
         log.warning("skipped damaged image %s", reason)
     key_synthesis, key_attack, key_defense = jax.random.split(jax.random.key(config.seed), 3)
@@ -59,8 +57,6 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
     inputs = mixture(jnp.asarray(made), config.inputs.to_dict())
 
     rows, row = [], {"target": network.name, "seed": config.seed}
-    evaluation = workdir / "evaluation"
-    _save_originals(evaluation / "originals.npz", private)
     for name, guesses in floors(private.pixels, config.seed).items():
         result = floor(network, private.pixels, guesses, evaluation / f"{name}.npz", config.batch)
         rows += lines(result, private.names, split=ANY_SPLIT, attack=name, defense="none", **row)
@@ -148,7 +144,8 @@ def check(config: ConfigDict) -> Setting:
     for name in config.attacks:
         if name not in known:
             raise InputError(f"No attack is called {name!r}; choose from: {', '.join(known)}.")
-    if "dci+refine" in config.attacks and "dci" not in config.attacks:
+    order = list(config.attacks)
+    if "dci+refine" in order and "dci" not in order[: order.index("dci+refine")]:
         raise InputError(
             "The attack 'dci+refine' starts from 'dci'; name 'dci' before it in attacks."
         )
@@ -167,9 +164,12 @@ def check(config: ConfigDict) -> Setting:
         raise InputError(
             f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
         )
-    for section, field in (("dci", "batch"), ("synthesis", "batch"), ("synthesis", "steps")):
-        if config[section][field] < 1:
-            raise InputError(f"{section}.{field} is {config[section][field]}; give at least 1.")
+    for field in ("batch", "synthesis.batch", "synthesis.steps", "refine.steps", "rmle.steps"):
+        value = functools.reduce(lambda section, name: section[name], field.split("."), config)
+        if value < 1:
+            raise InputError(f"{field} is {value}; give at least 1.")
+    if config.data.count < 0:
+        raise InputError(f"data.count is {config.data.count}; give 0 for all images, or how many.")
     network = models.load(config.target.name, config.target.weights)
     splits = tuple(config.splits) or split_names(network)
     for name in (
@@ -180,10 +180,11 @@ def check(config: ConfigDict) -> Setting:
         *config.inverse_network.splits,
     ):
         split_index(network, name)
-    if config.dci.batch < len(network.blocks):
+    deepest = max(split_index(network, name) for name in splits)
+    if config.dci.batch < deepest:
         raise InputError(
-            f"dci.batch is {config.dci.batch}, but each of the {len(network.blocks)} split points "
-            "needs an image of its own in every step; give at least that many."
+            f"dci.batch is {config.dci.batch}, but each of the {deepest} split points down to "
+            f"{split_names(network)[deepest - 1]} needs an image of its own in every step; give at least that many."
         )
     fake = np.zeros((config.synthesis.batches, 0), np.uint8)
     mixture(fake, config.inputs.to_dict())
@@ -202,87 +203,3 @@ def check(config: ConfigDict) -> Setting:
                 f"All images of {config.oracle.images} are also evaluated; give the oracle others."
             )
     return Setting(network, private, oracle, splits)
-
-
-def claim(workdir: Path, config: ConfigDict, command: str) -> None:
-    """Write config.json and environment.json, or find the same config there.
-
-    Raises:
-      InputError: the workdir belongs to another config, or cannot be written.
-    """
-    text = json.dumps(json.loads(config.to_json_best_effort()), indent=1, sort_keys=True)
-    file = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if file.exists() and file.read_text() != text:
-            names = differences(json.loads(file.read_text()), json.loads(text))
-            raise InputError(
-                f"{workdir} holds a run with another config (it differs in {', '.join(names)}); "
-                "give another --workdir, or the config of that run."
-            )
-        environment = {
-            "command": command,
-            "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {platform.system()}",
-            "devices": [str(device) for device in jax.devices()],
-            "device_kind": jax.devices()[0].device_kind,
-            **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
-        }
-        for path, content in (
-            (file, text),
-            (workdir / "environment.json", json.dumps(environment, indent=1)),
-        ):
-            part = path.with_name(path.name + ".part")
-            part.write_text(content)
-            part.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"The workdir {workdir} cannot be written ({error}); give another."
-        ) from error
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the fields in which two nested dicts differ."""
-    names = []
-    for field in sorted(old.keys() | new.keys()):
-        a, b = old.get(field), new.get(field)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += differences(a, b, f"{prefix}{field}.")
-        elif a != b:
-            names.append(prefix + field)
-    return names
-
-
-@contextlib.contextmanager
-def timing(workdir: Path, stage: str) -> Iterator[None]:
-    """Add a stage's wall seconds and the compiler's share of them to timing.json; resumed runs add up."""
-    compiling = [0.0]
-
-    def listen(event, seconds, **_):
-        if event.startswith("/jax/core/compile"):
-            compiling[0] += seconds
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    start = time.monotonic()
-    try:
-        yield
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-        wall = time.monotonic() - start
-        file = workdir / "timing.json"
-        stages = json.loads(file.read_text()) if file.exists() else {}
-        entry = stages.setdefault(stage, {"wall_s": 0, "compile_s": 0, "device_s": 0})
-        entry["wall_s"] = round(entry["wall_s"] + wall, 2)
-        entry["compile_s"] = round(entry["compile_s"] + compiling[0], 2)
-        entry["device_s"] = round(entry["device_s"] + wall * jax.device_count(), 2)
-        part = file.with_name("timing.json.part")
-        part.write_text(json.dumps(stages, indent=1))
-        part.replace(file)
-
-
-def _save_originals(file: Path, images: data.Images) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    with part.open("wb") as stream:
-        np.savez(stream, pixels=images.pixels, names=images.names, skipped=images.skipped)
-    part.replace(file)

@@ -1,5 +1,6 @@
 """The command line: `python -m dci_jax.main --config=configs/quickstart.py --workdir=runs/quickstart`."""
 
+import json
 import logging
 import shlex
 import sys
@@ -11,6 +12,7 @@ from ml_collections import config_flags
 
 from dci_jax import experiment
 from dci_jax.errors import InputError
+from dci_jax.workdir import claim
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the experiment, such as configs/quickstart.py"
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> int:
     try:
         setting = experiment.check(config)
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
-        experiment.claim(workdir, config, command)
+        claim(workdir, json.loads(config.to_json_best_effort()), command)
         _log_to(workdir / "log.txt")
         experiment.run(config, setting, workdir)
     except InputError as error:

@@ -46,7 +46,8 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
                 last[0] = now
 
         yield update
-    log.info("%s: %d in %.1f s %s", label, total, time.monotonic() - start, _text(last[1]))
+    if last[1]:  # something was left to do
+        log.info("%s: %d in %.1f s %s", label, total, time.monotonic() - start, _text(last[1]))
 
 
 def _text(terms: dict) -> str:

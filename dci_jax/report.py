@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dci_jax.evaluate import ANY_SPLIT
+from dci_jax.files import replacing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -60,9 +61,8 @@ def write(workdir: Path) -> Path:
         "{body}", "\n".join(sections)
     )
     path = folder / "index.html"
-    part = path.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as stream:
+        stream.write(page)
     return path
 
 

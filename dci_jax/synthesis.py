@@ -16,6 +16,7 @@ import optax
 from dci_jax import losses
 from dci_jax.blocks import Network, logits, running_statistics, trace
 from dci_jax.errors import InputError
+from dci_jax.files import replacing
 from dci_jax.optimize import minimize
 from dci_jax.procedural import GENERATORS
 
@@ -63,7 +64,6 @@ def synthesize(
             f"{network.name} has no BatchNorm layer, so there are no statistics to match; "
             "set --config.synthesis.batches=0 and train on procedural images."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {"statistics": statistics, "cross_entropy": cross_entropy}
     weights |= {"total_variation": total_variation, "l2": l2}
     weights = {name: jnp.float32(weight) for name, weight in weights.items()}
@@ -89,10 +89,8 @@ def synthesize(
                 project=clip,
                 label=f"synthesis: batch {number + 1} of {batches}",
             )
-            part = file.with_suffix(".part")
-            with part.open("wb") as stream:
+            with replacing(file, "wb") as stream:
                 np.save(stream, np.asarray(jnp.round(images * 255), np.uint8))
-            part.replace(file)
         done.append(np.load(file))
     return np.concatenate([np.zeros((0, *network.input_shape), np.uint8), *done])
 

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -15,33 +13,6 @@ def test_floors_know_nothing_of_their_image():
     for guess, truth in zip(floors["random_image"], pixels, strict=True):
         assert not np.array_equal(guess, truth)
         assert any(np.array_equal(guess, other) for other in pixels)
-
-
-def test_differences_are_named_with_their_section():
-    old = {"a": 1, "b": {"c": 2, "d": 3}}
-    assert experiment.differences(old, {"a": 1, "b": {"c": 5}, "e": 0}) == ["b.c", "b.d", "e"]
-
-
-def test_a_workdir_belongs_to_one_config(tmp_path):
-    config = tiny.get_config()
-    experiment.claim(tmp_path, config, "the command")
-    experiment.claim(tmp_path, config, "the command")
-    config.dci.cycle = 0.0
-    with pytest.raises(InputError, match=r"differs in dci\.cycle"):
-        experiment.claim(tmp_path, config, "the command")
-    assert json.loads((tmp_path / "config.json").read_text())["dci"]["cycle"] == 1.0
-
-
-def test_timing_adds_up_over_resumed_runs(tmp_path):
-    for _ in range(2):
-        with experiment.timing(tmp_path, "attack"):
-            pass
-    (tmp_path / "timing.json").write_text(
-        '{"attack": {"wall_s": 5, "compile_s": 1, "device_s": 5}}'
-    )
-    with experiment.timing(tmp_path, "attack"):
-        pass
-    assert json.loads((tmp_path / "timing.json").read_text())["attack"]["wall_s"] >= 5
 
 
 def test_the_oracle_never_trains_on_an_evaluated_image(tmp_path, monkeypatch, network):

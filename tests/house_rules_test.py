@@ -21,8 +21,17 @@ LEVELS = [
     {"models"},
     {"models.cifar_resnet"},
     {"models.layers", "models.inverter", "models.weights", "optimize", "metrics", "data"},
-    {"models.convolution", "blocks", "losses", "procedural", "defenses", "checkpoint", "progress"},
-    {"errors"},
+    {
+        "workdir",
+        "models.convolution",
+        "blocks",
+        "losses",
+        "procedural",
+        "defenses",
+        "checkpoint",
+        "progress",
+    },
+    {"errors", "files"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

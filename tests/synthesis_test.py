@@ -33,7 +33,7 @@ def test_finished_batches_are_kept_and_the_rest_equals_an_undisturbed_run(networ
     kept = tmp_path / "batch_00000.npy"
     stamp = kept.stat().st_mtime_ns
     (tmp_path / "batch_00001.npy").unlink()
-    (tmp_path / "batch_00001.part").write_bytes(b"a kill in the middle of writing")
+    (tmp_path / "batch_00001.npy.part").write_bytes(b"a kill in the middle of writing")
     again = synthesize(network, jax.random.key(0), tmp_path, **settings)
     np.testing.assert_array_equal(again, whole)
     assert kept.stat().st_mtime_ns == stamp

@@ -1,0 +1,119 @@
+"""The files around a run: its config and machine, its timing, its private images; a workdir has one config."""
+
+import contextlib
+import json
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dci_jax.errors import InputError
+from dci_jax.files import replacing
+
+
+def claim(workdir: Path, config: dict, command: str) -> None:
+    """Write config.json and environment.json, or find the same config there.
+
+    Args:
+      workdir: the folder of the run; made if need be.
+      config: nested dict of plain values.
+      command: the command line, for the report.
+
+    Raises:
+      InputError: the workdir belongs to another config, or cannot be written.
+    """
+    text = json.dumps(config, indent=1, sort_keys=True)
+    file = workdir / "config.json"
+    try:
+        if file.exists() and file.read_text() != text:
+            names = differences(json.loads(file.read_text()), json.loads(text))
+            raise InputError(
+                f"{workdir} holds a run with another config (it differs in {', '.join(names)}); "
+                "give another --workdir, or the config of that run."
+            )
+        environment = {
+            "command": command,
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {platform.system()}",
+            "devices": [str(device) for device in jax.devices()],
+            "device_kind": jax.devices()[0].device_kind,
+            **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
+        }
+        for path, content in (
+            (file, text),
+            (workdir / "environment.json", json.dumps(environment, indent=1)),
+        ):
+            with replacing(path) as stream:
+                stream.write(content)
+    except OSError as error:
+        raise InputError(
+            f"The workdir {workdir} cannot be written ({error}); give another."
+        ) from error
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two nested dicts differ."""
+    names = []
+    for field in sorted(old.keys() | new.keys()):
+        a, b = old.get(field), new.get(field)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differences(a, b, f"{prefix}{field}.")
+        elif a != b:
+            names.append(prefix + field)
+    return names
+
+
+@contextlib.contextmanager
+def timing(workdir: Path, stage: str) -> Iterator[None]:
+    """Add a stage's wall seconds and the compiler's share of them to timing.json; resumed runs add up."""
+    compiling = [0.0]
+
+    def listen(event, seconds, **_):
+        if event.startswith("/jax/core/compile"):
+            compiling[0] += seconds
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+        wall = time.monotonic() - start
+        file = workdir / "timing.json"
+        stages = json.loads(file.read_text()) if file.exists() else {}
+        entry = stages.setdefault(stage, {"wall_s": 0, "compile_s": 0, "device_s": 0})
+        entry["wall_s"] = round(entry["wall_s"] + wall, 2)
+        entry["compile_s"] = round(entry["compile_s"] + compiling[0], 2)
+        entry["device_s"] = round(entry["device_s"] + wall * jax.device_count(), 2)
+        with replacing(file) as stream:
+            json.dump(stages, stream, indent=1)
+
+
+def keep_originals(
+    file: Path, pixels: np.ndarray, names: Sequence[str], skipped: Sequence[str]
+) -> None:
+    """Write the private images beside their reconstructions, for the report.
+
+    Args:
+      file: .npz.
+      pixels: uint8 [N, H, W, C].
+      names: one for each image.
+      skipped: the damaged files, for the report.
+
+    Raises:
+      InputError: an earlier part of this run evaluated other images.
+    """
+    if file.exists():
+        with np.load(file) as saved:
+            if not np.array_equal(saved["pixels"], pixels):
+                raise InputError(
+                    f"The private images are not those that {file.parent.parent} began with; "
+                    "restore them, or give another --workdir."
+                )
+        return
+    with replacing(file, "wb") as stream:
+        np.savez(stream, pixels=pixels, names=names, skipped=skipped)

@@ -1,0 +1,53 @@
+import json
+
+import numpy as np
+import pytest
+
+from dci_jax import workdir
+from dci_jax.errors import InputError
+from dci_jax.files import replacing
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    file = tmp_path / "new" / "x.txt"
+    with replacing(file) as stream:
+        stream.write("old")
+    with pytest.raises(KeyboardInterrupt), replacing(file) as stream:
+        stream.write("half")
+        raise KeyboardInterrupt
+    assert file.read_text() == "old"
+
+
+def test_differences_are_named_with_their_section():
+    old = {"a": 1, "b": {"c": 2, "d": 3}}
+    assert workdir.differences(old, {"a": 1, "b": {"c": 5}, "e": 0}) == ["b.c", "b.d", "e"]
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path):
+    config = {"dci": {"cycle": 1.0}}
+    workdir.claim(tmp_path, config, "the command")
+    workdir.claim(tmp_path, config, "the command")
+    config["dci"]["cycle"] = 0.0
+    with pytest.raises(InputError, match=r"differs in dci\.cycle"):
+        workdir.claim(tmp_path, config, "the command")
+    assert json.loads((tmp_path / "config.json").read_text())["dci"]["cycle"] == 1.0
+
+
+def test_other_images_in_the_same_workdir_are_refused(tmp_path):
+    file = tmp_path / "w" / "evaluation" / "originals.npz"
+    for _ in range(2):
+        workdir.keep_originals(file, np.zeros((1, 4, 4, 3), np.uint8), ("a",), ())
+    with pytest.raises(InputError, match="not those that"):
+        workdir.keep_originals(file, np.ones((1, 4, 4, 3), np.uint8), ("a",), ())
+
+
+def test_timing_adds_up_over_resumed_runs(tmp_path):
+    for _ in range(2):
+        with workdir.timing(tmp_path, "attack"):
+            pass
+    (tmp_path / "timing.json").write_text(
+        '{"attack": {"wall_s": 5, "compile_s": 1, "device_s": 5}}'
+    )
+    with workdir.timing(tmp_path, "attack"):
+        pass
+    assert json.loads((tmp_path / "timing.json").read_text())["attack"]["wall_s"] >= 5
