@@ -48,8 +48,8 @@ def write(workdir: Path) -> Path:
 
     sections = [
         _headline(rows, len(originals), len(skipped)),
-        "<h2>Leakage against depth</h2>" + _picture(_chart(rows, folder), "leakage against depth"),
-        "<p>Left: an early split; right: a late one. High means that more can be read back. The dashed "
+        "<h2>Leakage against depth</h2>" + _charts(rows, folder),
+        "<p>An early split is on the left, a late one on the right. High means that more can be read back. The dashed "
         "lines are what a guess without any features scores. Bars: 95 % intervals of the mean.</p>",
         "<h2>What was read back</h2>" + _grids(workdir, rows, originals, names),
         _synthesised(workdir),
@@ -85,41 +85,48 @@ def _headline(rows, count, skipped):
     return text + "</p>"
 
 
-def _chart(rows, folder):
-    splits = list(dict.fromkeys(r["split"] for r in rows if r["split"] != ANY_SPLIT))
-    figure, panels = plt.subplots(1, 3, figsize=(13, 4))
-    for panel, (metric, label) in zip(
-        panels,
-        (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("label_agreement", "label agreement")),
-        strict=True,
+def _charts(rows, folder):
+    parts = []
+    for metric, label in (
+        ("psnr", "PSNR, dB"),
+        ("ssim", "SSIM"),
+        ("label_agreement", "label agreement"),
     ):
-        cells = dict.fromkeys((r["attack"], r["defense"]) for r in rows if r["split"] != ANY_SPLIT)
-        for attack, defense in cells:
-            line = [r for r in rows if (r["attack"], r["defense"]) == (attack, defense)]
-            panel.errorbar(
-                [splits.index(r["split"]) for r in line],
-                [float(r[metric]) for r in line],
-                [float(r[f"{metric}_ci95"]) for r in line],
-                marker="o",
-                markersize=4,
-                capsize=2,
-                color=_COLORS.get(attack) if defense == "none" else None,
-                linestyle="-" if defense == "none" else ":",
-                label=attack if defense == "none" else f"{attack}, {defense}",
-            )
-        for r, style in zip(
-            [r for r in rows if r["split"] == ANY_SPLIT], ("--", ":"), strict=False
-        ):
-            panel.axhline(float(r[metric]), color="#94a3b8", linestyle=style, label=r["attack"])
-        panel.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
-        panel.set_ylabel(label)
-        panel.grid(alpha=0.25)
-    panels[0].legend(fontsize=8)
+        path = folder / f"leakage_{metric}.png"
+        _chart(rows, metric, label, path)
+        parts.append(f"<figure>{_picture(path.read_bytes(), f'{label} against depth')}</figure>")
+    return f"<div class='grid smooth'>{''.join(parts)}</div>"
+
+
+def _chart(rows, metric, label, path):
+    splits = list(dict.fromkeys(r["split"] for r in rows if r["split"] != ANY_SPLIT))
+    figure, axes = plt.subplots(figsize=(4.6, 3.6))
+    for attack, defense in dict.fromkeys(
+        (r["attack"], r["defense"]) for r in rows if r["split"] != ANY_SPLIT
+    ):
+        line = [r for r in rows if (r["attack"], r["defense"]) == (attack, defense)]
+        plain = defense == "none"
+        axes.errorbar(
+            [splits.index(r["split"]) for r in line],
+            [float(r[metric]) for r in line],
+            [float(r[f"{metric}_ci95"]) for r in line],
+            marker="o",
+            markersize=4,
+            capsize=2,
+            color=_COLORS.get(attack) if plain else None,
+            linestyle="-" if plain else ":",
+            label=attack if plain else f"{attack}, {defense}",
+        )
+    floors = [r for r in rows if r["split"] == ANY_SPLIT]
+    for r, style in zip(floors, ("--", ":"), strict=False):
+        axes.axhline(float(r[metric]), color="#64748b", linestyle=style, label=r["attack"])
+    axes.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7, framealpha=0.6)
     figure.tight_layout()
-    path = folder / "leakage.png"
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=150)
     plt.close(figure)
-    return path.read_bytes()
 
 
 def _grids(workdir, rows, originals, names):
@@ -263,8 +270,8 @@ _PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 1100px; margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: #64748b; font-weight: normal; }
 img { max-width: 100%; height: auto; image-rendering: pixelated; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 1rem; }
-figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1rem; }
+.smooth img { image-rendering: auto; } figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left; white-space: nowrap; }
 pre { background: #f1f5f9; padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
