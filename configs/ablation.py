@@ -2,7 +2,7 @@
 
     bash launch/ablation.sh runs/ablation --config.target.weights=... --config.data.images=...
 
-A short training, the same for all, to layer2.2 of a CIFAR ResNet-20: 230 steps of 28 images.
+A short training, the same for all, to layer2.2 of a CIFAR ResNet-20: 230 steps of 14 images.
 """
 
 from configs import default
@@ -79,9 +79,10 @@ def get_config(variant: str = "full"):
     config.attacks = ("dci",)
     config.data.count = 200
     config.synthesis.batches = 1
-    config.synthesis.steps = 100
+    config.synthesis.batch = 128
+    config.synthesis.steps = 80
     config.dci.rounds = 2
-    config.dci.batch = 28
+    config.dci.batch = 14
     config.dci.divide_steps = 80
     config.dci.conquer = (("layer2.2", 150),)
     VARIANTS[variant](config)

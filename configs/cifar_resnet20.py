@@ -13,10 +13,6 @@ from configs import default
 def get_config():
     config = default.get_config()
     config.data.count = 200
-    config.attacks = ("dci", "dci+refine", "inverse_network", "rmle")
+    config.attacks = ("dci", "dci+refine")
     config.refine.splits = ("layer1.0", "layer1.2", "layer2.2", "layer3.2")
-    config.inverse_network.splits = ("layer1.2", "layer2.2")
-    config.inverse_network.steps = 500
-    config.rmle.splits = ("layer1.2", "layer2.2")
-    config.rmle.steps = 300  # as many as the refinement gets
     return config

@@ -25,6 +25,8 @@ from dci_jax.workdir import keep_originals, timing
 
 log = logging.getLogger("dci_jax")
 
+ROWS = (*ATTACKS, "dci+refine", "oracle")  # all that can stand in a report's column "attack"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -62,9 +64,10 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
         rows += lines(result, private.names, split=ANY_SPLIT, attack=name, defense="none", **row)
 
     readers = {}
-    for number, name in enumerate(attack_names(config)):
+    for name in attack_names(config):
         with timed(f"attack {name}"):
-            key = jax.random.fold_in(key_attack, number)
+            # By name, so that an attack's numbers do not depend on which others run.
+            key = jax.random.fold_in(key_attack, ROWS.index(name))
             folder = workdir / "attacks" / name
             readers[name] = arm(config, name, setting, inputs, readers, key, folder)
         with timed(f"evaluate {name}"):
@@ -140,10 +143,9 @@ def check(config: ConfigDict) -> Setting:
     Raises:
       InputError: a sentence with the value and the cure.
     """
-    known = (*ATTACKS, "dci+refine")
     for name in config.attacks:
-        if name not in known:
-            raise InputError(f"No attack is called {name!r}; choose from: {', '.join(known)}.")
+        if name not in ROWS[:-1]:
+            raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ROWS[:-1])}.")
     order = list(config.attacks)
     if "dci+refine" in order and "dci" not in order[: order.index("dci+refine")]:
         raise InputError(
