@@ -131,14 +131,14 @@ def _chart(rows, metric, label, path):
 
 def _grids(workdir, rows, originals, names):
     parts = []
-    original = _assemble(originals, names)
+    original = assemble(originals, names)
     cells = [r for r in rows if r["split"] != ANY_SPLIT]
     for split in dict.fromkeys(r["split"] for r in cells):
         figures = [("original", "private, never seen by the attack", original)]
         for r in (r for r in cells if r["split"] == split):
             file = workdir / "evaluation" / r["attack"] / f"{split} {r['defense']}.npz"
             with np.load(file) as saved:
-                picture = _assemble(saved["reconstruction"], names)
+                picture = assemble(saved["reconstruction"], names)
             label = _NAMES.get(r["attack"], r["attack"])
             label += "" if r["defense"] == "none" else f", defense {r['defense']}"
             figures.append(
@@ -158,8 +158,11 @@ def _grids(workdir, rows, originals, names):
     return "\n".join(parts)
 
 
-def _assemble(pixels, names):
-    """One picture of many: tiles called "name r0c1" are put together again, others stand in a grid."""
+def assemble(pixels, names):
+    """One picture uint8 [H, W, 3] of many [N, h, w, 3]: tiles "name r0c1" are put together again.
+
+    Images that are no tiles stand in a grid, the first 24 of them.
+    """
     tiles = [re.fullmatch(r"(.*) r(\d+)c(\d+)", str(name)) for name in names]
     if all(tiles):
         pictures = {}

@@ -61,7 +61,7 @@ def test_the_page_is_self_contained_and_says_everything(workdir):
 
 def test_tiles_of_a_photograph_are_put_together_again():
     pixels = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    picture = report._assemble(pixels, NAMES)
+    picture = report.assemble(pixels, NAMES)
     np.testing.assert_array_equal(picture[..., 0], np.kron([[0, 1], [2, 3]], np.ones((2, 2))))
-    grid = report._assemble(pixels, ("a", "b", "c", "d"))
+    grid = report.assemble(pixels, ("a", "b", "c", "d"))
     assert grid.shape == (2, 4 * 2 + 3 * 2, 3)
