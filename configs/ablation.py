@@ -46,12 +46,6 @@ def divide_only(config):
     config.dci.conquer = ()
 
 
-def conquer_only(config):
-    """The chain is trained at once, from the start; as many steps in all."""
-    config.dci.divide_steps = 0
-    config.dci.conquer = (("layer2.2", 230),)
-
-
 def one_round(config):
     """Inverters that look at the block's own answer once instead of twice."""
     config.dci.rounds = 1
@@ -67,7 +61,6 @@ VARIANTS = {
         noise_only,
         without_cycle,
         divide_only,
-        conquer_only,
         one_round,
     )
 }

@@ -54,8 +54,9 @@ def get_config() -> ConfigDict:
     config.dci.image = 1.0  # weight of |R_1(...R_k(f_k)) - x|
     config.dci.cycle = 1.0  # weight of |F_i(x') - f_i|
     config.dci.batch = 40  # images per step
-    config.dci.learning_rate = 2e-3  # Adam's, falling to 0 along a cosine in each stage
+    config.dci.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine
     config.dci.divide_steps = 150
+    config.dci.conquer_learning_rate = 2e-3  # the same in each stage of conquer
     config.dci.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
     config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction

@@ -53,6 +53,7 @@ def dci(
     batch: int,
     learning_rate: float,
     divide_steps: int,
+    conquer_learning_rate: float,
     conquer: tuple[tuple[str, int], ...],
 ) -> dict[str, Reconstruct]:
     """Train the inverters up to the deepest split.
@@ -67,8 +68,9 @@ def dci(
       distance: a key of `losses.DISTANCES`, for all terms.
       layer, image, cycle: weights of the three terms. The divide phase has no image term.
       batch: images per step.
-      learning_rate: Adam's, at the start of each stage; it falls to zero along a cosine.
+      learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
       divide_steps: steps in which every inverter learns alone.
+      conquer_learning_rate: the same for each stage of the conquer phase.
       conquer: ((split point, steps), ...): the stages, deeper by deeper.
 
     Returns:
@@ -79,19 +81,21 @@ def dci(
     objective = Objective(distance, layer, image, cycle)
     key_params, key_inputs = jax.random.split(key)
     params = initialize(modules, network, key_params)
-    stages = [("divide", functools.partial(divide_loss, objective, modules), divide_steps)]
+    loss = functools.partial(divide_loss, objective, modules)
+    stages = [("divide", loss, divide_steps, learning_rate)]
     for name, steps in conquer:
         stop = min(split_index(network, name), deepest)
         loss = functools.partial(conquer_loss, objective, modules[:stop])
-        stages.append((f"conquer to {split_names(network)[stop - 1]}", loss, steps))
-    for number, (label, loss, steps) in enumerate(stages):
+        label = f"conquer to {split_names(network)[stop - 1]}"
+        stages.append((label, loss, steps, conquer_learning_rate))
+    for number, (label, loss, steps, rate) in enumerate(stages):
         params, _ = minimize(
             loss,
             params,
             network,
             functools.partial(_batch, inputs, jax.random.fold_in(key_inputs, number), batch),
             steps=steps,
-            optimizer=_optimizer(learning_rate, steps),
+            optimizer=_optimizer(rate, steps),
             label=f"dci: {label}",
             folder=folder / f"{number}_{label.replace(' ', '_')}",
         )
