@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 
 def test_augmentation_shifts_flips_and_scales():
-    pixels = np.zeros((64, 32, 32, 3), np.uint8)
+    pixels = np.zeros((512, 32, 32, 3), np.uint8)
     pixels[:, 16, 10] = 255
     images = np.asarray(train_target.augment(jax.random.key(0), pixels))
     assert images.max() == 1
@@ -39,7 +39,7 @@ def test_training_writes_a_checkpoint_with_measured_statistics(tmp_path):
     network = models.load("cifar_resnet20", out)
     _, found = blocks.trace(network, images / np.float32(255))
     running = blocks.running_statistics(network)
-    # Measured on these images (shifted and flipped), so near what they give; the initial ones are not.
+    # Measured on these images, shifted (so with black borders) and flipped: near what they give.
     first, expected = running[0]["bn1"]["var"], found[0]["bn1"]["var"]
-    assert np.all(np.abs(np.log(first / expected)) < 1)
+    assert np.median(np.abs(np.log(first / expected))) < 0.5
     assert not np.allclose(first, 1, atol=0.2)
