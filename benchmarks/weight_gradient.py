@@ -1,4 +1,4 @@
-"""How much faster a weight gradient is in strips (dci_jax/models/convolution.py): `python benchmarks/weight_gradient.py`
+"""How much faster a weight gradient is in strips (dci_jax/models/convolution.py): `python -m benchmarks.weight_gradient`
 
 Prints JSON: for each shape the median milliseconds of XLA's own gradient and of ours, alternating,
 and the median of the ratios of neighbours.

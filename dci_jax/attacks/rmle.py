@@ -39,8 +39,8 @@ def rmle(
       network: the target, known to the attacker.
       inputs, key, folder: not used by this attack.
       splits: split points to be read back.
-      steps: Adam updates per batch of images. (The paper's AMSGrad keeps the large gradients of the
-        first steps in mind and stalls: it ended 1 to 4 dB lower after 150 to 200 steps.)
+      steps: Adam updates per batch of images (the paper takes AMSGrad, which keeps the large
+        gradients of the first steps in mind and stalls when the start is good).
       learning_rate: Adam's, in pixel units of [0, 1]; it falls to zero along a cosine.
       total_variation: weight of TV per pixel, relative to the relative feature distance.
       start: split point -> another attack's reconstruction to start from; None starts from grey.
