@@ -1,8 +1,8 @@
 """A convolution whose weight gradient is computed in strips: up to 3 times faster on a CPU, the same elsewhere.
 
 XLA:CPU computes a weight gradient as one convolution with a kernel as large as the image, whose
-working set leaves the cache. Summed over strips of about 2000 pixels it runs at the speed of the
-forward pass. Measured by `benchmarks/weight_gradient.py`: 3.2 times faster for 48 channels at 32 x 32
+working set leaves the cache. Summed over strips of about 2000 pixels most shapes are
+faster. Measured by `benchmarks/weight_gradient.py`: 3.2 times faster for 48 channels at 32 x 32
 pixels, 1.4 to 1.5 for 16 channels or at 16 x 16, and slower (0.74) for 128 channels at 8 x 8.
 """
 
