@@ -13,12 +13,22 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.target = ConfigDict()
-    config.target.name = "cifar_resnet20"  # a key of dci_jax.models.MODELS
-    config.target.weights = ""  # .safetensors, .pth or .th; empty: the checkpoint in the package
+    # A key of dci_jax.models.MODELS, or your own network: "module.path:function" (docs/own_network.py).
+    config.target.name = "cifar_resnet20"
+    # PATH of a .safetensors, .pth or .th, or a name of dci_jax.models.sources.SOURCES; empty: the
+    # checkpoint in the package, or else the first source of that network.
+    config.target.weights = ""
+    config.target.sha256 = (
+        ""  # of the checkpoint, or its first 8 digits or more; empty: not checked
+    )
+    config.target.deploy = False  # the device runs the reparameterised form (RepVGG)
 
     config.data = ConfigDict()  # private images, for evaluation only
-    config.data.images = ""  # folder, zip or npz; empty: photographs out of scikit-image, in tiles
+    # Folder, zip, npz, or "tfds:imagenet2012:validation"; empty: photographs out of scikit-image,
+    # in tiles of the network's size.
+    config.data.images = ""
     config.data.count = 0  # the first so many images; 0: all
+    config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
     config.attacks = ("dci", "dci+refine")  # in this order; also "inverse_network", "rmle"
@@ -32,21 +42,34 @@ def get_config() -> ConfigDict:
     config.inputs.dead_leaves = 0.5
     config.inputs.pink_noise = 0.2
     config.inputs.white_noise = 0.0
+    # The inverters are convolutional: trained on images of this side in pixels (the bank's are cropped
+    # at random), they read back any. 0: the network's own side.
+    config.inputs.side = 0
 
     config.synthesis = ConfigDict()
     config.synthesis.batches = 3
     config.synthesis.batch = 256  # images whose joint statistics are matched
-    config.synthesis.steps = 150  # Adam updates per batch
+    config.synthesis.stages = ((32, 150),)  # (side the network sees in pixels, Adam updates), ...
     config.synthesis.start = "dead_leaves"  # or "white_noise" (DeepInversion), "pink_noise"
     config.synthesis.learning_rate = 0.03  # in pixel units of [0, 1]
+    config.synthesis.warmup = 0  # updates over which it rises first, in each stage
+    config.synthesis.betas = (0.9, 0.999)  # Adam's
     config.synthesis.statistics = 10.0  # weight of BatchNorm-statistic matching
+    config.synthesis.first = 1.0  # how much more the first BatchNorm layer counts
     config.synthesis.cross_entropy = 0.1  # weight of the answer for a random label
     config.synthesis.total_variation = 0.1
     config.synthesis.l2 = 0.0
     config.synthesis.jitter = 2  # pixels
+    config.synthesis.precision = "float32"  # or "bfloat16": compute in it, statistics in float32
+
+    # Another network that judges the synthesised images: do they look like their label to it too?
+    config.verifier = ConfigDict()
+    config.verifier.name = ""  # as config.target.name; empty: none
+    config.verifier.weights = ""
 
     config.dci = ConfigDict()
     config.dci.width = 1.5  # hidden channels, times those of the block's wider side
+    config.dci.cap = 256  # but so many at most
     config.dci.rounds = 4  # corrections by the block's own answer
     config.dci.depth = 2  # 3x3 convolutions in each correction
     config.dci.distance = "l1"  # "l1" as in the paper, "l2" or "cosine", for all three terms
@@ -54,6 +77,8 @@ def get_config() -> ConfigDict:
     config.dci.image = 1.0  # weight of |R_1(...R_k(f_k)) - x|
     config.dci.cycle = 1.0  # weight of |F_i(x') - f_i|
     config.dci.batch = 40  # images per step
+    config.dci.precision = "float32"  # or "bfloat16"
+    config.dci.remat = False  # compute activations twice instead of keeping them: less memory
     config.dci.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine
     config.dci.divide_steps = 150
     config.dci.conquer_learning_rate = 2e-3  # the same in each stage of conquer
@@ -75,6 +100,7 @@ def get_config() -> ConfigDict:
     config.inverse_network.splits = ()
     config.inverse_network.width = 32  # hidden channels at full resolution, doubled per halving
     config.inverse_network.batch = 32
+    config.inverse_network.precision = "float32"
     config.inverse_network.learning_rate = 2e-3
     config.inverse_network.steps = 1000
 

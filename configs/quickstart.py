@@ -13,7 +13,7 @@ def get_config():
     config.attacks = ("dci", "dci+refine", "inverse_network", "rmle")
     config.synthesis.batches = 1
     config.synthesis.batch = 128
-    config.synthesis.steps = 40
+    config.synthesis.stages = ((32, 40),)
     config.dci.rounds = 2
     config.dci.batch = 20
     config.dci.learning_rate = config.dci.conquer_learning_rate = 3e-3

@@ -9,7 +9,7 @@ def get_config():
     config.attacks = ("dci", "dci+refine", "inverse_network", "rmle")
     config.synthesis.batches = 2
     config.synthesis.batch = 4
-    config.synthesis.steps = 2
+    config.synthesis.stages = ((32, 2),)
     config.dci.rounds = 1
     config.dci.batch = 10
     config.dci.divide_steps = 2

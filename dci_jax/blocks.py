@@ -4,7 +4,7 @@ Split points are counted by the number of blocks before them: the features at sp
 `f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named like its last block.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -47,6 +47,9 @@ class Network:
       name: for reports.
       input_shape: shape of one input, such as (32, 32, 3); images are NHWC in [0, 1].
       mean, std: per-channel normalisation of the input, applied before `F_1`.
+      crop: the side of the centred square that is cut out of a picture, as a share of its shorter
+        side; what the network was evaluated with when it was trained.
+      dtype: what the blocks compute in; see `with_dtype`.
     """
 
     blocks: tuple[Block, ...]
@@ -55,6 +58,8 @@ class Network:
     input_shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
     mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.0,))
     std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(1.0,))
+    crop: float = flax.struct.field(pytree_node=False, default=1.0)
+    dtype: str = flax.struct.field(pytree_node=False, default="float32")
 
 
 def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> Array:
@@ -80,15 +85,76 @@ def trace(
     for index, block in enumerate(network.blocks[start:stop], start):
         if index == 0:
             x = (x - jnp.array(network.mean)) / jnp.array(network.std)
-        x, block_statistics = block.apply(block.params, x)
+        x, block_statistics = block.apply(block.params, x.astype(network.dtype))
         features.append(x)
         statistics.append(block_statistics)
     return tuple(features), tuple(statistics)
 
 
 def logits(network: Network, features: Array) -> Array:
-    """Class scores [B, classes] from the last features `f_N`."""
-    return network.head.apply(network.head.params, features)[0]
+    """Class scores [B, classes], float32, from the last features `f_N`."""
+    return network.head.apply(network.head.params, features)[0].astype(jnp.float32)
+
+
+def sequential(
+    name: str,
+    input_shape: tuple[int, ...],
+    pieces: Sequence[tuple[str, Callable, Pytree]],
+    head: tuple[Callable, Pytree] | None = None,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = (1.0,),
+    crop: float = 1.0,
+) -> Network:
+    """A network out of any JAX functions: how to bring your own (docs/own_network.py).
+
+    Args:
+      name: for reports.
+      input_shape: (H, W, C) of one input image in [0, 1].
+      pieces: (split point, function, params) for each block. The function is pure,
+        `(params, x) -> y`, or `(params, x) -> (y, statistics)` as in `Block`. For Flax modules see
+        `dci_jax.models.layers.flax_piece`.
+      head: (function, params), features -> logits [B, classes]; None for no classifier.
+      mean, std, crop: as in `Network`.
+
+    Raises:
+      InputError: no piece, or two split points of one name.
+    """
+    names = [piece[0] for piece in pieces]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{name} has the split points {names}; give one or more, each once.")
+    pieces = [*pieces, ("head", *head)] if head else pieces
+    x, blocks = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32), []
+    for piece_name, function, params in pieces:
+        y = jax.eval_shape(function, params, x)
+        apply, x = (function, y[0]) if isinstance(y, tuple) else (_without_statistics(function), y)
+        blocks.append(Block(params, piece_name, apply))
+    blocks, last = (blocks[:-1], blocks[-1]) if head else (blocks, None)
+    return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
+
+
+def _without_statistics(function):
+    return lambda params, x: (function(params, x), {})
+
+
+def with_dtype(network: Network, dtype: str) -> Network:
+    """The network computing in `dtype` ("bfloat16" for mixed precision, or "float32").
+
+    Kernels and their biases are cast, and activations between layers; BatchNorm keeps its parameters
+    and its statistics in float32.
+    """
+
+    def cast(tree):
+        if isinstance(tree, dict) and "kernel" not in tree:
+            return {
+                name: value if name == "batch_stats" else cast(value)
+                for name, value in tree.items()
+            }
+        matrices = isinstance(tree, dict)
+        return jax.tree.map(lambda w: w.astype(dtype) if matrices or w.ndim > 1 else w, tree)
+
+    blocks = tuple(block.replace(params=cast(block.params)) for block in network.blocks)
+    head = network.head and network.head.replace(params=cast(network.head.params))
+    return network.replace(blocks=blocks, head=head, dtype=dtype)
 
 
 def feature_shapes(network: Network) -> tuple[tuple[int, ...], ...]:
@@ -96,6 +162,14 @@ def feature_shapes(network: Network) -> tuple[tuple[int, ...], ...]:
     x = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
     features, _ = jax.eval_shape(trace, network, x)
     return tuple(f.shape[1:] for f in features)
+
+
+def classes(network: Network) -> int | None:
+    """How many classes the head tells apart; None without a head."""
+    if network.head is None:
+        return None
+    x = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    return jax.eval_shape(lambda n, x: logits(n, run(n, x)), network, x).shape[1]
 
 
 def running_statistics(network: Network) -> tuple[Pytree, ...]:

@@ -18,12 +18,13 @@ from dci_jax.files import replacing
 Array = jax.Array
 
 ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
-METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept")
+METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept", "top1", "top1_original")
 
 
 def evaluate(
     network: Network,
     images: np.ndarray,
+    labels: np.ndarray | None,
     reconstruct: Callable[[Array], Array],
     split: str,
     defense: tuple[str, float],
@@ -36,6 +37,7 @@ def evaluate(
     Args:
       network: the target.
       images: the private ones, uint8 [N, H, W, C].
+      labels: their true classes, int [N], or None.
       reconstruct: features [B, ...] -> images [B, H, W, C] in [0, 1]. It never sees the images.
       split: split point.
       defense: (key of `DEFENSES`, strength), applied to the features.
@@ -45,33 +47,42 @@ def evaluate(
 
     Returns:
       `METRICS`, each float32 [N], and "reconstruction" uint8 [N, H, W, C]. "label_kept" tells
-      whether the defended features still give the network's answer.
+      whether the defended features still give the network's answer; "top1" and "top1_original"
+      whether reconstruction and original get their true label. NaN where the network has no head
+      or the labels are not known.
     """
     if file.exists():
         return dict(np.load(file))
     index, (name, strength) = split_index(network, split), defense
-    parts = []
+    labels, parts = _known(labels, images), []
     for start in range(0, len(images), batch):
         truth = jnp.asarray(images[start : start + batch] / np.float32(255))
         features = features_at(network, index, truth)
         sent = DEFENSES[name](jax.random.fold_in(key, start), features, strength)
         found = reconstruct(sent)
-        parts.append(jax.device_get(measure(network, index, truth, found, sent)))
+        true = labels[start : start + batch]
+        parts.append(jax.device_get(measure(network, index, truth, found, sent, true)))
     return _keep(file, parts)
 
 
 def floor(
-    network: Network, images: np.ndarray, guesses: np.ndarray, file: Path, batch: int
+    network: Network,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    guesses: np.ndarray,
+    file: Path,
+    batch: int,
 ) -> dict[str, np.ndarray]:
     """Like `evaluate`, for guesses uint8 [N, H, W, C] that were made without any features."""
     if file.exists():
         return dict(np.load(file))
-    parts = []
+    labels, parts = _known(labels, images), []
     for start in range(0, len(images), batch):
         truth, guess = (
             jnp.asarray(a[start : start + batch] / np.float32(255)) for a in (images, guesses)
         )
-        parts.append(jax.device_get(measure(network, 0, truth, guess, truth)))
+        true = labels[start : start + batch]
+        parts.append(jax.device_get(measure(network, 0, truth, guess, truth, true)))
     return _keep(file, parts)
 
 
@@ -82,21 +93,44 @@ def features_at(network: Network, index: int, images: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def measure(network: Network, index: int, truth: Array, found: Array, sent: Array):
-    """`METRICS` [B] of reconstructions [B, H, W, C]; `sent` are the features sent at split `index`."""
+def measure(
+    network: Network, index: int, truth: Array, found: Array, sent: Array, labels: Array
+) -> dict[str, Array]:
+    """`METRICS` [B] of reconstructions [B, H, W, C].
+
+    Args:
+      network: the target.
+      index: the split at which the features were sent.
+      truth, found: images [B, H, W, C] in [0, 1] and their reconstructions.
+      sent: the features.
+      labels: int [B], true classes, -1 where not known.
+    """
 
     def answer(features, start):
         return logits(network, run(network, features, start))
 
-    original = answer(truth, 0)
+    unknown = jnp.full(len(truth), jnp.nan)
+    agreement = kept = top1 = top1_original = unknown
+    if network.head:
+        original, again = answer(truth, 0), answer(found, 0)
+        agreement = metrics.label_agreement(again, original)
+        kept = metrics.label_agreement(answer(sent, index), original)
+        top1 = jnp.where(labels < 0, unknown, again.argmax(1) == labels)
+        top1_original = jnp.where(labels < 0, unknown, original.argmax(1) == labels)
     return {
         "mse": metrics.mse(found, truth),
         "psnr": metrics.psnr(found, truth),
         "ssim": metrics.ssim(found, truth),
-        "label_agreement": metrics.label_agreement(answer(found, 0), original),
-        "label_kept": metrics.label_agreement(answer(sent, index), original),
+        "label_agreement": agreement,
+        "label_kept": kept,
+        "top1": top1,
+        "top1_original": top1_original,
         "reconstruction": jnp.round(found * 255).astype(jnp.uint8),
     }
+
+
+def _known(labels, images):
+    return np.full(len(images), -1) if labels is None else np.asarray(labels)
 
 
 def _keep(file, parts):
@@ -112,13 +146,16 @@ def lines(
     """The rows of results.jsonl for one cell: target, split, attack, defense and seed are given."""
     rows = []
     for i, name in enumerate(names):
-        values = {metric: round(float(result[metric][i]), 6) for metric in METRICS}
+        values = {metric: float(result[metric][i]) for metric in METRICS}
+        values = {m: None if np.isnan(v) else round(v, 6) for m, v in values.items()}
         rows.append(cell | {"image": name} | values | {"lpips": None})
     return rows
 
 
 def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> None:
     """results.jsonl, and summary.csv with n, mean, 95 % interval (normal) and worst 5 % per cell.
+
+    What is not known (no head, no labels) is null in the one and empty in the other.
 
     "Worst" is the defender's worst: the 95th percentile of PSNR and SSIM over the images.
 
@@ -137,12 +174,13 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
     for (target, split, attack, defense), members in cells.items():
         line = dict(target=target, split=split, attack=attack, defense=defense, n=len(members))
         for metric in METRICS[1:]:
-            values = np.array([row[metric] for row in members])
+            values = np.array([row[metric] for row in members], float)  # None becomes NaN
             line[metric] = round(float(values.mean()), 4)
             spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
             line[f"{metric}_ci95"] = round(1.96 * float(spread), 4)
             if metric in ("psnr", "ssim"):
                 line[f"{metric}_worst5"] = round(float(np.quantile(values, 0.95)), 4)
+        line = {name: "" if value != value else value for name, value in line.items()}  # NaN
         table.append(line | costs.get(split, {"bytes_sent": "", "device_flops": ""}))
     with replacing(workdir / "summary.csv") as stream:
         writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")

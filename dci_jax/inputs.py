@@ -1,10 +1,17 @@
-"""What an attacker trains on: an endless mixture of procedural images and a bank of finished ones."""
+"""What an attacker trains on: an endless mixture of procedural images and a bank of finished ones.
+
+The bank stays on disk; grain reads a few batches ahead, so that host memory does not grow with it.
+"""
 
 import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import flax.struct
+import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dci_jax.errors import InputError
 from dci_jax.procedural import GENERATORS
@@ -12,23 +19,50 @@ from dci_jax.procedural import GENERATORS
 Array = jax.Array
 
 BANK = "bank"
+_AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)  # in batches
 
 
-@flax.struct.dataclass
+@dataclass(frozen=True)
+class Shards:
+    """The images of many .npy files, uint8 [n, H, W, C] each, as one sequence; nothing is kept in memory.
+
+    Attributes:
+      files: all of one shape.
+      shape: (files, n, H, W, C).
+    """
+
+    files: tuple[Path, ...]
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        file, place = divmod(index, self.shape[1])
+        return np.array(np.load(self.files[file], mmap_mode="r")[place])
+
+
+@dataclass(frozen=True)
 class Inputs:
     """A mixture of images.
 
     Attributes:
-      bank: uint8 [N, H, W, C]: synthesised images; real ones only for an oracle.
+      bank: sequence of uint8 [H, W, C]: synthesised images; real ones only for an oracle.
       shares: ((source, weight), ...): "bank" or a key of `GENERATORS`, and its share of a batch.
+      shape: (H, W, C) of the images given out; those of the bank are cropped to it at random.
     """
 
-    bank: Array
-    shares: tuple[tuple[str, float], ...] = flax.struct.field(pytree_node=False)
+    bank: Sequence[np.ndarray]
+    shares: tuple[tuple[str, float], ...]
+    shape: tuple[int, int, int]
 
 
-def mixture(bank: Array, shares: dict[str, float]) -> Inputs:
-    """The inputs with these shares, scaled to sum to one; a source of share 0 is left out.
+def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
+    """`Inputs.shares` scaled to sum to one, without those that are 0.
+
+    Args:
+      shares: source -> weight.
+      stored: how much there is in the bank.
 
     Raises:
       InputError: an unknown source, a negative share, no share at all, or an empty bank.
@@ -46,25 +80,76 @@ def mixture(bank: Array, shares: dict[str, float]) -> Inputs:
         raise InputError(
             "All shares of the inputs are 0; give at least one source a positive share."
         )
-    if shares.get(BANK, 0) and len(bank) == 0:
+    if shares.get(BANK, 0) and not stored:
         raise InputError("The inputs take a share from an empty bank; synthesise some images.")
-    return Inputs(bank, tuple((s, share / total) for s, share in shares.items() if share > 0))
+    return tuple((s, share / total) for s, share in shares.items() if share > 0)
 
 
-@functools.partial(jax.jit, static_argnames="count")
-def draw(inputs: Inputs, key: Array, count: int) -> Array:
-    """A batch: images [count, H, W, C] in [0, 1], flipped at random, in random order."""
-    shape = inputs.bank.shape[1:]
-    key_order, key_flip, *keys = jax.random.split(key, 2 + len(inputs.shares))
-    parts, taken, target = [], 0, 0.0
-    for source_key, (source, share) in zip(keys, inputs.shares, strict=True):
-        target += share * count
-        number, taken = round(target) - taken, round(target)
-        if source == BANK:
-            chosen = jax.random.randint(source_key, (number,), 0, len(inputs.bank))
-            parts.append(inputs.bank[chosen] / 255.0)
-        else:
-            parts.append(GENERATORS[source](source_key, number, shape))
-    images = jax.random.permutation(key_order, jnp.concatenate(parts))
-    flip = jax.random.bernoulli(key_flip, 0.5, (count, 1, 1, 1))
+def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
+    """Step number -> the batch of that step: images [count, H, W, C] in [0, 1].
+
+    Args:
+      inputs: the mixture.
+      key: the same key and number give the same batch, whatever was asked before.
+      count: images per batch.
+    """
+    ends = np.round(np.cumsum([share for _, share in inputs.shares]) * count).astype(int)
+    counts = tuple(
+        (source, int(number))
+        for (source, _), number in zip(inputs.shares, np.diff(ends, prepend=0), strict=True)
+    )
+    key_bank, key_mix = jax.random.split(key)
+    stored = dict(counts).get(BANK, 0)
+    read = _reader(inputs, int(jax.random.bits(key_bank)), stored) if stored else None
+
+    def batch(number: int) -> Array:
+        found = read(number) if read else np.zeros((0, *inputs.shape), np.uint8)
+        return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found)
+
+    return batch
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def mix(
+    counts: tuple[tuple[str, int], ...], shape: tuple[int, int, int], key: Array, found: Array
+) -> Array:
+    """Images in [0, 1], flipped at random, in random order: `found` (uint8) and new procedural ones.
+
+    Args:
+      counts: (source, how many) for each source.
+      shape: (H, W, C).
+      key: PRNG key.
+      found: uint8 [n, H, W, C] from the bank.
+    """
+    key_order, key_flip, *keys = jax.random.split(key, 2 + len(counts))
+    images = jnp.concatenate(
+        [
+            found / 255.0 if source == BANK else GENERATORS[source](source_key, number, shape)
+            for source_key, (source, number) in zip(keys, counts, strict=True)
+        ]
+    )
+    images = jax.random.permutation(key_order, images)
+    flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
     return jnp.where(flip, images[:, :, ::-1], images)
+
+
+def _reader(inputs, seed, count):
+    """Step number -> uint8 [count, H, W, C] from the bank, read ahead as long as the numbers go up by one."""
+    height, width, _ = inputs.shape
+
+    def crop(image, rng):
+        top = rng.integers(image.shape[0] - height + 1)
+        left = rng.integers(image.shape[1] - width + 1)
+        return image[top : top + height, left : left + width]
+
+    dataset = grain.MapDataset.source(inputs.bank).seed(seed % 2**32).shuffle().repeat()
+    dataset = dataset.random_map(crop).batch(count)
+    place = {"next": None}
+
+    def read(number):
+        if place["next"] != number:
+            place["iterator"] = iter(dataset[number:].to_iter_dataset(_AHEAD))
+        place["next"] = number + 1
+        return next(place["iterator"])
+
+    return read

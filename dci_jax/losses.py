@@ -11,19 +11,21 @@ Pytree = Any
 
 def l1(estimate: Array, truth: Array) -> Array:
     """mean |estimate - truth|, as a share of the truth's own mean deviation. Scalar."""
+    estimate, truth = _float32(estimate, truth)
     scale = jnp.mean(jnp.abs(truth - _channel_mean(truth)))
     return jnp.mean(jnp.abs(estimate - truth)) / (jax.lax.stop_gradient(scale) + 1e-6)
 
 
 def l2(estimate: Array, truth: Array) -> Array:
     """mean (estimate - truth)^2, as a share of the truth's variance. Scalar."""
+    estimate, truth = _float32(estimate, truth)
     scale = jnp.mean((truth - _channel_mean(truth)) ** 2)
     return jnp.mean((estimate - truth) ** 2) / (jax.lax.stop_gradient(scale) + 1e-6)
 
 
 def cosine(estimate: Array, truth: Array) -> Array:
     """1 - cosine similarity per example, averaged. Scalar in [0, 2]."""
-    a, b = (v.reshape(v.shape[0], -1) for v in (estimate, truth))
+    a, b = (v.reshape(v.shape[0], -1) for v in _float32(estimate, truth))
     norms = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
     return jnp.mean(1 - jnp.sum(a * b, 1) / (norms + 1e-12))
 
@@ -70,6 +72,10 @@ def batch_norm_statistics(statistics: Pytree, running: Pytree, first: float = 1.
         terms.append(mean + var)
         weights.append(1.0 if weights else first)
     return sum(w * t for w, t in zip(weights, terms, strict=True)) / sum(weights)
+
+
+def _float32(*arrays):
+    return tuple(array.astype(jnp.float32) for array in arrays)
 
 
 def _channel_mean(x):

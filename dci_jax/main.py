@@ -12,6 +12,8 @@ from ml_collections import config_flags
 
 from dci_jax import experiment
 from dci_jax.errors import InputError
+from dci_jax.plan import plan
+from dci_jax.setting import check
 from dci_jax.workdir import claim
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -19,6 +21,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder for all that the run leaves; the same one resumes it"
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "print the plan (blocks, parameters, FLOPs, memory, hours) and stop"
 )
 
 
@@ -37,7 +42,10 @@ def main(argv: list[str]) -> int:
     workdir = Path(workdir)
     _log_to(None)
     try:
-        setting = experiment.check(config)
+        setting = check(config)
+        if _DRY_RUN.value:
+            print(plan(config, setting))
+            return 0
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
         claim(workdir, json.loads(config.to_json_best_effort()), command)
         _log_to(workdir / "log.txt")

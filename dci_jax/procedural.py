@@ -11,19 +11,21 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
-def dead_leaves(key: Array, count: int, shape: tuple[int, int, int], leaves: int = 90) -> Array:
+def dead_leaves(key: Array, count: int, shape: tuple[int, int, int]) -> Array:
     """Images of overlapping, shaded and textured ellipses and rectangles.
+
+    Up to 90 of them per 32 pixels of the image's side, so that large images are as rich in detail.
 
     Args:
       key: PRNG key.
       count: how many images.
       shape: (H, W, C) of one image.
-      leaves: shapes per image.
 
     Returns:
       [count, H, W, C] in [0, 1].
     """
     height, width, channels = shape
+    leaves = 90 * max(1, max(height, width) // 32)
     keys = jax.random.split(key, 13)
     each = (leaves, count)
     # Radii with density r^-3 between two pixels and the whole image, large ones painted first.

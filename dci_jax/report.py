@@ -92,6 +92,8 @@ def _charts(rows, folder):
         ("ssim", "SSIM"),
         ("label_agreement", "label agreement"),
     ):
+        if any(r[metric] == "" for r in rows):  # a network without a head
+            continue
         path = folder / f"leakage_{metric}.png"
         _chart(rows, metric, label, path)
         parts.append(f"<figure>{_picture(path.read_bytes(), f'{label} against depth')}</figure>")
@@ -151,7 +153,7 @@ def _grids(workdir, rows, originals, names):
         parts.append("<div class=grid>")
         for label, caption, picture in figures:
             parts.append(
-                f"<figure>{_picture(_png(picture), label)}<figcaption><b>{html.escape(label)}</b><br>"
+                f"<figure>{_picture(_encoded(picture), label)}<figcaption><b>{html.escape(label)}</b><br>"
                 f"{html.escape(caption)}</figcaption></figure>"
             )
         parts.append("</div>")
@@ -161,7 +163,7 @@ def _grids(workdir, rows, originals, names):
 def assemble(pixels, names):
     """One picture uint8 [H, W, 3] of many [N, h, w, 3]: tiles "name r0c1" are put together again.
 
-    Images that are no tiles stand in a grid, the first 24 of them.
+    Images that are no tiles stand in a grid, the first 24 of them, or 12 large ones.
     """
     tiles = [re.fullmatch(r"(.*) r(\d+)c(\d+)", str(name)) for name in names]
     if all(tiles):
@@ -174,7 +176,8 @@ def assemble(pixels, names):
             lines = [np.concatenate([parts[r, c] for c in range(columns)], 1) for r in range(rows)]
             wholes.append(np.concatenate(lines))
         return _tile(np.stack(wholes), 2)
-    return _tile(pixels[:_SHOWN], 6)
+    small = pixels.shape[1] <= _ENLARGED
+    return _tile(pixels[: _SHOWN if small else _SHOWN // 2], 6 if small else 4)
 
 
 def _tile(images, columns):
@@ -195,11 +198,20 @@ def _synthesised(workdir):
     files = sorted((workdir / "synthesis").glob("batch_*.npy"))
     if not files:
         return ""
-    images = np.load(files[0])[:48]
+    images = np.load(files[0], mmap_mode="r")[:48]
+    images = images if images.shape[1] <= _ENLARGED else images[:12]
+    known = workdir / "synthesis" / "recognised.json"
+    shares = json.loads(known.read_text()) if known.exists() else {}
+    shares = " and ".join(f"{html.escape(n)} for {share:.0%}" for n, share in shares.items())
     return (
         "<h2>What the attack learned from</h2><p>Some of the images that were synthesised from the network's own "
         "BatchNorm statistics. No real image was used.</p>"
-        + _picture(_png(_tile(images, 12)), "synthesised images")
+        + (
+            f"<p>Each was made for a label. That label is the answer of {shares} of them.</p>"
+            if shares
+            else ""
+        )
+        + _picture(_encoded(_tile(images, 12 if len(images) > 12 else 4)), "synthesised images")
     )
 
 
@@ -208,6 +220,7 @@ def _table(rows):
         ("split", "split"), ("attack", "attack"), ("defense", "defense"), ("n", "n"),
         ("psnr", "PSNR dB"), ("ssim", "SSIM"), ("psnr_worst5", "PSNR, worst 5 %"),
         ("label_agreement", "label agreement"), ("label_kept", "label kept"),
+        ("top1", "top-1"), ("top1_original", "top-1, original"),
         ("bytes_sent", "bytes sent"), ("device_flops", "device FLOPs"),
     )  # fmt: skip
     head = "".join(f"<th>{title}</th>" for _, title in columns)
@@ -216,7 +229,7 @@ def _table(rows):
         cells = []
         for field, _ in columns:
             value = html.escape(r[field])
-            if f"{field}_ci95" in r:
+            if r.get(f"{field}_ci95"):
                 value += f" <small>± {html.escape(r[f'{field}_ci95'])}</small>"
             cells.append(f"<td>{value}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
@@ -240,18 +253,21 @@ def _this_run(environment, config, timing, skipped):
     return text
 
 
-def _png(pixels):
+def _encoded(pixels):
+    """A PNG; a JPEG for a large picture, which would make the page tens of megabytes."""
     scale = max(1, _ENLARGED * 6 // max(pixels.shape[:2]))
     image = Image.fromarray(pixels)
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     stream = io.BytesIO()
-    image.save(stream, "PNG")
+    kind = {"format": "JPEG", "quality": 92} if image.width > 800 else {"format": "PNG"}
+    image.save(stream, **kind)
     return stream.getvalue()
 
 
-def _picture(png, alt):
-    data = base64.b64encode(png).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+def _picture(content, alt):
+    kind = "png" if content[:4] == b"\x89PNG" else "jpeg"
+    data = base64.b64encode(content).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'
 
 
 _HOW_TO_READ = """<h2>How to read this</h2>
@@ -259,6 +275,7 @@ _HOW_TO_READ = """<h2>How to read this</h2>
 <li><b>PSNR</b> is measured on pixels in [0, 1] with peak 1; above 20 dB a picture is usually recognisable, above 30 dB
 it is close to the original. <b>SSIM</b> runs to 1; below 0.3 reconstructions count as unrecognisable in the literature.</li>
 <li><b>Label agreement</b>: how often the network gives the reconstruction the label that it gives the original.
+<b>Top-1</b>: how often it gives the reconstruction its true label, where labels are given.
 <b>Label kept</b>: how often the features sent, after the defense, still give the label: what the defense costs.</li>
 <li>The <b>floors</b> know nothing of the image: the mean of all, and another one at random. The <b>oracle</b>, where there
 is one, is an attacker with real images of the same kind; the data-free attacks have none.</li>

@@ -21,7 +21,7 @@ import optax
 from absl import app, flags
 
 from dci_jax import blocks, data, models
-from dci_jax.models import cifar_resnet, weights
+from dci_jax.models import weights
 from dci_jax.optimize import minimize
 
 _MODEL = flags.DEFINE_enum("model", "cifar_resnet20", list(models.MODELS), "network to train")
@@ -85,7 +85,7 @@ def _predictions(network, images):
 
 def main(_):
     logging.getLogger("dci_jax").setLevel(logging.INFO)
-    build = models.MODELS[_MODEL.value]
+    build = models.MODELS[_MODEL.value].build
     network = build(jax.random.key(_SEED.value), train=True)
     train = data.load(_TRAIN.value, network.input_shape[0], flag="--train_images")
     test = data.load(_TEST.value, network.input_shape[0], flag="--test_images")
@@ -158,7 +158,7 @@ def main(_):
         "seed": str(_SEED.value),
         "licence": "Apache-2.0",
     }
-    weights.save(final, _OUT.value, cifar_resnet.torch_prefix, metadata)
+    weights.save(final, _OUT.value, models.MODELS[_MODEL.value].prefix, metadata)
     print(f"{_OUT.value}: {metadata}")
 
 

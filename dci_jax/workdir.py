@@ -4,9 +4,10 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -91,6 +92,15 @@ def timing(workdir: Path, stage: str) -> Iterator[None]:
         entry["device_s"] = round(entry["device_s"] + wall * jax.device_count(), 2)
         with replacing(file) as stream:
             json.dump(stages, stream, indent=1)
+
+
+def keep(file: Path, make: Callable[[], Any]) -> Any:
+    """What the JSON file holds; if it is not there yet, what `make` returns, kept in it."""
+    if not file.exists():
+        content = make()
+        with replacing(file) as stream:
+            json.dump(content, stream)
+    return json.loads(file.read_text())
 
 
 def keep_originals(

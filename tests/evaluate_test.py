@@ -10,9 +10,10 @@ from dci_jax import blocks, evaluate
 PIXELS = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
 
 
-def read(network, tmp_path, reconstruct, split="layer1.0", defense=("none", 0.0), batch=2):
+def read(network, tmp_path, reconstruct, split="layer1.0", defense=("none", 0.0), labels=None):
+    file = tmp_path / "r.npz"
     return evaluate.evaluate(
-        network, PIXELS, reconstruct, split, defense, jax.random.key(0), tmp_path / "r.npz", batch
+        network, PIXELS, labels, reconstruct, split, defense, jax.random.key(0), file, batch=2
     )
 
 
@@ -69,6 +70,36 @@ def test_what_is_done_is_not_done_again(network, tmp_path):
     first = read(network, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
     again = read(network, tmp_path, lambda f: pytest.fail("was asked again"))
     np.testing.assert_array_equal(first["mse"], again["mse"])
+
+
+def test_top1_counts_true_labels_and_is_unknown_without_them(network, tmp_path):
+    scores = blocks.logits(network, blocks.run(network, PIXELS / np.float32(255)))
+    labels = np.array(scores.argmax(1))
+    labels[1:3] += 1
+    (tmp_path / "with").mkdir()
+    result = read(
+        network, tmp_path / "with", lambda f: jax.numpy.zeros((len(f), 32, 32, 3)), labels=labels
+    )
+    np.testing.assert_array_equal(result["top1_original"], [1, 0, 0, 1, 1])
+    black = int(
+        blocks.logits(network, blocks.run(network, np.zeros((1, 32, 32, 3), "f4"))).argmax()
+    )
+    np.testing.assert_array_equal(result["top1"], labels == black)
+    unknown = read(network, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
+    assert np.isnan(unknown["top1"]).all()
+
+
+def test_what_is_not_known_is_null_and_empty(network, tmp_path):
+    headless = network.replace(head=None)
+    result = read(headless, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
+    cell = dict(target="t", split="layer1.0", attack="dci", defense="none", seed=0)
+    rows = evaluate.lines(result, map(str, range(5)), **cell)
+    assert rows[0]["label_agreement"] is None
+    assert rows[0]["psnr"] > 0
+    evaluate.write(rows, {}, tmp_path)
+    (line,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert line["label_agreement"] == line["top1_ci95"] == ""
+    assert "NaN" not in (tmp_path / "results.jsonl").read_text()
 
 
 def test_summary_means_intervals_and_the_defenders_worst(tmp_path):

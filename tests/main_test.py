@@ -75,6 +75,13 @@ def finished(place):
         (["--config.target.weights=absent.pth"], "No checkpoint at absent.pth"),
         (["--config.target.name=resnet7"], "'resnet7'; choose from"),
         (["--config.data.images=absent"], "No images at absent"),
+        (["--config.target.sha256=00000000"], "00000000"),
+        (["--config.target.deploy"], "no deploy form"),
+        (["--config.target.name=nowhere:network"], "'nowhere:network' cannot be had"),
+        (["--config.target.name=docs.own_network:random_weights"], "returned a"),
+        (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
+        (["--config.dci.precision=float16"], "dci.precision is 'float16'"),
+        (["--config.inputs.side=64"], "inputs.side is 64"),
     ],
 )
 def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, more, named):
@@ -105,7 +112,7 @@ def test_a_run_leaves_everything(finished):
     assert len(rows) == 3 * len(cells)
     assert set(rows[0]) == {
         "target", "split", "attack", "defense", "image", "mse", "psnr", "ssim", "lpips",
-        "label_agreement", "label_kept", "seed",
+        "label_agreement", "label_kept", "top1", "top1_original", "seed",
     }  # fmt: skip
     for row in rows:
         assert row["psnr"] == pytest.approx(-10 * np.log10(row["mse"]), abs=0.01)
@@ -115,6 +122,37 @@ def test_a_run_leaves_everything(finished):
         assert (finished / name).stat().st_size > 0
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["command"].startswith("python -m dci_jax.main --config=configs/tiny.py")
+
+
+def test_the_plan_states_parameters_flops_and_memory_and_does_nothing(place):
+    done = call(place, place / "planned", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert not (place / "planned").exists()
+    lines = [line.split() for line in done.stdout.splitlines()]
+    table = {" ".join(words[:-4]): words[-4:] for words in lines if len(words) > 5}
+    steps, flops, memory, _ = table["dci: conquer to layer1.0"]
+    assert steps == "2"
+    assert float(flops) > 0.5
+    assert float(memory) > 0
+    assert table["synthesis at 32 px"][0] == "4"  # 2 batches of 2
+    assert any(words[:2] == ["stem", "32x32x16"] for words in lines)
+
+
+@pytest.mark.parametrize("network", ["small_vgg", "small_flax"])
+def test_a_network_of_ones_own_is_audited(place, network):
+    workdir = place / network
+    split = {"small_vgg": "conv2", "small_flax": "stage1"}[network]
+    more = [
+        f"--config.target.name=docs.own_network:{network}", "--config.target.weights=",
+        f"--config.splits=('{split}',)", f"--config.dci.conquer=(('{split}', 2),)",
+    ]  # fmt: skip
+    done = call(place, workdir, *more)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+    assert {row["target"] for row in rows} == {network}
+    assert {row["attack"] for row in rows} >= {"dci", "dci+refine", "inverse_network", "rmle"}
+    assert (rows[0]["label_agreement"] is None) == (network == "small_flax")
+    assert (workdir / "report" / "index.html").exists()
 
 
 def test_no_attack_returns_a_private_image_itself(finished):

@@ -15,8 +15,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dci_jax.blocks import Network, feature_shapes, run, split_index, split_names, trace
-from dci_jax.inputs import Inputs, draw
+from dci_jax.blocks import (
+    Network,
+    feature_shapes,
+    run,
+    split_index,
+    split_names,
+    trace,
+    with_dtype,
+)
+from dci_jax.inputs import Inputs, batches
 from dci_jax.losses import DISTANCES
 from dci_jax.models.inverter import Inverter, inverters
 from dci_jax.optimize import minimize
@@ -28,12 +36,29 @@ Reconstruct = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Objective:
-    """Weights of the three terms, and the distance (a key of `losses.DISTANCES`) they all use."""
+    """What the inverters are trained for.
+
+    Attributes:
+      distance: a key of `losses.DISTANCES`, for all three terms.
+      layer, image, cycle: weights of the terms.
+      remat: compute the inverters' activations again for their gradient instead of keeping them.
+    """
 
     distance: str
     layer: float
     image: float
     cycle: float
+    remat: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of the training: what `minimize` is called with. Made by `phases`."""
+
+    label: str
+    loss: Callable
+    steps: int
+    learning_rate: float
 
 
 def dci(
@@ -43,18 +68,9 @@ def dci(
     key: Array,
     folder: Path,
     *,
-    width: float,
-    rounds: int,
-    depth: int,
-    distance: str,
-    layer: float,
-    image: float,
-    cycle: float,
     batch: int,
-    learning_rate: float,
-    divide_steps: int,
-    conquer_learning_rate: float,
-    conquer: tuple[tuple[str, int], ...],
+    precision: str,
+    **settings: Any,
 ) -> dict[str, Reconstruct]:
     """Train the inverters up to the deepest split.
 
@@ -64,50 +80,85 @@ def dci(
       splits: split points to be read back.
       key: PRNG key.
       folder: keeps checkpoints; a killed run goes on from the last.
-      width, rounds, depth: of the inverters, see `models.inverter`.
-      distance: a key of `losses.DISTANCES`, for all terms.
-      layer, image, cycle: weights of the three terms. The divide phase has no image term.
       batch: images per step.
-      learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
-      divide_steps: steps in which every inverter learns alone.
-      conquer_learning_rate: the same for each stage of the conquer phase.
-      conquer: ((split point, steps), ...): the stages, deeper by deeper.
+      precision: "float32", or "bfloat16" for the convolutions in training; estimates, losses and
+        parameters are float32 in any case.
+      **settings: of `phases`.
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
     """
-    deepest = max(split_index(network, name) for name in splits)
-    modules = inverters(network, width, rounds, depth)[:deepest]
-    objective = Objective(distance, layer, image, cycle)
     key_params, key_inputs = jax.random.split(key)
+    modules, stages = phases(with_dtype(network, precision), splits, **settings)
     params = initialize(modules, network, key_params)
-    loss = functools.partial(divide_loss, objective, modules)
-    stages = [("divide", loss, divide_steps, learning_rate)]
-    for name, steps in conquer:
-        stop = min(split_index(network, name), deepest)
-        loss = functools.partial(conquer_loss, objective, modules[:stop])
-        label = f"conquer to {split_names(network)[stop - 1]}"
-        stages.append((label, loss, steps, conquer_learning_rate))
-    for number, (label, loss, steps, rate) in enumerate(stages):
+    for number, phase in enumerate(stages):
         params, _ = minimize(
-            loss,
+            phase.loss,
             params,
-            network,
-            functools.partial(_batch, inputs, jax.random.fold_in(key_inputs, number), batch),
-            steps=steps,
-            optimizer=_optimizer(rate, steps),
-            label=f"dci: {label}",
-            folder=folder / f"{number}_{label.replace(' ', '_')}",
+            with_dtype(network, precision),
+            batches(inputs, jax.random.fold_in(key_inputs, number), batch),
+            steps=phase.steps,
+            optimizer=adam(phase),
+            label=f"dci: {phase.label}",
+            folder=folder / f"{number}_{phase.label.replace(' ', '_')}",
         )
+    modules, _ = phases(network, splits, **settings)  # reads back in float32
     return {
         name: functools.partial(invert, modules[: split_index(network, name)], params, network)
         for name in splits
     }
 
 
+def phases(
+    network: Network,
+    splits: tuple[str, ...],
+    *,
+    width: float,
+    cap: int,
+    rounds: int,
+    depth: int,
+    distance: str,
+    layer: float,
+    image: float,
+    cycle: float,
+    remat: bool,
+    learning_rate: float,
+    divide_steps: int,
+    conquer_learning_rate: float,
+    conquer: tuple[tuple[str, int], ...],
+) -> tuple[tuple[Inverter, ...], tuple[Phase, ...]]:
+    """The inverters up to the deepest split, and the stages of their training.
+
+    Args:
+      network: the target.
+      splits: split points to be read back.
+      width, cap, rounds, depth: of the inverters, see `models.inverter`.
+      distance, layer, image, cycle, remat: see `Objective`. The divide phase has no image term.
+      learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
+      divide_steps: steps in which every inverter learns alone.
+      conquer_learning_rate: the same for each stage of the conquer phase.
+      conquer: ((split point, steps), ...): the stages, deeper by deeper.
+    """
+    deepest = max(split_index(network, name) for name in splits)
+    modules = inverters(network, deepest, width, cap, rounds, depth)
+    objective = Objective(distance, layer, image, cycle, remat)
+    loss = functools.partial(divide_loss, objective, modules)
+    stages = [Phase("divide", loss, divide_steps, learning_rate)]
+    for name, steps in conquer:
+        stop = min(split_index(network, name), deepest)
+        loss = functools.partial(conquer_loss, objective, modules[:stop])
+        label = f"conquer to {split_names(network)[stop - 1]}"
+        stages.append(Phase(label, loss, steps, conquer_learning_rate))
+    return modules, tuple(stages)
+
+
 def undo(module: Inverter, params: Pytree, network: Network, index: int, features: Array) -> Array:
     """`R(f)`: features behind block `index` (from 0) -> features before it."""
     return module.apply(params, features, lambda x: run(network, x, index, index + 1))
+
+
+def _undo(objective: Objective) -> Callable:
+    return jax.checkpoint(undo, static_argnums=(0, 3)) if objective.remat else undo
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -135,7 +186,7 @@ def divide_loss(
     Returns:
       (loss, terms), each term a mean over the inverters.
     """
-    distance = DISTANCES[objective.distance]
+    distance, undo = DISTANCES[objective.distance], _undo(objective)
     features, _ = trace(network, images, 0, len(modules))
     layer, cycle = [], []
     for i, module in enumerate(modules):
@@ -166,7 +217,7 @@ def conquer_loss(
     Returns:
       (loss, terms).
     """
-    distance = DISTANCES[objective.distance]
+    distance, undo = DISTANCES[objective.distance], _undo(objective)
     depth = len(modules)
     size = len(images) // depth
     images = images[: size * depth]  # the first group goes deepest
@@ -206,12 +257,9 @@ def _zero(shape, x):
     return jnp.zeros((len(x), *shape))
 
 
-def _batch(inputs, key, count, step):
-    return draw(inputs, jax.random.fold_in(key, step), count)
-
-
-def _optimizer(learning_rate, steps):
-    return optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
+def adam(phase: Phase) -> optax.GradientTransformation:
+    """Adam whose rate falls to zero along a cosine over the phase."""
+    return optax.adam(optax.cosine_decay_schedule(phase.learning_rate, max(phase.steps, 1)))
 
 
 def _mean(terms):

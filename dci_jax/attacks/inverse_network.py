@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dci_jax.blocks import Network, feature_shapes, run, split_index
-from dci_jax.inputs import Inputs, draw
-from dci_jax.models.inverter import Decoder
+from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
+from dci_jax.inputs import Inputs, batches
+from dci_jax.models.inverter import Decoder, factor
 from dci_jax.optimize import minimize
 
 Array = jax.Array
@@ -31,6 +31,7 @@ def inverse_network(
     batch: int,
     learning_rate: float,
     steps: int,
+    precision: str,
 ) -> dict[str, Reconstruct]:
     """Train one decoder for each split, by the squared pixel error.
 
@@ -44,6 +45,7 @@ def inverse_network(
       batch: images per step.
       learning_rate: Adam's, at the start; it falls to zero along a cosine.
       steps: training steps for each split.
+      precision: "float32", or "bfloat16" for the convolutions in training.
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
@@ -53,17 +55,19 @@ def inverse_network(
     for name in splits:
         split = split_index(network, name)
         key_params, key_inputs = jax.random.split(jax.random.fold_in(key, split))
-        decoder = Decoder(network.input_shape, width)
+        shrunk, channels = factor(network, 0, split), network.input_shape[-1]
+        decoder = Decoder(shrunk, channels, width, precision)
         params, _ = minimize(
             functools.partial(pixel_loss, decoder, split),
             jax.jit(decoder.init)(key_params, jnp.zeros((1, *shapes[split]))),
-            network,
-            functools.partial(_batch, inputs, key_inputs, batch),
+            with_dtype(network, precision),
+            batches(inputs, key_inputs, batch),
             steps=steps,
             optimizer=optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
             label=f"inverse network: {name}",
             folder=folder / name,
         )
+        decoder = Decoder(shrunk, channels, width)
         reconstructions[name] = functools.partial(decode, decoder, params)
     return reconstructions
 
@@ -79,7 +83,3 @@ def pixel_loss(decoder: Decoder, split: int, params, network: Network, images: A
     features = run(network, images, 0, split)
     loss = jnp.mean((decoder.apply(params, features) - images) ** 2)
     return loss, {"mse": loss}
-
-
-def _batch(inputs, key, count, step):
-    return draw(inputs, jax.random.fold_in(key, step), count)

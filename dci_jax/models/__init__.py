@@ -1,5 +1,8 @@
 """Target networks by name; `load` gives one with its weights."""
 
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 
@@ -7,35 +10,117 @@ import jax
 
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
-from dci_jax.models import cifar_resnet, weights
+from dci_jax.models import cifar_resnet, repvgg, resnet, sources, weights
 
-# name -> (key, train=False) -> Network with random weights
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is built, and where PyTorch's checkpoints keep its blocks.
+
+    Attributes:
+      build: (key, train=False) -> Network with random weights.
+      prefix: block name -> what its torch names begin with.
+      deploy: the network -> the same function as it runs on a device, where that differs.
+      embedded: the checkpoint inside this package, trained by dci_jax/train_target.py.
+    """
+
+    build: Callable[..., Network]
+    prefix: Callable[[str], str]
+    deploy: Callable[[Network], Network] | None = None
+    embedded: str = ""
+
+
 MODELS = {
-    f"cifar_resnet{depth}": partial(cifar_resnet.cifar_resnet, depth=depth)
-    for depth in cifar_resnet.DEPTHS
+    **{
+        f"cifar_resnet{depth}": Architecture(
+            partial(cifar_resnet.cifar_resnet, depth=depth),
+            cifar_resnet.torch_prefix,
+            embedded="cifar_resnet20.safetensors" if depth == 20 else "",
+        )
+        for depth in cifar_resnet.DEPTHS
+    },
+    **{
+        f"resnet{depth}": Architecture(partial(resnet.resnet, depth=depth), resnet.torch_prefix)
+        for depth in resnet.DEPTHS
+    },
+    "repvgg_a0": Architecture(repvgg.repvgg, repvgg.torch_prefix, repvgg.reparameterize),
+    "repvgg_cifar": Architecture(
+        repvgg.repvgg_cifar,
+        repvgg.torch_prefix,
+        repvgg.reparameterize,
+        embedded="repvgg_cifar.safetensors",
+    ),
 }
 
-# name -> the checkpoint inside this package, trained by dci_jax/train_target.py
-EMBEDDED = {"cifar_resnet20": "cifar_resnet20.safetensors"}
 
-
-def load(name: str, path: str = "") -> Network:
-    """The target network called `name`.
+def load(name: str, source: str = "", sha256: str = "") -> Network:
+    """The target network called `name`, with its weights.
 
     Args:
-      name: a key of `MODELS`.
-      path: its checkpoint; empty takes the one that comes with this package.
+      name: a key of `MODELS`, or "module.path:function" of one's own network: the function is called
+        with `source` and returns a `Network`.
+      source: a checkpoint's path, or a key of `sources.SOURCES`; empty takes the checkpoint that
+        comes with this package, or else the first source of that network, which is downloaded.
+      sha256: of the checkpoint, or at least its first 8 hex digits; empty: not checked.
 
     Raises:
-      InputError: unknown name, no embedded checkpoint, or a checkpoint that does not fit.
+      InputError: unknown name, nothing to be had, or a checkpoint that is damaged or does not fit.
     """
+    if ":" in name:
+        return _own(name, source)
     if name not in MODELS:
-        raise InputError(f"No network is called {name!r}; choose from: {', '.join(MODELS)}.")
-    if not path and name not in EMBEDDED:
         raise InputError(
-            f"No weights of {name} come with this package; give --config.target.weights=PATH, "
-            f"or choose from: {', '.join(EMBEDDED)}."
+            f"No network is called {name!r}; choose from: {', '.join(MODELS)}, or give your own as "
+            "module.path:function."
         )
-    path = path or resources.files("dci_jax.models") / EMBEDDED[name]
-    shapes = jax.eval_shape(MODELS[name], jax.random.key(0))
-    return weights.load(shapes, path, cifar_resnet.torch_prefix)
+    shapes = jax.eval_shape(MODELS[name].build, jax.random.key(0))
+    return weights.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256)
+
+
+def deploy(name: str, network: Network) -> Network:
+    """The form in which the network called `name` runs on a device.
+
+    Raises:
+      InputError: it has no other form than the one it was trained in.
+    """
+    if name not in MODELS or MODELS[name].deploy is None:
+        others = ", ".join(name for name in MODELS if MODELS[name].deploy)
+        raise InputError(
+            f"{name} has no deploy form; set --config.target.deploy=False, or choose from: {others}."
+        )
+    return MODELS[name].deploy(network)
+
+
+def _checkpoint(name, source):
+    if source in sources.SOURCES and sources.SOURCES[source].network != name:
+        raise InputError(
+            f"The weights {source} are those of {sources.SOURCES[source].network}, not of {name}; give "
+            "the one or the other."
+        )
+    published = [key for key, value in sources.SOURCES.items() if value.network == name]
+    if source and source not in published:
+        return source
+    if not source and MODELS[name].embedded:
+        return resources.files("dci_jax.models") / MODELS[name].embedded
+    if not published:
+        raise InputError(
+            f"No weights of {name} come with this package; give --config.target.weights=PATH."
+        )
+    return sources.fetch(source or published[0])
+
+
+def _own(name, source):
+    module, _, function = name.partition(":")
+    try:
+        network = getattr(importlib.import_module(module), function)(source)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"The network {name!r} cannot be had ({error}); give module.path:function, importable from "
+            "the folder where you start."
+        ) from error
+    if not isinstance(network, Network):
+        raise InputError(
+            f"{name} returned a {type(network).__name__}; let it return a dci_jax.blocks.Network, such "
+            "as dci_jax.blocks.sequential makes."
+        )
+    return network

@@ -8,15 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dci_jax.blocks import Block, Network
-from dci_jax.models.layers import BatchNorm, conv, tapped
+from dci_jax.blocks import Network
+from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv
 
 Array = jax.Array
 
 DEPTHS = (20, 32, 44, 56, 110)
 WIDTHS = (16, 32, 64)
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class Stem(nn.Module):
@@ -73,14 +71,8 @@ def cifar_resnet(key: Array, depth: int, classes: int = 10, train: bool = False)
             stride = 2 if stage > 0 and index == 0 else 1
             block = ResidualBlock(features, stride, train)
             modules.append((f"layer{stage + 1}.{index}", block))
-    x = jnp.zeros((1, 32, 32, 3))
-    blocks = []
-    for name, module in [*modules, ("head", Head(classes))]:
-        key, block_key = jax.random.split(key)
-        x, variables = module.init_with_output(block_key, x)
-        variables.pop("batch_moments", None)
-        blocks.append(Block(variables, name, tapped(module), nonnegative=name != "stem"))
-    return Network(tuple(blocks[:-1]), blocks[-1], f"cifar_resnet{depth}", (32, 32, 3), MEAN, STD)
+    blocks, head = chain(key, 32, modules, Head(classes))
+    return Network(blocks, head, f"cifar_resnet{depth}", (32, 32, 3), IMAGENET_MEAN, IMAGENET_STD)
 
 
 def torch_prefix(name: str) -> str:

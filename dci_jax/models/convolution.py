@@ -24,6 +24,13 @@ def conv_general_dilated(x, kernel, window_strides, padding, **kwargs) -> Array:
     others are passed on.
     """
     height, width = kernel.shape[:2]
+    if (
+        jax.default_backend() == "cpu"
+        and (height, width) == (1, 1)
+        and all(tuple(p) == (0, 0) for p in padding)
+        and kwargs.get("feature_group_count", 1) == 1
+    ):
+        return x[:, :: window_strides[0], :: window_strides[1]] @ kernel[0, 0]
     plain = (
         tuple(window_strides) == (1, 1)
         and kernel.ndim == 4

@@ -11,47 +11,55 @@ consistency of DCI inside the inverter, as in learned iterative reconstruction (
 reading an input back stays one forward pass. The architecture is ours: the paper's is not published.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dci_jax.blocks import Network, feature_shapes
+from dci_jax.blocks import Network, feature_shapes, split_names
+from dci_jax.errors import InputError
 from dci_jax.models.convolution import conv_general_dilated
 
 Array = jax.Array
 
 
 class Inverter(nn.Module):
-    """Undoes one block: [B, h, w, c] -> [B, H, W, C], where H / h = W / w is a whole number.
+    """Undoes one block: [B, h, w, c] -> [B, h factor, w factor, channels], for images of any size.
 
     Attributes:
-      shape: (H, W, C) of one output.
+      factor: how much the block shrinks its input.
+      channels: of the block's input.
       width: channels of the hidden layers at the input's resolution.
       rounds: corrections by the block's own answer.
       depth: 3x3 convolutions in each correction.
       nonnegative: the output is what a ReLU gave, and is cut at zero.
+      dtype: of the convolutions; the estimate itself is kept in float32.
     """
 
-    shape: tuple[int, int, int]
+    factor: int
+    channels: int
     width: int
     rounds: int
     depth: int
     nonnegative: bool
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, f: Array, block: Callable[[Array], Array]) -> Array:
         """`block` is the frozen `F_i`, from [B, H, W, C] to [B, h, w, c]."""
-        factor = self.shape[0] // f.shape[1]
-        channels = self.shape[2] * factor**2
-        x = f if f.shape[1:] == self.shape else shuffle(_conv(channels, "start")(f), factor)
+        conv = functools.partial(_conv, dtype=self.dtype)
+        channels = self.channels * self.factor**2
+        same = self.factor == 1 and f.shape[-1] == self.channels
+        x = f if same else shuffle(conv(channels, "start")(f), self.factor)
+        x = x.astype(jnp.float32)
         for r in range(self.rounds):
-            y = jnp.concatenate([unshuffle(x, factor), f, f - block(x)], -1)
+            y = jnp.concatenate([unshuffle(x, self.factor), f, f - block(x)], -1)
             for layer in range(self.depth - 1):
-                y = nn.gelu(_conv(self.width, f"round{r}_conv{layer}")(y))
-            y = _conv(channels, f"round{r}_last", nn.initializers.zeros)(y)
-            x = x + shuffle(y, factor)
+                y = nn.gelu(conv(self.width, f"round{r}_conv{layer}")(y))
+            y = conv(channels, f"round{r}_last", nn.initializers.zeros)(y)
+            x = x + shuffle(y, self.factor)
             x = nn.relu(x) if self.nonnegative else x
         return x
 
@@ -59,46 +67,81 @@ class Inverter(nn.Module):
 class Decoder(nn.Module):
     """Features -> input without looking at the network: He et al.'s inverse network (ACSAC 2019).
 
-    [B, h, w, c] -> [B, H, W, C]: two convolutions at every resolution, each doubling by pixel shuffle.
+    [B, h, w, c] -> [B, h factor, w factor, channels]: two convolutions at every resolution, each
+    doubling by pixel shuffle.
 
     Attributes:
-      shape: (H, W, C) of one output.
+      factor: how much the network shrinks its input, a power of two.
+      channels: of the input.
       width: channels of the hidden layers at full resolution; twice as many per halving.
+      dtype: of the convolutions.
     """
 
-    shape: tuple[int, int, int]
+    factor: int
+    channels: int
     width: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, f: Array) -> Array:
-        y, level = f, 0
-        while y.shape[1] <= self.shape[0]:
-            width = self.width * self.shape[0] // y.shape[1]
+        conv = functools.partial(_conv, dtype=self.dtype)
+        y, levels = f, self.factor.bit_length() - 1
+        for level in range(levels + 1):
+            width = self.width * 2 ** (levels - level)
             for layer in range(2):
-                y = _conv(width, f"level{level}_conv{layer}")(y)
+                y = conv(width, f"level{level}_conv{layer}")(y)
                 y = nn.gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
-            if y.shape[1] == self.shape[0]:
-                break
-            y = shuffle(_conv(2 * width, f"level{level}_up")(y), 2)
-            level += 1
-        return _conv(self.shape[2], "last")(y)
+            if level < levels:
+                y = shuffle(conv(2 * width, f"level{level}_up")(y), 2)
+        return conv(self.channels, "last")(y).astype(jnp.float32)
 
 
-def inverters(network: Network, width: float, rounds: int, depth: int) -> tuple[Inverter, ...]:
-    """One untrained inverter for each block.
+def inverters(
+    network: Network, stop: int, width: float, cap: int, rounds: int, depth: int
+) -> tuple[Inverter, ...]:
+    """One untrained inverter for each of the first `stop` blocks.
 
     Args:
-      network: gives the shapes.
+      network: gives the shapes and the dtype.
+      stop: how many blocks.
       width: hidden channels, as a multiple of the channels of the wider side of the block.
+      cap: but so many at most.
       rounds, depth: see `Inverter`.
+
+    Raises:
+      InputError: a block's features are no images, or not smaller by a whole factor.
     """
     shapes = feature_shapes(network)
     return tuple(
-        Inverter(before, _eights(width * max(before[-1], after[-1])), rounds, depth, nonnegative)
-        for before, after, nonnegative in zip(
-            shapes, shapes[1:], (block.nonnegative for block in network.blocks), strict=False
+        Inverter(
+            factor(network, i, i + 1),
+            shapes[i][-1],
+            _eights(min(width * max(shapes[i][-1], shapes[i + 1][-1]), cap)),
+            rounds,
+            depth,
+            network.blocks[i].nonnegative,
+            network.dtype,
         )
+        for i in range(stop)
     )
+
+
+def factor(network: Network, start: int, stop: int) -> int:
+    """How much smaller, in height and width, the features at split `stop` are than those at `start`.
+
+    Raises:
+      InputError: they are no images [H, W, C], or not smaller by a whole factor.
+    """
+    before, after = (feature_shapes(network)[i] for i in (start, stop))
+    whole = len(before) == len(after) == 3
+    ratios = {a // b if a % b == 0 else 0 for a, b in zip(before[:2], after[:2], strict=False)}
+    if not whole or len(ratios) > 1 or 0 in ratios:
+        raise InputError(
+            f"{network.name}: {split_names(network)[stop - 1]} makes features {after} out of {before}, "
+            "and an inverter needs [H, W, C] on both sides, smaller by one whole factor; choose splits "
+            "before it, or an input (or inputs.side) whose size divides."
+        )
+    return ratios.pop()
 
 
 def shuffle(x: Array, factor: int) -> Array:
@@ -121,10 +164,11 @@ def _eights(width):
     return max(8, 8 * round(width / 8))
 
 
-def _conv(features, name, kernel_init=None):
+def _conv(features, name, kernel_init=None, dtype="float32"):
     return nn.Conv(
         features,
         (3, 3),
+        dtype=dtype,
         padding=((1, 1), (1, 1)),
         kernel_init=kernel_init or nn.initializers.lecun_normal(),
         conv_general_dilated=conv_general_dilated,

@@ -1,18 +1,26 @@
 """Torch-exact layers: convolution with explicit padding, and frozen batch norm whose batch statistics are tapped."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dci_jax.blocks import Block
 from dci_jax.models.convolution import conv_general_dilated
 
 Array = jax.Array
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 MOMENTS = "batch_moments"  # the collection in which BatchNorm leaves its batch statistics
 
 
-def conv(features: int, kernel: int, stride: int = 1, name: str | None = None) -> nn.Conv:
-    """A k x k convolution without bias, padded by (k - 1) / 2 on every side as torch does.
+def conv(
+    features: int, kernel: int, stride: int = 1, name: str | None = None, use_bias: bool = False
+) -> nn.Conv:
+    """A k x k convolution, padded by (k - 1) / 2 on every side as torch does.
 
     "SAME" would pad stride-2 convolutions on one side only.
     """
@@ -22,7 +30,7 @@ def conv(features: int, kernel: int, stride: int = 1, name: str | None = None) -
         (kernel, kernel),
         (stride, stride),
         padding=((pad, pad), (pad, pad)),
-        use_bias=False,
+        use_bias=use_bias,
         kernel_init=nn.initializers.he_normal(),
         conv_general_dilated=conv_general_dilated,
         name=name,
@@ -70,3 +78,51 @@ def tapped(module: nn.Module):
         return y, taps.get(MOMENTS, {})
 
     return apply
+
+
+def flax_piece(name: str, module: nn.Module, variables: dict) -> tuple[str, Callable, dict]:
+    """Any Flax module as a piece of `blocks.sequential`; its BatchNorm layers are tapped.
+
+    Args:
+      name: split point.
+      module: a linen module in evaluation mode, such as `Stage(train=False)`.
+      variables: its "params" and, where it has `nn.BatchNorm`, "batch_stats".
+    """
+
+    def apply(variables, x):
+        statistics = {}
+
+        def listen(next_method, args, kwargs, context):
+            if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+                x = args[0].astype(jnp.float32)
+                axes = tuple(range(x.ndim - 1))
+                place = statistics
+                for part in context.module.path:
+                    place = place.setdefault(part, {})
+                place.update(mean=jnp.mean(x, axes), var=jnp.var(x, axes))
+            return next_method(*args, **kwargs)
+
+        with nn.intercept_methods(listen):
+            return module.apply(variables, x), statistics
+
+    return name, apply, variables
+
+
+def chain(
+    key: Array, size: int, modules: list[tuple[str, nn.Module]], head: nn.Module | None
+) -> tuple[tuple[Block, ...], Block | None]:
+    """Blocks with random weights out of named Flax modules, each of which takes what the one before gives.
+
+    Args:
+      key: for the weights.
+      size: side in pixels of an image that the modules can take, to find the shapes with.
+      modules: (name, module), each ending in a ReLU.
+      head: features -> logits, or None.
+    """
+    x, blocks = jnp.zeros((1, size, size, 3)), []
+    for name, module in [*modules, *([("head", head)] if head else [])]:
+        key, block_key = jax.random.split(key)
+        x, variables = module.init_with_output(block_key, x)
+        variables = {kind: tree for kind, tree in variables.items() if kind != MOMENTS}
+        blocks.append(Block(variables, name, tapped(module), nonnegative=bool(blocks)))
+    return (tuple(blocks[:-1]), blocks[-1]) if head else (tuple(blocks), None)

@@ -8,21 +8,22 @@ import pytest
 
 from dci_jax import blocks
 from dci_jax.attacks import dci
-from dci_jax.inputs import mixture
+from dci_jax.inputs import Inputs, batches
 from dci_jax.losses import l1
 from dci_jax.models.inverter import inverters
 
 SETTINGS = dict(
-    width=1.0, rounds=1, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0, batch=10,
+    width=1.0, cap=256, rounds=1, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0, batch=10,
+    remat=False, precision="float32",
     learning_rate=3e-3, divide_steps=25, conquer_learning_rate=3e-3, conquer=(("stem", 10), ("layer1.0", 25)),
 )  # fmt: skip
-INPUTS = mixture(jnp.zeros((0, 32, 32, 3), jnp.uint8), {"dead_leaves": 1.0})
+INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
 
 
 @pytest.fixture
 def chain(network):
     """Inverters of the first three blocks with parameters that are not the initial ones."""
-    modules = inverters(network, 1.0, 1, 2)[:3]
+    modules = inverters(network, 3, 1.0, 256, 1, 2)
     params = dci.initialize(modules, network, jax.random.key(0))
     rng = np.random.default_rng(0)
     return modules, jax.tree.map(lambda p: p + rng.normal(0, 0.05, p.shape).astype("f4"), params)
@@ -35,7 +36,7 @@ def test_training_reads_images_back_and_every_split_has_its_reader(network, tmp_
         network, INPUTS, splits, jax.random.key(0), tmp_path / "un",
         **{**SETTINGS, "divide_steps": 0, "conquer": ()},
     )  # fmt: skip
-    images = np.asarray(dci.draw(INPUTS, jax.random.key(9), 20))
+    images = np.asarray(batches(INPUTS, jax.random.key(9), 20)(0))
     for name in splits:
         features = blocks.run(network, images, 0, blocks.split_index(network, name))
         found = np.asarray(readers[name](features))
@@ -95,3 +96,37 @@ def test_the_weights_of_the_terms_count(network, chain):
         objective = dci.Objective("l1", **weights)
         loss, terms = dci.conquer_loss(objective, modules, params, network, images)
         assert float(loss) == pytest.approx(2 * float(terms[name]), rel=1e-5)
+
+
+def test_rematerialisation_changes_memory_and_not_the_gradient(network, chain):
+    modules, params = chain
+    images = np.random.default_rng(2).uniform(size=(3, 32, 32, 3)).astype(np.float32)
+    gradients, memory = [], []
+    for remat in (False, True):
+        objective = dci.Objective("l1", 1.0, 1.0, 1.0, remat)
+        loss = functools.partial(dci.conquer_loss, objective, modules)
+        gradient = jax.jit(jax.grad(loss, has_aux=True))
+        gradients.append(gradient(params, network, images)[0])
+        analysis = gradient.lower(params, network, images).compile().memory_analysis()
+        memory.append(analysis.temp_size_in_bytes)
+    chex.assert_trees_all_close(*gradients, rtol=1e-3, atol=1e-4)
+    assert memory[1] < memory[0]
+
+
+def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_path):
+    small = Inputs((), INPUTS.shares, (16, 16, 3))
+    read = dci.dci(network, small, ("stem",), jax.random.key(0), tmp_path, **SETTINGS)["stem"]
+    images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
+    found = np.asarray(read(blocks.run(network, images, 0, 1)))
+    assert found.shape == images.shape
+    assert np.mean((found - images) ** 2) < 0.5 * images.var()
+
+
+def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network, tmp_path):
+    settings = {**SETTINGS, "precision": "bfloat16", "divide_steps": 10, "conquer": (("stem", 5),)}
+    read = dci.dci(network, INPUTS, ("stem",), jax.random.key(0), tmp_path, **settings)["stem"]
+    images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
+    found = read(blocks.run(network, images, 0, 1))
+    assert found.dtype == jnp.float32
+    assert np.mean((np.asarray(found) - images) ** 2) < images.var()
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(read.args[1]))

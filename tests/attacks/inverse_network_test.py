@@ -1,21 +1,20 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dci_jax import blocks
 from dci_jax.attacks.inverse_network import inverse_network
-from dci_jax.inputs import draw, mixture
+from dci_jax.inputs import Inputs, batches
 
 
 def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
-    inputs = mixture(jnp.zeros((0, 32, 32, 3), jnp.uint8), {"dead_leaves": 1.0})
-    images = np.asarray(draw(inputs, jax.random.key(9), 20))
+    inputs = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+    images = np.asarray(batches(inputs, jax.random.key(9), 20)(0))
     features = blocks.run(network, images, 0, 2)
     errors = []
     for steps in (1, 60):
         read = inverse_network(
             network, inputs, ("layer1.0",), jax.random.key(0), tmp_path / str(steps),
-            width=8, batch=16, learning_rate=5e-3, steps=steps,
+            width=8, batch=16, learning_rate=5e-3, steps=steps, precision="float32",
         )  # fmt: skip
         errors.append(np.mean((np.asarray(read["layer1.0"](features)) - images) ** 2))
     assert errors[1] < 0.5 * errors[0]

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax.blocks import feature_shapes
+from dci_jax.blocks import feature_shapes, sequential
+from dci_jax.errors import InputError
 from dci_jax.models.inverter import Decoder, Inverter, inverters, shuffle, unshuffle
 
 
@@ -16,31 +17,38 @@ def test_shuffle_undoes_unshuffle_and_places_pixels():
 
 def test_an_untrained_inverter_of_a_residual_block_is_the_shortcut():
     f = jnp.array(np.random.default_rng(0).uniform(size=(2, 8, 8, 4)), jnp.float32)
-    module = Inverter((8, 8, 4), width=8, rounds=2, depth=2, nonnegative=True)
+    module = Inverter(1, 4, width=8, rounds=2, depth=2, nonnegative=True)
     params = module.init(jax.random.key(0), f, jnp.tanh)
     np.testing.assert_allclose(module.apply(params, f, jnp.tanh), f)
 
 
 def test_the_blocks_answer_reaches_the_estimate():
     f = jnp.array(np.random.default_rng(0).uniform(size=(2, 8, 8, 4)), jnp.float32)
-    module = Inverter((8, 8, 4), width=8, rounds=1, depth=2, nonnegative=False)
+    module = Inverter(1, 4, width=8, rounds=1, depth=2, nonnegative=False)
     params = module.init(jax.random.key(0), f, jnp.tanh)
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
     a, b = (module.apply(params, f, block) for block in (jnp.tanh, lambda x: -x))
     assert np.abs(a - b).max() > 0.1
 
 
-def test_shapes_widths_and_signs_follow_the_network(network):
-    modules = inverters(network, width=1.5, rounds=1, depth=2)
+def test_factors_widths_and_signs_follow_the_network(network):
+    modules = inverters(network, 10, width=1.5, cap=64, rounds=1, depth=2)
     shapes = feature_shapes(network)
-    assert [m.shape for m in modules] == list(shapes[:-1])
+    assert [m.channels for m in modules] == [shape[-1] for shape in shapes[:-1]]
+    assert [m.factor for m in modules] == [1, 1, 1, 1, 2, 1, 1, 2, 1, 1]
     assert [m.nonnegative for m in modules] == [False] + [True] * (len(modules) - 1)
-    assert [modules[i].width for i in (0, 1, 4, 7)] == [24, 24, 48, 96]
+    assert [modules[i].width for i in (0, 1, 4, 7)] == [24, 24, 48, 64]  # 96, but for the cap
 
 
-@pytest.mark.parametrize("size", [32, 16, 8])
-def test_the_decoder_reaches_the_inputs_size(size):
-    f = jnp.zeros((2, size, size, 16))
-    decoder = Decoder((32, 32, 3), width=8)
-    image, _ = decoder.init_with_output(jax.random.key(0), f)
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_the_decoder_reaches_the_inputs_size(factor):
+    f = jnp.zeros((2, 32 // factor, 32 // factor, 16))
+    image, _ = Decoder(factor, 3, width=8).init_with_output(jax.random.key(0), f)
     assert image.shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("function", [lambda _, x: x.mean((1, 2)), lambda _, x: x[:, :20, :20]])
+def test_features_that_no_inverter_can_undo_are_refused_by_name(function):
+    network = sequential("mine", (32, 32, 3), [("flat", function, {})])
+    with pytest.raises(InputError, match="mine: flat makes features"):
+        inverters(network, 1, width=1.0, cap=64, rounds=1, depth=2)

@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from dci_jax.models.layers import BatchNorm, conv, tapped
+from dci_jax import blocks
+from dci_jax.models.layers import BatchNorm, conv, flax_piece, tapped
 
 
 def test_batch_norm_taps_the_biased_variance_even_where_it_is_small_beside_the_mean():
@@ -33,3 +35,22 @@ def test_a_strided_convolution_is_padded_on_both_sides_as_torch_does():
     y = module.apply({"params": {"kernel": kernel}}, x)
     assert y.shape == (1, 2, 2, 1)
     assert y[0, 0, 0, 0] == 4  # the centre of the kernel: "SAME" would give kernel[0, 0]
+
+
+class Pair(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.BatchNorm(use_running_average=True, name="outer")(x)
+        return nn.Sequential([nn.Conv(4, (3, 3)), nn.BatchNorm(use_running_average=True)])(x)
+
+
+def test_flaxs_own_batch_norm_is_tapped_wherever_it_lies():
+    x = jnp.array(np.random.default_rng(0).normal(2, 3, (8, 4, 4, 3)), jnp.float32)
+    variables = Pair().init(jax.random.key(0), x)
+    name, apply, params = flax_piece("pair", Pair(), variables)
+    network = blocks.sequential("mine", (4, 4, 3), [(name, apply, params)])
+    _, (statistics,) = blocks.trace(network, x)
+    assert jax.tree.structure(statistics) == jax.tree.structure(variables["batch_stats"])
+    np.testing.assert_allclose(statistics["outer"]["mean"], x.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(statistics["outer"]["var"], x.var((0, 1, 2)), rtol=1e-4)
+    assert jax.tree.leaves(jax.jit(apply)(params, x)[1])

@@ -1,11 +1,15 @@
+import hashlib
+import re
+
 import chex
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from dci_jax import models
 from dci_jax.errors import InputError
-from dci_jax.models import weights
+from dci_jax.models import repvgg, weights
 from dci_jax.models.cifar_resnet import torch_prefix
 
 
@@ -14,6 +18,15 @@ def saved(network, tmp_path):
     path = tmp_path / "network.safetensors"
     weights.save(network, path, torch_prefix, {"model": "cifar_resnet20"})
     return path
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="reads a .pth file: pip install torch")
+
+
+def as_torch(torch, path):
+    return {name: torch.tensor(value) for name, value in load_file(path).items()}
 
 
 def test_what_is_saved_is_loaded(network, saved):
@@ -30,12 +43,16 @@ def test_names_and_layouts_are_torchs(saved):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda t: t.pop("layer1.0.bn1.running_mean"), "'layer1.0.bn1.running_mean'"),
-        (lambda t: t.update(extra=np.zeros(1, np.float32)), "'extra'"),
+        (lambda t: t.pop("layer1.0.bn1.running_mean"), "1 missing, such as 'layer1.0.bn1.running_mean'"),
+        (lambda t: t.update(extra=np.zeros(1, np.float32)), "1 left over, such as 'extra'"),
         (lambda t: t.update({"conv1.weight": np.zeros((16, 3, 5, 5), np.float32)}), "'conv1.weight'"),
-        (lambda t: t["linear.bias"].fill(np.nan), "'linear.bias'"),
+        (lambda t: t["linear.bias"].fill(np.nan), "'linear.bias' holds NaN"),
+        (lambda t: t.update({"bn1.bias": np.full(16, 1e300)}), "'bn1.bias' holds NaN or infinity"),
+        (lambda t: t["bn1.running_var"].fill(-0.5), "'bn1.running_var' holds -0.5"),
+        (lambda t: t.update({"bn1.bias": np.zeros(16, np.int8)}), "'bn1.bias' holds I8"),
+        (lambda t: t.update({"module.bn1.bias": t["bn1.bias"]}), "'bn1.bias' twice, as .*'module.bn1.bias'"),
     ],
-    ids=["missing", "left over", "shape", "nan"],
+    ids=["missing", "left over", "shape", "nan", "overflow", "variance", "integers", "twice"],
 )  # fmt: skip
 def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(
     network, saved, change, named
@@ -47,6 +64,13 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(
         weights.load(network, saved, torch_prefix)
 
 
+def test_no_more_than_three_missing_names_are_listed(network, saved):
+    tensors = {name: value for name, value in load_file(saved).items() if "bn1" not in name}
+    save_file(tensors, saved)
+    with pytest.raises(InputError, match=r"40 missing, such as '[^']*', '[^']*', '[^']*', \.\.\.;"):
+        weights.load(network, saved, torch_prefix)
+
+
 def test_step_counters_and_the_prefix_of_data_parallel_are_passed_over(network, saved):
     tensors = {f"module.{name}": value for name, value in load_file(saved).items()}
     tensors["module.bn1.num_batches_tracked"] = np.zeros((), np.int64)
@@ -54,17 +78,94 @@ def test_step_counters_and_the_prefix_of_data_parallel_are_passed_over(network, 
     chex.assert_trees_all_equal(weights.load(network, saved, torch_prefix), network)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_floats_of_every_size_become_float32(network, saved, dtype):
+    dtype = jax.numpy.dtype(dtype)
+    tensors = {name: value.astype(dtype) for name, value in load_file(saved).items()}
+    save_file(tensors, saved)
+    loaded = weights.load(network, saved, torch_prefix)
+    rounded = jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype).astype(np.float32), network)
+    chex.assert_trees_all_equal(loaded, rounded)
+    chex.assert_trees_all_equal_dtypes(loaded, network)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".th"])
-def test_a_file_cut_short_is_damaged(network, saved, tmp_path, suffix):
+@pytest.mark.parametrize("left", [0.9, 0.001])
+def test_a_file_cut_short_is_damaged(network, saved, tmp_path, request, suffix, left):
     if suffix == ".th":
-        torch = pytest.importorskip("torch", reason="reads a .th file: pip install torch")
+        torch = request.getfixturevalue("torch")
         path = tmp_path / "network.th"
-        torch.save({"state_dict": {k: torch.tensor(v) for k, v in load_file(saved).items()}}, path)
+        torch.save({"state_dict": as_torch(torch, saved)}, path)
         chex.assert_trees_all_equal(weights.load(network, path, torch_prefix), network)
         saved = path
-    saved.write_bytes(saved.read_bytes()[:-100_000])
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(left * len(content))])
     with pytest.raises(InputError, match="damaged"):
         weights.load(network, saved, torch_prefix)
+
+
+def test_a_flipped_bit_in_the_header_never_changes_a_weight(network, saved):
+    content = saved.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    bits = np.random.default_rng(0).integers(0, 8 * (8 + header), 40)
+    refused = 0
+    for bit in [0, 16, 63, *bits]:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        saved.write_bytes(flipped)
+        try:
+            chex.assert_trees_all_equal(weights.load(network, saved, torch_prefix), network)
+        except InputError:
+            refused += 1
+    assert refused > 30  # the others lie in metadata and spaces
+
+
+def test_a_flipped_bit_anywhere_is_found_by_the_sha256(network, saved):
+    digest = hashlib.sha256(saved.read_bytes()).hexdigest()
+    assert weights.sha256(saved) == digest
+    for expected in (digest, digest.upper(), digest[:8], digest[:20]):
+        chex.assert_trees_all_equal(weights.load(network, saved, torch_prefix, expected), network)
+    content = bytearray(saved.read_bytes())
+    content[-1000] ^= 1
+    saved.write_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    with pytest.raises(InputError, match=f"damaged.*{found}.*{digest} is expected; fetch it again"):
+        weights.load(network, saved, torch_prefix, digest)
+
+
+@pytest.mark.parametrize("expected", ["12fca82", "12fca82g", "sha256", 65 * "a", "12fca82f 0"])
+def test_what_is_no_sha256_is_refused(saved, expected):
+    with pytest.raises(InputError, match=f"'{expected}' is no sha256; give its 64 hex digits"):
+        weights.check_sha256(saved, expected)
+
+
+def test_a_sha256_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"No checkpoint at .*absent\.th"):
+        weights.check_sha256(tmp_path / "absent.th", 64 * "0")
+
+
+def test_a_file_is_held_to_the_digits_in_its_name(network, saved):
+    digits = weights.sha256(saved)[:8]
+    right = saved.rename(saved.with_name(f"network-{digits}.safetensors"))
+    chex.assert_trees_all_equal(weights.load(network, right, torch_prefix), network)
+    wrong = right.rename(saved.with_name("network-0676ba61.safetensors"))
+    with pytest.raises(
+        InputError, match=rf"sha256 is {digits}.*0676ba61\.\.\. is expected.*rename"
+    ):
+        weights.load(network, wrong, torch_prefix)
+    dated = wrong.rename(saved.with_name("network-20261123.safetensors"))
+    chex.assert_trees_all_equal(weights.load(network, dated, torch_prefix), network)
+
+
+def test_published_files_keep_what_their_names_promise(shared, tmp_path):
+    for name in ("resnet20-12fca82f.th", "resnet32-d509ac18.th"):
+        path = shared / "cifar10" / "weights" / name
+        assert weights.sha256(path).startswith(re.search(r"-(\w+)\.", name)[1])
+        damaged = bytearray(path.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            weights.read(tmp_path / name)
 
 
 def test_a_missing_file_and_an_unknown_kind_are_errors(network, tmp_path):
@@ -73,14 +174,102 @@ def test_a_missing_file_and_an_unknown_kind_are_errors(network, tmp_path):
     (tmp_path / "weights.h5").touch()
     with pytest.raises(InputError, match=r"give a \.safetensors"):
         weights.load(network, tmp_path / "weights.h5", torch_prefix)
+    (tmp_path / "folder.pth").mkdir()
+    with pytest.raises(InputError, match=r"folder\.pth is a folder"):
+        weights.load(network, tmp_path / "folder.pth", torch_prefix)
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path, network):
-    torch = pytest.importorskip("torch", reason="reads a .pth file: pip install torch")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty; fetch it again"),
+        ("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page"),
+        ('\ufeff<html lang="en">', "is a web page"),
+        ('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
+        (f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * 'a'}\nsize 46807446\n",
+         "is a git-LFS pointer, .* fetch the file itself"),
+    ],
+    ids=["empty", "page", "page with a mark", "refusal", "pointer"],
+)  # fmt: skip
+def test_what_a_server_gave_instead_of_weights_is_named(network, tmp_path, suffix, content, said):
+    path = tmp_path / f"model{suffix}"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        weights.load(network, path, torch_prefix)
+
+
+@pytest.mark.parametrize("nested", ["", "state_dict", "model_state_dict", "model"])
+def test_torch_files_may_keep_the_weights_one_level_down(network, saved, tmp_path, torch, nested):
+    tensors = as_torch(torch, saved)
+    tensors["bn1.num_batches_tracked"] = torch.tensor(7)
+    content = {nested: tensors, "epoch": 3, "loss": torch.tensor(1.0)} if nested else tensors
+    torch.save(content, tmp_path / "network.pth")
+    loaded = weights.load(network, tmp_path / "network.pth", torch_prefix)
+    chex.assert_trees_all_equal(loaded, network)
+
+
+def test_torch_files_may_hold_half_floats_but_no_integers(network, saved, tmp_path, torch):
+    tensors = {name: value.bfloat16() for name, value in as_torch(torch, saved).items()}
+    torch.save(tensors, tmp_path / "network.pth")
+    loaded = weights.load(network, tmp_path / "network.pth", torch_prefix)
+    chex.assert_trees_all_equal_dtypes(loaded, network)
+    chex.assert_trees_all_close(loaded, network, rtol=1e-2)
+    torch.save(tensors | {"bn1.bias": torch.zeros(16, dtype=torch.int8)}, tmp_path / "network.pth")
+    with pytest.raises(InputError, match=r"'bn1\.bias' holds torch\.int8"):
+        weights.load(network, tmp_path / "network.pth", torch_prefix)
+
+
+def test_a_torch_file_without_names_is_an_error(network, tmp_path, torch):
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
+    with pytest.raises(InputError, match=r"no tensors by name; save the model's state_dict"):
+        weights.load(network, tmp_path / "list.pth", torch_prefix)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, network, torch):
     path = tmp_path / "evil.pth"
     torch.save({"state_dict": print}, path)
     with pytest.raises(InputError, match="more than weights"):
         weights.load(network, path, torch_prefix)
+
+
+def original_repvgg(name):
+    """What the original RepVGG repository calls timm's `name`, one piece at a time."""
+    parts = name.split(".")
+    if parts[0] == "head":
+        return f"linear.{parts[2]}"
+    place, rest = (["stage0"], parts[1:]) if parts[0] == "stem" else ([], parts[3:])
+    place = place or [f"stage{int(parts[1]) + 1}", parts[2]]
+    branch = {"conv_kxk": "rbr_dense", "conv_1x1": "rbr_1x1", "identity": "rbr_identity"}[rest[0]]
+    return ".".join([*place, branch, *rest[1:]])
+
+
+def test_the_original_repvggs_names_are_understood(tmp_path):
+    shapes = jax.eval_shape(models.MODELS["repvgg_cifar"].build, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    network = jax.tree.map(lambda leaf: rng.uniform(size=leaf.shape).astype(np.float32), shapes)
+    path = tmp_path / "timm.safetensors"
+    weights.save(network, path, repvgg.torch_prefix, {})
+    timm = load_file(path)
+    original = {f"module.{original_repvgg(name)}": value for name, value in timm.items()}
+    assert {
+        "module.stage0.rbr_dense.conv.weight",
+        "module.stage1.0.rbr_1x1.bn.running_var",
+        "module.stage3.13.rbr_identity.weight",
+        "module.linear.bias",
+    } <= original.keys()
+    save_file(original, path)
+    chex.assert_trees_all_equal(weights.load(shapes, path, repvgg.torch_prefix), network)
+
+
+def test_only_names_of_the_original_repvgg_are_changed():
+    timm = ["stem.conv_kxk.conv.weight", "stages.0.0.conv_1x1.bn.weight", "head.fc.weight"]
+    resnet = ["conv1.weight", "layer1.0.bn1.bias", "linear.weight", "stage0.weight"]
+    assert weights.timm_names(timm) == timm
+    assert weights.timm_names(resnet) == resnet
+    names = ["stage0.rbr_dense.conv.weight", "stage1.0.rbr_1x1.bn.weight", "linear.weight"]
+    assert weights.timm_names(iter(names)) == timm
+    assert weights.timm_names(["stage1.0.rbr_identity.weight"]) == ["stages.0.0.identity.weight"]
 
 
 def test_an_unknown_network_lists_the_known(network):
@@ -93,8 +282,7 @@ def test_an_unknown_network_lists_the_known(network):
 @pytest.mark.parametrize(
     ("depth", "file"), [(20, "resnet20-12fca82f.th"), (32, "resnet32-d509ac18.th")]
 )
-def test_published_checkpoints_classify_their_training_images(shared, depth, file):
-    pytest.importorskip("torch", reason="reads a .th file: pip install torch")
+def test_published_checkpoints_classify_their_training_images(shared, torch, depth, file):
     from dci_jax import blocks
 
     network = models.load(f"cifar_resnet{depth}", shared / "cifar10" / "weights" / file)
@@ -109,7 +297,7 @@ def test_the_embedded_network_is_small_and_says_how_good_it_is():
 
     from safetensors import safe_open
 
-    path = resources.files("dci_jax.models") / models.EMBEDDED["cifar_resnet20"]
+    path = resources.files("dci_jax.models") / models.MODELS["cifar_resnet20"].embedded
     assert path.stat().st_size < 1.5e6
     with safe_open(path, "numpy") as file:
         assert float(file.metadata()["accuracy"].split()[0]) > 0.8

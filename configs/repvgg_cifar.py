@@ -1,0 +1,26 @@
+"""The data-free audit of the RepVGG for 32x32 images that comes with this package, in its deploy form.
+
+    python -m dci_jax.main --config=configs/repvgg_cifar.py --workdir=runs/repvgg_cifar \\
+        --config.data.images=lossless_3000.npz --config.data.count=200
+
+The attacker synthesises from the training form, which has BatchNorm; the device runs the deploy form.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.target.name = "repvgg_cifar"
+    config.target.deploy = True
+    config.splits = ("stem", "stages.0.1", "stages.1.1", "stages.1.3", "stages.2.3", "stages.2.7")
+    config.attacks = ("dci", "dci+refine")
+    config.synthesis.batches = 2
+    config.synthesis.stages = ((32, 100),)
+    config.dci.rounds = 3
+    config.dci.batch = 30
+    config.dci.divide_steps = 120
+    config.dci.conquer = (("stages.0.1", 100), ("stages.1.3", 200), ("stages.2.7", 250))
+    config.refine.splits = ("stages.0.1", "stages.1.3", "stages.2.7")
+    config.refine.steps = 200
+    return config

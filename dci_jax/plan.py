@@ -1,0 +1,144 @@
+"""What a run will do and cost, before it is started: `python -m dci_jax.main --config=... --workdir=... --dry_run`."""
+
+import functools
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from dci_jax import synthesis
+from dci_jax.attacks import dci
+from dci_jax.blocks import feature_shapes, run, with_dtype
+from dci_jax.optimize import step
+from dci_jax.setting import Setting, attack_names, mixture_of, phase_settings
+
+SHARE = 0.3  # of the matrix-product rate that training is assumed to reach: an estimate
+
+
+def plan(config: ConfigDict, setting: Setting) -> str:
+    """The blocks and the training phases of a checked config, as two tables.
+
+    FLOPs are those of the traced program (a multiply-add counts 2). Memory is what the compiled step
+    needs on this kind of device, as its compiler states it. Hours are an estimate: FLOPs divided by
+    `SHARE` of the rate that a matrix product reaches here and now.
+    """
+    rate = matrix_product_rate("float32")
+    fast = matrix_product_rate("bfloat16")
+    rows = []
+    if config.synthesis.batches:
+        rows += _synthesis(config, setting.network)
+    names = [name for name in attack_names(config) if name in ("dci", "oracle")]
+    rows += [
+        (f"{name}: {label}", *rest) for name in names for label, *rest in _dci(config, setting)
+    ]
+    text = [f"{setting.device.name} on {jax.device_count()} x {jax.devices()[0].device_kind}"]
+    text += [
+        "",
+        f"{'block':12} {'features':>16} {'inverter parameters':>20} {'inverter MFLOP per image':>26}",
+    ]
+    text += _blocks(config, setting)
+    text += [
+        "",
+        f"{'phase':34} {'steps':>6} {'GFLOP per step':>15} {'memory, GiB':>12} {'device-hours':>13}",
+    ]
+    total = 0.0
+    for label, steps, flops, memory, precision in rows:
+        hours = steps * flops / (SHARE * (fast if precision == "bfloat16" else rate)) / 3600
+        total += hours
+        text.append(
+            f"{label:34} {steps:6d} {flops / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}"
+        )
+    text += [
+        "",
+        f"About {total:.2f} device-hours, estimated at {SHARE:.0%} of what a matrix product reaches here:",
+    ]
+    text += [
+        f"{rate / 1e9:.0f} GFLOP/s in float32, {fast / 1e9:.0f} in bfloat16. Evaluation and the attacks that"
+    ]
+    text += ["optimise each image (refine, rMLE) come on top."]
+    return "\n".join(text)
+
+
+def matrix_product_rate(dtype: str, size: int = 2048) -> float:
+    """FLOP/s that a product of two square matrices of this size reaches on the first device."""
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
+def _blocks(config, setting):
+    network = setting.device
+    modules, _ = dci.phases(network, setting.splits, **phase_settings(config))
+    shapes, lines = feature_shapes(network), []
+    for i, module in enumerate(modules):
+        f = jax.ShapeDtypeStruct((1, *shapes[i + 1]), jnp.float32)
+        apply = functools.partial(dci.undo, module, network=network, index=i)
+        block = functools.partial(_block, network, i)
+        params = jax.eval_shape(lambda f, m=module, b=block: m.init(jax.random.key(0), f, b), f)
+        flops = jax.jit(lambda p, f, a=apply: a(params=p, features=f)).lower(params, f).cost_analysis()["flops"]  # fmt: skip
+        count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+        features = "x".join(map(str, shapes[i + 1]))
+        lines.append(
+            f"{network.blocks[i].name:12} {features:>16} {count:20,d} {flops / 1e6:26,.0f}"
+        )
+    return lines
+
+
+def _block(network, index, x):
+    return run(network, x, index, index + 1)
+
+
+def _synthesis(config, network):
+    frozen = with_dtype(network, config.synthesis.precision)
+    images = jax.ShapeDtypeStruct((config.synthesis.batch, *network.input_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((config.synthesis.batch,), jnp.int32)
+    names = ("statistics", "cross_entropy", "total_variation", "l2", "first")
+    weights = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
+    for side, steps in config.synthesis.stages:
+        loss = functools.partial(
+            synthesis.synthesis_loss, config.synthesis.jitter, network.input_shape[0] // side
+        )
+        cost = _cost(loss, images, (frozen, labels, weights), jax.random.key(0))
+        yield (
+            f"synthesis at {side} px",
+            steps * config.synthesis.batches,
+            *cost,
+            config.synthesis.precision,
+        )
+
+
+def _dci(config, setting):
+    network = with_dtype(setting.device, config.dci.precision)
+    modules, phases = dci.phases(network, setting.splits, **phase_settings(config))
+    params = jax.eval_shape(functools.partial(dci.initialize, modules, network), jax.random.key(0))
+    _, shape = mixture_of(config, network)
+    images = jax.ShapeDtypeStruct((config.dci.batch, *shape), jnp.float32)
+    for phase in phases:
+        yield (
+            phase.label,
+            phase.steps,
+            *_cost(phase.loss, params, network, images),
+            config.dci.precision,
+        )
+
+
+def _cost(loss, variables, frozen, batch):
+    """(FLOPs, bytes) of one optimisation step."""
+    optimizer = optax.adam(1e-3)
+    state = jax.eval_shape(optimizer.init, variables)
+    lowered = step.lower(loss, optimizer, _same, variables, state, frozen, batch)
+    memory = lowered.compile().memory_analysis()
+    needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    return lowered.cost_analysis()["flops"], needed
+
+
+def _same(variables):
+    return variables

@@ -1,0 +1,158 @@
+"""What a config names, checked and loaded before any work: whatever the user can put right fails here."""
+
+import functools
+from dataclasses import dataclass, replace
+
+from ml_collections import ConfigDict
+
+from dci_jax import data, models, synthesis
+from dci_jax.attacks import ATTACKS, dci
+from dci_jax.blocks import Network, classes, split_index, split_names
+from dci_jax.defenses import DEFENSES
+from dci_jax.errors import InputError
+from dci_jax.inputs import mixture
+from dci_jax.losses import DISTANCES
+from dci_jax.procedural import GENERATORS
+
+ROWS = (*ATTACKS, "dci+refine", "oracle")  # all that can stand in a report's column "attack"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a checked config names, loaded: nothing after this fails for what the user gave."""
+
+    network: Network  # with its BatchNorm layers: what inputs are synthesised from
+    device: Network  # the same function as it runs on the device: what is attacked
+    verifier: Network | None
+    private: data.Images
+    oracle: data.Images | None
+    splits: tuple[str, ...]
+
+
+def check(config: ConfigDict) -> Setting:
+    """Load what the config names, before any work.
+
+    Raises:
+      InputError: a sentence with the value and the cure.
+    """
+    for name in config.attacks:
+        if name not in ROWS[:-1]:
+            raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ROWS[:-1])}.")
+    order = list(config.attacks)
+    if "dci+refine" in order and "dci" not in order[: order.index("dci+refine")]:
+        raise InputError(
+            "The attack 'dci+refine' starts from 'dci'; name 'dci' before it in attacks."
+        )
+    if config.oracle.attack not in ATTACKS:
+        raise InputError(
+            f"oracle.attack is {config.oracle.attack!r}; choose from: {', '.join(ATTACKS)}."
+        )
+    for kind, _ in config.defenses:
+        if kind not in DEFENSES:
+            raise InputError(f"No defense is called {kind!r}; choose from: {', '.join(DEFENSES)}.")
+    if config.dci.distance not in DISTANCES:
+        raise InputError(
+            f"dci.distance is {config.dci.distance!r}; choose from: {', '.join(DISTANCES)}."
+        )
+    if config.synthesis.start not in GENERATORS:
+        raise InputError(
+            f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
+        )
+    for field in ("batch", "synthesis.batch", "refine.steps", "rmle.steps"):
+        value = functools.reduce(lambda section, name: section[name], field.split("."), config)
+        if value < 1:
+            raise InputError(f"{field} is {value}; give at least 1.")
+    if config.data.count < 0:
+        raise InputError(f"data.count is {config.data.count}; give 0 for all images, or how many.")
+    for section in ("synthesis", "dci", "inverse_network"):
+        if config[section].precision not in ("float32", "bfloat16"):
+            raise InputError(
+                f"{section}.precision is {config[section].precision!r}; give float32 or bfloat16."
+            )
+    network = models.load(config.target.name, config.target.weights, config.target.sha256)
+    device = models.deploy(config.target.name, network) if config.target.deploy else network
+    verifier = None
+    if config.verifier.name:
+        verifier = models.load(config.verifier.name, config.verifier.weights)
+    synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
+    splits = tuple(config.splits) or split_names(network)
+    for name in (
+        *splits,
+        *(name for name, _ in config.dci.conquer),
+        *config.refine.splits,
+        *config.rmle.splits,
+        *config.inverse_network.splits,
+    ):
+        split_index(network, name)
+    deepest = max(split_index(network, name) for name in splits)
+    if config.dci.batch < deepest:
+        raise InputError(
+            f"dci.batch is {config.dci.batch}, but each of the {deepest} split points down to "
+            f"{split_names(network)[deepest - 1]} needs an image of its own in every step; give at least that many."
+        )
+    _, shape = mixture_of(config, network)
+    if shape[0] > network.input_shape[0]:
+        raise InputError(
+            f"inputs.side is {shape[0]}, but {network.name} takes images of {network.input_shape[0]} "
+            "pixels; give a smaller side, or 0 for the network's own."
+        )
+    if {"dci", "oracle", "inverse_network"} & set(attack_names(config)):
+        for size in (network.input_shape, shape):
+            dci.phases(network.replace(input_shape=size), splits, **phase_settings(config))
+    read = functools.partial(data.load, size=network.input_shape[0], crop=network.crop)
+    if config.data.images:
+        private = read(config.data.images, count=config.data.count, labels=config.data.labels)
+        private = replace(private, labels=trusted_labels(config, network, private))
+    else:
+        private = data.photographs(network.input_shape[0])
+    oracle = None
+    if config.oracle.images:
+        oracle = data.without(read(config.oracle.images, flag="--config.oracle.images"), private)
+        if len(oracle) == 0:
+            raise InputError(
+                f"All images of {config.oracle.images} are also evaluated; give the oracle others."
+            )
+    return Setting(network, device, verifier, private, oracle, splits)
+
+
+def trusted_labels(config: ConfigDict, network: Network, private: data.Images):
+    """The private images' labels as the network counts them, int [N]; None where that is not known.
+
+    Folders are classes in alphabetical order, which is the network's order only if all are there.
+
+    Raises:
+      InputError: a label that the network does not have.
+    """
+    labels, count = private.labels, classes(network)
+    folders = not (config.data.labels or str(config.data.images).startswith("tfds:")
+                   or str(config.data.images).endswith(".npz"))  # fmt: skip
+    if labels is None or count is None or (folders and labels.max() + 1 != count):
+        return None
+    if labels.max() >= count:
+        raise InputError(
+            f"An image has the label {labels.max()}, but {network.name} has {count} classes, counted "
+            "from 0; correct the labels, or give the network that they belong to."
+        )
+    return labels
+
+
+def attack_names(config: ConfigDict) -> tuple[str, ...]:
+    """The rows of the report: the attacks, and "oracle" where real images are given for it."""
+    return tuple(config.attacks) + (("oracle",) if config.oracle.images else ())
+
+
+def settings(section: ConfigDict) -> dict:
+    """A config section as the keyword arguments of one call."""
+    return {name: value for name, value in section.items() if name != "splits"}
+
+
+def phase_settings(config: ConfigDict) -> dict:
+    """What of the section "dci" its training phases depend on."""
+    return {k: v for k, v in settings(config.dci).items() if k not in ("batch", "precision")}
+
+
+def mixture_of(config: ConfigDict, network: Network) -> tuple:
+    """What `config.inputs` asks for: (shares, shape of one image), see `inputs.Inputs`."""
+    shares = config.inputs.to_dict()
+    side = shares.pop("side") or network.input_shape[0]
+    return mixture(shares, config.synthesis.batches), (side, side, network.input_shape[2])
