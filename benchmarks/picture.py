@@ -1,4 +1,8 @@
-"""Makes the README's picture from the quickstart's files: `python -m benchmarks.picture runs/quickstart OUT.png`"""
+"""Makes the README's pictures from a run's files: `python -m benchmarks.picture WORKDIR OUT.png ATTACK/SPLIT ...`
+
+    python -m benchmarks.picture runs/quickstart docs/readback.png \\
+        dci/layer1.2 dci+refine/layer1.2 dci/layer2.0 rmle/layer1.2
+"""
 
 import sys
 from pathlib import Path
@@ -11,26 +15,26 @@ from dci_jax.report import assemble
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-PANELS = (
-    (None, "private photographs"),
-    ("dci/layer1.2 none", "DCI, one forward pass,\nafter layer1.2"),
-    ("dci+refine/layer1.2 none", "DCI, then refined,\nafter layer1.2"),
-    ("dci/layer2.0 none", "DCI, one forward pass,\nafter layer2.0"),
-    ("rmle/layer1.2 none", "rMLE, as many steps,\nafter layer1.2"),
-)
+NAMES = {
+    "dci": "DCI, one forward pass,",
+    "dci+refine": "DCI, then refined,",
+    "rmle": "rMLE, as many steps,",
+    "oracle": "oracle: real images,",
+}
 
 
-def main(workdir, out):
+def main(workdir, out, *cells):
     folder = Path(workdir) / "evaluation"
     with np.load(folder / "originals.npz") as saved:
         originals, names = saved["pixels"], saved["names"]
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(3 * len(PANELS), 4.2))
-    for panel, (file, title) in zip(axes, PANELS, strict=True):
-        pixels = originals
-        if file:
-            with np.load(folder / f"{file}.npz") as saved:
+    figure, axes = plt.subplots(1, 1 + len(cells), figsize=(3 * (1 + len(cells)), 4.2))
+    for panel, cell in zip(axes, (None, *cells), strict=True):
+        pixels, title = originals, "private photographs"
+        if cell:
+            attack, _, split = cell.partition("/")
+            with np.load(folder / attack / f"{split} none.npz") as saved:
                 pixels = saved["reconstruction"]
-                title += f"\n{saved['psnr'].mean():.1f} dB"
+                title = f"{NAMES[attack]}\nafter {split}\n{saved['psnr'].mean():.1f} dB"
         panel.imshow(assemble(pixels, names), interpolation="nearest")
         panel.set_title(title, fontsize=10)
         panel.axis("off")

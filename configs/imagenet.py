@@ -26,7 +26,9 @@ def get_config():
     config.dci.batch = 64
     config.dci.precision = "bfloat16"
     config.dci.remat = True
-    config.dci.learning_rate = config.dci.conquer_learning_rate = 1e-3
+    config.dci.learning_rate = 1e-3
+    config.dci.conquer_learning_rate = 5e-4
+    config.dci.conquer_warmup = 200
     config.dci.divide_steps = 2000
     config.inverse_network.precision = "bfloat16"
     config.refine.steps = 1000

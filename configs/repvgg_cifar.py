@@ -20,7 +20,9 @@ def get_config():
     config.dci.rounds = 3
     config.dci.batch = 30
     config.dci.divide_steps = 120
-    config.dci.conquer = (("stages.0.1", 100), ("stages.1.3", 200), ("stages.2.7", 250))
+    config.dci.conquer_learning_rate = 5e-4
+    config.dci.conquer_warmup = 40
+    config.dci.conquer = (("stages.2.7", 450),)
     config.refine.splits = ("stages.0.1", "stages.1.3", "stages.2.7")
     config.refine.steps = 200
     return config

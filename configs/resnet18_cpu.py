@@ -23,7 +23,10 @@ def get_config():
     config.dci.rounds = 3
     config.dci.batch = 14
     config.dci.divide_steps = 120
-    config.dci.conquer = (("layer1.1", 150), ("layer2.1", 250), ("layer3.1", 400))
+    config.dci.learning_rate = 2e-3
+    config.dci.conquer_learning_rate = 5e-4
+    config.dci.conquer_warmup = 40
+    config.dci.conquer = (("layer3.1", 700),)
     for section in (config.synthesis, config.dci):
         section.precision = "float32"  # bfloat16 is slow on a CPU
     config.dci.remat = False

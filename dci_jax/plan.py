@@ -7,6 +7,7 @@ import time
 import jax
 import jax.numpy as jnp
 import optax
+from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
 from dci_jax import synthesis
@@ -21,8 +22,8 @@ SHARE = 0.3  # of the matrix-product rate that training is assumed to reach: an 
 def plan(config: ConfigDict, setting: Setting) -> str:
     """The blocks and the training phases of a checked config, as two tables.
 
-    FLOPs are those of the traced program (a multiply-add counts 2). Memory is what the compiled step
-    needs on this kind of device, as its compiler states it. Hours are an estimate: FLOPs divided by
+    FLOPs are those of the traced program (a multiply-add counts 2). Memory is what is alive at a time
+    in it, an estimate of what a device needs. Hours are an estimate: FLOPs divided by
     `SHARE` of the rate that a matrix product reaches here and now.
     """
     rate = matrix_product_rate("float32")
@@ -134,10 +135,36 @@ def _cost(loss, variables, frozen, batch):
     """(FLOPs, bytes) of one optimisation step."""
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
-    lowered = step.lower(loss, optimizer, _same, variables, state, frozen, batch)
-    memory = lowered.compile().memory_analysis()
-    needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-    return lowered.cost_analysis()["flops"], needed
+    traced = step.trace(loss, optimizer, _same, variables, state, frozen, batch)
+    return traced.lower().cost_analysis()["flops"], peak_bytes(traced.jaxpr.jaxpr)
+
+
+def peak_bytes(jaxpr: Jaxpr) -> int:
+    """The most that is alive at a time while a traced program runs in its own order, nothing fused.
+
+    Near what XLA's compiler states (tests/plan_test.py), which takes many minutes for a deep chain. The
+    CPU's compiler undoes rematerialisation, so there `dci.remat` saves nothing.
+    """
+    last = {v: i for i, e in enumerate(jaxpr.eqns) for v in e.invars if isinstance(v, Var)}
+    last |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if isinstance(v, Var)}
+    alive = {v: _bytes(v) for v in (*jaxpr.invars, *jaxpr.constvars)}
+    peak = total = sum(alive.values())
+    for i, equation in enumerate(jaxpr.eqns):
+        inner = [peak_bytes(sub) - sum(map(_bytes, sub.invars)) for sub in jaxprs_in_params(equation.params)]  # fmt: skip
+        new = {v: _bytes(v) for v in equation.outvars}
+        # What a called program makes becomes its caller's, so it is not counted twice.
+        peak = max(peak, total + max([sum(new.values()), *inner]))
+        alive |= new
+        total += sum(new.values())
+        for v in (*equation.invars, *new):
+            if isinstance(v, Var) and last.get(v, i) <= i:
+                total -= alive.pop(v, 0)
+    return peak
+
+
+def _bytes(variable):
+    shape = getattr(variable.aval, "shape", ())
+    return math.prod(shape) * getattr(variable.aval.dtype, "itemsize", 4)
 
 
 def _same(variables):

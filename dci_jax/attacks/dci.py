@@ -59,6 +59,7 @@ class Phase:
     loss: Callable
     steps: int
     learning_rate: float
+    warmup: int = 0
 
 
 def dci(
@@ -125,6 +126,7 @@ def phases(
     learning_rate: float,
     divide_steps: int,
     conquer_learning_rate: float,
+    conquer_warmup: int,
     conquer: tuple[tuple[str, int], ...],
 ) -> tuple[tuple[Inverter, ...], tuple[Phase, ...]]:
     """The inverters up to the deepest split, and the stages of their training.
@@ -137,6 +139,9 @@ def phases(
       learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
       divide_steps: steps in which every inverter learns alone.
       conquer_learning_rate: the same for each stage of the conquer phase.
+      conquer_warmup: steps over which that rate first rises from zero. The gradient of a chain is far
+        larger than that of one inverter, and Adam's first steps are as long whatever the gradient:
+        without a rise they throw away what the divide phase had learned.
       conquer: ((split point, steps), ...): the stages, deeper by deeper.
     """
     deepest = max(split_index(network, name) for name in splits)
@@ -148,7 +153,7 @@ def phases(
         stop = min(split_index(network, name), deepest)
         loss = functools.partial(conquer_loss, objective, modules[:stop])
         label = f"conquer to {split_names(network)[stop - 1]}"
-        stages.append(Phase(label, loss, steps, conquer_learning_rate))
+        stages.append(Phase(label, loss, steps, conquer_learning_rate, conquer_warmup))
     return modules, tuple(stages)
 
 
@@ -258,8 +263,12 @@ def _zero(shape, x):
 
 
 def adam(phase: Phase) -> optax.GradientTransformation:
-    """Adam whose rate falls to zero along a cosine over the phase."""
-    return optax.adam(optax.cosine_decay_schedule(phase.learning_rate, max(phase.steps, 1)))
+    """Adam whose rate rises over the phase's warm-up and then falls to zero along a cosine."""
+    if not phase.warmup:
+        return optax.adam(optax.cosine_decay_schedule(phase.learning_rate, max(phase.steps, 1)))
+    warmup = min(phase.warmup, phase.steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, phase.learning_rate, warmup, phase.steps)
+    return optax.adam(rate)
 
 
 def _mean(terms):

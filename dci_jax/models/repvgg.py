@@ -120,13 +120,13 @@ def _fold(block: Block) -> Block:
         factor = params[branch]["scale"] / jnp.sqrt(var + EPSILON)
         kernel += branch_kernel * factor
         bias += params[branch]["bias"] - mean * factor
-    module = DeployBlock(kernel.shape[3], stride_of(block))
+    module = DeployBlock(kernel.shape[3], _stride(block))
     folded = {"params": {"reparam_conv": {"kernel": kernel, "bias": bias}}}
     return Block(folded, block.name, tapped(module), block.nonnegative)
 
 
-def stride_of(block: Block) -> int:
-    """1 or 2: how much a RepVGG block of either form shrinks its input."""
+def _stride(block: Block) -> int:
+    """1 or 2: how much a block in training form shrinks its input."""
     kernel = block.params["params"]["conv_kxk.conv"]["kernel"]
     x = jax.ShapeDtypeStruct((1, 8, 8, kernel.shape[2]), jnp.float32)
     return 8 // jax.eval_shape(block.apply, block.params, x)[0].shape[1]

@@ -71,15 +71,6 @@ SOURCES = {
         "bsd-3-clause",
         76.13,
     ),
-    "resnet50.tv2_in1k": Source(  # its top-1 is for a crop of .965, not of .875
-        "resnet50",
-        "timm/resnet50.tv2_in1k",
-        "f2a8587ea6b4a3a1d84450bcc2561b07952daae2",
-        None,
-        None,
-        "bsd-3-clause",
-        80.86,
-    ),
     "repvgg_a0.rvgg_in1k": Source(
         "repvgg_a0",
         "timm/repvgg_a0.rvgg_in1k",

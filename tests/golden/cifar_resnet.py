@@ -1,4 +1,4 @@
-"""Makes cifar_resnet20.npz: what PyTorch answers for seeded weights. `python tests/golden/cifar_resnet.py`
+"""Makes cifar_resnet20.npz: what PyTorch answers for seeded weights. `python -m tests.golden.cifar_resnet`
 
 The network is written from the paper (He et al., 2016, section 4.2, option A), independently of the
 Flax one.
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from tests.golden.seeded import random_images, random_state
 
 FILE = Path(__file__).parent / "cifar_resnet20.npz"
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -51,23 +53,6 @@ class ResNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def random_state(shapes, seed):
-    """Seeded weights that keep activations of order one; the test makes the same ones."""
-    rng, state = np.random.default_rng(seed), {}
-    for name in sorted(shapes):
-        shape = shapes[name]
-        if name.endswith("running_var"):
-            value = rng.uniform(0.5, 1.5, shape)
-        elif len(shape) == 4:
-            value = rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
-        else:
-            value = rng.normal(
-                1.0 if name.endswith("weight") and len(shape) == 1 else 0, 0.1, shape
-            )
-        state[name] = value.astype(np.float32)
-    return state
-
-
 def answer(depth, state, images):
     """Logits [B, 10] and the batch statistics of the last BatchNorm's input, by PyTorch."""
     model = ResNet(depth).eval()
@@ -84,7 +69,6 @@ def answer(depth, state, images):
 
 
 if __name__ == "__main__":
-    images = np.random.default_rng(7).uniform(size=(2, 32, 32, 3)).astype(np.float32)
     shapes = {k: tuple(v.shape) for k, v in ResNet(20).state_dict().items() if v.ndim}
-    logits, mean, var = answer(20, random_state(shapes, seed=3), images)
+    logits, mean, var = answer(20, random_state(shapes, seed=3), random_images(32))
     np.savez(FILE, logits=logits, mean=mean, var=var)

@@ -1,4 +1,3 @@
-import sys
 from functools import partial
 
 import jax
@@ -9,37 +8,17 @@ from safetensors.numpy import save_file
 from dci_jax import blocks
 from dci_jax.models import cifar_resnet, weights
 from tests.conftest import ROOT
+from tests.golden.seeded import random_images, random_state, torch_shapes
 
 
 def abstract(depth):
     return jax.eval_shape(partial(cifar_resnet.cifar_resnet, depth=depth), jax.random.key(0))
 
 
-def torch_shapes(network):
+def shapes(network):
     """Torch's names and shapes of a network's weights."""
-    shapes = {}
-    for block in (*network.blocks, network.head):
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(block.params):
-            name = weights.torch_name(cifar_resnet.torch_prefix(block.name), keys)
-            shapes[name] = weights.to_torch(np.zeros(leaf.shape)).shape
-    return shapes
-
-
-def random_state(shapes, seed):
-    """The weights that tests/golden/cifar_resnet.py makes, without importing torch."""
-    rng, state = np.random.default_rng(seed), {}
-    for name in sorted(shapes):
-        shape = shapes[name]
-        if name.endswith("running_var"):
-            value = rng.uniform(0.5, 1.5, shape)
-        elif len(shape) == 4:
-            value = rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
-        else:
-            value = rng.normal(
-                1.0 if name.endswith("weight") and len(shape) == 1 else 0, 0.1, shape
-            )
-        state[name] = value.astype(np.float32)
-    return state
+    parts = (*network.blocks, network.head)
+    return torch_shapes([(cifar_resnet.torch_prefix(part.name), part.params) for part in parts])
 
 
 def answer(network, images):
@@ -50,9 +29,9 @@ def answer(network, images):
 
 def test_answers_equal_those_of_pytorch_on_seeded_weights(tmp_path):
     network = abstract(20)
-    save_file(random_state(torch_shapes(network), seed=3), tmp_path / "w.safetensors")
+    save_file(random_state(shapes(network), seed=3), tmp_path / "w.safetensors")
     network = weights.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
-    images = np.random.default_rng(7).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    images = random_images(32)
     logits, statistics = answer(network, images)
     golden = np.load(ROOT / "tests" / "golden" / "cifar_resnet20.npz")
     np.testing.assert_allclose(logits, golden["logits"], rtol=1e-4, atol=1e-5)
@@ -63,14 +42,13 @@ def test_answers_equal_those_of_pytorch_on_seeded_weights(tmp_path):
 @pytest.mark.parametrize("depth", [32, 44])
 def test_other_depths_equal_pytorch_live(tmp_path, depth):
     pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
-    sys.path.insert(0, str(ROOT / "tests" / "golden"))
-    import cifar_resnet as reference
+    from tests.golden import cifar_resnet as reference
 
     network = abstract(depth)
-    state = random_state(torch_shapes(network), seed=depth)
+    state = random_state(shapes(network), seed=depth)
     save_file(state, tmp_path / "w.safetensors")
     network = weights.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
-    images = np.random.default_rng(7).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    images = random_images(32)
     logits, mean, var = reference.answer(depth, state, images)
     found, statistics = answer(network, images)
     np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dci_jax import plan
+from dci_jax.attacks import dci
+
+FLOAT = 4
+
+
+def peak(function, *arguments):
+    return plan.peak_bytes(jax.jit(function).trace(*arguments).jaxpr.jaxpr)
+
+
+def test_what_is_used_up_is_no_longer_counted():
+    x = jnp.zeros(1000)
+    assert peak(lambda x: jnp.sin(x), x) == 2 * 1000 * FLOAT
+    assert peak(lambda x: jnp.sin(jnp.sin(jnp.sin(x))), x) == 2 * 1000 * FLOAT
+    assert peak(lambda x: jnp.sin(x) + jnp.cos(x), x) == 3 * 1000 * FLOAT
+
+
+def test_called_programs_count_once():
+    x = jnp.zeros(1000)
+    inner = jax.jit(lambda x: jnp.sin(x) + jnp.cos(x))
+    assert peak(lambda x: inner(x), x) == 3 * 1000 * FLOAT
+
+
+def step_bytes(network, remat):
+    settings = dict(
+        width=1.0, cap=64, rounds=2, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0,
+        remat=remat, learning_rate=1e-3, divide_steps=1, conquer_learning_rate=1e-3,
+        conquer_warmup=0, conquer=(("layer1.2", 1),),
+    )  # fmt: skip
+    modules, (_, phase) = dci.phases(network, ("layer1.2",), **settings)
+    params = dci.initialize(modules, network, jax.random.key(0))
+    images = np.zeros((16, 32, 32, 3), np.float32)
+    gradient = jax.jit(jax.grad(phase.loss, has_aux=True))
+    traced = gradient.trace(params, network, images)
+    memory = traced.lower().compile().memory_analysis()
+    compiled = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    return plan.peak_bytes(traced.jaxpr.jaxpr), compiled
+
+
+def test_the_estimate_is_near_what_the_compiler_states(network):
+    estimate, compiled = step_bytes(network, remat=False)
+    assert estimate == pytest.approx(compiled, rel=0.35)
+
+
+def test_rematerialisation_needs_less(network):
+    # XLA's CPU compiler computes nothing twice, so only the traced program can tell.
+    assert step_bytes(network, remat=True)[0] < 0.6 * step_bytes(network, remat=False)[0]
+
+
+def test_a_matrix_product_has_a_rate():
+    assert plan.matrix_product_rate("float32", size=256) > 1e6
