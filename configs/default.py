@@ -24,8 +24,8 @@ def get_config() -> ConfigDict:
     config.target.deploy = False  # the device runs the reparameterised form (RepVGG)
 
     config.data = ConfigDict()  # private images, for evaluation only
-    # Folder, zip, npz, or "tfds:imagenet2012:validation"; empty: photographs out of scikit-image,
-    # in tiles of the network's size.
+    # Folder, zip, npz, or "tfds:imagenet2012:validation"; empty: four photographs out of
+    # scikit-image, for small networks in tiles.
     config.data.images = ""
     config.data.count = 0  # the first so many images; 0: all
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py

@@ -1,14 +1,16 @@
 """Real images: for evaluation, for the oracle and for training a target, never for an attack."""
 
+import csv
 import io
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dci_jax import prepared
 from dci_jax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
@@ -21,8 +23,8 @@ class Images:
     Attributes:
       names: one for each image.
       pixels: uint8 [N, H, W, 3].
-      labels: int32 [N], or None. From the file, or the place of an image's folder among the
-        folders in alphabetical order.
+      labels: int32 [N], at least 0, or None. From the file or set, or the place of an image's folder
+        among the folders in alphabetical order, or from a file of labels.
       skipped: "name: reason" of files that could not be read.
     """
 
@@ -42,80 +44,188 @@ class Images:
         )
 
 
-def load(path: str | Path, size: int, count: int = 0, flag: str = "--config.data.images") -> Images:
-    """Images of a folder (searched recursively), a zip file of image files, or an .npz file.
+def load(
+    path: str | Path,
+    size: int,
+    count: int = 0,
+    flag: str = "--config.data.images",
+    crop: float = 1.0,
+    labels: str | Path = "",
+) -> Images:
+    """Images of a folder (searched recursively), a zip of image files, an .npz file, or a tfds set.
 
-    Image files may have any size, grey or colour: the largest centred square is scaled to
-    `size` x `size`. An .npz holds `images`, uint8 [N, H, W, 3] or [N, H, W], and perhaps `labels` [N].
+    Pictures may have any size and mode; they are turned upright, their transparency is dropped, and
+    `fit` makes them `size` x `size`. Damaged ones are skipped. An .npz holds `images`, uint8
+    [N, H, W, 3] or [N, H, W], taken as they are if H = W = `size`, and perhaps `labels` [N].
+    "tfds:NAME" or "tfds:NAME:SPLIT" is a set that tensorflow-datasets has prepared on this machine,
+    read without TensorFlow; the split is "test" where there is one ("validation" for imagenet2012,
+    whose test split has no labels), or else "validation". Its images are called "NAME/SPLIT[3]".
 
     Args:
       path: where they are.
       size: side in pixels.
       count: read the first so many only; 0 reads all.
       flag: named in error messages.
+      crop: the side of the centred square, as a share of the picture's shorter side, in (0, 1].
+      labels: a CSV file of lines `image,label` under that header, which replaces the labels that
+        come with the images. `image` is an image's name, the name of its file, or that of the
+        folder that it lies in; the first of these that the file has counts.
 
     Raises:
-      InputError: nothing there, or nothing that can be read.
+      InputError: nothing there, or nothing that can be read; or `labels` lacks an image.
     """
-    path = Path(path)
-    if not path.exists():
+    if not 0 < crop <= 1:
+        raise InputError(f"crop is {crop}; give a share above 0, at most 1 for the whole square.")
+    table = _read_labels(Path(labels)) if labels else None
+    if str(path).startswith("tfds:"):
+        images, found = _collect(prepared.records(str(path), flag), path, size, count, flag, crop)
+        if None not in found:
+            images = replace(images, labels=np.array(found, np.int32))
+    elif not Path(path).exists():
         raise InputError(f"No images at {path}; check the path in {flag}.")
-    if path.suffix == ".npz":
-        return _load_npz(path, size, count, flag)
-    names, pixels, skipped = [], [], []
-    for name, content in _files(path, flag):
+    elif Path(path).suffix == ".npz":
+        images = _load_npz(Path(path), size, count, flag, crop)
+    else:
+        images, found = _collect(_files(Path(path), flag), path, size, count, flag, crop)
+        classes = sorted(set(found))
+        if len(classes) > 1:
+            found = np.array([classes.index(folder) for folder in found], np.int32)
+            images = replace(images, labels=found)
+    if table is None:
+        return images
+    return replace(images, labels=_look_up(table, images.names, labels))
+
+
+def fit(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
+    """The centred square of a picture, scaled to uint8 [size, size, 3] in one step.
+
+    Equals scaling the shorter side to round(size / crop) and cutting out the centre: a picture whose
+    shorter side has that many pixels already is only cut.
+
+    Args:
+      image: of any size and mode.
+      size: side in pixels.
+      crop: the square's side as a share of the picture's shorter side, in (0, 1].
+    """
+    image = image.convert("RGB")
+    side, scaled = min(image.size), round(size / crop)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if side == scaled:
+        left, top = left + (side - size) // 2, top + (side - size) // 2
+        return np.asarray(image.crop((left, top, left + size, top + size)))
+    inset = side * (1 - size / scaled) / 2
+    box = (left + inset, top + inset, left + side - inset, top + side - inset)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box))
+
+
+def _collect(
+    pictures: Iterator[tuple], path: str | Path, size: int, count: int, flag: str, crop: float
+) -> tuple[Images, list]:
+    """The pictures that can be read, without labels, and what each one came with."""
+    names, pixels, found, skipped = [], [], [], []
+    for name, content, label in pictures:
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                pixels.append(fit(image, size))
-                names.append(name)
+            picture = _upright(content)
         except UnidentifiedImageError:
             skipped.append(f"{name}: no image that Pillow can read")
-        except (OSError, ValueError, SyntaxError) as error:
-            skipped.append(f"{name}: {str(error).partition(chr(10))[0]}")
+            continue
+        except Exception as error:  # decoders answer damage with errors of every kind
+            reason = str(error) or type(error).__name__
+            skipped.append(f"{name}: {reason.partition(chr(10))[0]}")
+            continue
+        names.append(name)
+        pixels.append(fit(picture, size, crop))
+        found.append(label)
         if count and len(names) == count:
             break
     if not names:
         raise InputError(
             f"{path} holds no image that can be read ({len(skipped)} damaged); "
-            f"give a folder, zip or npz of images in {flag}."
+            f"give a folder, zip or npz of images, or tfds:NAME, in {flag}."
         )
-    folders = [str(Path(name).parent) for name in names]
-    classes = sorted(set(folders))
-    labels = np.array([classes.index(f) for f in folders], np.int32) if len(classes) > 1 else None
-    return Images(tuple(names), np.stack(pixels), labels, tuple(skipped))
+    return Images(tuple(names), np.stack(pixels), None, tuple(skipped)), found
 
 
-def fit(image: Image.Image, size: int) -> np.ndarray:
-    """The largest centred square of a picture, scaled to uint8 [size, size, 3]."""
-    image = image.convert("RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    if side == size:
-        return np.asarray(image.crop(box))
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box))
+def _upright(content: bytes | None) -> Image.Image:
+    """A picture in RGB, turned as its EXIF orientation says."""
+    with Image.open(io.BytesIO(content)) as image:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey; convert() would cut off all above 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    if image.mode == "P" and image.has_transparency_data:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns
+    return image.convert("RGB")
 
 
-def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes]]:
+def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes, str]]:
+    """(name, content, folder) of each image file."""
     if path.is_dir():
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in SUFFIXES:
-                yield str(file.relative_to(path)), file.read_bytes()
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                name = file.relative_to(path)
+                yield str(name), file.read_bytes(), str(name.parent)
     elif path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
                 for name in sorted(archive.namelist()):
                     if name.lower().endswith(SUFFIXES):
-                        yield name, archive.read(name)
+                        yield name, archive.read(name), str(Path(name).parent)
         except zipfile.BadZipFile as error:
             raise InputError(
                 f"{path} is damaged or no zip file ({error}); fetch it again."
             ) from error
     else:
-        raise InputError(f"{path} is no folder, .zip or .npz; give one of these in {flag}.")
+        raise InputError(
+            f"{path} is no folder, .zip or .npz; give one of these, or tfds:NAME, in {flag}."
+        )
 
 
-def _load_npz(path: Path, size: int, count: int, flag: str) -> Images:
+def _read_labels(path: Path) -> dict[str, int]:
+    """What a CSV file of lines `image,label` says."""
+    table, line = {}, 1
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+            reader = csv.reader(stream, strict=True)
+            if next(reader, None) != ["image", "label"]:
+                raise ValueError("not the header 'image,label'")
+            line = 2
+            for row in reader:
+                if row:
+                    image, label = row if len(row) == 2 else ("", "")
+                    number = int(label) if label.isascii() and label.isdigit() else -1
+                    if not image or not 0 <= number < 2**31:
+                        said = ",".join(row)
+                        raise ValueError(f"{said!r} is not 'image,label' with a label 0, 1, 2 ...")
+                    if "\N{REPLACEMENT CHARACTER}" in image:
+                        raise ValueError(f"{image!r} is not UTF-8")
+                    if table.setdefault(image, number) != number:
+                        raise ValueError(f"{image} has the label {table[image]} already")
+                line = reader.line_num + 1
+    except OSError as error:
+        raise InputError(
+            f"No labels can be read from {path} ({error.strerror}); check --config.data.labels."
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path}, line {line}: {error}; correct that line.") from error
+    return table
+
+
+def _look_up(table: dict[str, int], names: tuple[str, ...], source: str | Path) -> np.ndarray:
+    """int32 [N]: the label of each image, found by its name, its file's name or its folder's."""
+    labels = []
+    for name in names:
+        keys = (name, Path(name).name, Path(name).parent.name)
+        key = next((key for key in keys if key in table), None)
+        if key is None:
+            raise InputError(
+                f"{source} has no label for {name}; add a line with its name, its file's name or its "
+                "folder's."
+            )
+        labels.append(table[key])
+    return np.array(labels, np.int32)
+
+
+def _load_npz(path: Path, size: int, count: int, flag: str, crop: float) -> Images:
     try:
         with np.load(path, allow_pickle=False) as content:
             if "images" not in content:
@@ -136,7 +246,7 @@ def _load_npz(path: Path, size: int, count: int, flag: str) -> Images:
             "[N, H, W, 3] or [N, H, W], at least one."
         )
     if pixels.shape[1:3] != (size, size):
-        pixels = np.stack([fit(Image.fromarray(p), size) for p in pixels])
+        pixels = np.stack([fit(Image.fromarray(p), size, crop) for p in pixels])
     names = tuple(f"{path.stem}[{i}]" for i in range(len(pixels)))
     labels = None if labels is None else labels.astype(np.int32)
     return Images(names, pixels, labels)

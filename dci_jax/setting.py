@@ -104,7 +104,8 @@ def check(config: ConfigDict) -> Setting:
         private = read(config.data.images, count=config.data.count, labels=config.data.labels)
         private = replace(private, labels=trusted_labels(config, network, private))
     else:
-        private = data.photographs(network.input_shape[0])
+        size = network.input_shape[0]
+        private = data.photographs(size, tiles=4 if size <= 64 else 1)
     oracle = None
     if config.oracle.images:
         oracle = data.without(read(config.oracle.images, flag="--config.oracle.images"), private)

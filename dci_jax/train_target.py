@@ -1,10 +1,13 @@
 """Train a target network on CIFAR-10 from scratch: `python -m dci_jax.train_target --help`.
 
-How the checkpoint that comes with this package was made (seeded; the README gives its accuracy):
+How the checkpoints that come with this package were made (seeded; the README gives their accuracy):
 
     python -m dci_jax.train_target --model=cifar_resnet20 --epochs=12 \\
         --train_images=jpeg_train_50000.zip --test_images=jpeg_test_5000.zip \\
         --out=dci_jax/models/cifar_resnet20.safetensors
+    python -m dci_jax.train_target --model=repvgg_cifar --epochs=6 \\
+        --train_images=jpeg_train_50000.zip --test_images=jpeg_test_5000.zip \\
+        --out=dci_jax/models/repvgg_cifar.safetensors
 
 BatchNorm normalises by the batch while the weights are trained; its running statistics are measured
 afterwards, over `--statistics_batches` batches with the final weights.

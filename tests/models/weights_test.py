@@ -292,13 +292,15 @@ def test_published_checkpoints_classify_their_training_images(shared, torch, dep
     assert np.mean(labels == cifar["labels"][:200]) > 0.99
 
 
-def test_the_embedded_network_is_small_and_says_how_good_it_is():
+@pytest.mark.parametrize(("name", "least"), [("cifar_resnet20", 0.8), ("repvgg_cifar", 0.75)])
+def test_an_embedded_network_is_small_and_says_how_good_it_is(name, least):
     from importlib import resources
 
     from safetensors import safe_open
 
-    path = resources.files("dci_jax.models") / models.MODELS["cifar_resnet20"].embedded
-    assert path.stat().st_size < 1.5e6
+    path = resources.files("dci_jax.models") / models.MODELS[name].embedded
+    assert path.stat().st_size < 4e6
     with safe_open(path, "numpy") as file:
-        assert float(file.metadata()["accuracy"].split()[0]) > 0.8
-    assert models.load("cifar_resnet20").name == "cifar_resnet20"
+        assert file.metadata()["model"] == name
+        assert float(file.metadata()["accuracy"].split()[0]) > least
+    assert models.load(name).name == name
