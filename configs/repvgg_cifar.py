@@ -18,7 +18,7 @@ def get_config():
     config.synthesis.batches = 1
     config.synthesis.stages = ((32, 80),)
     config.dci.rounds = 3
-    config.dci.batch = 30
+    config.dci.batch = 15  # one image for each split point
     config.dci.divide_steps = 120
     config.dci.conquer_learning_rate = 5e-4
     config.dci.conquer_warmup = 40

@@ -226,7 +226,7 @@ def test_the_first_image_without_a_label_is_named(tmp_path):
         ("image,label\n,1\n", "line 2: ',1' is not"),
         ("image,label\na.png,99999999999\n", "line 2: 'a.png,99999999999' is not"),
         ("image,label\na.png,1\na.png,2\n", "line 3: a.png has the label 1 already"),
-        ('image,label\na.png,1\n"b.png,1\n', "line 3: .*correct that line"),
+        ('image,label\na.png,1\n"b.png,1\n', "line 3: unexpected end of data; correct that line"),
         (b"image,label\na.png,1\n\xff.png,1\n", "line 3: .* is not UTF-8"),
     ],
 )

@@ -4,6 +4,7 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dci_jax import blocks
@@ -78,7 +79,24 @@ def test_without_batch_norm_the_label_and_the_priors_shape_the_images_and_a_warn
     start = synthesize(
         bare, jax.random.key(0), tmp_path / "b", **{**settings, "stages": ((32, 1),)}
     )
-    assert recognised(bare, images, 8) > recognised(bare, start, 8)
+    labels = np.load(tmp_path / "a" / "labels_00000.npy")
+    assert cross_entropy(bare, images, labels) < 0.9 * cross_entropy(bare, start, labels)
+
+
+def cross_entropy(network, images, labels):
+    scores = blocks.logits(network, blocks.run(network, stack(images) / np.float32(255)))
+    return float(optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean())
+
+
+def test_recognised_is_the_share_of_images_that_get_their_label(network, tmp_path):
+    images = synthesize(network, jax.random.key(0), tmp_path, **{**SETTINGS, "stages": ((32, 1),)})
+    assert len(images) == 16
+    pixels = np.stack([images[i] for i in range(16)]) / np.float32(255)
+    answers = np.array(blocks.logits(network, blocks.run(network, pixels)).argmax(1))
+    answers[:4] += 1
+    np.save(tmp_path / "labels_00000.npy", answers[:8])
+    np.save(tmp_path / "labels_00001.npy", answers[8:])
+    assert recognised(network, images, 5) == 12 / 16
 
 
 def test_without_batch_norm_and_head_nothing_can_be_synthesised(network, tmp_path):
