@@ -16,13 +16,14 @@ def get_config():
     config.splits = ("stem", "stages.0.1", "stages.1.1", "stages.1.3", "stages.2.3", "stages.2.7")
     config.attacks = ("dci", "dci+refine")
     config.synthesis.batches = 1
-    config.synthesis.stages = ((32, 80),)
+    config.synthesis.batch = 128
+    config.synthesis.stages = ((32, 50),)
     config.dci.rounds = 3
     config.dci.batch = 15  # one image for each split point
-    config.dci.divide_steps = 120
+    config.dci.divide_steps = 100
     config.dci.conquer_learning_rate = 5e-4
     config.dci.conquer_warmup = 40
-    config.dci.conquer = (("stages.2.7", 450),)
-    config.refine.splits = ("stages.0.1", "stages.1.3")
-    config.refine.steps = 150
+    config.dci.conquer = (("stages.2.7", 300),)
+    config.refine.splits = ("stages.1.3",)
+    config.refine.steps = 100
     return config
