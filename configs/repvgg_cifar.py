@@ -4,6 +4,8 @@
         --config.data.images=lossless_3000.npz --config.data.count=200
 
 The attacker synthesises from the training form, which has BatchNorm; the device runs the deploy form.
+Hardware: measured on one core of a shared 2-core x86-64 CPU, 2026-11-23, JAX 0.10.2: 12 minutes. To expect, PSNR of
+the single forward pass: stem 30.3, stages.0.1 22.8, stages.1.3 20.1, stages.2.7 14.6 dB (mean image 12.9).
 """
 
 from configs import default

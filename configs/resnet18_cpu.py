@@ -2,6 +2,10 @@
 
     python -m dci_jax.main --config=configs/resnet18_cpu.py --workdir=runs/resnet18_cpu \\
         --config.data.images=photographs/ --config.data.labels=labels.csv
+
+Hardware: measured on one core of a shared two-core x86-64 CPU, 2026-11-23, JAX 0.10.2: synthesis 6.5 minutes, divide 20,
+conquer 47, reading 200 photographs back at 4 splits 6. To expect, PSNR of the single forward pass: stem 22.2,
+layer1.1 22.3, layer2.1 20.0, layer3.1 17.0 dB (mean image 12.2); benchmarks/results/resnet18_cpu.
 """
 
 from configs import resnet18

@@ -2,6 +2,9 @@
 
     python -m dci_jax.main --config=configs/resnet34.py --workdir=runs/resnet34 \\
         --config.data.images=photographs/ --config.data.labels=labels.csv
+
+Hardware: one accelerator with 80 GB. Not run yet, and its weights were not at hand: --dry_run states FLOPs, memory
+and an estimate of the hours, once they are.
 """
 
 from configs import imagenet

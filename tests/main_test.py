@@ -78,7 +78,7 @@ def finished(place):
         (["--config.target.sha256=00000000"], "00000000"),
         (["--config.target.deploy"], "no deploy form"),
         (["--config.target.name=nowhere:network"], "'nowhere:network' cannot be had"),
-        (["--config.target.name=docs.own_network:random_weights"], "returned a"),
+        (["--config.target.name=docs.own_network:Stage"], "returned a Stage"),
         (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
         (["--config.dci.precision=float16"], "dci.precision is 'float16'"),
         (["--config.inputs.side=64"], "inputs.side is 64"),
