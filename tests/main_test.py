@@ -138,20 +138,20 @@ def test_the_plan_states_parameters_flops_and_memory_and_does_nothing(place):
     assert any(words[:2] == ["stem", "32x32x16"] for words in lines)
 
 
-@pytest.mark.parametrize("network", ["small_vgg", "small_flax"])
-def test_a_network_of_ones_own_is_audited(place, network):
-    workdir = place / network
-    split = {"small_vgg": "conv2", "small_flax": "stage1"}[network]
+@pytest.mark.parametrize("name", ["small_vgg", "small_flax"])
+def test_a_network_of_ones_own_is_audited(place, name):
+    workdir = place / name
+    split = {"small_vgg": "conv2", "small_flax": "stage1"}[name]
     more = [
-        f"--config.target.name=docs.own_network:{network}", "--config.target.weights=",
+        f"--config.target.name=docs.own_network:{name}", "--config.target.weights=",
         f"--config.splits=('{split}',)", f"--config.dci.conquer=(('{split}', 2),)",
     ]  # fmt: skip
     done = call(place, workdir, *more)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
-    assert {row["target"] for row in rows} == {network}
+    assert {row["target"] for row in rows} == {name}
     assert {row["attack"] for row in rows} >= {"dci", "dci+refine", "inverse_network", "rmle"}
-    assert (rows[0]["label_agreement"] is None) == (network == "small_flax")
+    assert (rows[0]["label_agreement"] is None) == (name == "small_flax")
     assert (workdir / "report" / "index.html").exists()
 
 

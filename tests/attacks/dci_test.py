@@ -15,7 +15,7 @@ from dci_jax.models.inverter import inverters
 SETTINGS = dict(
     width=1.0, cap=256, rounds=1, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0, batch=10,
     remat=False, precision="float32",
-    learning_rate=3e-3, divide_steps=25, conquer_learning_rate=1e-3, conquer_warmup=8,
+    learning_rate=3e-3, divide_steps=60, conquer_learning_rate=1e-3, conquer_warmup=8,
     conquer=(("stem", 10), ("layer1.0", 25)),
 )  # fmt: skip
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
