@@ -121,7 +121,7 @@ def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_pat
 
 
 def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network, tmp_path):
-    settings = {**SETTINGS, "precision": "bfloat16", "divide_steps": 10, "conquer": (("stem", 5),)}
+    settings = {**SETTINGS, "precision": "bfloat16", "divide_steps": 60, "conquer": (("stem", 5),)}
     read = dci.dci(network, INPUTS, ("stem",), jax.random.key(0), tmp_path, **settings)["stem"]
     images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
     found = read(blocks.run(network, images, 0, 1))

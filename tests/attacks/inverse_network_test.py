@@ -11,7 +11,7 @@ def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
     images = np.asarray(batches(inputs, jax.random.key(9), 20)(0))
     features = blocks.run(network, images, 0, 2)
     errors = []
-    for steps in (1, 60):
+    for steps in (1, 100):
         read = inverse_network(
             network, inputs, ("layer1.0",), jax.random.key(0), tmp_path / str(steps),
             width=8, batch=16, learning_rate=5e-3, steps=steps, precision="float32",
