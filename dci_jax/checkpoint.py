@@ -1,6 +1,8 @@
 """Orbax: save a pytree so that a kill loses nothing, restore it, tell whether it is there."""
 
 import logging
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +11,67 @@ import orbax.checkpoint as ocp
 
 Pytree = Any
 
-logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports every file there
+logging.getLogger("absl").setLevel(
+    logging.CRITICAL
+)  # orbax reports every file there, and what it raises
 
 
 class Checkpointer:
     """The numbered checkpoints of one folder; saving is asynchronous and atomic, the latest two are kept.
 
-    Use it as a context manager: leaving it waits for the last save.
+    Use it as a context manager: leaving it waits for the last save. Every process makes, uses and
+    leaves it alike, and the folder is one that all of them see.
+
+    Its methods raise OSError where the folder cannot be written (full, gone, read-only); the
+    checkpoints that were complete stay.
     """
 
     def __init__(self, folder: str | Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+        # What a kill left half-written is swept away.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=True, cleanup_tmp_directories=True
+        )
+        self._folder = Path(folder).absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpointer":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self._manager.wait_until_finished()
+            self._manager.close()
+        except ValueError as problem:
+            if error is None:  # else the first error is the one to tell
+                raise _as_os_error(problem, self._folder) from problem
 
     def save(self, step: int, tree: Pytree) -> None:
         """Start writing `tree` as checkpoint `step`; does nothing if that one is there already."""
-        if self._manager.latest_step() != step:
-            self._manager.save(step, args=ocp.args.StandardSave(tree))
+        if not self._folder.is_dir():
+            raise FileNotFoundError(2, "the folder has vanished", str(self._folder))
+        try:
+            if self._manager.latest_step() != step:
+                self._manager.save(step, args=ocp.args.StandardSave(tree))
+        except ValueError as problem:  # of the last save, which ran on meanwhile
+            raise _as_os_error(problem, self._folder) from problem
 
     def restore(self, like: Pytree) -> tuple[int, Pytree] | None:
         """(step, tree) of the latest complete checkpoint, or None.
 
         Args:
-          like: a tree of arrays of the shapes, types and shardings wanted.
+          like: a tree of arrays of the shapes, types and shardings wanted; how many devices there
+            were when it was saved does not matter.
         """
         step = self._manager.latest_step()
         if step is None:
             return None
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return step, self._manager.restore(step, args=ocp.args.StandardRestore(target))
+
+
+def _as_os_error(problem: ValueError, folder: Path) -> Exception:
+    """The storage library hides the operating system's errors in its own; others are given back as they are."""
+    code = re.search(r"os_error_code='(\d+)'", str(problem))
+    if code is None:
+        return problem
+    return OSError(int(code[1]), os.strerror(int(code[1])), str(folder))

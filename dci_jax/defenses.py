@@ -17,12 +17,12 @@ def none(key: Array, features: Array, strength: float) -> Array:
 
 def gaussian(key: Array, features: Array, strength: float) -> Array:
     """Gaussian noise; `strength` is its standard deviation in units of the features' own."""
-    return features + strength * jnp.std(features) * jax.random.normal(key, features.shape)
+    return features + strength * _spread(features) * jax.random.normal(key, features.shape)
 
 
 def laplace(key: Array, features: Array, strength: float) -> Array:
     """Laplace noise; `strength` is its scale in units of the features' standard deviation."""
-    return features + strength * jnp.std(features) * jax.random.laplace(key, features.shape)
+    return features + strength * _spread(features) * jax.random.laplace(key, features.shape)
 
 
 def dropout(key: Array, features: Array, strength: float) -> Array:
@@ -48,7 +48,12 @@ def prune(key: Array, features: Array, strength: float) -> Array:
     return features * (size >= threshold[:, None]).reshape(features.shape)
 
 
-# name -> (key, features [B, ...], strength) -> features; each example on its own but for the scale.
+def _spread(features):
+    """Each example's standard deviation, [B, 1, ...]: a device sees no other example."""
+    return jnp.std(features, tuple(range(1, features.ndim)), keepdims=True)
+
+
+# name -> (key, features [B, ...], strength) -> features; each example on its own.
 DEFENSES = {
     "none": none,
     "gaussian": gaussian,

@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax import metrics
+from dci_jax import hosts, metrics, parallel
 from dci_jax.blocks import Network, feature_shapes, logits, run, split_index
 from dci_jax.defenses import DEFENSES
 from dci_jax.files import replacing
@@ -32,7 +33,9 @@ def evaluate(
     file: Path,
     batch: int,
 ) -> dict[str, np.ndarray]:
-    """Read every image back from its features at one split; kept in a file, so that it is done once.
+    """Read every image back from its features at one split; kept in files, so that it is done once.
+
+    Each batch is kept as soon as it is done: a killed run loses one batch of one cell at most.
 
     Args:
       network: the target.
@@ -42,8 +45,8 @@ def evaluate(
       split: split point.
       defense: (key of `DEFENSES`, strength), applied to the features.
       key: for the defense.
-      file: .npz, written when all images are done.
-      batch: images at a time.
+      file: .npz, written when all images are done; until then a folder beside it keeps the batches.
+      batch: images at a time, shared by the devices.
 
     Returns:
       `METRICS`, each float32 [N], and "reconstruction" uint8 [N, H, W, C]. "label_kept" tells
@@ -51,18 +54,14 @@ def evaluate(
       whether reconstruction and original get their true label. NaN where the network has no head
       or the labels are not known.
     """
-    if file.exists():
-        return dict(np.load(file))
     index, (name, strength) = split_index(network, split), defense
-    labels, parts = _known(labels, images), []
-    for start in range(0, len(images), batch):
-        truth = jnp.asarray(images[start : start + batch] / np.float32(255))
+
+    def one(truth, labels, start):
         features = features_at(network, index, truth)
-        sent = DEFENSES[name](jax.random.fold_in(key, start), features, strength)
-        found = reconstruct(sent)
-        true = labels[start : start + batch]
-        parts.append(jax.device_get(measure(network, index, truth, found, sent, true)))
-    return _keep(file, parts)
+        sent = defend(name, strength, jax.random.fold_in(key, start), features)
+        return measure(network, index, truth, reconstruct(sent), sent, labels)
+
+    return _each(file, batch, one, images, _known(labels, images))
 
 
 def floor(
@@ -74,22 +73,23 @@ def floor(
     batch: int,
 ) -> dict[str, np.ndarray]:
     """Like `evaluate`, for guesses uint8 [N, H, W, C] that were made without any features."""
-    if file.exists():
-        return dict(np.load(file))
-    labels, parts = _known(labels, images), []
-    for start in range(0, len(images), batch):
-        truth, guess = (
-            jnp.asarray(a[start : start + batch] / np.float32(255)) for a in (images, guesses)
-        )
-        true = labels[start : start + batch]
-        parts.append(jax.device_get(measure(network, 0, truth, guess, truth, true)))
-    return _keep(file, parts)
+
+    def one(truth, labels, guess, _):
+        return measure(network, 0, truth, guess, truth, labels)
+
+    return _each(file, batch, one, images, _known(labels, images), guesses)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def features_at(network: Network, index: int, images: Array) -> Array:
     """What the device computes: the features at split `index`."""
     return run(network, images, 0, index)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def defend(name: str, strength: float, key: Array, features: Array) -> Array:
+    """What the device sends: its features behind a key of `DEFENSES`."""
+    return DEFENSES[name](key, features, strength)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -133,11 +133,31 @@ def _known(labels, images):
     return np.full(len(images), -1) if labels is None else np.asarray(labels)
 
 
-def _keep(file, parts):
-    result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    with replacing(file, "wb") as stream:
-        np.savez(stream, **result)
-    return result
+def _each(file, batch, one, images, labels, *more):
+    """`one` batch after the other, put together; what is finished is read from its file."""
+    folder = file.with_suffix(".parts")
+    if not hosts.agree(file.exists()):
+        for start in range(0, len(images), batch):
+            part = folder / f"{start:06d}.npz"
+            if hosts.agree(part.exists()):
+                continue
+            hosts.stop_if_asked()
+            rows = slice(start, start + batch)
+            seen = [a[rows] / np.float32(255) for a in (images, *more)]
+            seen.insert(1, labels[rows])
+            seen = [parallel.put(parallel.padded(a), parallel.split()) for a in seen]
+            result = parallel.fetch(one(*seen, start))
+            if hosts.leads():
+                with replacing(part, "wb") as stream:
+                    np.savez(stream, **{k: v[: len(images[rows])] for k, v in result.items()})
+        if hosts.leads():
+            parts = [dict(np.load(part)) for part in sorted(folder.glob("*.npz"))]
+            with replacing(file, "wb") as stream:
+                np.savez(stream, **{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
+    hosts.meet(file.name)
+    if hosts.leads():
+        shutil.rmtree(folder, ignore_errors=True)
+    return dict(np.load(file))
 
 
 def lines(

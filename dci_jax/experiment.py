@@ -3,18 +3,19 @@
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax import report, synthesis
+from dci_jax import hosts, parallel, report, synthesis
 from dci_jax.attacks import ATTACKS
 from dci_jax.evaluate import ANY_SPLIT, costs, evaluate, floor, lines, write
 from dci_jax.inputs import Inputs
 from dci_jax.setting import ROWS, Setting, attack_names, mixture_of, settings
-from dci_jax.workdir import keep, keep_originals, timing
+from dci_jax.workdir import keep, keep_originals, present, timing
 
 log = logging.getLogger("dci_jax")
 
@@ -27,6 +28,7 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
       setting: `check(config)`.
       workdir: as claimed by `claim`.
     """
+    setting = on_the_mesh(setting)
     network, private, splits = setting.device, setting.private, setting.splits
     evaluation = workdir / "evaluation"
     keep_originals(evaluation / "originals.npz", private.pixels, private.names, private.skipped)
@@ -57,6 +59,7 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
         with timed(f"evaluate {name}"):
             for split, reconstruct in readers[name].items():
                 for kind, strength in config.defenses:
+                    present(workdir)
                     label = kind if kind == "none" else f"{kind} {strength:g}"
                     result = evaluate(
                         network,
@@ -74,10 +77,22 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
                     mean = float(np.mean(result["psnr"]))
                     log.info("%s after %s, defense %s: %.2f dB", name, split, label, mean)
 
-    write(rows, costs(network, splits), workdir)
-    with timed("report"):
-        report.write(workdir)
+    present(workdir)
+    if hosts.leads():
+        write(rows, costs(network, splits), workdir)
+        with timed("report"):
+            report.write(workdir)
+    hosts.meet("report")
     log.info("the report is %s", workdir / "report" / "index.html")
+
+
+def on_the_mesh(setting: Setting) -> Setting:
+    """The same with every device holding the weights of the networks."""
+    names = ("network", "device", "verifier")
+    return replace(
+        setting,
+        **{name: parallel.put(getattr(setting, name), parallel.copied()) for name in names},
+    )
 
 
 def arm(

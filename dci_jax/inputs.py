@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dci_jax import parallel
 from dci_jax.errors import InputError
 from dci_jax.procedural import GENERATORS
 
@@ -103,7 +104,8 @@ def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
     read = _reader(inputs, int(jax.random.bits(key_bank)), stored) if stored else None
 
     def batch(number: int) -> Array:
-        found = read(number) if read else np.zeros((0, *inputs.shape), np.uint8)
+        rows = read(number) if read else np.zeros((0, *inputs.shape), np.uint8)
+        found = parallel.put_local(rows, stored)
         return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found)
 
     return batch
@@ -130,11 +132,15 @@ def mix(
     )
     images = jax.random.permutation(key_order, images)
     flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
-    return jnp.where(flip, images[:, :, ::-1], images)
+    images = jnp.where(flip, images[:, :, ::-1], images)
+    return parallel.constrain(images, parallel.split())
 
 
 def _reader(inputs, seed, count):
-    """Step number -> uint8 [count, H, W, C] from the bank, read ahead as long as the numbers go up by one."""
+    """Step number -> this process's share of uint8 [count, H, W, C] from the bank.
+
+    It is read ahead as long as the numbers go up by one.
+    """
     height, width, _ = inputs.shape
 
     def crop(image, rng):
@@ -143,7 +149,8 @@ def _reader(inputs, seed, count):
         return image[top : top + height, left : left + width]
 
     dataset = grain.MapDataset.source(inputs.bank).seed(seed % 2**32).shuffle().repeat()
-    dataset = dataset.random_map(crop).batch(count)
+    rows, share = parallel.local_rows(count)
+    dataset = dataset.random_map(crop).batch(rows)[share :: count // rows]
     place = {"next": None}
 
     def read(number):

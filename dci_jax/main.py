@@ -1,7 +1,12 @@
-"""The command line: `python -m dci_jax.main --config=configs/quickstart.py --workdir=runs/quickstart`."""
+"""The command line: `python -m dci_jax.main --config=configs/quickstart.py --workdir=runs/quickstart`.
+
+Exit codes: 0 done; 2 something that the user can put right; 75 (EX_TEMPFAIL) stopped from outside, to
+be started again with the same line; 1 anything else.
+"""
 
 import json
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +15,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from dci_jax import experiment
+from dci_jax import experiment, hosts, progress
 from dci_jax.errors import InputError
 from dci_jax.plan import plan
 from dci_jax.setting import check
@@ -25,10 +30,22 @@ _WORKDIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "print the plan (blocks, parameters, FLOPs, memory, hours) and stop"
 )
+_PROFILE = flags.DEFINE_bool(
+    "profile",
+    False,
+    "write traces of ten steps of each phase to WORKDIR/profile, for Perfetto or XProf",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "HOST:PORT of process 0, where SLURM or Cloud TPU do not tell"
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 0, "how many processes there are; with --coordinator"
+)
+_PROCESS = flags.DEFINE_integer("process", -1, "which one this is, from 0; with --coordinator")
 
 
 def main(argv: list[str]) -> int:
-    """Run the experiment. Returns the exit code: 0, or 2 for what the user can put right."""
+    """Run the experiment. Returns the exit code."""
     try:
         flags.FLAGS(argv)
         config, workdir = _CONFIG.value, _WORKDIR.value
@@ -40,35 +57,62 @@ def main(argv: list[str]) -> int:
     if config is None or workdir is None:
         return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
     workdir = Path(workdir)
-    _log_to(None)
     try:
+        hosts.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        _log_to(None)
         setting = check(config)
         if _DRY_RUN.value:
             print(plan(config, setting))
             return 0
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
         claim(workdir, json.loads(config.to_json_best_effort()), command)
-        _log_to(workdir / "log.txt")
+        if hosts.leads():
+            _log_to(workdir / "log.txt")
+        if _PROFILE.value:
+            progress.profile_to(workdir / "profile")
         experiment.run(config, setting, workdir)
     except InputError as error:
         return _refuse(str(error))
+    except hosts.Preempted:
+        _say("stopped by SIGTERM, and saved; the same command line goes on.")
+        return os.EX_TEMPFAIL
+    except OSError as error:
+        return _refuse(
+            f"The run cannot go on ({error}). What it had finished is kept in {workdir}; put that right "
+            "and give the same line again."
+        )
+    except jax.errors.JaxRuntimeError as error:
+        if not hosts.lost(error):
+            raise
+        _say(
+            f"another process of this run stopped ({str(error).splitlines()[0][:200]}); start all again."
+        )
+        return os.EX_TEMPFAIL
     return 0
 
 
 def _refuse(sentence: str) -> int:
-    print(f"dci_jax: {sentence}", file=sys.stderr)
+    _say(sentence)
     return 2
+
+
+def _say(sentence: str) -> None:
+    print(f"dci_jax: {sentence}", file=sys.stderr, flush=True)
 
 
 def _log_to(file: Path | None) -> None:
     handler = logging.FileHandler(file) if file else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("dci_jax")
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if hosts.leads() else logging.WARNING)
     log.addHandler(handler)
     log.propagate = False
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "dci_jax"))
-    sys.exit(main(sys.argv))
+    if not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "dci_jax"))
+    code = main(sys.argv)
+    if code and jax.distributed.is_initialized():
+        os._exit(code)  # leaving in an orderly way would wait for the other processes
+    sys.exit(code)

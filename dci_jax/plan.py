@@ -10,7 +10,7 @@ import optax
 from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
-from dci_jax import synthesis
+from dci_jax import parallel, synthesis
 from dci_jax.attacks import dci
 from dci_jax.blocks import feature_shapes, run, with_dtype
 from dci_jax.optimize import step
@@ -135,7 +135,9 @@ def _cost(loss, variables, frozen, batch):
     """(FLOPs, bytes) of one optimisation step."""
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
-    traced = step.trace(loss, optimizer, _same, variables, state, frozen, batch)
+    traced = step.trace(
+        loss, optimizer, _same, parallel.copied(), variables, state, frozen, (batch,)
+    )
     return traced.lower().cost_analysis()["flops"], peak_bytes(traced.jaxpr.jaxpr)
 
 

@@ -7,6 +7,7 @@ its answer equal to a chosen label; small images first, then large ones.
 
 import functools
 import logging
+import shutil
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dci_jax import losses
+from dci_jax import hosts, losses, parallel
 from dci_jax.blocks import Network, logits, run, running_statistics, trace, with_dtype
 from dci_jax.errors import InputError
 from dci_jax.files import replacing
@@ -56,7 +57,7 @@ def synthesize(
       network: the target.
       key: PRNG key.
       folder: gets two files for each finished batch, the images and their labels; a killed run goes
-        on after the last.
+        on after the last, or from the checkpoint of the unfinished one.
       batches: how many batches.
       batch: images in each; their joint statistics are matched, so hundreds.
       stages: ((side in pixels, Adam updates), ...): the images are shown to the network averaged
@@ -88,33 +89,41 @@ def synthesize(
         )
     weights = {"statistics": statistics if remembers else 0.0, "cross_entropy": cross_entropy}
     weights |= {"total_variation": total_variation, "l2": l2, "first": first}
-    weights = {name: jnp.float32(weight) for name, weight in weights.items()}
+    weights = {name: np.float32(weight) for name, weight in weights.items()}
+    weights = parallel.put(weights, parallel.copied())
     size = network.input_shape[0]
     frozen = with_dtype(network, precision)
-    files = []
+    files, unfinished = [], folder / "unfinished"
     for number in range(batches):
         file = folder / f"batch_{number:05d}.npy"
-        if not file.exists():
+        if not hosts.agree(file.exists()):
             key_start, key_labels, key_steps = jax.random.split(jax.random.fold_in(key, number), 3)
             images = _start(start, key_start, batch, network.input_shape)
             classes = network.head and jax.eval_shape(_scores, network, images).shape[1]
-            labels = jax.random.randint(key_labels, (batch,), 0, classes or 1)
+            labels = np.asarray(jax.random.randint(key_labels, (batch,), 0, classes or 1))
             for stage, (side, steps) in enumerate(stages):
                 key_stage = jax.random.fold_in(key_steps, stage) if stage else key_steps
                 images, _ = minimize(
                     functools.partial(synthesis_loss, jitter, size // side),
                     images,
-                    (frozen, labels, weights),
+                    (frozen, parallel.put(labels, parallel.split()), weights),
                     functools.partial(jax.random.fold_in, key_stage),
                     steps=steps,
                     optimizer=_optimizer(learning_rate, warmup, steps, tuple(betas)),
                     project=clip,
+                    layout=parallel.split(),
+                    folder=unfinished / f"{number}_{stage}",
+                    save_every=500,
                     label=f"synthesis: batch {number + 1} of {batches} at {side} px",
                 )
-            with replacing(_labels(file), "wb") as stream:
-                np.save(stream, np.asarray(labels))
-            with replacing(file, "wb") as stream:
-                np.save(stream, np.asarray(jnp.round(images * 255), np.uint8))
+            pixels = np.round(parallel.fetch(images) * 255).astype(np.uint8)
+            if hosts.leads():
+                with replacing(_labels(file), "wb") as stream:
+                    np.save(stream, labels)
+                with replacing(file, "wb") as stream:
+                    np.save(stream, pixels)
+                shutil.rmtree(unfinished)
+            hosts.meet(file.name)
         files.append(file)
     return Shards(tuple(files), (batches, batch, *network.input_shape))
 
@@ -182,7 +191,8 @@ def recognised(network: Network, images: Shards, batch: int) -> float:
     right = []
     for start in range(0, len(images), batch):
         pixels = np.stack([images[i] for i in range(start, min(start + batch, len(images)))])
-        right.append(np.asarray(_answers(network, pixels / np.float32(255))))
+        seen = parallel.put(parallel.padded(pixels / np.float32(255)), parallel.split())
+        right.append(parallel.fetch(_answers(network, seen))[: len(pixels)])
     return float(np.mean(np.concatenate(right) == labels))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dci_jax import hosts
 from dci_jax.errors import InputError
 from dci_jax.files import replacing
 
@@ -25,7 +26,8 @@ def claim(workdir: Path, config: dict, command: str) -> None:
       command: the command line, for the report.
 
     Raises:
-      InputError: the workdir belongs to another config, or cannot be written.
+      InputError: the workdir belongs to another config, cannot be written, or is not the same folder
+        for all processes.
     """
     text = json.dumps(config, indent=1, sort_keys=True)
     file = workdir / "config.json"
@@ -40,20 +42,34 @@ def claim(workdir: Path, config: dict, command: str) -> None:
             "command": command,
             "python": platform.python_version(),
             "machine": f"{platform.machine()}, {platform.system()}",
-            "devices": [str(device) for device in jax.devices()],
+            "processes": jax.process_count(),
+            "devices": jax.device_count(),
             "device_kind": jax.devices()[0].device_kind,
             **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
         }
-        for path, content in (
-            (file, text),
-            (workdir / "environment.json", json.dumps(environment, indent=1)),
-        ):
-            with replacing(path) as stream:
-                stream.write(content)
+        if hosts.leads():
+            for path, content in (
+                (file, text),
+                (workdir / "environment.json", json.dumps(environment, indent=1)),
+            ):
+                with replacing(path) as stream:
+                    stream.write(content)
     except OSError as error:
         raise InputError(
             f"The workdir {workdir} cannot be written ({error}); give another."
         ) from error
+    hosts.meet("claimed")
+    if not file.exists():
+        raise InputError(
+            f"Process {jax.process_index()} does not see in {workdir} what process 0 has written there; "
+            "give a --workdir on a file system that all hosts share."
+        )
+
+
+def present(workdir: Path) -> None:
+    """Raise FileNotFoundError if the workdir has vanished: nothing may then be written in its place."""
+    if not (workdir / "config.json").exists():
+        raise FileNotFoundError(2, "the workdir has vanished", str(workdir))
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
@@ -84,22 +100,28 @@ def timing(workdir: Path, stage: str) -> Iterator[None]:
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
         wall = time.monotonic() - start
-        file = workdir / "timing.json"
-        stages = json.loads(file.read_text()) if file.exists() else {}
-        entry = stages.setdefault(stage, {"wall_s": 0, "compile_s": 0, "device_s": 0})
-        entry["wall_s"] = round(entry["wall_s"] + wall, 2)
-        entry["compile_s"] = round(entry["compile_s"] + compiling[0], 2)
-        entry["device_s"] = round(entry["device_s"] + wall * jax.device_count(), 2)
-        with replacing(file) as stream:
-            json.dump(stages, stream, indent=1)
+        if hosts.leads() and workdir.exists():
+            _add(workdir / "timing.json", stage, wall, compiling[0])
+
+
+def _add(file, stage, wall, compiling):
+    stages = json.loads(file.read_text()) if file.exists() else {}
+    entry = stages.setdefault(stage, {"wall_s": 0, "compile_s": 0, "device_s": 0})
+    entry["wall_s"] = round(entry["wall_s"] + wall, 2)
+    entry["compile_s"] = round(entry["compile_s"] + compiling, 2)
+    entry["device_s"] = round(entry["device_s"] + wall * jax.device_count(), 2)
+    with replacing(file) as stream:
+        json.dump(stages, stream, indent=1)
 
 
 def keep(file: Path, make: Callable[[], Any]) -> Any:
     """What the JSON file holds; if it is not there yet, what `make` returns, kept in it."""
-    if not file.exists():
+    if not hosts.agree(file.exists()):
         content = make()
-        with replacing(file) as stream:
-            json.dump(content, stream)
+        if hosts.leads():
+            with replacing(file) as stream:
+                json.dump(content, stream)
+        hosts.meet(file.name)
     return json.loads(file.read_text())
 
 
@@ -117,13 +139,13 @@ def keep_originals(
     Raises:
       InputError: an earlier part of this run evaluated other images.
     """
-    if file.exists():
+    if hosts.agree(file.exists()):
         with np.load(file) as saved:
             if not np.array_equal(saved["pixels"], pixels):
                 raise InputError(
                     f"The private images are not those that {file.parent.parent} began with; "
                     "restore them, or give another --workdir."
                 )
-        return
-    with replacing(file, "wb") as stream:
-        np.savez(stream, pixels=pixels, names=names, skipped=skipped)
+    elif hosts.leads():
+        with replacing(file, "wb") as stream:
+            np.savez(stream, pixels=pixels, names=names, skipped=skipped)

@@ -33,6 +33,7 @@ LEVELS = [
         "checkpoint",
         "progress",
     },
+    {"hosts", "parallel"},
     {"errors", "files"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -211,10 +211,13 @@ def conquer_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The chains of every depth up to k = len(modules), together.
 
-    The batch is cut into k groups; group s is read back from split s. An inverter therefore sees
-    true features and those that deeper inverters made, and each split counts the same:
+    The batch is cut into k groups; each is read back from a split of its own. An inverter therefore
+    sees true features and those that deeper inverters made, and each split counts the same:
 
         image |R_1(...R_s(f_s)) - x|  +  cycle mean_{i<=s} |F_i(...F_1(x')) - f_i|  +  layer ...
+
+    The groups are the columns of [B / k, k, ...], so that devices which share the rows need nothing
+    from one another.
 
     Args:
       images: [B, H, W, C] in [0, 1]; at least one for each split.
@@ -224,26 +227,35 @@ def conquer_loss(
     """
     distance, undo = DISTANCES[objective.distance], _undo(objective)
     depth = len(modules)
-    size = len(images) // depth
-    images = images[: size * depth]  # the first group goes deepest
-    features, _ = trace(network, images, 0, depth)
-    true = [f[: size * (depth - max(i - 1, 0))] for i, f in enumerate(features)]
-    estimate, layer = true[depth][:0], []
+    rows = len(images) // depth
+    images = images[: rows * depth]
+    features = [_columns(f, depth) for f in trace(network, images, 0, depth)[0]]
+    # Column 0 goes deepest: split i + 1 is where the columns up to depth - i are read back from, or through.
+    true = [f[:, : depth - max(i - 1, 0)] for i, f in enumerate(features)]
+    estimate, layer = true[depth][:, :0], []
     for i in reversed(range(depth)):
-        new = true[i + 1][len(estimate) :]
-        estimate = jnp.concatenate([estimate, new])
-        estimate = undo(modules[i], params[i], network, i, estimate)
-        layer.append(distance(estimate, features[i][: len(estimate)]))
-    image = [
-        distance(estimate[s : s + size], images[s : s + size]) for s in range(0, size * depth, size)
-    ]
+        new = true[i + 1][:, estimate.shape[1] :]
+        estimate = jnp.concatenate([estimate, new], 1)
+        undone = undo(modules[i], params[i], network, i, _flat(estimate))
+        estimate = _columns(undone, depth - i)
+        layer.append(distance(estimate, features[i][:, : depth - i]))
+    image = [distance(estimate[:, s], features[0][:, s]) for s in range(depth)]
     again, cycle = estimate, []
     for i in range(depth):
-        again = run(network, again[: len(true[i + 1])], i, i + 1)
+        count = true[i + 1].shape[1]
+        again = _columns(run(network, _flat(again[:, :count]), i, i + 1), count)
         cycle.append(distance(again, true[i + 1]))
     terms = {"layer": _mean(layer), "image": _mean(image), "cycle": _mean(cycle)}
     loss = sum(getattr(objective, name) * term for name, term in terms.items())
     return loss, terms | {"deepest": image[0]}
+
+
+def _columns(x, count):
+    return x.reshape(-1, count, *x.shape[1:])
+
+
+def _flat(x):
+    return x.reshape(-1, *x.shape[2:])
 
 
 def initialize(modules: tuple[Inverter, ...], network: Network, key: Array) -> tuple[Pytree, ...]:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from dci_jax import parallel
 from dci_jax.blocks import Network, run, split_index
 from dci_jax.inputs import Inputs
 from dci_jax.losses import total_variation
@@ -55,7 +57,8 @@ def rmle(
         images = (
             start[name](features) if start else jnp.full((len(features), *network.input_shape), 0.5)
         )
-        frozen = (network, features, jnp.float32(total_variation))
+        weight = parallel.put(np.float32(total_variation), parallel.copied())
+        frozen = (network, features, weight)
         loss = _losses(split_index(network, name))
         images, _ = minimize(
             loss,
@@ -65,6 +68,7 @@ def rmle(
             steps=steps,
             optimizer=optimizer,
             project=clip,
+            layout=parallel.split(),
         )
         return images
 
