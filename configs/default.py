@@ -76,7 +76,10 @@ def get_config() -> ConfigDict:
     config.dci.layer = 1.0  # weight of |R_i(f_i) - f_(i-1)|
     config.dci.image = 1.0  # weight of |R_1(...R_k(f_k)) - x|
     config.dci.cycle = 1.0  # weight of |F_i(x') - f_i|
-    config.dci.batch = 40  # images per step
+    config.dci.batch = 40  # images per step, shared by the devices
+    # In the divide phase the inverters are trained in so many groups, each on devices of its own, which
+    # saves memory and traffic where inverters are large; 1: every device trains all.
+    config.dci.groups = 1
     config.dci.precision = "float32"  # or "bfloat16"
     config.dci.remat = False  # compute activations twice instead of keeping them: less memory
     config.dci.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine

@@ -32,6 +32,7 @@ class Checkpointer:
             max_to_keep=2, create=True, cleanup_tmp_directories=True
         )
         self._folder = Path(folder).absolute()
+        self._folder.parent.stat()  # orbax would make the parents again if the workdir has vanished
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpointer":
@@ -48,10 +49,12 @@ class Checkpointer:
     def save(self, step: int, tree: Pytree) -> None:
         """Start writing `tree` as checkpoint `step`; does nothing if that one is there already."""
         if not self._folder.is_dir():
-            raise FileNotFoundError(2, "the folder has vanished", str(self._folder))
+            raise FileNotFoundError(2, "it has vanished", str(self._folder))
         try:
             if self._manager.latest_step() != step:
-                self._manager.save(step, args=ocp.args.StandardSave(tree))
+                # By force, for else orbax would poll for a preemption with a count of its own, and the
+                # processes could no longer agree on where to stop (`hosts.stopping`).
+                self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
         except ValueError as problem:  # of the last save, which ran on meanwhile
             raise _as_os_error(problem, self._folder) from problem
 

@@ -9,22 +9,35 @@ Array = jax.Array
 Pytree = Any
 
 
-def l1(estimate: Array, truth: Array) -> Array:
-    """mean |estimate - truth|, as a share of the truth's own mean deviation. Scalar."""
+def l1(estimate: Array, truth: Array, scale: Array | None = None) -> Array:
+    """mean |estimate - truth|, as a share of the truth's own mean deviation (`scale`). Scalar."""
     estimate, truth = _float32(estimate, truth)
-    scale = jnp.mean(jnp.abs(truth - _channel_mean(truth)))
+    scale = deviation(truth) if scale is None else scale
     return jnp.mean(jnp.abs(estimate - truth)) / (jax.lax.stop_gradient(scale) + 1e-6)
 
 
-def l2(estimate: Array, truth: Array) -> Array:
-    """mean (estimate - truth)^2, as a share of the truth's variance. Scalar."""
+def deviation(truth: Array) -> Array:
+    """mean |truth - its channel means|. Scalar."""
+    (truth,) = _float32(truth)
+    return jnp.mean(jnp.abs(truth - _channel_mean(truth)))
+
+
+def l2(estimate: Array, truth: Array, scale: Array | None = None) -> Array:
+    """mean (estimate - truth)^2, as a share of the truth's variance (`scale`). Scalar."""
     estimate, truth = _float32(estimate, truth)
-    scale = jnp.mean((truth - _channel_mean(truth)) ** 2)
+    scale = variance(truth) if scale is None else scale
     return jnp.mean((estimate - truth) ** 2) / (jax.lax.stop_gradient(scale) + 1e-6)
 
 
-def cosine(estimate: Array, truth: Array) -> Array:
-    """1 - cosine similarity per example, averaged. Scalar in [0, 2]."""
+def variance(truth: Array) -> Array:
+    """mean (truth - its channel means)^2. Scalar."""
+    (truth,) = _float32(truth)
+    return jnp.mean((truth - _channel_mean(truth)) ** 2)
+
+
+def cosine(estimate: Array, truth: Array, scale: Array | None = None) -> Array:
+    """1 - cosine similarity per example, averaged; needs no scale. Scalar in [0, 2]."""
+    del scale
     a, b = (v.reshape(v.shape[0], -1) for v in _float32(estimate, truth))
     norms = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
     return jnp.mean(1 - jnp.sum(a * b, 1) / (norms + 1e-12))
@@ -33,6 +46,8 @@ def cosine(estimate: Array, truth: Array) -> Array:
 # How far an estimate [B, ...] is from the truth [B, ...]; by the name that a config gives.
 # Scaling by the truth's spread makes one weight serve every layer and network.
 DISTANCES = {"l1": l1, "l2": l2, "cosine": cosine}
+# The scale of each, for those who see a part of the batch only: truth [B, ...] of the whole batch -> scalar.
+SCALES = {"l1": deviation, "l2": variance, "cosine": variance}
 
 
 def total_variation(images: Array) -> Array:

@@ -1,8 +1,10 @@
 """What a config names, checked and loaded before any work: whatever the user can put right fails here."""
 
 import functools
+import math
 from dataclasses import dataclass, replace
 
+from jax import device_count
 from ml_collections import ConfigDict
 
 from dci_jax import data, models, synthesis
@@ -58,10 +60,16 @@ def check(config: ConfigDict) -> Setting:
         raise InputError(
             f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
         )
-    for field in ("batch", "synthesis.batch", "refine.steps", "rmle.steps"):
+    for field in ("batch", "synthesis.batch", "dci.groups", "refine.steps", "rmle.steps"):
         value = functools.reduce(lambda section, name: section[name], field.split("."), config)
         if value < 1:
             raise InputError(f"{field} is {value}; give at least 1.")
+    data_axis = device_count() // math.gcd(config.dci.groups, device_count())
+    if config.dci.groups > 1 and config.dci.batch % data_axis:
+        raise InputError(
+            f"dci.batch is {config.dci.batch}; with dci.groups={config.dci.groups} on {device_count()} devices "
+            f"each group of inverters has {data_axis} devices, so give a multiple of {data_axis}."
+        )
     if config.data.count < 0:
         raise InputError(f"data.count is {config.data.count}; give 0 for all images, or how many.")
     for section in ("synthesis", "dci", "inverse_network"):
@@ -149,7 +157,7 @@ def settings(section: ConfigDict) -> dict:
 
 def phase_settings(config: ConfigDict) -> dict:
     """What of the section "dci" its training phases depend on."""
-    return {k: v for k, v in settings(config.dci).items() if k not in ("batch", "precision")}
+    return {k: v for k, v in settings(config.dci).items() if k not in ("batch", "groups", "precision")}
 
 
 def mixture_of(config: ConfigDict, network: Network) -> tuple:

@@ -94,6 +94,7 @@ def synthesize(
     size = network.input_shape[0]
     frozen = with_dtype(network, precision)
     files, unfinished = [], folder / "unfinished"
+    unfinished.mkdir(parents=True, exist_ok=True)
     for number in range(batches):
         file = folder / f"batch_{number:05d}.npy"
         if not hosts.agree(file.exists()):
@@ -122,9 +123,12 @@ def synthesize(
                     np.save(stream, labels)
                 with replacing(file, "wb") as stream:
                     np.save(stream, pixels)
-                shutil.rmtree(unfinished)
+                for stage in range(len(stages)):
+                    shutil.rmtree(unfinished / f"{number}_{stage}")
             hosts.meet(file.name)
         files.append(file)
+    if hosts.leads():
+        shutil.rmtree(unfinished)
     return Shards(tuple(files), (batches, batch, *network.input_shape))
 
 

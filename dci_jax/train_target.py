@@ -105,6 +105,8 @@ def main(_):
         key = jax.random.fold_in(jax.random.key(_SEED.value + 1), number)
         return augment(key, train.pixels[indices]), train.labels[indices]
 
+    if _FOLDER.value:
+        Path(_FOLDER.value).mkdir(parents=True, exist_ok=True)
     optimizer = optax.chain(
         optax.add_decayed_weights(
             _DECAY.value, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)

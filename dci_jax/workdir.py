@@ -66,10 +66,17 @@ def claim(workdir: Path, config: dict, command: str) -> None:
         )
 
 
-def present(workdir: Path) -> None:
-    """Raise FileNotFoundError if the workdir has vanished: nothing may then be written in its place."""
+def present(workdir: Path, *inside: str) -> Path:
+    """The folder `inside` the workdir, made if need be.
+
+    Raises:
+      FileNotFoundError: the workdir has vanished; nothing may then be written in its place.
+    """
     if not (workdir / "config.json").exists():
-        raise FileNotFoundError(2, "the workdir has vanished", str(workdir))
+        raise FileNotFoundError(2, "it has vanished", str(workdir))
+    folder = workdir.joinpath(*inside)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -1,14 +1,14 @@
 """What several tests share: a small network, the tiny config, and paths that may be absent."""
 
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from dci_jax.models.cifar_resnet import cifar_resnet
+from dci_jax.models import weights
+from dci_jax.models.cifar_resnet import cifar_resnet, torch_prefix
+from tests.command_line import ROOT, call
 
-ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
@@ -48,3 +48,25 @@ def shared():
     if not SHARED.exists():
         pytest.skip("needs the published weights and images, which are not part of this project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory, network):
+    """A folder with a checkpoint, three private images and a damaged one."""
+    folder = tmp_path_factory.mktemp("place")
+    weights.save(network, folder / "target.safetensors", torch_prefix, {})
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        pixels = rng.integers(0, 255, (40, 36, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+    (folder / "images" / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(place):
+    """The workdir of an undisturbed run of configs/tiny.py on one device."""
+    done = call(place, place / "run")
+    assert done.returncode == 0, done.stderr
+    return place / "run"

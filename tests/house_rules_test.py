@@ -18,6 +18,7 @@ LEVELS = [
     {"report"},
     {"evaluate", "attacks"},
     {"attacks.dci", "attacks.inverse_network", "attacks.rmle", "synthesis"},
+    {"attacks.spread"},
     {"inputs"},
     {"models"},
     {"models.cifar_resnet", "models.resnet", "models.repvgg", "models.sources"},

@@ -1,59 +1,11 @@
 """The true command line, in processes of its own: bad input, a whole run, kills."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from dci_jax.models import weights
-from dci_jax.models.cifar_resnet import torch_prefix
-from tests.conftest import ROOT
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, network):
-    """A folder with a checkpoint, three private images and a damaged one."""
-    folder = tmp_path_factory.mktemp("place")
-    weights.save(network, folder / "target.safetensors", torch_prefix, {})
-    (folder / "images").mkdir()
-    rng = np.random.default_rng(0)
-    for name in ("a", "b", "c"):
-        pixels = rng.integers(0, 255, (40, 36, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
-    (folder / "images" / "broken.png").write_bytes(b"no image")
-    return folder
-
-
-def command(place, workdir, *more, config="configs/tiny.py"):
-    return [
-        sys.executable, "-m", "dci_jax.main", f"--config={config}", f"--workdir={workdir}",
-        f"--config.target.weights={place / 'target.safetensors'}",
-        f"--config.data.images={place / 'images'}", *more,
-    ]  # fmt: skip
-
-
-def environment(place):
-    return os.environ | {"HOME": str(place), "JAX_PLATFORMS": "cpu"}
-
-
-def call(place, workdir, *more, **kwargs):
-    return subprocess.run(
-        command(place, workdir, *more, **kwargs), cwd=ROOT, env=environment(place), capture_output=True, text=True
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def finished(place):
-    """The workdir of an undisturbed run."""
-    done = call(place, place / "run")
-    assert done.returncode == 0, done.stderr
-    return place / "run"
+from tests.command_line import call, kill, lines, start, wait_for
 
 
 @pytest.mark.parametrize(
@@ -82,6 +34,9 @@ def finished(place):
         (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
         (["--config.dci.precision=float16"], "dci.precision is 'float16'"),
         (["--config.inputs.side=64"], "inputs.side is 64"),
+        (["--config.dci.groups=0"], "dci.groups is 0"),
+        (["--processes=2"], "HOST:PORT"),
+        (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
     ],
 )
 def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, more, named):
@@ -100,7 +55,7 @@ def test_a_missing_config_file_is_bad_input_too(place):
 
 
 def test_a_run_leaves_everything(finished):
-    rows = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    rows = lines(finished)
     cells = {(row["attack"], row["split"]) for row in rows}
     attacks = ("dci", "dci+refine", "inverse_network", "rmle")
     assert cells == {
@@ -128,14 +83,14 @@ def test_the_plan_states_parameters_flops_and_memory_and_does_nothing(place):
     done = call(place, place / "planned", "--dry_run")
     assert done.returncode == 0, done.stderr
     assert not (place / "planned").exists()
-    lines = [line.split() for line in done.stdout.splitlines()]
-    table = {" ".join(words[:-4]): words[-4:] for words in lines if len(words) > 5}
+    rows = [line.split() for line in done.stdout.splitlines()]
+    table = {" ".join(words[:-4]): words[-4:] for words in rows if len(words) > 5}
     steps, flops, memory, _ = table["dci: conquer to layer1.0"]
     assert steps == "2"
     assert float(flops) > 0.5
     assert float(memory) > 0
     assert table["synthesis at 32 px"][0] == "4"  # 2 batches of 2
-    assert any(words[:2] == ["stem", "32x32x16"] for words in lines)
+    assert any(words[:2] == ["stem", "32x32x16"] for words in rows)
 
 
 @pytest.mark.parametrize("name", ["small_vgg", "small_flax"])
@@ -148,7 +103,7 @@ def test_a_network_of_ones_own_is_audited(place, name):
     ]  # fmt: skip
     done = call(place, workdir, *more)
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+    rows = lines(workdir)
     assert {row["target"] for row in rows} == {name}
     assert {row["attack"] for row in rows} >= {"dci", "dci+refine", "inverse_network", "rmle"}
     assert (rows[0]["label_agreement"] is None) == (name == "small_flax")
@@ -156,7 +111,7 @@ def test_a_network_of_ones_own_is_audited(place, name):
 
 
 def test_no_attack_returns_a_private_image_itself(finished):
-    rows = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    rows = lines(finished)
     assert all(row["mse"] > 1e-5 for row in rows)
 
 
@@ -175,14 +130,9 @@ def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(plac
 @pytest.mark.parametrize("when", ["synthesis/batch_00000.npy", "attacks/dci/1_conquer_to_stem", "evaluation/dci+refine"])  # fmt: skip
 def test_a_run_killed_with_9_goes_on_and_gives_the_same_numbers(place, finished, tmp_path, when):
     workdir = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(place, workdir), cwd=ROOT, env=environment(place),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while not (workdir / when).exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # it was killed before it was done
+    process = start(place, workdir)
+    wait_for((workdir / when).exists, process)
+    kill(process)
     assert not (workdir / "results.jsonl").exists()
     done = call(place, workdir)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ same features (cycle consistency). The inverters compose, so one training serves
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dci_jax.attacks import spread
 from dci_jax.blocks import (
     Network,
     feature_shapes,
@@ -25,7 +26,7 @@ from dci_jax.blocks import (
     with_dtype,
 )
 from dci_jax.inputs import Inputs, batches
-from dci_jax.losses import DISTANCES
+from dci_jax.losses import DISTANCES, SCALES
 from dci_jax.models.inverter import Inverter, inverters
 from dci_jax.optimize import minimize
 
@@ -53,13 +54,18 @@ class Objective:
 
 @dataclass(frozen=True)
 class Phase:
-    """One stage of the training: what `minimize` is called with. Made by `phases`."""
+    """One stage of the training: what `minimize` is called with. Made by `phases`.
+
+    `rows_loss` is the same loss where the inverters learn apart: it takes a `spread.Packing` first,
+    and the rows for the variables.
+    """
 
     label: str
     loss: Callable
     steps: int
     learning_rate: float
     warmup: int = 0
+    rows_loss: Callable | None = None
 
 
 def dci(
@@ -70,6 +76,7 @@ def dci(
     folder: Path,
     *,
     batch: int,
+    groups: int,
     precision: str,
     **settings: Any,
 ) -> dict[str, Reconstruct]:
@@ -82,6 +89,8 @@ def dci(
       key: PRNG key.
       folder: keeps checkpoints; a killed run goes on from the last.
       batch: images per step.
+      groups: in the divide phase the inverters are trained in so many groups, on devices of their own
+        where there are several (`attacks.spread`); 1: every device trains all of them.
       precision: "float32", or "bfloat16" for the convolutions in training; estimates, losses and
         parameters are float32 in any case.
       **settings: of `phases`.
@@ -93,16 +102,23 @@ def dci(
     modules, stages = phases(with_dtype(network, precision), splits, **settings)
     params = initialize(modules, network, key_params)
     for number, phase in enumerate(stages):
+        loss, layout = phase.loss, None
+        if phase.rows_loss and groups > 1:
+            how = spread.packing(params, min(groups, len(modules)))
+            loss, layout = functools.partial(phase.rows_loss, how), spread.layout(len(how.groups))
+            params = spread.pack(how, params)
         params, _ = minimize(
-            phase.loss,
+            loss,
             params,
             with_dtype(network, precision),
             batches(inputs, jax.random.fold_in(key_inputs, number), batch),
             steps=phase.steps,
             optimizer=adam(phase),
+            layout=layout,
             label=f"dci: {phase.label}",
             folder=folder / f"{number}_{phase.label.replace(' ', '_')}",
         )
+        params = spread.unpack(how, params) if layout else params
     modules, _ = phases(network, splits, **settings)  # reads back in float32
     return {
         name: functools.partial(invert, modules[: split_index(network, name)], params, network)
@@ -148,7 +164,8 @@ def phases(
     modules = inverters(network, deepest, width, cap, rounds, depth)
     objective = Objective(distance, layer, image, cycle, remat)
     loss = functools.partial(divide_loss, objective, modules)
-    stages = [Phase("divide", loss, divide_steps, learning_rate)]
+    rows_loss = functools.partial(spread_loss, objective, modules)
+    stages = [Phase("divide", loss, divide_steps, learning_rate, rows_loss=rows_loss)]
     for name, steps in conquer:
         stop = min(split_index(network, name), deepest)
         loss = functools.partial(conquer_loss, objective, modules[:stop])
@@ -191,15 +208,58 @@ def divide_loss(
     Returns:
       (loss, terms), each term a mean over the inverters.
     """
-    distance, undo = DISTANCES[objective.distance], _undo(objective)
     features, _ = trace(network, images, 0, len(modules))
-    layer, cycle = [], []
-    for i, module in enumerate(modules):
-        estimate = undo(module, params[i], network, i, features[i + 1])
-        layer.append(distance(estimate, features[i]))
-        cycle.append(distance(run(network, estimate, i, i + 1), features[i + 1]))
-    loss = objective.layer * sum(layer) + objective.cycle * sum(cycle)
-    return loss, {"layer": sum(layer) / len(layer), "cycle": sum(cycle) / len(cycle)}
+    scales = [SCALES[objective.distance](f) for f in features]
+    terms = [
+        alone(objective, module, params[i], network, i, features, scales)
+        for i, module in enumerate(modules)
+    ]
+    layer, cycle = (_mean(term) for term in zip(*terms, strict=True))
+    loss = len(modules) * (objective.layer * layer + objective.cycle * cycle)
+    return loss, {"layer": layer, "cycle": cycle}
+
+
+def spread_loss(
+    objective: Objective,
+    modules: tuple[Inverter, ...],
+    how: spread.Packing,
+    matrix: Array,
+    network: Network,
+    images: Array,
+) -> tuple[Array, dict[str, Array]]:
+    """`divide_loss` with the parameters in the rows of a matrix, see `attacks.spread`."""
+    features, _ = trace(network, images, 0, len(modules))
+    scales = [SCALES[objective.distance](f) for f in features]
+
+    def term(i, params, shared, features):
+        network, scales = shared
+        return alone(objective, modules[i], params, network, i, features, scales)
+
+    layer, cycle = spread.spread_sum(how, term, matrix, (network, scales), features)
+    loss = objective.layer * layer + objective.cycle * cycle
+    return loss, {"layer": layer / len(modules), "cycle": cycle / len(modules)}
+
+
+def alone(
+    objective: Objective,
+    module: Inverter,
+    params: Pytree,
+    network: Network,
+    i: int,
+    features: Sequence[Array],
+    scales: Sequence[Array],
+) -> tuple[Array, Array]:
+    """|R_i(f_i) - f_{i-1}| and |F_i(R_i(f_i)) - f_i| of one inverter, i from 0.
+
+    Args:
+      features: (f_0, ..., f_N), each [B, ...].
+      scales: what each feature's distance is a share of.
+    """
+    distance, undo = DISTANCES[objective.distance], _undo(objective)
+    estimate = undo(module, params, network, i, features[i + 1])
+    layer = distance(estimate, features[i], scales[i])
+    cycle = distance(run(network, estimate, i, i + 1), features[i + 1], scales[i + 1])
+    return layer, cycle
 
 
 def conquer_loss(

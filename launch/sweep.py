@@ -1,0 +1,181 @@
+"""One config file, many runs: expands its `get_hyper` and starts one run per point, each in a workdir of its own.
+
+    python -m launch.sweep local      --config=configs/sweep_inverters.py --workdir=runs/sweep --jobs=2
+    python -m launch.sweep slurm      --config=... --workdir=... --jobs=8 [--dry_run]    # one job array
+    python -m launch.sweep kubernetes --config=... --workdir=... --jobs=8 --image=... --claim=... [--dry_run]
+    python -m launch.sweep status     --config=... --workdir=...
+
+Further arguments go to every run. Points that have a report are skipped, those that failed are listed;
+the same line again retries them. It schedules nothing itself: SLURM and Kubernetes do.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import queue
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch import hyper, jobset
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: its folder, the arguments of `dci_jax.main`."""
+
+    workdir: Path
+    arguments: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether its report, the last thing that a run writes, is there."""
+        return (self.workdir / "report" / "index.html").exists()
+
+
+def expand(config: str, workdir: Path, more: list[str]) -> list[Point]:
+    """The points of a sweep, in the order of `get_hyper`; ValueError if there is none, or one twice."""
+    file = config.split(":")[0]
+    spec = importlib.util.spec_from_file_location("swept", file)
+    if spec is None or not Path(file).exists():
+        raise ValueError(f"No config file at {file}; give --config=configs/sweep_inverters.py, say.")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(ROOT))  # config files import one another
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_hyper"):
+        raise ValueError(f"{file} has no get_hyper(hyper); launch/hyper.py shows how to write one.")
+    points = []
+    for overrides in module.get_hyper(hyper):
+        flags = {"config": config, **overrides}
+        arguments = [f"--{k}={v if isinstance(v, str) else repr(v)}" for k, v in flags.items()]
+        folder = workdir / name(overrides)
+        points.append(Point(folder, (*arguments, *more, f"--workdir={folder}")))
+    if len({point.workdir for point in points}) < max(len(points), 1):
+        raise ValueError(f"get_hyper in {file} gives {len(points)} points; give one or more, each once.")
+    return points
+
+
+def name(overrides: dict) -> str:
+    """A folder's name that says what is special in it, such as "dci.width=1.5,seed=0"."""
+    text = ",".join(f"{k.removeprefix('config.')}={v}" for k, v in overrides.items())
+    short = re.sub(r"[^\w.,=+-]+", "_", text).strip("_")
+    digest = hashlib.sha256(json.dumps(overrides, default=str).encode()).hexdigest()[:6]
+    return short if len(short) <= 80 else f"{short[:73]}_{digest}"
+
+
+def line(point: Point) -> list[str]:
+    """The command of one run."""
+    return [sys.executable, "-m", "dci_jax.main", *point.arguments]
+
+
+def run_here(points: list[Point], jobs: int, gpus: list[str], dry_run: bool) -> int:
+    """Start the unfinished points, so many at a time, on one GPU each where `gpus` names them.
+
+    Ctrl-C and SIGTERM reach every run, which saves and stops. Returns the number of points left undone.
+    """
+    slots, running, stop = queue.SimpleQueue(), set(), []
+    for slot in gpus or range(jobs):
+        slots.put(slot)
+
+    def one(point):
+        if point.finished or stop:
+            return 0
+        command = line(point)
+        if dry_run:
+            print(shlex.join(command))
+            return 0
+        slot = slots.get()
+        point.workdir.mkdir(parents=True, exist_ok=True)
+        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": slot} if gpus else {})
+        with (point.workdir / "sweep.log").open("w") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+            running.add(process)
+            code = process.wait()
+            running.discard(process)
+        slots.put(slot)
+        print(f"{'finished' if code == 0 else f'failed ({code})'}: {point.workdir}", flush=True)
+        return code
+
+    def end(number, _):
+        stop.append(number)
+        for process in tuple(running):
+            process.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    with ThreadPoolExecutor(len(gpus) or jobs) as pool:
+        codes = list(pool.map(one, points))
+    return sum(code != 0 for code in codes) + (len(stop) and not any(codes))
+
+
+def status(points: list[Point]) -> str:
+    """One line for each point: finished, or the last line of its log."""
+    lines = []
+    for point in points:
+        log = point.workdir / "sweep.log"
+        said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        state = "finished" if point.finished else said[0] if said else "not started"
+        lines.append(f"{point.workdir}: {state}")
+    done = sum(point.finished for point in points)
+    return "\n".join([*lines, f"{done} of {len(points)} finished"])
+
+
+def main(argv: list[str]) -> int:
+    """The command line. Returns the exit code: 0, 1 if points are left undone, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m launch.sweep", description=__doc__.split("\n")[0])
+    places = parser.add_subparsers(dest="place", required=True)
+    for place in ("local", "slurm", "kubernetes", "status", "point"):
+        sub = places.add_parser(place, allow_abbrev=False)
+        sub.add_argument("--config", required=True, help="file with get_config and get_hyper")
+        sub.add_argument("--workdir", required=True, type=Path, help="folder of the points' workdirs")
+        sub.add_argument("--dry_run", action="store_true", help="print what would be started")
+        sub.add_argument("--jobs", type=int, default=1, help="points at a time")
+        if place == "local":
+            sub.add_argument("--gpus", default="", help="such as 0,1,2,3: one point on each at a time")
+        if place == "point":
+            sub.add_argument("--index", type=int, required=True, help="which one to become")
+        if place == "kubernetes":
+            jobset.add_arguments(sub)
+    known, more = parser.parse_known_args(argv)
+    try:
+        points = expand(known.config, known.workdir, more)
+    except ValueError as error:
+        print(f"launch.sweep: {error}", file=sys.stderr)
+        return 2
+    own = [f"--config={known.config}", f"--workdir={known.workdir}", *more]
+    if known.place == "point":
+        os.chdir(ROOT)
+        os.execv(sys.executable, line(points[known.index]))
+    if known.place == "slurm":
+        array = f"--array=0-{len(points) - 1}%{known.jobs}"
+        command = ["sbatch", array, str(ROOT / "launch" / "slurm.sh"), "sweep", *own]
+        print(shlex.join(command), flush=True)
+        return 0 if known.dry_run else subprocess.run(command, cwd=ROOT).returncode
+    if known.place == "kubernetes":
+        container = ["python", "-m", "launch.sweep", "point", "--index=$(JOB_COMPLETION_INDEX)", *own]
+        return jobset.start(jobset.array(known, container, len(points)), known.dry_run)
+    if known.place == "status":
+        print(status(points))
+        return int(not all(point.finished for point in points))
+    undone = run_here(points, known.jobs, [g for g in known.gpus.split(",") if g], known.dry_run)
+    if not known.dry_run:
+        print(status(points))
+        if not undone:
+            folders = shlex.join(str(point.workdir) for point in points)
+            print(f"Together: python -m dci_jax.report {folders}")
+    return int(undone > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

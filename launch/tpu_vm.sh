@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# A run on all hosts of a Cloud TPU VM or queued resource: launch/tpu_vm.sh [--dry_run] NAME ZONE --config=... --workdir=/runs/...
+# The workdir must be on a file system that all hosts share (Filestore, or Cloud Storage through gcsfuse). Google
+# develops GKE further, not this interface: prefer `python -m launch.jobset --accelerator=tpu` or launch/xpk.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dry_run=()
+if [ "${1:-}" = --dry_run ]; then
+    dry_run=(echo)
+    shift
+fi
+name=${1:?give the name of the TPU VM}
+zone=${2:?give its zone}
+shift 2
+on_all_hosts=(gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all)
+copy=(gcloud compute tpus tpu-vm scp --recurse "$PWD" "$name:dci_jax" --zone="$zone" --worker=all)
+"${dry_run[@]}" "${copy[@]}"
+"${dry_run[@]}" "${on_all_hosts[@]}" --command="cd dci_jax && pip install --quiet '.[tpu]'"
+"${dry_run[@]}" "${on_all_hosts[@]}" --command="cd dci_jax && python3 -m dci_jax.main $(printf '%q ' "$@")"

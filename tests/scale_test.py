@@ -1,0 +1,108 @@
+"""The same command line on many devices and in many processes gives the same numbers, and they stop together."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from tests.command_line import call, finish, lines, said, start, start_together, wait_for
+
+TOLERANCE = 0.01  # dB: sums are added up in another order, and a few optimiser steps magnify that
+# What the other runs here have in common: noise that must not depend on the devices either, and counts
+# that 8 devices cannot share evenly (3 images, 10 per step, 4 synthesised) or can.
+NOISY = "--config.defenses=(('none', 0.0), ('gaussian', 0.5))"
+SHORT = "--config.attacks=('dci', 'dci+refine')"
+EVEN = ["--config.dci.batch=16", "--config.synthesis.batch=8", NOISY, SHORT]
+
+
+def assert_equal_results(workdir, reference):
+    rows, expected = lines(workdir), lines(reference)
+    assert len(rows) == len(expected)
+    for row, other in zip(rows, expected, strict=True):
+        cell = ("attack", "split", "defense", "image")
+        assert [row[c] for c in cell] == [other[c] for c in cell]
+        assert row["psnr"] == pytest.approx(other["psnr"], abs=TOLERANCE), (row, other)
+        assert row["ssim"] == pytest.approx(other["ssim"], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def even(place):
+    """The workdir of an undisturbed run on one device, with counts that 8 devices can share."""
+    done = call(place, place / "even", *EVEN)
+    assert done.returncode == 0, done.stderr
+    return place / "even"
+
+
+def test_eight_devices_that_cannot_share_evenly_give_the_same_numbers(place, finished, tmp_path):
+    done = call(place, tmp_path / "run", devices=8)
+    assert done.returncode == 0, done.stderr
+    assert_equal_results(tmp_path / "run", finished)
+
+
+def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, even, tmp_path):
+    done = call(place, tmp_path / "run", *EVEN, devices=8)
+    assert done.returncode == 0, done.stderr
+    assert_equal_results(tmp_path / "run", even)
+    done = call(place, tmp_path / "groups", *EVEN, "--config.dci.groups=2", devices=8)
+    assert done.returncode == 0, done.stderr
+    assert_equal_results(tmp_path / "groups", even)
+
+
+def test_groups_that_do_not_share_the_batch_evenly_are_refused(place, tmp_path):
+    done = call(place, tmp_path / "run", "--config.dci.groups=2", devices=8)
+    assert done.returncode == 2, done.stderr
+    assert "dci.batch is 10" in done.stderr
+    assert "multiple of 4" in done.stderr
+
+
+def test_two_processes_of_two_devices_give_the_same_numbers(place, even, tmp_path):
+    finish(start_together(place, tmp_path / "run", *EVEN, devices=2))
+    assert_equal_results(tmp_path / "run", even)
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+
+
+def test_saved_on_eight_devices_it_goes_on_with_one_and_with_two_processes(place, even, tmp_path):
+    workdir, again = tmp_path / "run", tmp_path / "again"
+    process = start(place, workdir, *EVEN, devices=8)
+    wait_for((workdir / "attacks" / "dci" / "1_conquer_to_stem").exists, process)
+    process.terminate()
+    finish([process], os.EX_TEMPFAIL)
+    assert "the same command line goes on" in said(process)
+    shutil.copytree(workdir, again)
+    done = call(place, workdir, *EVEN)
+    assert done.returncode == 0, done.stderr
+    assert "synthesis: batch" not in done.stderr  # that was finished
+    assert_equal_results(workdir, even)
+    finish(start_together(place, again, *EVEN))
+    assert_equal_results(again, even)
+
+
+def test_sigterm_to_one_process_stops_both_after_they_saved(place, even, tmp_path):
+    workdir = tmp_path / "run"
+    both = start_together(place, workdir, *EVEN)
+    wait_for((workdir / "attacks" / "dci" / "1_conquer_to_stem").exists, both[0])
+    both[1].terminate()
+    finish(both, os.EX_TEMPFAIL)
+    assert "stopped by SIGTERM" in said(both[0])
+    done = call(place, workdir, *EVEN)
+    assert done.returncode == 0, done.stderr
+    assert_equal_results(workdir, even)
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_process_that_dies_makes_the_other_stop_with_a_message(place, tmp_path, dead):
+    workdir = tmp_path / "run"
+    both = start_together(place, workdir, *EVEN)
+    wait_for((workdir / "attacks" / "dci" / "0_divide").exists, both[0])
+    both[dead].send_signal(signal.SIGKILL)
+    left = both[1 - dead]
+    assert left.wait(150) not in (0, 2), said(left)  # a scheduler may start it again
+    assert "another process" in said(left) or "distributed service" in said(left)
+
+
+def test_processes_that_see_different_folders_are_told_so(place, tmp_path):
+    one, two = start_together(place, (tmp_path / "one", tmp_path / "two"), SHORT)
+    assert two.wait(150) == 2, said(two)
+    assert "all hosts share" in said(two)
+    assert one.wait(150) not in (0, 2), said(one)
