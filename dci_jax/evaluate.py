@@ -19,6 +19,7 @@ from dci_jax.files import replacing
 Array = jax.Array
 
 ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
+COSTS = ("bytes_sent", "device_flops", "depth")
 METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept", "top1", "top1_original")
 
 
@@ -181,7 +182,7 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
 
     Args:
       rows: from `lines`.
-      costs: split point -> {"bytes_sent", "device_flops"} per image.
+      costs: as from `costs`.
       workdir: where both files go.
     """
     with replacing(workdir / "results.jsonl") as stream:
@@ -201,7 +202,7 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
             if metric in ("psnr", "ssim"):
                 line[f"{metric}_worst5"] = round(float(np.quantile(values, 0.95)), 4)
         line = {name: "" if value != value else value for name, value in line.items()}  # NaN
-        table.append(line | costs.get(split, {"bytes_sent": "", "device_flops": ""}))
+        table.append(line | costs.get(split, dict.fromkeys(COSTS, "")))
     with replacing(workdir / "summary.csv") as stream:
         writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")
         writer.writeheader()
@@ -209,7 +210,11 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
 
 
 def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
-    """What a split costs for one image: bytes sent (float32) and floating-point operations on the device."""
+    """What a split is, for one image: `COSTS`.
+
+    Bytes sent (float32), floating-point operations on the device, and how deep it lies: the share of the
+    network's blocks that run before it.
+    """
     shapes, image = feature_shapes(network), jnp.zeros((1, *network.input_shape))
     result = {}
     for name in splits:
@@ -218,5 +223,6 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
         result[name] = {
             "bytes_sent": 4 * int(np.prod(shapes[index])),
             "device_flops": int(flops),
+            "depth": round(index / len(network.blocks), 4),
         }
     return result

@@ -1,9 +1,11 @@
-"""The files of a run -> report/index.html, one self-contained page: `python -m dci_jax.report WORKDIR`."""
+"""The files of a run -> report/index.html, one self-contained page: `python -m dci_jax.report WORKDIR`.
 
-import base64
+Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--out=FOLDER]`.
+"""
+
+import argparse
 import csv
 import html
-import io
 import json
 import re
 import sys
@@ -11,27 +13,14 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image
 
+from dci_jax import joint, page
 from dci_jax.evaluate import ANY_SPLIT
-from dci_jax.files import replacing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-_COLORS = dict(zip(("dci", "dci+refine", "oracle", "inverse_network", "rmle"),
-                   ("#c2410c", "#7c3aed", "#15803d", "#0369a1", "#64748b"), strict=True))  # fmt: skip
-_NAMES = {
-    "dci": "DCI, one forward pass",
-    "dci+refine": "DCI, then refined white-box",
-    "inverse_network": "inverse network (black box)",
-    "rmle": "rMLE from a grey image",
-    "oracle": "oracle: trained on real images",
-    "mean_image": "floor: mean image",
-    "random_image": "floor: another private image",
-}
 _SHOWN = 24  # single images in a grid
-_ENLARGED = 64  # pixels a side, at least, for a small image
 
 
 def write(workdir: Path) -> Path:
@@ -57,13 +46,7 @@ def write(workdir: Path) -> Path:
         _HOW_TO_READ,
         "<h2>This run</h2>" + _this_run(environment, config, timing, skipped),
     ]
-    page = _PAGE.replace("{title}", html.escape(_title(rows))).replace(
-        "{body}", "\n".join(sections)
-    )
-    path = folder / "index.html"
-    with replacing(path) as stream:
-        stream.write(page)
-    return path
+    return page.write(folder / "index.html", _title(rows), sections)
 
 
 def _title(rows):
@@ -96,7 +79,9 @@ def _charts(rows, folder):
             continue
         path = folder / f"leakage_{metric}.png"
         _chart(rows, metric, label, path)
-        parts.append(f"<figure>{_picture(path.read_bytes(), f'{label} against depth')}</figure>")
+        parts.append(
+            f"<figure>{page.picture(path.read_bytes(), f'{label} against depth')}</figure>"
+        )
     return f"<div class='grid smooth'>{''.join(parts)}</div>"
 
 
@@ -115,7 +100,7 @@ def _chart(rows, metric, label, path):
             marker="o",
             markersize=4,
             capsize=2,
-            color=_COLORS.get(attack) if plain else None,
+            color=page.COLORS.get(attack) if plain else None,
             linestyle="-" if plain else ":",
             label=attack if plain else f"{attack}, {defense}",
         )
@@ -141,7 +126,7 @@ def _grids(workdir, rows, originals, names):
             file = workdir / "evaluation" / r["attack"] / f"{split} {r['defense']}.npz"
             with np.load(file) as saved:
                 picture = assemble(saved["reconstruction"], names)
-            label = _NAMES.get(r["attack"], r["attack"])
+            label = page.NAMES.get(r["attack"], r["attack"])
             label += "" if r["defense"] == "none" else f", defense {r['defense']}"
             figures.append(
                 (label, f"{float(r['psnr']):.1f} dB, SSIM {float(r['ssim']):.2f}", picture)
@@ -153,7 +138,7 @@ def _grids(workdir, rows, originals, names):
         parts.append("<div class=grid>")
         for label, caption, picture in figures:
             parts.append(
-                f"<figure>{_picture(_encoded(picture), label)}<figcaption><b>{html.escape(label)}</b><br>"
+                f"<figure>{page.picture(page.encoded(picture), label)}<figcaption><b>{html.escape(label)}</b><br>"
                 f"{html.escape(caption)}</figcaption></figure>"
             )
         parts.append("</div>")
@@ -175,23 +160,9 @@ def assemble(pixels, names):
             rows, columns = (1 + max(place[axis] for place in parts) for axis in (0, 1))
             lines = [np.concatenate([parts[r, c] for c in range(columns)], 1) for r in range(rows)]
             wholes.append(np.concatenate(lines))
-        return _tile(np.stack(wholes), 2)
-    small = pixels.shape[1] <= _ENLARGED
-    return _tile(pixels[: _SHOWN if small else _SHOWN // 2], 6 if small else 4)
-
-
-def _tile(images, columns):
-    """[N, H, W, 3] -> one picture, N side by side in rows of so many, with a thin gap."""
-    count, height, width, _ = images.shape
-    columns = min(columns, count)
-    gap, lines = 2, -(-count // columns)
-    canvas = np.full(
-        (lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
-    )
-    for i, image in enumerate(images):
-        y, x = i // columns * (height + gap), i % columns * (width + gap)
-        canvas[y : y + height, x : x + width] = image
-    return canvas
+        return page.tile(np.stack(wholes), 2)
+    small = pixels.shape[1] <= page.ENLARGED
+    return page.tile(pixels[: _SHOWN if small else _SHOWN // 2], 6 if small else 4)
 
 
 def _synthesised(workdir):
@@ -199,7 +170,7 @@ def _synthesised(workdir):
     if not files:
         return ""
     images = np.load(files[0], mmap_mode="r")[:48]
-    images = images if images.shape[1] <= _ENLARGED else images[:12]
+    images = images if images.shape[1] <= page.ENLARGED else images[:12]
     known = workdir / "synthesis" / "recognised.json"
     shares = json.loads(known.read_text()) if known.exists() else {}
     shares = " and ".join(f"{html.escape(n)} for {share:.0%}" for n, share in shares.items())
@@ -211,7 +182,9 @@ def _synthesised(workdir):
             if shares
             else ""
         )
-        + _picture(_encoded(_tile(images, 12 if len(images) > 12 else 4)), "synthesised images")
+        + page.picture(
+            page.encoded(page.tile(images, 12 if len(images) > 12 else 4)), "synthesised images"
+        )
     )
 
 
@@ -253,23 +226,6 @@ def _this_run(environment, config, timing, skipped):
     return text
 
 
-def _encoded(pixels):
-    """A PNG; a JPEG for a large picture, which would make the page tens of megabytes."""
-    scale = max(1, _ENLARGED * 6 // max(pixels.shape[:2]))
-    image = Image.fromarray(pixels)
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-    stream = io.BytesIO()
-    kind = {"format": "JPEG", "quality": 92} if image.width > 800 else {"format": "PNG"}
-    image.save(stream, **kind)
-    return stream.getvalue()
-
-
-def _picture(content, alt):
-    kind = "png" if content[:4] == b"\x89PNG" else "jpeg"
-    data = base64.b64encode(content).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'
-
-
 _HOW_TO_READ = """<h2>How to read this</h2>
 <ul>
 <li><b>PSNR</b> is measured on pixels in [0, 1] with peak 1; above 20 dB a picture is usually recognisable, above 30 dB
@@ -284,21 +240,34 @@ worst 5 %, not at the mean alone.</li>
 <li>The attacks know the network and its weights, and do not adapt to a defense.</li>
 </ul>"""
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 1100px; margin: 0 auto; padding: 1rem; }
-h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: #64748b; font-weight: normal; }
-img { max-width: 100%; height: auto; image-rendering: pixelated; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1rem; }
-.smooth img { image-rendering: auto; } figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-td, th { padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left; white-space: nowrap; }
-pre { background: #f1f5f9; padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
-</style></head><body>
-{body}
-</body></html>
-"""
+
+def main(argv: list[str]) -> int:
+    """The command line. Returns the exit code: 2 if no workdir given holds a finished run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dci_jax.report", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "workdirs", nargs="+", type=Path, help="one: its report again; several: together"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the joint report; default: beside the workdirs"
+    )
+    given = parser.parse_args(argv)
+    finished = [w for w in given.workdirs if (w / "summary.csv").exists()]
+    for workdir in given.workdirs:
+        if workdir not in finished:
+            print(
+                f"{workdir} holds no finished run (no summary.csv), so it is left out.",
+                file=sys.stderr,
+            )
+    if not finished:
+        return 2
+    if len(given.workdirs) == 1:
+        print(write(finished[0]))
+    else:
+        print(joint.write(finished, given.out or joint.beside(finished)))
+    return 0
+
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1])))
+    sys.exit(main(sys.argv[1:]))

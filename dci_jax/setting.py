@@ -157,7 +157,9 @@ def settings(section: ConfigDict) -> dict:
 
 def phase_settings(config: ConfigDict) -> dict:
     """What of the section "dci" its training phases depend on."""
-    return {k: v for k, v in settings(config.dci).items() if k not in ("batch", "groups", "precision")}
+    return {
+        k: v for k, v in settings(config.dci).items() if k not in ("batch", "groups", "precision")
+    }
 
 
 def mixture_of(config: ConfigDict, network: Network) -> tuple:

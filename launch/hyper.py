@@ -35,9 +35,7 @@ def product(grids: Sequence[Points]) -> Points:
 
 def zipit(grids: Sequence[Points]) -> Points:
     """The first of each together, the second of each, ... ValueError if they are not equally long."""
-    return [
-        {k: v for part in parts for k, v in part.items()} for parts in zip(*grids, strict=True)
-    ]
+    return [{k: v for part in parts for k, v in part.items()} for parts in zip(*grids, strict=True)]
 
 
 def chainit(grids: Sequence[Points]) -> Points:

@@ -16,7 +16,8 @@ LEVELS = [
     {"experiment", "plan"},
     {"setting"},
     {"report"},
-    {"evaluate", "attacks"},
+    {"joint"},
+    {"page", "evaluate", "attacks"},
     {"attacks.dci", "attacks.inverse_network", "attacks.rmle", "synthesis"},
     {"attacks.spread"},
     {"inputs"},
@@ -86,7 +87,7 @@ def test_each_heavy_library_has_one_room():
     assert importers("orbax") == {"checkpoint"}
     assert importers("torch") == {"models.weights"}
     assert importers("ml_collections") <= {"main", "experiment", "setting", "plan"}
-    assert importers("matplotlib") == {"report"}
+    assert importers("matplotlib") == {"report", "joint"}
     assert importers("huggingface_hub") == {"models.sources"}
     assert importers("tensorflow_datasets") == {"prepared"}
 

@@ -1,3 +1,5 @@
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -5,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from dci_jax import hosts, progress
 from dci_jax.checkpoint import Checkpointer
 from dci_jax.optimize import minimize
 
@@ -60,6 +63,53 @@ def test_a_killed_run_goes_on_and_gives_the_same_numbers(tmp_path):
     again, terms = minimize(loss, start(), target, dying, **settings)
     chex.assert_trees_all_equal(again, whole)
     assert terms == {}  # nothing left to do
+
+
+@pytest.mark.parametrize(("steps", "most", "dispatches"), [(20, 5, 4), (21, 5, 7), (23, 5, 23)])
+def test_several_updates_in_one_dispatch_are_the_same_updates(
+    tmp_path, monkeypatch, steps, most, dispatches
+):
+    target = jnp.arange(3.0)
+    one, terms = minimize(loss, start(), target, batches, steps=steps, optimizer=ADAM)
+    polled = []
+    monkeypatch.setattr(hosts, "stopping", lambda: bool(polled.append(1)))  # once per dispatch
+    several, last = minimize(
+        loss, start(), target, batches, steps=steps, optimizer=ADAM, per_dispatch=most,
+        folder=tmp_path, save_every=6,
+    )  # fmt: skip
+    assert len(polled) == dispatches
+    chex.assert_trees_all_close(several, one, rtol=1e-6)
+    chex.assert_trees_all_close(last, terms, rtol=1e-5)
+
+
+def test_a_run_that_is_asked_to_stop_saves_where_it_is(tmp_path, monkeypatch):
+    target, asked = jnp.arange(3.0), []
+    monkeypatch.setattr(hosts, "stopping", lambda: asked.append(1) or len(asked) == 8)
+    settings = {"steps": 20, "optimizer": ADAM, "folder": tmp_path}
+    with pytest.raises(hosts.Preempted):
+        minimize(loss, start(), target, batches, **settings)
+    assert [int(path.name) for path in tmp_path.iterdir()] == [7]
+    resumed, _ = minimize(loss, start(), target, batches, **settings)
+    whole, _ = minimize(loss, start(), target, batches, steps=20, optimizer=ADAM)
+    chex.assert_trees_all_equal(resumed, whole)
+
+
+def test_a_folder_that_vanishes_is_an_error_and_is_not_made_again(tmp_path):
+    folder = tmp_path / "run" / "phase"
+    folder.parent.mkdir()
+    with Checkpointer(folder) as checkpoints:
+        checkpoints.save(1, start())
+    shutil.rmtree(folder.parent)
+    with pytest.raises(FileNotFoundError):
+        Checkpointer(folder)
+    assert not folder.parent.exists()
+
+
+def test_a_trace_of_ten_dispatches_is_written_where_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(progress._trace, "folder", None)
+    progress.profile_to(tmp_path)
+    minimize(loss, start(), jnp.arange(3.0), batches, steps=30, optimizer=ADAM, label="dci: divide")
+    assert len(list((tmp_path / "dci_divide").rglob("perfetto_trace.json.gz"))) == 1
 
 
 def test_only_the_latest_two_checkpoints_are_kept(tmp_path):

@@ -1,0 +1,29 @@
+"""A sweep of eight points over what the inverters cost: width and rounds, at two seeds, in minutes on a CPU.
+
+python -m launch.sweep local --config=configs/sweep_inverters.py --workdir=runs/sweep_inverters --jobs=2
+"""
+
+from configs import quickstart
+
+
+def get_config():
+    config = quickstart.get_config()
+    config.splits = ("stem", "layer1.0", "layer1.2")
+    config.attacks = ("dci",)
+    config.defenses = (("none", 0.0), ("gaussian", 0.3), ("quantize", 2.0))
+    config.synthesis.batch = 64
+    config.synthesis.stages = ((32, 30),)
+    config.dci.batch = 12
+    config.dci.divide_steps = 80
+    config.dci.conquer = (("layer1.2", 60),)
+    return config
+
+
+def get_hyper(hyper):
+    return hyper.product(
+        [
+            hyper.sweep("config.dci.width", [0.5, 1.5]),
+            hyper.sweep("config.dci.rounds", [1, 3]),
+            hyper.sweep("config.seed", [0, 1]),
+        ]
+    )

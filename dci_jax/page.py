@@ -1,0 +1,80 @@
+"""The look of the reports: one self-contained HTML page, its pictures inside it, and a colour for each attack."""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dci_jax.files import replacing
+
+COLORS = dict(zip(("dci", "dci+refine", "oracle", "inverse_network", "rmle"),
+                   ("#c2410c", "#7c3aed", "#15803d", "#0369a1", "#64748b"), strict=True))  # fmt: skip
+NAMES = {
+    "dci": "DCI, one forward pass",
+    "dci+refine": "DCI, then refined white-box",
+    "inverse_network": "inverse network (black box)",
+    "rmle": "rMLE from a grey image",
+    "oracle": "oracle: trained on real images",
+    "mean_image": "floor: mean image",
+    "random_image": "floor: another private image",
+}
+ENLARGED = 64  # pixels a side, at least, for a small image
+
+
+def write(path: Path, title: str, sections: list[str]) -> Path:
+    """Write the page with a title and HTML sections. Returns its path."""
+    body = "\n".join(sections)
+    with replacing(path) as stream:
+        stream.write(_PAGE.replace("{title}", html.escape(title)).replace("{body}", body))
+    return path
+
+
+def tile(images, columns):
+    """[N, H, W, 3] -> one picture, N side by side in rows of so many, with a thin gap."""
+    count, height, width, _ = images.shape
+    columns = min(columns, count)
+    gap, lines = 2, -(-count // columns)
+    canvas = np.full(
+        (lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
+    )
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        canvas[y : y + height, x : x + width] = image
+    return canvas
+
+
+def encoded(pixels):
+    """A PNG; a JPEG for a large picture, which would make the page tens of megabytes."""
+    scale = max(1, ENLARGED * 6 // max(pixels.shape[:2]))
+    image = Image.fromarray(pixels)
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    kind = {"format": "JPEG", "quality": 92} if image.width > 800 else {"format": "PNG"}
+    image.save(stream, **kind)
+    return stream.getvalue()
+
+
+def picture(content, alt):
+    kind = "png" if content[:4] == b"\x89PNG" else "jpeg"
+    data = base64.b64encode(content).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 1100px; margin: 0 auto; padding: 1rem; }
+h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: #64748b; font-weight: normal; }
+img { max-width: 100%; height: auto; image-rendering: pixelated; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1rem; }
+.smooth img { image-rendering: auto; } figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+td, th { padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left; white-space: nowrap; }
+pre { background: #f1f5f9; padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
+</style></head><body>
+{body}
+</body></html>
+"""
