@@ -54,7 +54,7 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
         with timed(f"attack {name}"):
             # By name, so that an attack's numbers do not depend on which others run.
             key = jax.random.fold_in(key_attack, ROWS.index(name))
-            folder = present(workdir, "attacks", name)
+            folder = present(workdir, "attacks") / name
             readers[name] = arm(config, name, setting, inputs, readers, key, folder)
         with timed(f"evaluate {name}"):
             for split, reconstruct in readers[name].items():

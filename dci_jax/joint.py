@@ -64,11 +64,12 @@ def names(workdirs: Sequence[Path]) -> list[str]:
     """What is special in each run: the network, and the fields in which their configs differ, but for the seed."""
     configs = [json.loads((w / "config.json").read_text()) for w in workdirs]
     fields = sorted({f for c in configs[1:] for f in differences(configs[0], c)} - {"seed"})
+    targets = [next(csv.DictReader((w / "summary.csv").open()))["target"] for w in workdirs]
     result = []
-    for config, workdir in zip(configs, workdirs, strict=True):
-        row = next(csv.DictReader((workdir / "summary.csv").open()))
+    for config, target in zip(configs, targets, strict=True):
         values = [f"{f}={_at(config, f)}" for f in fields if not f.startswith("target.")]
-        result.append(", ".join([row["target"], *values]))
+        several = len(set(targets)) > 1 or not values
+        result.append(", ".join([target] * several + values))
     return result
 
 
@@ -105,29 +106,35 @@ def _plain(rows, attack="dci"):
 def _charts(rows, folder):
     parts = []
     attack = "dci" if _plain(rows) else next(r["attack"] for r in rows if r["split"] != ANY_SPLIT)
+    names = list(dict.fromkeys(r["run"] for r in _plain(rows, attack)))
+    palette = matplotlib.colormaps["turbo"].resampled(len(names) + 2)
+    colors = {run: matplotlib.colors.to_hex(palette(i + 1)) for i, run in enumerate(names)}
     for metric, label in _METRICS:
         shown = [r for r in _plain(rows, attack) if r[metric] != ""]
         if not shown:
             continue
         figure, axes = plt.subplots(figsize=(4.6, 3.6))
-        for run in dict.fromkeys(r["run"] for r in shown):
+        for run, color in colors.items():
             line = [r for r in shown if r["run"] == run]
             depths = [r.get("depth") or (i + 1) / len(line) for i, r in enumerate(line)]
             bars = [float(r[f"{metric}_sd"] or r[f"{metric}_ci95"] or 0) for r in line]
-            axes.errorbar(depths, [r[metric] for r in line], bars, marker="o", ms=4, capsize=2, label=run)  # fmt: skip
+            axes.errorbar(depths, [r[metric] for r in line], bars, marker="o", ms=4, capsize=2, color=color)  # fmt: skip
         floors = [r[metric] for r in rows if r["split"] == ANY_SPLIT and r[metric] != ""]
         if floors:
-            axes.axhline(max(floors), color="#64748b", linestyle="--", label="highest floor")
+            axes.axhline(max(floors), color="#64748b", linestyle="--")
         axes.set_xlabel("depth of the split")
         axes.set_ylabel(f"{label} ({attack})")
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=5, framealpha=0.6)
         figure.tight_layout()
         path = folder / f"joint_{metric}.png"
         figure.savefig(path, dpi=150)
         plt.close(figure)
         parts.append(f"<figure>{page.picture(path.read_bytes(), label)}</figure>")
-    return f"<div class='grid smooth'>{''.join(parts)}</div>"
+    legend = "".join(
+        f'<span style="color:{color}">&#9679;</span> {html.escape(run)} &emsp; '
+        for run, color in colors.items()
+    )
+    return f"<div class='grid smooth'>{''.join(parts)}</div><p><small>{legend}</small></p>"
 
 
 def _splits(rows):
@@ -142,7 +149,7 @@ def _splits(rows):
 
 
 def _defenses(rows):
-    """For each run and split a table: attacks down, defenses across."""
+    """For each run a table: splits and attacks down, defenses across."""
     defended = {r["run"] for r in rows if r["defense"] != "none"}
     if not defended:
         return []
@@ -151,15 +158,14 @@ def _defenses(rows):
         "defended features still give the network's answer. The attacks do not adapt to a defense.</p>"
     ]
     cells = [r for r in rows if r["run"] in defended and r["split"] != ANY_SPLIT]
-    for run, split in dict.fromkeys((r["run"], r["split"]) for r in cells):
-        here = [r for r in cells if (r["run"], r["split"]) == (run, split)]
+    for run in dict.fromkeys(r["run"] for r in cells):
+        here = [r for r in cells if r["run"] == run]
         kinds = list(dict.fromkeys(r["defense"] for r in here))
         body = []
-        for attack in dict.fromkeys(r["attack"] for r in here):
-            line = {r["defense"]: r for r in here if r["attack"] == attack}
-            body.append([attack, *(_text(line.get(kind), labels=True) for kind in kinds)])
-        head = f"<h3>{html.escape(run)}, after <code>{html.escape(split)}</code></h3>"
-        parts.append(head + _table(["attack", *kinds], body))
+        for split, attack in dict.fromkeys((r["split"], r["attack"]) for r in here):
+            line = {r["defense"]: r for r in here if (r["split"], r["attack"]) == (split, attack)}
+            body.append([split, attack, *(_text(line.get(kind), labels=True) for kind in kinds)])
+        parts.append(f"<h3>{html.escape(run)}</h3>" + _table(["split", "attack", *kinds], body))
     return parts
 
 

@@ -32,7 +32,7 @@ def write(path: Path, title: str, sections: list[str]) -> Path:
     return path
 
 
-def tile(images, columns):
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
     """[N, H, W, 3] -> one picture, N side by side in rows of so many, with a thin gap."""
     count, height, width, _ = images.shape
     columns = min(columns, count)
@@ -46,7 +46,7 @@ def tile(images, columns):
     return canvas
 
 
-def encoded(pixels):
+def encoded(pixels: np.ndarray) -> bytes:
     """A PNG; a JPEG for a large picture, which would make the page tens of megabytes."""
     scale = max(1, ENLARGED * 6 // max(pixels.shape[:2]))
     image = Image.fromarray(pixels)
@@ -57,7 +57,8 @@ def encoded(pixels):
     return stream.getvalue()
 
 
-def picture(content, alt):
+def picture(content: bytes, alt: str) -> str:
+    """A PNG or JPEG as an <img> that holds its own data."""
     kind = "png" if content[:4] == b"\x89PNG" else "jpeg"
     data = base64.b64encode(content).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'

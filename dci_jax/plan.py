@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dci_jax import parallel, synthesis
 from dci_jax.attacks import dci
+from dci_jax.attacks.objective import undo
 from dci_jax.blocks import feature_shapes, run, with_dtype
 from dci_jax.optimize import step
 from dci_jax.setting import Setting, attack_names, mixture_of, phase_settings
@@ -81,7 +82,7 @@ def _blocks(config, setting):
     shapes, lines = feature_shapes(network), []
     for i, module in enumerate(modules):
         f = jax.ShapeDtypeStruct((1, *shapes[i + 1]), jnp.float32)
-        apply = functools.partial(dci.undo, module, network=network, index=i)
+        apply = functools.partial(undo, module, network=network, index=i)
         block = functools.partial(_block, network, i)
         params = jax.eval_shape(lambda f, m=module, b=block: m.init(jax.random.key(0), f, b), f)
         flops = jax.jit(lambda p, f, a=apply: a(params=p, features=f)).lower(params, f).cost_analysis()["flops"]  # fmt: skip

@@ -107,7 +107,7 @@ def test_summary_means_intervals_and_the_defenders_worst(tmp_path):
     result = dict.fromkeys(evaluate.METRICS, psnr)
     cell = dict(target="t", split="stem", attack="dci", defense="none", seed=0)
     rows = evaluate.lines(result, map(str, range(101)), **cell)
-    evaluate.write(rows, {"stem": {"bytes_sent": 4, "device_flops": 8}}, tmp_path)
+    evaluate.write(rows, {"stem": {"bytes_sent": 4, "device_flops": 8, "depth": 0.1}}, tmp_path)
     (line,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert float(line["psnr"]) == 50
     assert float(line["psnr_worst5"]) == 95
@@ -126,3 +126,4 @@ def test_costs_count_bytes_and_grow_with_depth(network):
     assert costs["stem"]["device_flops"] > 2 * 32 * 32 * 3 * 9 * 16 * 0.8
     flops = [c["device_flops"] for c in costs.values()]
     assert flops == sorted(flops)
+    assert [c["depth"] for c in costs.values()] == [0.1, 0.2, 1.0]

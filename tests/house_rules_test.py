@@ -19,6 +19,7 @@ LEVELS = [
     {"joint"},
     {"page", "evaluate", "attacks"},
     {"attacks.dci", "attacks.inverse_network", "attacks.rmle", "synthesis"},
+    {"attacks.objective"},
     {"attacks.spread"},
     {"inputs"},
     {"models"},

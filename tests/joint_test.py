@@ -34,9 +34,9 @@ def runs(finished, tmp_path):
 
 def test_runs_are_called_by_what_is_special_in_them(runs):
     assert joint.names(runs) == [
-        "cifar_resnet20, dci.width=1.5",
-        "cifar_resnet20, dci.width=1.5",
-        "cifar_resnet20, dci.width=3.0",
+        "dci.width=1.5",
+        "dci.width=1.5",
+        "dci.width=3.0",
     ]
 
 

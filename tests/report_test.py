@@ -34,7 +34,7 @@ def workdir(tmp_path):
         np.savez(
             tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels
         ) if split != "any" else None
-    evaluate.write(rows, {"stem": {"bytes_sent": 4096, "device_flops": 8}}, tmp_path)
+    evaluate.write(rows, {"stem": {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1}}, tmp_path)
     (tmp_path / "config.json").write_text('{"seed": 0}')
     (tmp_path / "environment.json").write_text(json.dumps({"command": "python <x>"}))
     return tmp_path

@@ -6,7 +6,7 @@ same features (cycle consistency). The inverters compose, so one training serves
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,40 +16,27 @@ import jax.numpy as jnp
 import optax
 
 from dci_jax.attacks import spread
+from dci_jax.attacks.objective import (
+    Objective,
+    conquer_loss,
+    divide_loss,
+    spread_loss,
+    undo,
+)
 from dci_jax.blocks import (
     Network,
     feature_shapes,
-    run,
     split_index,
     split_names,
-    trace,
     with_dtype,
 )
 from dci_jax.inputs import Inputs, batches
-from dci_jax.losses import DISTANCES, SCALES
 from dci_jax.models.inverter import Inverter, inverters
 from dci_jax.optimize import minimize
 
 Array = jax.Array
 Pytree = Any
 Reconstruct = Callable[[Array], Array]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What the inverters are trained for.
-
-    Attributes:
-      distance: a key of `losses.DISTANCES`, for all three terms.
-      layer, image, cycle: weights of the terms.
-      remat: compute the inverters' activations again for their gradient instead of keeping them.
-    """
-
-    distance: str
-    layer: float
-    image: float
-    cycle: float
-    remat: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +74,7 @@ def dci(
       inputs: what the attacker trains on.
       splits: split points to be read back.
       key: PRNG key.
-      folder: keeps checkpoints; a killed run goes on from the last.
+      folder: keeps checkpoints; a killed run goes on from the last. Made if need be, but not what it is in.
       batch: images per step.
       groups: in the divide phase the inverters are trained in so many groups, on devices of their own
         where there are several (`attacks.spread`); 1: every device trains all of them.
@@ -98,6 +85,7 @@ def dci(
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
     """
+    folder.mkdir(exist_ok=True)
     key_params, key_inputs = jax.random.split(key)
     modules, stages = phases(with_dtype(network, precision), splits, **settings)
     params = initialize(modules, network, key_params)
@@ -174,15 +162,6 @@ def phases(
     return modules, tuple(stages)
 
 
-def undo(module: Inverter, params: Pytree, network: Network, index: int, features: Array) -> Array:
-    """`R(f)`: features behind block `index` (from 0) -> features before it."""
-    return module.apply(params, features, lambda x: run(network, x, index, index + 1))
-
-
-def _undo(objective: Objective) -> Callable:
-    return jax.checkpoint(undo, static_argnums=(0, 3)) if objective.remat else undo
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def invert(
     modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array
@@ -191,131 +170,6 @@ def invert(
     for index in reversed(range(len(modules))):
         features = undo(modules[index], params[index], network, index, features)
     return jnp.clip(features, 0, 1)
-
-
-def divide_loss(
-    objective: Objective,
-    modules: tuple[Inverter, ...],
-    params: Pytree,
-    network: Network,
-    images: Array,
-) -> tuple[Array, dict[str, Array]]:
-    """Every inverter alone: sum_i |R_i(f_i) - f_{i-1}| + cycle * |F_i(R_i(f_i)) - f_i|.
-
-    Args:
-      images: [B, H, W, C] in [0, 1].
-
-    Returns:
-      (loss, terms), each term a mean over the inverters.
-    """
-    features, _ = trace(network, images, 0, len(modules))
-    scales = [SCALES[objective.distance](f) for f in features]
-    terms = [
-        alone(objective, module, params[i], network, i, features, scales)
-        for i, module in enumerate(modules)
-    ]
-    layer, cycle = (_mean(term) for term in zip(*terms, strict=True))
-    loss = len(modules) * (objective.layer * layer + objective.cycle * cycle)
-    return loss, {"layer": layer, "cycle": cycle}
-
-
-def spread_loss(
-    objective: Objective,
-    modules: tuple[Inverter, ...],
-    how: spread.Packing,
-    matrix: Array,
-    network: Network,
-    images: Array,
-) -> tuple[Array, dict[str, Array]]:
-    """`divide_loss` with the parameters in the rows of a matrix, see `attacks.spread`."""
-    features, _ = trace(network, images, 0, len(modules))
-    scales = [SCALES[objective.distance](f) for f in features]
-
-    def term(i, params, shared, features):
-        network, scales = shared
-        return alone(objective, modules[i], params, network, i, features, scales)
-
-    layer, cycle = spread.spread_sum(how, term, matrix, (network, scales), features)
-    loss = objective.layer * layer + objective.cycle * cycle
-    return loss, {"layer": layer / len(modules), "cycle": cycle / len(modules)}
-
-
-def alone(
-    objective: Objective,
-    module: Inverter,
-    params: Pytree,
-    network: Network,
-    i: int,
-    features: Sequence[Array],
-    scales: Sequence[Array],
-) -> tuple[Array, Array]:
-    """|R_i(f_i) - f_{i-1}| and |F_i(R_i(f_i)) - f_i| of one inverter, i from 0.
-
-    Args:
-      features: (f_0, ..., f_N), each [B, ...].
-      scales: what each feature's distance is a share of.
-    """
-    distance, undo = DISTANCES[objective.distance], _undo(objective)
-    estimate = undo(module, params, network, i, features[i + 1])
-    layer = distance(estimate, features[i], scales[i])
-    cycle = distance(run(network, estimate, i, i + 1), features[i + 1], scales[i + 1])
-    return layer, cycle
-
-
-def conquer_loss(
-    objective: Objective,
-    modules: tuple[Inverter, ...],
-    params: Pytree,
-    network: Network,
-    images: Array,
-) -> tuple[Array, dict[str, Array]]:
-    """The chains of every depth up to k = len(modules), together.
-
-    The batch is cut into k groups; each is read back from a split of its own. An inverter therefore
-    sees true features and those that deeper inverters made, and each split counts the same:
-
-        image |R_1(...R_s(f_s)) - x|  +  cycle mean_{i<=s} |F_i(...F_1(x')) - f_i|  +  layer ...
-
-    The groups are the columns of [B / k, k, ...], so that devices which share the rows need nothing
-    from one another.
-
-    Args:
-      images: [B, H, W, C] in [0, 1]; at least one for each split.
-
-    Returns:
-      (loss, terms).
-    """
-    distance, undo = DISTANCES[objective.distance], _undo(objective)
-    depth = len(modules)
-    rows = len(images) // depth
-    images = images[: rows * depth]
-    features = [_columns(f, depth) for f in trace(network, images, 0, depth)[0]]
-    # Column 0 goes deepest: split i + 1 is where the columns up to depth - i are read back from, or through.
-    true = [f[:, : depth - max(i - 1, 0)] for i, f in enumerate(features)]
-    estimate, layer = true[depth][:, :0], []
-    for i in reversed(range(depth)):
-        new = true[i + 1][:, estimate.shape[1] :]
-        estimate = jnp.concatenate([estimate, new], 1)
-        undone = undo(modules[i], params[i], network, i, _flat(estimate))
-        estimate = _columns(undone, depth - i)
-        layer.append(distance(estimate, features[i][:, : depth - i]))
-    image = [distance(estimate[:, s], features[0][:, s]) for s in range(depth)]
-    again, cycle = estimate, []
-    for i in range(depth):
-        count = true[i + 1].shape[1]
-        again = _columns(run(network, _flat(again[:, :count]), i, i + 1), count)
-        cycle.append(distance(again, true[i + 1]))
-    terms = {"layer": _mean(layer), "image": _mean(image), "cycle": _mean(cycle)}
-    loss = sum(getattr(objective, name) * term for name, term in terms.items())
-    return loss, terms | {"deepest": image[0]}
-
-
-def _columns(x, count):
-    return x.reshape(-1, count, *x.shape[1:])
-
-
-def _flat(x):
-    return x.reshape(-1, *x.shape[2:])
 
 
 def initialize(modules: tuple[Inverter, ...], network: Network, key: Array) -> tuple[Pytree, ...]:
@@ -341,7 +195,3 @@ def adam(phase: Phase) -> optax.GradientTransformation:
     warmup = min(phase.warmup, phase.steps // 2)
     rate = optax.warmup_cosine_decay_schedule(0.0, phase.learning_rate, warmup, phase.steps)
     return optax.adam(rate)
-
-
-def _mean(terms):
-    return sum(terms) / len(terms)

@@ -40,7 +40,7 @@ def inverse_network(
       inputs: what the attacker trains on.
       splits: split points to be read back.
       key: PRNG key.
-      folder: keeps checkpoints; a killed run goes on from the last.
+      folder: keeps checkpoints; a killed run goes on from the last. Made if need be, but not what it is in.
       width: hidden channels at full resolution.
       batch: images per step.
       learning_rate: Adam's, at the start; it falls to zero along a cosine.
@@ -50,6 +50,7 @@ def inverse_network(
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
     """
+    folder.mkdir(exist_ok=True)
     shapes = feature_shapes(network)
     reconstructions = {}
     for name in splits:

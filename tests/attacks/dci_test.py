@@ -8,13 +8,14 @@ import pytest
 
 from dci_jax import blocks
 from dci_jax.attacks import dci
+from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss, undo
 from dci_jax.inputs import Inputs, batches
 from dci_jax.losses import l1
 from dci_jax.models.inverter import inverters
 
 SETTINGS = dict(
     width=1.0, cap=256, rounds=1, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0, batch=10,
-    remat=False, precision="float32",
+    remat=False, precision="float32", groups=1,
     learning_rate=3e-3, divide_steps=60, conquer_learning_rate=1e-3, conquer_warmup=8,
     conquer=(("stem", 10), ("layer1.0", 25)),
 )  # fmt: skip
@@ -52,12 +53,12 @@ def test_training_reads_images_back_and_every_split_has_its_reader(network, tmp_
 
 def test_the_divide_loss_is_the_sum_of_blocks_that_do_not_touch_each_other(network, chain, images):
     modules, params = chain
-    objective = dci.Objective("l1", 1.0, 1.0, 0.5)
-    loss = functools.partial(dci.divide_loss, objective, modules)
+    objective = Objective("l1", 1.0, 1.0, 0.5)
+    loss = functools.partial(divide_loss, objective, modules)
     features, _ = blocks.trace(network, images, 0, 3)
     expected = 0
     for i, module in enumerate(modules):
-        estimate = dci.undo(module, params[i], network, i, features[i + 1])
+        estimate = undo(module, params[i], network, i, features[i + 1])
         expected += l1(estimate, features[i])
         expected += 0.5 * l1(blocks.run(network, estimate, i, i + 1), features[i + 1])
     value, _ = loss(params, network, images)
@@ -70,13 +71,13 @@ def test_the_divide_loss_is_the_sum_of_blocks_that_do_not_touch_each_other(netwo
 def test_the_conquer_loss_is_that_of_each_group_read_back_alone(network, chain):
     modules, params = chain
     images = np.random.default_rng(2).uniform(size=(6, 32, 32, 3)).astype(np.float32)
-    _, terms = dci.conquer_loss(dci.Objective("l1", 0, 1, 1), modules, params, network, images)
+    _, terms = conquer_loss(Objective("l1", 0, 1, 1), modules, params, network, images)
     expected, cycles = [], [[], [], []]
-    for depth, group in ((3, images[:2]), (2, images[2:4]), (1, images[4:])):
+    for depth, group in ((3, images[0::3]), (2, images[1::3]), (1, images[2::3])):
         true, _ = blocks.trace(network, group, 0, depth)
         x = true[-1]
         for i in reversed(range(depth)):
-            x = dci.undo(modules[i], params[i], network, i, x)
+            x = undo(modules[i], params[i], network, i, x)
         expected.append(float(l1(x, group)))
         again, _ = blocks.trace(network, x, 0, depth)
         for i in range(depth):
@@ -94,8 +95,8 @@ def test_the_weights_of_the_terms_count(network, chain):
     images = np.random.default_rng(2).uniform(size=(3, 32, 32, 3)).astype(np.float32)
     for name in ("layer", "image", "cycle"):
         weights = {"layer": 0.0, "image": 0.0, "cycle": 0.0, name: 2.0}
-        objective = dci.Objective("l1", **weights)
-        loss, terms = dci.conquer_loss(objective, modules, params, network, images)
+        objective = Objective("l1", **weights)
+        loss, terms = conquer_loss(objective, modules, params, network, images)
         assert float(loss) == pytest.approx(2 * float(terms[name]), rel=1e-5)
 
 
@@ -104,8 +105,8 @@ def test_rematerialisation_does_not_change_the_gradient(network, chain):
     images = np.random.default_rng(2).uniform(size=(3, 32, 32, 3)).astype(np.float32)
     gradients = []
     for remat in (False, True):
-        objective = dci.Objective("l1", 1.0, 1.0, 1.0, remat)
-        loss = functools.partial(dci.conquer_loss, objective, modules)
+        objective = Objective("l1", 1.0, 1.0, 1.0, remat)
+        loss = functools.partial(conquer_loss, objective, modules)
         gradient = jax.jit(jax.grad(loss, has_aux=True))
         gradients.append(gradient(params, network, images)[0])
     chex.assert_trees_all_close(*gradients, rtol=1e-3, atol=1e-4)
