@@ -108,7 +108,7 @@ def _synthesis(config, network):
         loss = functools.partial(
             synthesis.synthesis_loss, config.synthesis.jitter, network.input_shape[0] // side
         )
-        cost = _cost(loss, images, (frozen, labels, weights), jax.random.key(0))
+        cost = step_cost(loss, images, (frozen, labels, weights), jax.random.key(0))
         yield (
             f"synthesis at {side} px",
             steps * config.synthesis.batches,
@@ -127,13 +127,13 @@ def _dci(config, setting):
         yield (
             phase.label,
             phase.steps,
-            *_cost(phase.loss, params, network, images),
+            *step_cost(phase.loss, params, network, images),
             config.dci.precision,
         )
 
 
-def _cost(loss, variables, frozen, batch):
-    """(FLOPs, bytes) of one optimisation step."""
+def step_cost(loss, variables, frozen, batch):
+    """(FLOPs, bytes of memory) of one update on one device, from the traced program."""
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
     traced = step.trace(

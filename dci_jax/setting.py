@@ -1,6 +1,7 @@
 """What a config names, checked and loaded before any work: whatever the user can put right fails here."""
 
 import functools
+import logging
 import math
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from dci_jax.errors import InputError
 from dci_jax.inputs import mixture
 from dci_jax.losses import DISTANCES
 from dci_jax.procedural import GENERATORS
+
+log = logging.getLogger("dci_jax")
 
 ROWS = (*ATTACKS, "dci+refine", "oracle")  # all that can stand in a report's column "attack"
 
@@ -98,6 +101,7 @@ def check(config: ConfigDict) -> Setting:
             f"dci.batch is {config.dci.batch}, but each of the {deepest} split points down to "
             f"{split_names(network)[deepest - 1]} needs an image of its own in every step; give at least that many."
         )
+    share_evenly(config, deepest)
     _, shape = mixture_of(config, network)
     if shape[0] > network.input_shape[0]:
         raise InputError(
@@ -122,6 +126,24 @@ def check(config: ConfigDict) -> Setting:
                 f"All images of {config.oracle.images} are also evaluated; give the oracle others."
             )
     return Setting(network, device, verifier, private, oracle, splits)
+
+
+def share_evenly(config: ConfigDict, splits: int) -> None:
+    """Warn where the devices cannot share a batch evenly: it works, but some wait for others.
+
+    Args:
+      splits: how many splits the conquer phase reads back together, each with images of its own.
+    """
+    devices = device_count()
+    for field, count, unit in (
+        ("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches), 1),
+        ("dci.batch", config.dci.batch, splits),
+    ):
+        if devices > 1 and count % (unit * devices):
+            log.warning(
+                "%s=%d is not shared evenly by %d devices%s; a multiple of %d is faster",
+                field, count, devices, f" at {unit} splits" if unit > 1 else "", unit * devices,
+            )  # fmt: skip
 
 
 def trusted_labels(config: ConfigDict, network: Network, private: data.Images):

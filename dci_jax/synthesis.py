@@ -93,6 +93,8 @@ def synthesize(
     weights = parallel.put(weights, parallel.copied())
     size = network.input_shape[0]
     frozen = with_dtype(network, precision)
+    # Made once, because a loss is compiled for what it is: the same one for every batch.
+    seen_at = [functools.partial(synthesis_loss, jitter, size // side) for side, _ in stages]
     files, unfinished = [], folder / "unfinished"
     unfinished.mkdir(parents=True, exist_ok=True)
     for number in range(batches):
@@ -102,10 +104,10 @@ def synthesize(
             images = _start(start, key_start, batch, network.input_shape)
             classes = network.head and jax.eval_shape(_scores, network, images).shape[1]
             labels = np.asarray(jax.random.randint(key_labels, (batch,), 0, classes or 1))
-            for stage, (side, steps) in enumerate(stages):
+            for stage, (loss, (side, steps)) in enumerate(zip(seen_at, stages, strict=True)):
                 key_stage = jax.random.fold_in(key_steps, stage) if stage else key_steps
                 images, _ = minimize(
-                    functools.partial(synthesis_loss, jitter, size // side),
+                    loss,
                     images,
                     (frozen, parallel.put(labels, parallel.split()), weights),
                     functools.partial(jax.random.fold_in, key_stage),

@@ -170,7 +170,8 @@ def main(argv: list[str]) -> int:
         os.execv(sys.executable, line(points[known.index]))
     if known.place == "slurm":
         array = f"--array=0-{len(points) - 1}%{known.jobs}"
-        command = ["sbatch", array, str(ROOT / "launch" / "slurm.sh"), "sweep", *own]
+        one_gpu = ["--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1"]
+        command = ["sbatch", array, *one_gpu, str(ROOT / "launch" / "slurm.sh"), "sweep", *own]
         print(shlex.join(command), flush=True)
         return 0 if known.dry_run else subprocess.run(command).returncode
     if known.place == "kubernetes":

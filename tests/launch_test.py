@@ -117,7 +117,7 @@ def test_a_sweep_on_slurm_is_one_job_array(swept, stubs, capfd, monkeypatch):
     monkeypatch.setenv("PATH", stubs["PATH"])
     assert sweep.main(["slurm", *swept, "--jobs=3", "--config.data.count=3"]) == 0
     said = capfd.readouterr().out
-    assert "sbatch --array=0-3%3" in said
+    assert "sbatch --array=0-3%3 --nodes=1" in said
     assert "launch/slurm.sh sweep --config=" in said
     assert "--config.data.count=3" in said
 

@@ -10,6 +10,7 @@ import pytest
 from dci_jax import blocks
 from dci_jax.errors import InputError
 from dci_jax.losses import batch_norm_statistics
+from dci_jax.optimize import step
 from dci_jax.synthesis import average, recognised, synthesis_loss, synthesize
 
 SETTINGS = dict(
@@ -127,3 +128,10 @@ def test_bfloat16_changes_the_convolutions_and_neither_type_nor_gist_of_the_loss
         assert all(term.dtype == jnp.float32 for term in terms.values())
     assert losses["bfloat16"] != losses["float32"]
     assert float(losses["bfloat16"]) == pytest.approx(float(losses["float32"]), rel=0.05)
+
+
+def test_every_batch_runs_the_program_of_the_first(network, tmp_path):
+    settings = {**SETTINGS, "batches": 3, "stages": ((16, 2), (32, 3))}
+    before = step._cache_size()
+    synthesize(network, jax.random.key(0), tmp_path, **settings)
+    assert step._cache_size() - before == 2  # one for each stage

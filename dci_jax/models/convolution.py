@@ -77,7 +77,8 @@ def weight_gradient(x: Array, gradient: Array, size: int) -> Array:
     gradient = gradient.transpose(1, 2, 0, 3)
     # The barrier keeps XLA from folding the transposes back into the convolution.
     x, gradient = jax.lax.optimization_barrier((x, gradient))
-    some = min(batch, 32)
+    # A batch that is split over devices is not cut: that would move it between them.
+    some = min(batch, 32) if jax.device_count() == 1 else batch
     rows = max(1, _STRIP_PIXELS // (width * some))
     valid = functools.partial(
         jax.lax.conv_general_dilated,

@@ -1,0 +1,78 @@
+"""From counted FLOPs to hours on 8 GPUs and on a TPU pod: `python -m benchmarks.extrapolate` prints docs/scaling.md's tables.
+
+An estimate: counted are the FLOPs of the program that runs (a multiply-add counts 2); assumed are the
+share of the peak and that devices add up. The peaks are the vendors', dense, bfloat16.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from configs import resnet18, resnet50
+from dci_jax import models
+from dci_jax.attacks import dci
+from dci_jax.blocks import split_names, with_dtype
+from dci_jax.plan import SHARE, step_cost
+from dci_jax.setting import phase_settings
+from dci_jax.synthesis import synthesis_loss
+
+MACHINES = (  # name, devices, peak FLOP/s of one in bfloat16, bytes/s between devices of one
+    ("8 x A100-80GB", 8, 312e12, 300e9),
+    ("8 x H100 SXM", 8, 989e12, 450e9),
+    ("TPU v5e-256", 256, 197e12, 200e9),
+)
+IMAGES = 140_000  # as many as the paper synthesises
+
+
+def counted(config):
+    """(FLOPs of one synthesised image, FLOPs of one image in a divide step, in the last conquer step, parameters)."""
+    network = models.MODELS[config.target.name].build(jax.random.key(0))
+    network = with_dtype(network, "bfloat16")
+    batch, synthesised = 4, 0.0
+    for side, steps in config.synthesis.stages:
+        loss = functools.partial(synthesis_loss, 0, network.input_shape[0] // side)
+        images = jax.ShapeDtypeStruct((batch, *network.input_shape), jnp.float32)
+        labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+        names = ("statistics", "cross_entropy", "total_variation", "l2", "first")
+        weights = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
+        flops, _ = step_cost(loss, images, (network, labels, weights), jax.random.key(0))
+        synthesised += steps * flops / batch
+    splits = tuple(config.splits) or split_names(network)
+    modules, phases = dci.phases(network, splits, **phase_settings(config))
+    params = jax.eval_shape(functools.partial(dci.initialize, modules, network), jax.random.key(0))
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    many = len(modules)
+    images = jax.ShapeDtypeStruct((many, *network.input_shape), jnp.float32)
+    per_image = [
+        step_cost(phase.loss, params, network, images)[0] / many
+        for phase in (phases[0], phases[-1])
+    ]
+    return synthesised, *per_image, count
+
+
+def main():
+    for config in (resnet18.get_config(), resnet50.get_config()):
+        synthesised, divide, conquer, count = counted(config)
+        steps = config.dci.divide_steps, sum(n for _, n in config.dci.conquer)
+        images = config.dci.batch
+        training = images * (steps[0] * divide + steps[1] * conquer)
+        stages = " + ".join(f"{n} at {side} px" for side, n in config.synthesis.stages)
+        print(f"**{config.target.name}**: one synthesised image ({stages}) {synthesised / 1e12:.1f} TFLOP; "
+              f"{IMAGES:,} of them {IMAGES * synthesised / 1e18:.2f} EFLOP. One image in a divide step {divide / 1e9:.0f} GFLOP, in a "
+              f"conquer step (at most) {conquer / 1e9:.0f}; {steps[0]} + {steps[1]} steps of {images} images {training / 1e15:.1f} PFLOP. "
+              f"Inverters: {count / 1e6:.0f} million parameters, {4 * count / 1e9:.2f} GB of gradients per step.\n")  # fmt: skip
+        print(f"| machine | synthesised images/s | hours for {IMAGES:,} | hours of training | ms per image and device: divide, conquer | ms per step for the gradients |")  # fmt: skip
+        print("|---|---|---|---|---|---|")
+        for name, devices, peak, link in MACHINES:
+            rate = SHARE * devices * peak
+            one = SHARE * peak / 1e3
+            traffic = 1e3 * 2 * 4 * count / link
+            print(f"| {name} | {rate / synthesised:.0f} | {IMAGES * synthesised / rate / 3600:.2f} | {training / rate / 3600:.2f} | "
+                  f"{divide / one:.1f}, {conquer / one:.1f} | {traffic:.0f} |")  # fmt: skip
+        print()
+
+
+if __name__ == "__main__":
+    main()
