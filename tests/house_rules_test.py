@@ -93,6 +93,14 @@ def test_each_heavy_library_has_one_room():
     assert importers("tensorflow_datasets") == {"prepared"}
 
 
+def test_one_room_names_the_mesh_and_one_knows_of_other_processes():
+    def rooms(pattern):
+        return {name for name, path in NAMED if re.search(pattern, path.read_text())}
+
+    assert rooms(r"make_mesh|Mesh\(") == {"parallel"}
+    assert rooms(r"multihost_utils|SIGTERM, ") == {"hosts"}
+
+
 def test_torch_is_imported_lazily():
     assert not any(top for imported, top in imports(PACKAGE / "models" / "weights.py") if imported == "torch")  # fmt: skip
 
