@@ -76,6 +76,8 @@ def get_config(variant: str = "full"):
     config.synthesis.stages = ((32, 80),)
     config.dci.rounds = 2
     config.dci.batch = 14
+    config.dci.conquer_learning_rate = 2e-3  # as it was measured, without a warm-up
+    config.dci.conquer_warmup = 0
     config.dci.divide_steps = 80
     config.dci.conquer = (("layer2.2", 150),)
     VARIANTS[variant](config)

@@ -84,8 +84,8 @@ def get_config() -> ConfigDict:
     config.dci.remat = False  # compute activations twice instead of keeping them: less memory
     config.dci.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine
     config.dci.divide_steps = 150
-    config.dci.conquer_learning_rate = 2e-3  # the same in each stage of conquer
-    config.dci.conquer_warmup = 0  # steps over which it rises first
+    config.dci.conquer_learning_rate = 1e-3  # the same in each stage of conquer
+    config.dci.conquer_warmup = 20  # steps over which it rises first
     config.dci.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
     config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction

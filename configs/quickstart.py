@@ -17,8 +17,6 @@ def get_config():
     config.dci.rounds = 2
     config.dci.batch = 20
     config.dci.learning_rate = 3e-3
-    config.dci.conquer_learning_rate = 1e-3
-    config.dci.conquer_warmup = 20
     config.dci.divide_steps = 110
     config.dci.conquer = (("layer2.0", 150),)
     config.refine.splits = ("layer1.2", "layer2.0")

@@ -16,6 +16,10 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open(mode, encoding=None if "b" in mode else "utf-8", newline=None) as stream:
-        yield stream
-    part.replace(path)
+    try:
+        with part.open(mode, encoding=None if "b" in mode else "utf-8", newline=None) as stream:
+            yield stream
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)  # a full disk needs the room
+        raise

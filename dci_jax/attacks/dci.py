@@ -162,14 +162,20 @@ def phases(
     return modules, tuple(stages)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def invert(
     modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array
 ) -> Array:
-    """`R_1(...R_k(f_k))` with k = len(modules): images [B, H, W, C] in [0, 1]."""
+    """`R_1(...R_k(f_k))` with k = len(modules): images [B, H, W, C] in [0, 1].
+
+    Each inverter is a program of its own, which all splits share: compiling a chain for each split
+    would cost as many chains as there are splits.
+    """
     for index in reversed(range(len(modules))):
-        features = undo(modules[index], params[index], network, index, features)
+        features = _undo(modules[index], params[index], network, index, features)
     return jnp.clip(features, 0, 1)
+
+
+_undo = jax.jit(undo, static_argnums=(0, 3))
 
 
 def initialize(modules: tuple[Inverter, ...], network: Network, key: Array) -> tuple[Pytree, ...]:
