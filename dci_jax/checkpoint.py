@@ -34,6 +34,9 @@ class Checkpointer:
         self._folder = Path(folder).absolute()
         self._folder.parent.stat()  # orbax would make the parents again if the workdir has vanished
         self._manager = ocp.CheckpointManager(self._folder, options=options)
+        # Its save would poll for a preemption with a count of its own, after which the processes can no
+        # longer agree on where to stop: that is asked in one place only, `hosts.stopping`.
+        self._manager.reached_preemption = lambda step: False
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -52,9 +55,7 @@ class Checkpointer:
             raise FileNotFoundError(2, "it has vanished", str(self._folder))
         try:
             if self._manager.latest_step() != step:
-                # By force, for else orbax would poll for a preemption with a count of its own, and the
-                # processes could no longer agree on where to stop (`hosts.stopping`).
-                self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
+                self._manager.save(step, args=ocp.args.StandardSave(tree))
         except ValueError as problem:  # of the last save, which ran on meanwhile
             raise _as_os_error(problem, self._folder) from problem
 

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from dci_jax import blocks, data, models
+from dci_jax import blocks, data, models, parallel
 from dci_jax.models import weights
 from dci_jax.optimize import minimize
 
@@ -89,7 +89,7 @@ def _predictions(network, images):
 def main(_):
     logging.getLogger("dci_jax").setLevel(logging.INFO)
     build = models.MODELS[_MODEL.value].build
-    network = build(jax.random.key(_SEED.value), train=True)
+    network = parallel.put(build(jax.random.key(_SEED.value), train=True), parallel.copied())
     train = data.load(_TRAIN.value, network.input_shape[0], flag="--train_images")
     test = data.load(_TEST.value, network.input_shape[0], flag="--test_images")
     per_epoch = len(train) // _BATCH.value
