@@ -1,4 +1,4 @@
-"""One update per dispatch against ten in a `lax.scan`: `python -m benchmarks.dispatch`, why a CPU takes one.
+"""One update per dispatch against ten in a `lax.scan`: `python -m benchmarks.dispatch`
 
 Prints JSON: milliseconds per update of either, alternating, and the median of the ratios of neighbours.
 """
