@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,10 +33,10 @@ def profile_to(folder: Path) -> None:
 def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     """Yields `update(done, terms={})`: steps done of `total`, and loss terms worth showing.
 
-    The terms may be device arrays. They are only fetched when they are shown and finished, so that
-    showing them never makes a device wait.
+    The terms may be device arrays. Those of the last step that is finished are shown, so that showing
+    them never makes a device wait.
     """
-    start, last = time.monotonic(), [time.monotonic(), {}]
+    start, last, flying = time.monotonic(), [time.monotonic(), {}], deque()
     console = rich.console.Console(stderr=True, quiet=not hosts.leads())
     columns = (
         "{task.description}",
@@ -55,8 +56,9 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
         def update(done: int, terms: dict | None = None) -> None:
             terms = terms or {}
             traced(terms)
-            if done == total or all(_ready(value) for value in terms.values()):
-                last[1] = terms or last[1]
+            flying.append(terms)
+            while flying and (done == total or all(map(_ready, flying[0].values()))):
+                last[1] = flying.popleft() or last[1]
             now = time.monotonic()
             if console.is_terminal:
                 if now - last[0] > 1 or done == total:
