@@ -11,9 +11,8 @@ import orbax.checkpoint as ocp
 
 Pytree = Any
 
-logging.getLogger("absl").setLevel(
-    logging.CRITICAL
-)  # orbax reports every file there, and what it raises
+# Orbax reports every file there, and what it raises as well.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpointer:

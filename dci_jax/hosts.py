@@ -1,6 +1,5 @@
 """The processes of a run, one per host or more: how they find each other, which one leads, how they stop together."""
 
-import logging
 import signal
 import threading
 import warnings
@@ -10,9 +9,8 @@ from jax.experimental import multihost_utils
 
 from dci_jax.errors import InputError
 
-log = logging.getLogger("dci_jax")
-
 _HEARTBEAT_SECONDS = 60  # a process that was silent so long is taken for dead
+_LOST = ("Gloo", "peer", "UNAVAILABLE", "coordination", "heartbeat", "NCCL", "ABORTED")
 _stop = threading.Event()
 _polls = [0]
 
@@ -104,6 +102,3 @@ def lost(error: Exception) -> bool:
     """Whether a runtime error says that another process of this run is gone, rather than a fault of its own."""
     text = str(error)
     return jax.process_count() > 1 and any(word in text for word in _LOST)
-
-
-_LOST = ("Gloo", "peer", "UNAVAILABLE", "coordination", "heartbeat", "NCCL", "ABORTED")

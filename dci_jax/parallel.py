@@ -55,9 +55,7 @@ def put(tree: Pytree, sharding: NamedSharding) -> Pytree:
     """The same arrays on the mesh, each `fitting` there. What every process gives must be equal."""
 
     def place(leaf):
-        target = fitting(np.asarray(leaf) if np.isscalar(leaf) else leaf, sharding)
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return leaf
+        target = fitting(leaf, sharding)
         if jax.process_count() == 1 or not getattr(leaf, "is_fully_addressable", True):
             return jax.device_put(leaf, target)
         whole = np.asarray(leaf)
@@ -93,8 +91,7 @@ def constrain(tree: Pytree, sharding: NamedSharding) -> Pytree:
     """Inside `jit`: let the compiler lay these arrays so; uneven shares are padded by it. Scalars stay."""
 
     def lay(leaf):
-        known = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) or not leaf.ndim
-        return leaf if known else jax.lax.with_sharding_constraint(leaf, sharding)
+        return jax.lax.with_sharding_constraint(leaf, sharding) if leaf.ndim else leaf
 
     return jax.tree.map(lay, tree)
 

@@ -2,14 +2,13 @@
 
 import functools
 import logging
-import math
 from dataclasses import dataclass, replace
 
 from jax import device_count
 from ml_collections import ConfigDict
 
 from dci_jax import data, models, synthesis
-from dci_jax.attacks import ATTACKS, dci
+from dci_jax.attacks import ATTACKS, dci, spread
 from dci_jax.blocks import Network, classes, split_index, split_names
 from dci_jax.defenses import DEFENSES
 from dci_jax.errors import InputError
@@ -67,12 +66,6 @@ def check(config: ConfigDict) -> Setting:
         value = functools.reduce(lambda section, name: section[name], field.split("."), config)
         if value < 1:
             raise InputError(f"{field} is {value}; give at least 1.")
-    data_axis = device_count() // math.gcd(config.dci.groups, device_count())
-    if config.dci.groups > 1 and config.dci.batch % data_axis:
-        raise InputError(
-            f"dci.batch is {config.dci.batch}; with dci.groups={config.dci.groups} on {device_count()} devices "
-            f"each group of inverters has {data_axis} devices, so give a multiple of {data_axis}."
-        )
     if config.data.count < 0:
         raise InputError(f"data.count is {config.data.count}; give 0 for all images, or how many.")
     for section in ("synthesis", "dci", "inverse_network"):
@@ -100,6 +93,13 @@ def check(config: ConfigDict) -> Setting:
         raise InputError(
             f"dci.batch is {config.dci.batch}, but each of the {deepest} split points down to "
             f"{split_names(network)[deepest - 1]} needs an image of its own in every step; give at least that many."
+        )
+    groups = min(config.dci.groups, deepest)
+    each = spread.layout(groups).mesh.shape["data"]
+    if groups > 1 and config.dci.batch % each:
+        raise InputError(
+            f"dci.batch is {config.dci.batch}; with dci.groups={config.dci.groups} on {device_count()} devices "
+            f"each group of inverters has {each} devices, so give a multiple of {each}."
         )
     share_evenly(config, deepest)
     _, shape = mixture_of(config, network)

@@ -37,6 +37,10 @@ def even(place):
 def test_eight_devices_that_cannot_share_evenly_give_the_same_numbers(place, finished, tmp_path):
     done = call(place, tmp_path / "run", devices=8)
     assert done.returncode == 0, done.stderr
+    assert (
+        "dci.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16"
+        in done.stderr
+    )
     assert_equal_results(tmp_path / "run", finished)
 
 
@@ -49,8 +53,9 @@ def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, e
     assert_equal_results(tmp_path / "groups", even)
 
 
-def test_groups_that_do_not_share_the_batch_evenly_are_refused(place, tmp_path):
-    done = call(place, tmp_path / "run", "--config.dci.groups=2", devices=8)
+@pytest.mark.parametrize("groups", [2, 8])  # there are two inverters only
+def test_groups_that_do_not_share_the_batch_evenly_are_refused(place, tmp_path, groups):
+    done = call(place, tmp_path / "run", f"--config.dci.groups={groups}", devices=8)
     assert done.returncode == 2, done.stderr
     assert "dci.batch is 10" in done.stderr
     assert "multiple of 4" in done.stderr
