@@ -15,7 +15,7 @@ import numpy as np
 
 from dci_jax.models.convolution import weight_gradient
 
-SHAPES = ((32, 32, 48, 48), (32, 32, 16, 48), (32, 32, 16, 16), (128, 32, 16, 16), (32, 16, 64, 64), (32, 8, 128, 128))  # fmt: skip
+SHAPES = ((3, 112, 64, 64), (3, 56, 64, 64), (3, 56, 96, 64), (8, 56, 64, 64), (4, 28, 128, 128), (8, 32, 48, 48), (40, 32, 48, 48))  # fmt: skip
 REPEATS = 20
 
 

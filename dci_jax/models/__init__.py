@@ -10,7 +10,7 @@ import jax
 
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
-from dci_jax.models import cifar_resnet, repvgg, resnet, sources, weights
+from dci_jax.models import cifar_resnet, he_cnn, repvgg, resnet, sources, weights
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ MODELS = {
         f"resnet{depth}": Architecture(partial(resnet.resnet, depth=depth), resnet.torch_prefix)
         for depth in resnet.DEPTHS
     },
+    "he_cnn": Architecture(he_cnn.he_cnn, he_cnn.torch_prefix),
     "repvgg_a0": Architecture(repvgg.repvgg, repvgg.torch_prefix, repvgg.reparameterize),
     "repvgg_cifar": Architecture(
         repvgg.repvgg_cifar,

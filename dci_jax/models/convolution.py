@@ -1,9 +1,8 @@
-"""A convolution whose weight gradient is computed in strips: up to 3 times faster on a CPU, the same elsewhere.
+"""A convolution whose weight gradient is computed in strips: faster on a CPU for few images, the same elsewhere.
 
 XLA:CPU computes a weight gradient as one convolution with a kernel as large as the image, whose
-working set leaves the cache. Summed over strips of about 2000 pixels most shapes are
-faster. Measured by `benchmarks/weight_gradient.py`: 3.2 times faster for 48 channels at 32 x 32
-pixels, 1.4 to 1.5 for 16 channels or at 16 x 16, and slower (0.74) for 128 channels at 8 x 8.
+working set leaves the cache. For up to 8 images it is summed over strips, which is 1.2 to 1.7 times
+as fast (`benchmarks/weight_gradient.py`); larger batches are left to XLA.
 """
 
 import functools
@@ -15,25 +14,20 @@ Array = jax.Array
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 _STRIP_PIXELS = 2048
+_FEW = 8  # images
 
 
 def conv_general_dilated(x, kernel, window_strides, padding, **kwargs) -> Array:
     """`jax.lax.conv_general_dilated`, for `nn.Conv(conv_general_dilated=...)`.
 
-    Convolutions with stride 1, one group and equal padding of k // 2 take the strips on a CPU; all
-    others are passed on.
+    On a CPU, convolutions of few images with stride 1, one group and equal padding of k // 2 take the
+    strips; all others are passed on.
     """
     height, width = kernel.shape[:2]
-    if (
-        jax.default_backend() == "cpu"
-        and (height, width) == (1, 1)
-        and all(tuple(p) == (0, 0) for p in padding)
-        and kwargs.get("feature_group_count", 1) == 1
-    ):
-        return x[:, :: window_strides[0], :: window_strides[1]] @ kernel[0, 0]
     plain = (
         tuple(window_strides) == (1, 1)
         and kernel.ndim == 4
+        and len(x) <= _FEW
         and height == width
         and height > 1
         and height % 2 == 1
@@ -50,6 +44,10 @@ def conv_general_dilated(x, kernel, window_strides, padding, **kwargs) -> Array:
 @jax.custom_vjp
 def _conv(x: Array, kernel: Array) -> Array:
     """[B, H, W, C] and [k, k, C, D] -> [B, H, W, D], stride 1, zero padding k // 2."""
+    return _conv_of(kernel, x)
+
+
+def _conv_of(kernel, x):
     pad = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), ((pad, pad), (pad, pad)), dimension_numbers=_NUMBERS
@@ -62,8 +60,8 @@ def _forward(x, kernel):
 
 def _backward(residuals, gradient):
     x, kernel = residuals
-    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return _conv(gradient, flipped), weight_gradient(x, gradient, kernel.shape[0])
+    (input_gradient,) = jax.vjp(functools.partial(_conv_of, kernel), x)[1](gradient)
+    return input_gradient, weight_gradient(x, gradient, kernel.shape[0])
 
 
 _conv.defvjp(_forward, _backward)
@@ -77,9 +75,7 @@ def weight_gradient(x: Array, gradient: Array, size: int) -> Array:
     gradient = gradient.transpose(1, 2, 0, 3)
     # The barrier keeps XLA from folding the transposes back into the convolution.
     x, gradient = jax.lax.optimization_barrier((x, gradient))
-    # A batch that is split over devices is not cut: that would move it between them.
-    some = min(batch, 32) if jax.device_count() == 1 else batch
-    rows = max(1, _STRIP_PIXELS // (width * some))
+    rows = max(1, _STRIP_PIXELS // (width * batch))
     valid = functools.partial(
         jax.lax.conv_general_dilated,
         window_strides=(1, 1),
@@ -87,10 +83,6 @@ def weight_gradient(x: Array, gradient: Array, size: int) -> Array:
         dimension_numbers=_NUMBERS,
     )
     total = sum(
-        valid(
-            x[:, r : r + rows + 2 * pad, :, b : b + some], gradient[r : r + rows, :, b : b + some]
-        )
-        for b in range(0, batch, some)
-        for r in range(0, height, rows)
+        valid(x[:, r : r + rows + 2 * pad], gradient[r : r + rows]) for r in range(0, height, rows)
     )
     return total.transpose(1, 2, 0, 3)
