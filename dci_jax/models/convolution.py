@@ -1,7 +1,7 @@
 """A convolution whose weight gradient is computed in strips: faster on a CPU for few images, the same elsewhere.
 
 XLA:CPU computes a weight gradient as one convolution with a kernel as large as the image, whose
-working set leaves the cache. For up to 8 images it is summed over strips, which is 1.2 to 1.7 times
+working set leaves the cache. For up to 4 images it is summed over strips, which is 1.2 to 1.7 times
 as fast (`benchmarks/weight_gradient.py`); larger batches are left to XLA.
 """
 
@@ -14,7 +14,7 @@ Array = jax.Array
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 _STRIP_PIXELS = 2048
-_FEW = 8  # images
+_FEW = 4  # images
 
 
 def conv_general_dilated(x, kernel, window_strides, padding, **kwargs) -> Array:
