@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,18 @@ Pytree = Any
 
 # Orbax reports every file there, and what it raises as well.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+# Where one file cannot be written, the others that were under way complain too, with a traceback each: the
+# first is raised, and says it all.
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+_shown = sys.unraisablehook
+
+
+def _first_only(unraisable) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _shown(unraisable)
+
+
+sys.unraisablehook = _first_only
 
 
 class Checkpointer:
