@@ -31,7 +31,9 @@ def get_config() -> ConfigDict:
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
-    config.attacks = ("dci", "dci+refine")  # in this order; also "inverse_network", "rmle"
+    # In this order; also "inverse_network", "rmle", "deepinversion", and "inverse_network@white_noise" for one
+    # that learns from that source alone.
+    config.attacks = ("dci", "dci+refine")
     config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/defenses.py
     config.batch = 100  # private images at a time
 
@@ -94,11 +96,26 @@ def get_config() -> ConfigDict:
     config.refine.learning_rate = 0.02  # in pixel units of [0, 1], falling to 0
     config.refine.total_variation = 0.03  # relative to the relative feature distance
 
-    config.rmle = ConfigDict()  # from a grey image
+    config.refine.total_variation_at = ()  # ((split, weight), ...) where it is another
+    # A prior on images of your own, "module.path:function" (docs/own_prior.py); empty: none.
+    config.refine.prior = ""
+    config.refine.prior_weight = 0.0
+
+    config.rmle = ConfigDict()  # from a blank image, with AMSGrad
     config.rmle.splits = ()
-    config.rmle.steps = 2000
+    config.rmle.steps = 5000
     config.rmle.learning_rate = 0.02
     config.rmle.total_variation = 0.03
+    config.rmle.total_variation_at = ()
+    config.rmle.prior = ""
+    config.rmle.prior_weight = 0.0
+
+    config.deepinversion = ConfigDict()  # rMLE with the network's BatchNorm statistics as its prior
+    config.deepinversion.splits = ()
+    config.deepinversion.steps = 2000
+    config.deepinversion.learning_rate = 0.02
+    config.deepinversion.total_variation = 0.03
+    config.deepinversion.statistics = 0.1  # relative to the relative feature distance
 
     config.inverse_network = ConfigDict()
     config.inverse_network.splits = ()

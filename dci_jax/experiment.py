@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from dci_jax import hosts, parallel, report, synthesis
 from dci_jax.attacks import ATTACKS
 from dci_jax.evaluate import ANY_SPLIT, costs, evaluate, floor, lines, write
 from dci_jax.inputs import Inputs
-from dci_jax.setting import ROWS, Setting, attack_names, mixture_of, settings
+from dci_jax.setting import Setting, attack_names, mixture_of, settings
 from dci_jax.workdir import keep, keep_originals, present, timing
 
 log = logging.getLogger("dci_jax")
@@ -53,7 +54,7 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
     for name in attack_names(config):
         with timed(f"attack {name}"):
             # By name, so that an attack's numbers do not depend on which others run.
-            key = jax.random.fold_in(key_attack, ROWS.index(name))
+            key = jax.random.fold_in(key_attack, zlib.crc32(name.encode()))
             folder = present(workdir, "attacks") / name
             readers[name] = arm(config, name, setting, inputs, readers, key, folder)
         with timed(f"evaluate {name}"):
@@ -106,7 +107,8 @@ def arm(
 ) -> dict[str, Callable]:
     """Fit the attack called `name`; returns split point -> function from features to images.
 
-    "dci+refine" is rMLE started from what DCI read back; "oracle" is an attack given real images.
+    "dci+refine" is rMLE started from what DCI read back; "oracle" is an attack given real images;
+    "inverse_network@white_noise" is one that learns from that source alone.
     """
     network, splits = setting.device, setting.splits
     if name == "oracle":
@@ -115,7 +117,9 @@ def arm(
     elif name == "dci+refine":
         section, attack, more = config.refine, ATTACKS["rmle"], {"start": readers["dci"]}
     else:
-        section, attack, more = config[name], ATTACKS[name], {}
+        base, _, source = name.partition("@")
+        section, attack, more = config[base], ATTACKS[base], {}
+        inputs = replace(inputs, shares=((source, 1.0),)) if source else inputs
     splits = tuple(section.get("splits", ())) or splits
     return attack(network, inputs, splits, key, folder, **settings(section), **more)
 

@@ -10,13 +10,20 @@ from PIL import Image
 
 from dci_jax.files import replacing
 
-COLORS = dict(zip(("dci", "dci+refine", "oracle", "inverse_network", "rmle"),
-                   ("#c2410c", "#7c3aed", "#15803d", "#0369a1", "#64748b"), strict=True))  # fmt: skip
+COLORS = {
+    "dci": "#c2410c",
+    "dci+refine": "#7c3aed",
+    "oracle": "#15803d",
+    "inverse_network": "#0369a1",
+    "rmle": "#64748b",
+    "deepinversion": "#a16207",
+}
 NAMES = {
     "dci": "DCI, one forward pass",
     "dci+refine": "DCI, then refined white-box",
     "inverse_network": "inverse network (black box)",
-    "rmle": "rMLE from a grey image",
+    "rmle": "rMLE from a blank image",
+    "deepinversion": "rMLE with BatchNorm statistics as its prior",
     "oracle": "oracle: trained on real images",
     "mean_image": "floor: mean image",
     "random_image": "floor: another private image",

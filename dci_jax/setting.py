@@ -4,12 +4,13 @@ import functools
 import logging
 from dataclasses import dataclass, replace
 
+import jax
 from jax import device_count
 from ml_collections import ConfigDict
 
-from dci_jax import data, models, synthesis
-from dci_jax.attacks import ATTACKS, dci, spread
-from dci_jax.blocks import Network, classes, split_index, split_names
+from dci_jax import data, models, named, synthesis
+from dci_jax.attacks import ATTACKS, TRAINED, dci, spread
+from dci_jax.blocks import Network, classes, running_statistics, split_index, split_names
 from dci_jax.defenses import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs import mixture
@@ -17,8 +18,6 @@ from dci_jax.losses import DISTANCES
 from dci_jax.procedural import GENERATORS
 
 log = logging.getLogger("dci_jax")
-
-ROWS = (*ATTACKS, "dci+refine", "oracle")  # all that can stand in a report's column "attack"
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ def check(config: ConfigDict) -> Setting:
       InputError: a sentence with the value and the cure.
     """
     for name in config.attacks:
-        if name not in ROWS[:-1]:
-            raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ROWS[:-1])}.")
+        check_attack(name)
     order = list(config.attacks)
     if "dci+refine" in order and "dci" not in order[: order.index("dci+refine")]:
         raise InputError(
@@ -62,7 +60,8 @@ def check(config: ConfigDict) -> Setting:
         raise InputError(
             f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
         )
-    for field in ("batch", "synthesis.batch", "dci.groups", "refine.steps", "rmle.steps"):
+    positive = ("batch", "synthesis.batch", "dci.groups")
+    for field in (*positive, *(f"{name}.steps" for name in ("refine", "rmle", "deepinversion"))):
         value = functools.reduce(lambda section, name: section[name], field.split("."), config)
         if value < 1:
             raise InputError(f"{field} is {value}; give at least 1.")
@@ -78,6 +77,13 @@ def check(config: ConfigDict) -> Setting:
     verifier = None
     if config.verifier.name:
         verifier = models.load(config.verifier.name, config.verifier.weights)
+    for prior in filter(None, (config.refine.prior, config.rmle.prior)):
+        named.function(prior)
+    if "deepinversion" in config.attacks and not jax.tree.leaves(running_statistics(device)):
+        raise InputError(
+            f"The attack 'deepinversion' matches BatchNorm statistics, and {device.name} has none as it "
+            "runs on the device; leave it out of attacks."
+        )
     synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
     splits = tuple(config.splits) or split_names(network)
     for name in (
@@ -85,6 +91,8 @@ def check(config: ConfigDict) -> Setting:
         *(name for name, _ in config.dci.conquer),
         *config.refine.splits,
         *config.rmle.splits,
+        *(name for name, _ in config.rmle.total_variation_at),
+        *config.deepinversion.splits,
         *config.inverse_network.splits,
     ):
         split_index(network, name)
@@ -108,7 +116,7 @@ def check(config: ConfigDict) -> Setting:
             f"inputs.side is {shape[0]}, but {network.name} takes images of {network.input_shape[0]} "
             "pixels; give a smaller side, or 0 for the network's own."
         )
-    if {"dci", "oracle", "inverse_network"} & set(attack_names(config)):
+    if {"oracle", *TRAINED} & {name.partition("@")[0] for name in attack_names(config)}:
         for size in (network.input_shape, shape):
             dci.phases(network.replace(input_shape=size), splits, **phase_settings(config))
     read = functools.partial(data.load, size=network.input_shape[0], crop=network.crop)
@@ -128,6 +136,18 @@ def check(config: ConfigDict) -> Setting:
     return Setting(network, device, verifier, private, oracle, splits)
 
 
+def check_attack(name: str) -> None:
+    """Raise InputError unless `name` is an attack, or a trained one with its source: "dci@dead_leaves"."""
+    known = (*ATTACKS, "dci+refine")
+    base, at, source = name.partition("@")
+    if base not in known or (at and base not in TRAINED):
+        raise InputError(f"No attack is called {name!r}; choose from: {', '.join(known)}.")
+    if at and source not in GENERATORS:
+        raise InputError(
+            f"The attack {name!r} cannot learn from {source!r}; choose from: {', '.join(GENERATORS)}."
+        )
+
+
 def share_evenly(config: ConfigDict, splits: int) -> None:
     """Warn where the devices cannot share a batch evenly: it works, but some wait for others.
 
@@ -138,6 +158,7 @@ def share_evenly(config: ConfigDict, splits: int) -> None:
     for field, count, unit in (
         ("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches), 1),
         ("dci.batch", config.dci.batch, splits),
+        ("batch", config.batch * ("deepinversion" in config.attacks), 1),
     ):
         if devices > 1 and count % (unit * devices):
             log.warning(

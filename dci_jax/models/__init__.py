@@ -1,6 +1,5 @@
 """Target networks by name; `load` gives one with its weights."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +7,7 @@ from importlib import resources
 
 import jax
 
+from dci_jax import named
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
 from dci_jax.models import cifar_resnet, he_cnn, repvgg, resnet, sources, weights
@@ -111,14 +111,7 @@ def _checkpoint(name, source):
 
 
 def _own(name, source):
-    module, _, function = name.partition(":")
-    try:
-        network = getattr(importlib.import_module(module), function)(source)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"The network {name!r} cannot be had ({error}); give module.path:function, importable from "
-            "the folder where you start."
-        ) from error
+    network = named.function(name)(source)
     if not isinstance(network, Network):
         raise InputError(
             f"{name} returned a {type(network).__name__}; let it return a dci_jax.blocks.Network, such "

@@ -1,0 +1,68 @@
+"""DeepInversion's prior on features (Yin et al., CVPR 2020): rMLE whose images must also have the network's BatchNorm statistics.
+
+The statistics are those of a whole batch of private images, in every BatchNorm layer of the network, so
+that the images of a batch depend on one another: give it batches of a hundred and more.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dci_jax.attacks.matching import Regularizer, blank, match
+from dci_jax.blocks import Network, running_statistics, trace
+from dci_jax.inputs import Inputs
+from dci_jax.losses import batch_norm_statistics
+
+Array = jax.Array
+Reconstruct = Callable[[Array], Array]
+
+
+def deepinversion(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    *,
+    steps: int,
+    learning_rate: float,
+    total_variation: float,
+    statistics: float,
+) -> dict[str, Reconstruct]:
+    """Optimise images for their features and statistics; nothing is trained, so this returns at once.
+
+    Args:
+      network: the target, known to the attacker, with BatchNorm layers.
+      inputs, key, folder: not used by this attack.
+      splits: split points to be read back.
+      steps: Adam updates per batch of images, from a blank start.
+      learning_rate: in pixel units of [0, 1]; it falls to zero along a cosine.
+      total_variation: weight of TV per pixel, relative to the relative feature distance.
+      statistics: weight of the BatchNorm statistics, likewise.
+
+    Returns:
+      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
+
+    Raises:
+      ValueError: when reading back from a network without BatchNorm layers.
+    """
+    del inputs, key, folder
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b2=0.99)
+    regularizer = Regularizer(total_variation, (), statistics_prior, statistics)
+
+    def reconstruct(name, features):
+        images = blank(network, len(features))
+        return match(network, name, features, images, regularizer, optimizer, steps)
+
+    return {name: functools.partial(reconstruct, name) for name in splits}
+
+
+def statistics_prior(network: Network, images: Array) -> Array:
+    """How far the batch's BatchNorm statistics are from the running ones, the same for each image: [B]."""
+    _, found = trace(network, images)
+    distance = batch_norm_statistics(found, running_statistics(network))
+    return jnp.full(len(images), distance)

@@ -1,0 +1,125 @@
+"""Images whose features match: the loss and the loop of every attack that optimises each image.
+
+    sum over images of  |F(x) - f|^2 / |f - mean f|^2  +  tv TV(x)  +  weight prior(x)
+
+A prior is where knowledge about images plugs in, such as a GAN's or a diffusion model's: a pure function
+`(network, images [B, H, W, C] in [0, 1]) -> [B]`, smaller for likelier images (docs/own_prior.py).
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dci_jax import parallel
+from dci_jax.blocks import Network, run, split_index
+from dci_jax.losses import total_variation
+from dci_jax.optimize import minimize
+
+Array = jax.Array
+Prior = Callable[[Network, Array], Array]
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """What else than matching features an image should be.
+
+    Attributes:
+      total_variation: weight of TV per pixel, relative to the relative feature distance.
+      at: ((split point, weight), ...): other weights of TV there, because a deeper split says less
+        about an image.
+      prior: see above; None for none.
+      weight: of the prior.
+    """
+
+    total_variation: float
+    at: tuple[tuple[str, float], ...] = ()
+    prior: Prior | None = None
+    weight: float = 0.0
+
+
+def match(
+    network: Network,
+    name: str,
+    features: Array,
+    images: Array,
+    regularizer: Regularizer,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+) -> Array:
+    """Images [B, H, W, C] in [0, 1] after `steps` updates that bring their features nearer.
+
+    Args:
+      network: the target.
+      name: split point.
+      features: those of the private images there, [B, ...].
+      images: where to start, [B, H, W, C] in [0, 1].
+      regularizer, optimizer, steps: how; the optimizer with a lasting identity.
+    """
+    smooth = dict(regularizer.at).get(name, regularizer.total_variation)
+    weights = parallel.put(np.float32([smooth, regularizer.weight]), parallel.copied())
+    images, _ = minimize(
+        _loss(split_index(network, name), regularizer.prior),
+        images,
+        (network, features, weights),
+        lambda _: None,
+        steps=steps,
+        optimizer=optimizer,
+        project=clip,
+        layout=parallel.split(),
+    )
+    return images
+
+
+def match_loss(
+    split: int, prior: Prior | None, images: Array, frozen: tuple, _
+) -> tuple[Array, dict[str, Array]]:
+    """The equation above (He et al., 2019, eq. 2, with a prior).
+
+    A sum, so that an image's reconstruction does not depend on the others in its batch.
+
+    Args:
+      split: at which the features lie.
+      prior: see above.
+      images: [B, H, W, C] in [0, 1].
+      frozen: (network, features [B, ...], weights of TV and prior [2]).
+
+    Returns:
+      (loss, terms), the terms per image and without their weights.
+    """
+    network, features, weights = frozen
+    terms = {
+        "features": relative_distance(run(network, images, 0, split), features),
+        "tv": jax.vmap(lambda image: total_variation(image[None]))(images),
+    }
+    loss = jnp.sum(terms["features"]) + weights[0] * jnp.sum(terms["tv"])
+    if prior:
+        terms["prior"] = prior(network, images)
+        loss += weights[1] * jnp.sum(terms["prior"])
+    return loss, {name: jnp.mean(term) for name, term in terms.items()}
+
+
+def relative_distance(found: Array, features: Array) -> Array:
+    """|found - f|^2 / |f - mean f|^2 of each example, the mean over pixels: [B, ...] twice -> [B]."""
+    axes = tuple(range(1, features.ndim))
+    spread = jnp.sum((features - jnp.mean(features, axes[:-1], keepdims=True)) ** 2, axes)
+    return jnp.sum((found - features) ** 2, axes) / (spread + 1e-6)
+
+
+def clip(images: Array) -> Array:
+    """To valid pixels, [0, 1]."""
+    return jnp.clip(images, 0, 1)
+
+
+def blank(network: Network, count: int) -> Array:
+    """He et al.'s start: zeros behind the input's normalisation, the mean colour of the training images."""
+    return jnp.broadcast_to(jnp.array(network.mean, jnp.float32), (count, *network.input_shape))
+
+
+@functools.cache  # a loss is compiled for what it is
+def _loss(split, prior):
+    return functools.partial(match_loss, split, prior)
