@@ -31,7 +31,8 @@ def get_config() -> ConfigDict:
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
-    # In this order; also "inverse_network", "rmle", "deepinversion", and "inverse_network@white_noise" for one
+    # In this order; also "inverse_network", "rmle", "deepinversion",
+    # "deep_image_prior", and "inverse_network@white_noise" for one
     # that learns from that source alone.
     config.attacks = ("dci", "dci+refine")
     config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/defenses.py
@@ -116,6 +117,14 @@ def get_config() -> ConfigDict:
     config.deepinversion.learning_rate = 0.02
     config.deepinversion.total_variation = 0.03
     config.deepinversion.statistics = 0.1  # relative to the relative feature distance
+
+    config.deep_image_prior = ConfigDict()  # an untrained network for each image
+    config.deep_image_prior.splits = ()
+    config.deep_image_prior.width = 32
+    config.deep_image_prior.levels = 3  # halvings; the image's side must be divisible so often
+    config.deep_image_prior.steps = 2000
+    config.deep_image_prior.learning_rate = 0.01
+    config.deep_image_prior.total_variation = 0.0
 
     config.inverse_network = ConfigDict()
     config.inverse_network.splits = ()

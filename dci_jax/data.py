@@ -3,7 +3,8 @@
 import csv
 import io
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def load(
     Args:
       path: where they are.
       size: side in pixels.
-      count: read the first so many only; 0 reads all.
+      count: read the first so many only; 0 reads all. Folders (classes) take turns.
       flag: named in error messages.
       crop: the side of the centred square, as a share of the picture's shorter side, in (0, 1].
       labels: a CSV file of lines `image,label` under that header, which replaces the labels that
@@ -146,6 +147,17 @@ def _collect(
     return Images(tuple(names), np.stack(pixels), None, tuple(skipped)), found
 
 
+def _in_turn(names: Iterable[str]) -> list[str]:
+    """Image files' names: the first of each folder, then the second of each, and so on."""
+    places, counts = [], Counter()
+    for name in sorted(names):
+        if name.lower().endswith(SUFFIXES):
+            folder = str(Path(name).parent)
+            places.append((counts[folder], folder, name))
+            counts[folder] += 1
+    return [name for *_, name in sorted(places)]
+
+
 def _upright(content: bytes | None) -> Image.Image:
     """A picture in RGB, turned as its EXIF orientation says."""
     with Image.open(io.BytesIO(content)) as image:
@@ -158,18 +170,16 @@ def _upright(content: bytes | None) -> Image.Image:
 
 
 def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes, str]]:
-    """(name, content, folder) of each image file."""
+    """(name, content, folder) of each image file; the folders take turns."""
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                name = file.relative_to(path)
-                yield str(name), file.read_bytes(), str(name.parent)
+        files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        for name in _in_turn(map(str, files)):
+            yield name, (path / name).read_bytes(), str(Path(name).parent)
     elif path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                for name in sorted(archive.namelist()):
-                    if name.lower().endswith(SUFFIXES):
-                        yield name, archive.read(name), str(Path(name).parent)
+                for name in _in_turn(archive.namelist()):
+                    yield name, archive.read(name), str(Path(name).parent)
         except zipfile.BadZipFile as error:
             raise InputError(
                 f"{path} is damaged or no zip file ({error}); fetch it again."

@@ -42,8 +42,8 @@ class Shards:
     def __getitem__(self, index: int) -> np.ndarray:
         file, place = divmod(index, self.shape[1])
         one = math.prod(self.shape[2:])
-        # The images are the file's last bytes. np.load would parse its header, which Python 3.11 cannot do in
-        # several threads at a time (SystemError: AST constructor recursion depth mismatch).
+        # The images are the file's last bytes. np.load would parse its header, which fails now and then in
+        # the threads of Python 3.11 (SystemError: AST constructor recursion depth mismatch).
         start = self.files[file].stat().st_size + (place - self.shape[1]) * one
         return np.fromfile(self.files[file], np.uint8, one, offset=start).reshape(self.shape[2:])
 

@@ -17,6 +17,7 @@ COLORS = {
     "inverse_network": "#0369a1",
     "rmle": "#64748b",
     "deepinversion": "#a16207",
+    "deep_image_prior": "#be185d",
 }
 NAMES = {
     "dci": "DCI, one forward pass",
@@ -24,6 +25,7 @@ NAMES = {
     "inverse_network": "inverse network (black box)",
     "rmle": "rMLE from a blank image",
     "deepinversion": "rMLE with BatchNorm statistics as its prior",
+    "deep_image_prior": "deep image prior",
     "oracle": "oracle: trained on real images",
     "mean_image": "floor: mean image",
     "random_image": "floor: another private image",

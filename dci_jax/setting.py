@@ -20,6 +20,9 @@ from dci_jax.procedural import GENERATORS
 log = logging.getLogger("dci_jax")
 
 
+OPTIMIZING = ("refine", "rmle", "deepinversion", "deep_image_prior")  # sections of those attacks
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a checked config names, loaded: nothing after this fails for what the user gave."""
@@ -61,7 +64,7 @@ def check(config: ConfigDict) -> Setting:
             f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
         )
     positive = ("batch", "synthesis.batch", "dci.groups")
-    for field in (*positive, *(f"{name}.steps" for name in ("refine", "rmle", "deepinversion"))):
+    for field in (*positive, *(f"{name}.steps" for name in OPTIMIZING)):
         value = functools.reduce(lambda section, name: section[name], field.split("."), config)
         if value < 1:
             raise InputError(f"{field} is {value}; give at least 1.")
@@ -84,15 +87,20 @@ def check(config: ConfigDict) -> Setting:
             f"The attack 'deepinversion' matches BatchNorm statistics, and {device.name} has none as it "
             "runs on the device; leave it out of attacks."
         )
+    halves = 2**config.deep_image_prior.levels
+    if "deep_image_prior" in config.attacks and device.input_shape[0] % halves:
+        raise InputError(
+            f"deep_image_prior.levels is {config.deep_image_prior.levels}, but {device.input_shape[0]} pixels "
+            f"cannot be divided by {halves}; give fewer."
+        )
     synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
     splits = tuple(config.splits) or split_names(network)
     for name in (
         *splits,
         *(name for name, _ in config.dci.conquer),
-        *config.refine.splits,
-        *config.rmle.splits,
+        *(name for section in OPTIMIZING for name in config[section].splits),
         *(name for name, _ in config.rmle.total_variation_at),
-        *config.deepinversion.splits,
+        *(name for name, _ in config.refine.total_variation_at),
         *config.inverse_network.splits,
     ):
         split_index(network, name)

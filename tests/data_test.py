@@ -190,10 +190,10 @@ def test_labels_by_name_by_file_and_by_folder(tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text('\ufeffimage,label\nn01/a.png,1\na.png,2\nn01,3\n\n"n02",04\nd.png,999\n')
     images = data.load(folder, 8, labels=labels)
-    assert images.names == ("d.png", "n01/a.png", "n01/b.png", "n02/a.png", "n02/c.png")
-    assert list(images.labels) == [999, 1, 3, 2, 4]
+    assert images.names == ("d.png", "n01/a.png", "n02/a.png", "n01/b.png", "n02/c.png")
+    assert list(images.labels) == [999, 1, 2, 3, 4]
     assert images.labels.dtype == np.int32
-    assert list(data.load(folder, 8).labels) == [0, 1, 1, 2, 2]
+    assert list(data.load(folder, 8).labels) == [0, 1, 2, 1, 2]
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.write(folder / "d.png", "deep/n02/d.jpg")
     assert list(data.load(tmp_path / "x.zip", 8, labels=labels).labels) == [4]
@@ -304,3 +304,13 @@ def test_without_leaves_out_equal_pixels():
     images = data.Images(("a", "b", "c"), pixels)
     left = data.without(images, images.take([1]))
     assert left.names == ("a", "c")
+
+
+def test_folders_take_turns_so_that_the_first_images_are_of_all_classes(tmp_path):
+    for folder, count in (("cat", 3), ("dog", 1), ("emu", 2)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            picture().save(tmp_path / folder / f"{number}.png")
+    images = data.load(tmp_path, 8, count=4)
+    assert images.names == ("cat/0.png", "dog/0.png", "emu/0.png", "cat/1.png")
+    assert list(images.labels) == [0, 1, 2, 0]

@@ -21,6 +21,7 @@ LEVELS = [
     {
         "attacks.dci",
         "attacks.deepinversion",
+        "attacks.deep_image_prior",
         "attacks.inverse_network",
         "attacks.rmle",
         "synthesis",

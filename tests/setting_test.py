@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from dci_jax import blocks, data, setting
+from dci_jax import blocks, data, experiment, setting
 from dci_jax.errors import InputError
+from dci_jax.inputs import Inputs
 
 
 def test_the_oracle_never_trains_on_an_evaluated_image(tmp_path, monkeypatch, network):
@@ -74,4 +75,61 @@ def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
     assert not jax.tree.leaves(blocks.running_statistics(found.device))
     config.target.name = "cifar_resnet20"
     with pytest.raises(InputError, match=r"has no deploy form.*repvgg_a0"):
+        setting.check(config)
+
+
+@pytest.mark.parametrize("name", ["dci", "rmle", "inverse_network@white_noise", "dci@dead_leaves"])
+def test_an_attack_may_be_named_with_what_it_learns_from(name):
+    setting.check_attack(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("magic", "No attack is called 'magic'"),
+        ("oracle", "No attack is called 'oracle'"),
+        ("rmle@white_noise", "No attack is called 'rmle@white_noise'"),
+        ("dci@", "cannot learn from ''"),
+        ("dci@real", "cannot learn from 'real'; choose from: dead_leaves"),
+    ],
+)
+def test_an_attack_that_does_not_exist_is_told(name, said):
+    with pytest.raises(InputError, match=said):
+        setting.check_attack(name)
+
+
+def test_an_attack_named_with_its_source_learns_from_that_alone(monkeypatch, network, tmp_path):
+    seen = {}
+
+    def attack(network, inputs, splits, key, folder, **settings):
+        seen[inputs.shares] = True
+        return {}
+
+    monkeypatch.setitem(experiment.ATTACKS, "inverse_network", attack)
+    config, shares = tiny.get_config(), (("bank", 0.5), ("pink_noise", 0.5))
+    given = setting.Setting(network, network, None, None, None, ("stem",))
+    inputs = Inputs((), shares, (32, 32, 3))
+    for name in ("inverse_network", "inverse_network@white_noise"):
+        experiment.arm(config, name, given, inputs, {}, None, tmp_path)
+    assert list(seen) == [shares, (("white_noise", 1.0),)]
+
+
+def without_batch_norm(weights):
+    del weights
+    return blocks.sequential("plain", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)])
+
+
+def test_deepinversion_needs_batch_norm():
+    config = tiny.get_config()
+    config.target.name = f"{__name__}:without_batch_norm"
+    config.attacks = ("deepinversion",)
+    with pytest.raises(InputError, match="'deepinversion' matches BatchNorm statistics"):
+        setting.check(config)
+
+
+def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network):
+    monkeypatch.setattr(setting.models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.rmle.prior = "docs.own_prior:magic"
+    with pytest.raises(InputError, match="has no attribute 'magic'"):
         setting.check(config)

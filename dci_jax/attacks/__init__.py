@@ -5,12 +5,13 @@ network and inputs without real images) that returns, for each split point, a fu
 [B, ...] to inputs [B, ...].
 """
 
-from dci_jax.attacks import dci, deepinversion, inverse_network, rmle
+from dci_jax.attacks import dci, deep_image_prior, deepinversion, inverse_network, rmle
 
 ATTACKS = {
     "dci": dci.dci,
     "inverse_network": inverse_network.inverse_network,
     "rmle": rmle.rmle,
     "deepinversion": deepinversion.deepinversion,
+    "deep_image_prior": deep_image_prior.deep_image_prior,
 }
 TRAINED = ("dci", "inverse_network")  # those that learn from inputs: "inverse_network@white_noise"

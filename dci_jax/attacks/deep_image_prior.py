@@ -1,0 +1,139 @@
+"""Deep image prior (Ulyanov, Vedaldi & Lempitsky, CVPR 2018): each image is what an untrained network makes of noise.
+
+Its weights are optimised instead of pixels, a network for each image, until the features match. That a
+convolutional hourglass shows natural images sooner than noise is all the prior there is.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from dci_jax import parallel
+from dci_jax.attacks.matching import match_loss
+from dci_jax.blocks import Network, split_index
+from dci_jax.inputs import Inputs
+from dci_jax.optimize import minimize
+
+Array = jax.Array
+Reconstruct = Callable[[Array], Array]
+
+
+class Hourglass(nn.Module):
+    """Noise [H, W, C] -> an image [H, W, channels] in [0, 1]: down by halves, and up again with skips.
+
+    Attributes:
+      channels: of the image.
+      width: channels of the hidden layers.
+      levels: halvings.
+    """
+
+    channels: int
+    width: int
+    levels: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        def conv(x, stride=1):
+            x = nn.Conv(self.width, (3, 3), (stride, stride), padding=((1, 1), (1, 1)))(x)
+            return nn.leaky_relu(nn.GroupNorm(num_groups=4)(x), 0.2)
+
+        skips = []
+        for _ in range(self.levels):
+            skips.append(nn.Conv(4, (1, 1))(x))
+            x = conv(conv(x, stride=2))
+        for skip in reversed(skips):
+            x = jax.image.resize(x, (*skip.shape[:2], x.shape[-1]), "bilinear")
+            x = conv(conv(jnp.concatenate([x, skip], -1)))
+        return nn.sigmoid(nn.Conv(self.channels, (1, 1))(x))
+
+
+def deep_image_prior(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    *,
+    width: int,
+    levels: int,
+    steps: int,
+    learning_rate: float,
+    total_variation: float,
+) -> dict[str, Reconstruct]:
+    """Optimise one hourglass for each image; nothing is trained, so this returns at once.
+
+    Args:
+      network: the target, known to the attacker.
+      inputs, folder: not used by this attack.
+      splits: split points to be read back.
+      key: for weights and noise.
+      width, levels: of the hourglass.
+      steps: Adam updates per batch of images.
+      learning_rate: Adam's; it falls to zero along a cosine.
+      total_variation: weight of TV per pixel, relative to the relative feature distance.
+
+    Returns:
+      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
+    """
+    del inputs, folder
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+    module = Hourglass(network.input_shape[-1], width, levels)
+    weights = parallel.put(np.float32([total_variation, 0]), parallel.copied())
+
+    def reconstruct(name, features):
+        noise, params = _begin(module, network.input_shape[:2], key, len(features))
+        noise = parallel.put(noise, parallel.split())
+        params, _ = minimize(
+            _loss(split_index(network, name), module),
+            params,
+            (network, features, weights, noise),
+            lambda _: None,
+            steps=steps,
+            optimizer=optimizer,
+            layout=parallel.split(),
+        )
+        return render(module, params, noise)
+
+    return {name: functools.partial(reconstruct, name) for name in splits}
+
+
+def prior_loss(split: int, module: Hourglass, params, frozen: tuple, _):
+    """`match_loss` of the images that the hourglasses make.
+
+    Args:
+      split: at which the features lie.
+      module: the hourglass.
+      params: its parameters for each image, every leaf [B, ...].
+      frozen: (network, features [B, ...], weights of TV and prior [2], noise [B, H, W, width]).
+    """
+    *frozen, noise = frozen
+    return match_loss(split, None, render(module, params, noise), tuple(frozen), None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def render(module: Hourglass, params, noise: Array) -> Array:
+    """Images [B, H, W, C] in [0, 1] from parameters and noise, each [B, ...]."""
+    return jax.vmap(module.apply)(params, noise)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
+def _begin(module, size, key, count):
+    """Noise [B, H, W, width] and parameters; an image's own do not depend on how many there are."""
+
+    def one(number):
+        key_noise, key_params = jax.random.split(jax.random.fold_in(key, number))
+        noise = jax.random.uniform(key_noise, (*size, module.width), maxval=0.1)
+        return noise, module.init(key_params, noise)
+
+    return jax.vmap(one)(jnp.arange(count))
+
+
+@functools.cache  # a loss is compiled for what it is
+def _loss(split, module):
+    return functools.partial(prior_loss, split, module)
