@@ -28,7 +28,7 @@ def same_distribution(config):
 def rmle(config):
     """The published white-box attack, 5000 updates for each image: fewer images, because of the time."""
     config.attacks = ("rmle",)
-    config.data.count = 16
+    config.data.count = 8
 
 
 VARIANTS = {f.__name__: f for f in (data_free, same_distribution, rmle)}
@@ -49,9 +49,9 @@ def get_config(variant: str = "data_free"):
     config.dci.conquer = (("relu22", 150), ("relu32", 300))
     # Total variation was weighed on procedural images: 0, 1 and 3 were best of 0 to 10 at the three splits.
     config.rmle.total_variation_at = (("conv11", 0.0), ("relu22", 1.0), ("relu32", 3.0))
-    config.refine.steps = 500
+    config.refine.steps = 300
     config.inverse_network.batch = 48
-    config.inverse_network.steps = 400
+    config.inverse_network.steps = 300
     config.oracle.attack = "inverse_network"
     VARIANTS[variant](config)
     return config

@@ -8,6 +8,9 @@ How the checkpoints that come with this package were made (seeded; the README gi
     python -m dci_jax.train_target --model=repvgg_cifar --epochs=6 \\
         --train_images=jpeg_train_50000.zip --test_images=jpeg_test_5000.zip \\
         --out=dci_jax/models/repvgg_cifar.safetensors
+    python -m dci_jax.train_target --model=he_cnn --epochs=5 --learning_rate=0.05 --half \\
+        --train_images=jpeg_train_50000.zip --test_images=jpeg_test_5000.zip \\
+        --out=dci_jax/models/he_cnn.safetensors
 
 BatchNorm normalises by the batch while the weights are trained; its running statistics are measured
 afterwards, over `--statistics_batches` batches with the final weights.
@@ -37,6 +40,7 @@ _RATE = flags.DEFINE_float("learning_rate", 0.2, "peak of the one-cycle schedule
 _DECAY = flags.DEFINE_float("weight_decay", 5e-4, "on all weights but biases and BatchNorm's")
 _STATISTICS = flags.DEFINE_integer("statistics_batches", 80, "batches for the running statistics")
 _SEED = flags.DEFINE_integer("seed", 0, "of weights, order and augmentation")
+_HALF = flags.DEFINE_bool("half", False, "store the weights in 16 bits, and measure those")
 _FOLDER = flags.DEFINE_string("workdir", None, "keeps checkpoints, so that a killed run resumes")
 
 
@@ -146,6 +150,8 @@ def main(_):
         ),
         head=network.head,
     )
+    if _HALF.value:
+        final = jax.tree.map(lambda leaf: leaf.astype("float16").astype("float32"), final)
     right = [
         np.asarray(_predictions(final, test.pixels[i : i + 500] / np.float32(255)))
         == test.labels[i : i + 500]
@@ -163,7 +169,8 @@ def main(_):
         "seed": str(_SEED.value),
         "licence": "Apache-2.0",
     }
-    weights.save(final, _OUT.value, models.MODELS[_MODEL.value].prefix, metadata)
+    dtype = "float16" if _HALF.value else "float32"
+    weights.save(final, _OUT.value, models.MODELS[_MODEL.value].prefix, metadata, dtype)
     print(f"{_OUT.value}: {metadata}")
 
 

@@ -43,7 +43,7 @@ MODELS = {
         f"resnet{depth}": Architecture(partial(resnet.resnet, depth=depth), resnet.torch_prefix)
         for depth in resnet.DEPTHS
     },
-    "he_cnn": Architecture(he_cnn.he_cnn, he_cnn.torch_prefix),
+    "he_cnn": Architecture(he_cnn.he_cnn, he_cnn.torch_prefix, embedded="he_cnn.safetensors"),
     "repvgg_a0": Architecture(repvgg.repvgg, repvgg.torch_prefix, repvgg.reparameterize),
     "repvgg_cifar": Architecture(
         repvgg.repvgg_cifar,

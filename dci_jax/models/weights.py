@@ -88,13 +88,17 @@ def load(
 
 
 def save(
-    network: Network, path: str | Path, prefix: Callable[[str], str], metadata: dict[str, str]
+    network: Network,
+    path: str | Path,
+    prefix: Callable[[str], str],
+    metadata: dict[str, str],
+    dtype: str = "float32",
 ) -> None:
     """Write the network's weights as safetensors, under torch's names; `metadata` goes in the header."""
     tensors = {}
     for block in _all_blocks(network):
         for keys, leaf in jax.tree_util.tree_leaves_with_path(block.params):
-            tensors[torch_name(prefix(block.name), keys)] = to_torch(np.asarray(leaf))
+            tensors[torch_name(prefix(block.name), keys)] = to_torch(np.asarray(leaf, dtype))
     save_file(tensors, path, metadata)
 
 
