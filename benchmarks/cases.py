@@ -221,18 +221,11 @@ def conquer(name: str, batch: int, size: int, split: str, **smaller: Any) -> Cas
 
 
 def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
-    network = seeded(name)
     settings = phase_settings(default.get_config()) | smaller | {"conquer": ()}
     objective = Objective(*(settings[k] for k in ("distance", "layer", "image", "cycle", "remat")))
-    shapes, images = feature_shapes(network), uniform(batch, size)
-    modules, _ = dci.phases(network, (split,), **settings)
+    network, modules, params, twins = chain(name, split, settings)
     depth = len(modules)
-    images = images[: batch // depth * depth]
-    initialize = functools.partial(dci.initialize, modules, network)
-    params = random_params(initialize, jax.random.key(1))
-
-    def twins():
-        return [peers.Inverter(m, shape) for m, shape in zip(modules, shapes[1:], strict=False)]
+    images = uniform(batch // depth * depth, size)
 
     def in_jax(dtype):
         frozen = with_dtype(network, dtype)
@@ -240,8 +233,7 @@ def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
         return Jax(functools.partial(in_jax_loss, objective, modules), params, frozen, images, same)
 
     def in_torch():
-        target = peers.target(name, network)
-        filled = [peers.fill(twin, tree) for twin, tree in zip(twins(), params, strict=True)]
+        target, filled = peers.target(name, network), twins()
         learned = [p for twin in filled for p in twin.parameters()]
         loss = in_torch_loss(target, filled, objective, depth)
         return Torch(target, learned, leaves(images), tuple, tuple, loss, False)
@@ -252,6 +244,20 @@ def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
         return [a for twin, tree in zip(empty, trees, strict=True) for a in twin.port(tree)]
 
     return Case(f"{label} {name}", len(images), in_jax, in_torch, port)
+
+
+def chain(name: str, split: str, settings: dict) -> tuple:
+    """(network, inverters down to `split`, their parameters, a function that makes their PyTorch twins)."""
+    network = seeded(name)
+    modules, _ = dci.phases(network, (split,), **settings)
+    params = random_params(functools.partial(dci.initialize, modules, network), jax.random.key(1))
+
+    def twins():
+        shapes = feature_shapes(network)[1:]
+        made = [peers.Inverter(m, shape) for m, shape in zip(modules, shapes, strict=False)]
+        return [peers.fill(twin, tree) for twin, tree in zip(made, params, strict=True)]
+
+    return network, modules, params, twins
 
 
 @functools.cache

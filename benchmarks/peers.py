@@ -171,6 +171,13 @@ def conquer_loss(network, inverters, weights, images):
     return sum(weight * sum(term) / depth for weight, term in terms)
 
 
+def invert(network, inverters, features):
+    """One pass of DCI: R_1(...R_k(f_k)), images in [0, 1]."""
+    for i in reversed(range(len(inverters))):
+        features = inverters[i](features, lambda x, i=i: network.run(x, i, i + 1))
+    return features.clamp(0, 1)
+
+
 class Inverter(nn.Module):
     """x_0 = f, or a learned upsampling; x_{r+1} = relu(x_r + N_r(x_r, f, f - F(x_r)))."""
 
