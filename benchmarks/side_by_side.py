@@ -1,0 +1,212 @@
+"""One step of every attack in PyTorch and in JAX, taking turns: `python -m benchmarks.side_by_side OUT.json [CASE ...]`
+
+First a gate: loss and gradient of both agree in float32. Then every column takes one step after the
+other, REPEATS times around, with as many threads for each; a ratio is the median over those rounds.
+OUT.json keeps the cases that are not measured anew. On a GPU there are also autocast, the memory that
+PyTorch took and that XLA planned, and the matrix product that the FLOPs are a share of.
+"""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory to PyTorch
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+
+from benchmarks.cases import cases
+from dci_jax import parallel
+from dci_jax.optimize import step
+from dci_jax.plan import matrix_product_rate
+
+REPEATS, WARM, TOLERANCE = 20, 2, 1e-4
+RATE = 1e-3  # Adam's, on both sides
+GPU = jax.default_backend() == "gpu"
+DEVICE = torch.device("cuda" if GPU else "cpu")
+
+
+def gate(case):
+    """The relative differences of loss and gradient (of the worst tensor), PyTorch's to JAX's in float32."""
+    jaxs, torchs = case.jax("float32"), on_device(case.torch())
+    with jax.default_matmul_precision("highest"):
+        (value, _), gradient = jax.jit(jax.value_and_grad(jaxs.loss, has_aux=True))(
+            jaxs.variables, jaxs.frozen, jaxs.batch
+        )
+    loss = torchs.loss(*torchs.data, *torchs.prepare(*case.drawn))
+    loss.backward()
+    worst = 0.0
+    for found, wanted in zip(torchs.learned, case.port(gradient), strict=True):
+        distance = np.linalg.norm(found.grad.cpu().numpy() - wanted)
+        worst = max(worst, float(distance / (np.linalg.norm(wanted) + 1e-30)))
+    return {"loss": abs(loss.item() / float(value) - 1), "gradient": worst}
+
+
+def on_device(torchs):
+    """With everything on DEVICE; the leaves keep their identity."""
+    torchs.target.to(DEVICE)
+    for tensor in (*torchs.learned, *torchs.data):
+        tensor.data = tensor.data.to(DEVICE)
+    return torchs
+
+
+def torch_columns(case):
+    """Name -> (one step, compile and first-step seconds)."""
+
+    def shipped():
+        return on_device(case.torch())
+
+    def frozen():
+        torchs = shipped()
+        torchs.target.requires_grad_(False)
+        return torchs
+
+    def channels_last():
+        torchs = frozen()
+        torchs.target.to(memory_format=torch.channels_last)
+        for tensor in (*torchs.learned, *torchs.data):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        return torchs
+
+    def compiled():
+        torchs = channels_last()
+        return replace(torchs, loss=torch.compile(torchs.loss))
+
+    def amp():
+        torchs = channels_last()
+
+        def loss(*arguments):
+            with torch.autocast("cuda", torch.bfloat16):
+                return torchs.loss(*arguments)
+
+        return replace(torchs, loss=torch.compile(loss))
+
+    columns = [shipped, frozen, channels_last, compiled] + [amp] * GPU
+    for make in columns:
+        yield f"torch {make.__name__}", torch_step(make())
+
+
+def torch_step(torchs):
+    """A function that makes one update; the target's gradients are dropped with the others."""
+    optimizer = torch.optim.Adam(torchs.learned, RATE, fused=True)
+
+    def one():
+        optimizer.zero_grad(set_to_none=True)
+        torchs.target.zero_grad(set_to_none=True)
+        torchs.loss(*torchs.data, *torchs.prepare(*torchs.draw())).backward()
+        optimizer.step()
+        if torchs.project:
+            with torch.no_grad():
+                for tensor in torchs.learned:
+                    tensor.clamp_(0, 1)
+        if GPU:
+            torch.cuda.synchronize()
+
+    return one
+
+
+def jax_step(side):
+    """(a function that makes one update, compile seconds, FLOPs, planned MiB)."""
+    optimizer = optax.adam(RATE)
+    layout = parallel.split() if isinstance(side.variables, np.ndarray) else parallel.copied()
+    variables = jax.tree.map(jnp.copy, parallel.put(side.variables, layout))
+    frozen, batch = jax.device_put((side.frozen, side.batch))
+    state = jax.jit(optimizer.init)(variables)
+    static = side.loss, optimizer, side.project, layout
+    lowered = step.lower(*static, variables, state, frozen, (batch,))
+    start = time.perf_counter()
+    compiled = lowered.compile()
+    seconds, held = time.perf_counter() - start, [variables, state]
+    memory = compiled.memory_analysis()
+    planned = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+
+    def one():
+        *held[:], terms = compiled(*held, frozen, (batch,))
+        jax.block_until_ready((held, terms))
+
+    return one, seconds, lowered.cost_analysis()["flops"], planned / 2**20
+
+
+def measure(name, case):
+    """The row of one case: the gate, then every column."""
+    row = {"case": name, "images": case.images, "gate": gate(case), "columns": {}}
+    if max(row["gate"].values()) > TOLERANCE:
+        raise SystemExit(f"{name}: PyTorch and JAX differ by {row['gate']}")
+    steps, columns = {}, row["columns"]
+    for dtype in ("float32", "bfloat16"):
+        one, seconds, flops, planned = jax_step(case.jax(dtype))
+        row["gflop"] = round(flops / 1e9, 2)
+        steps[f"jax {dtype}"] = one
+        columns[f"jax {dtype}"] = {"compile_s": round(seconds, 2), "memory_mib": round(planned)}
+    for label, one in torch_columns(case):
+        if GPU:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        one()
+        steps[label] = one
+        columns[label] = {"compile_s": round(time.perf_counter() - start, 2)}
+        if GPU:
+            columns[label]["memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    times = {label: [] for label in steps}
+    for number in range(REPEATS + WARM):
+        for label, one in list(steps.items())[:: -1 if number % 2 else 1]:
+            start = time.perf_counter()
+            one()
+            times[label].append(time.perf_counter() - start)
+    times = {label: found[WARM:] for label, found in times.items()}
+    for label, found in times.items():
+        quartiles = statistics.quantiles(found, n=4)
+        columns[label]["step_ms"] = [round(1e3 * q, 2) for q in quartiles]
+        columns[label]["images_per_s"] = round(case.images / quartiles[1], 1)
+    row["ratios"] = {
+        label: [round(q, 3) for q in statistics.quantiles(map(_over, found, ours), n=4)]
+        for ours in [times["jax float32"]]
+        for label, found in times.items()
+        if label != "jax float32"
+    }
+    return row
+
+
+def _over(theirs, ours):
+    return theirs / ours
+
+
+def main(out, *names):
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    out, all_cases = Path(out), cases(GPU)
+    known = json.loads(out.read_text())["rows"] if out.exists() else []
+    rows = {row["case"]: row for row in known}
+    for name in names or all_cases:
+        rows[name] = measure(name, all_cases[name]())
+        jax.clear_caches()
+        torch.compiler.reset()
+        print(json.dumps(rows[name], indent=1), flush=True)
+        result = {
+            "command": " ".join(["python", "-m", "benchmarks.side_by_side", out.name]),
+            "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {threads} threads",
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "torch": torch.__version__,
+            "repeats": REPEATS,
+            "matrix_product_gflops": {
+                dtype: round(matrix_product_rate(dtype, 8192 if GPU else 2048) / 1e9, 1)
+                for dtype in ("float32", "bfloat16")
+            },
+            "rows": [rows[name] for name in all_cases if name in rows],
+        }
+        out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

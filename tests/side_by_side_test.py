@@ -1,0 +1,50 @@
+"""PyTorch and JAX compute the same loss and gradient in every case that is timed, and the table says what was measured."""
+
+import json
+
+import pytest
+
+from benchmarks import side_by_side_table
+from tests.conftest import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results" / "side_by_side"
+CASES = {
+    "synthesis of 32 px": lambda c: c.synthesis("cifar_resnet20", 4, 32),
+    "synthesis of 64 px": lambda c: c.synthesis("resnet18", 2, 64),
+    "rMLE": lambda c: c.matching("cifar_resnet20", 2, 32, "layer2.0"),
+    "inverse network": lambda c: c.decoding("cifar_resnet20", 2, 32, "layer2.0", width=8),
+    "divide": lambda c: c.divide("cifar_resnet20", 5, 32, "layer2.0", rounds=1, width=0.5),
+    "conquer": lambda c: c.conquer("cifar_resnet20", 10, 32, "layer2.0", rounds=1, width=0.5),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loss_and_gradient_agree(name):
+    pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
+    from benchmarks import cases, side_by_side
+
+    for what, difference in side_by_side.gate(CASES[name](cases)).items():
+        assert difference < side_by_side.TOLERANCE, what
+
+
+def test_the_table_takes_the_fastest_pytorch_column_and_its_ratio():
+    columns = {
+        "jax float32": {"step_ms": [9.0, 10.0, 11.0], "images_per_s": 800.0, "compile_s": 2.04},
+        "jax bfloat16": {"step_ms": [29.0, 30.4, 31.0], "images_per_s": 263.0, "compile_s": 2.0},
+        "torch shipped": {"step_ms": [60.0, 70.0, 80.0], "images_per_s": 114.0},
+        "torch frozen": {"step_ms": [14.0, 15.0, 16.0], "images_per_s": 533.0},
+        "torch compiled": {"step_ms": [16.0, 17.0, 18.0], "images_per_s": 470.0},
+    }
+    ratios = {"torch shipped": [6, 7, 8], "torch frozen": [1.4, 1.52, 1.6], "torch compiled": [1.6, 1.7, 1.8]}  # fmt: skip
+    row = {"case": "a step", "images": 8, "columns": columns, "ratios": ratios}
+    lines = list(side_by_side_table.table({"rows": [row]}))
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert "channels_last" not in lines[0]
+    cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    assert cells == ["a step", "8", "70", "15.0", "17.0", "10.0 (9.0-11.0)", "30", "2.0 s", "**1.52** (1.40-1.60)"]  # fmt: skip
+
+
+def test_the_documented_table_is_the_measured_one():
+    measured = json.loads((RESULTS / "cpu.json").read_text())
+    assert all(max(row["gate"].values()) < 1e-4 for row in measured["rows"])
+    assert side_by_side_table.text(measured) in (ROOT / "docs" / "speed.md").read_text()
