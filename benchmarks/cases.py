@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from benchmarks import peers
 from configs import default
 from dci_jax import models
-from dci_jax.attacks import dci, inverse_network, rmle
+from dci_jax.attacks import dci, inverse_network
+from dci_jax.attacks.matching import match_loss
 from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss
 from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
 from dci_jax.models.inverter import Decoder, factor
@@ -168,9 +169,9 @@ def matching(name: str, batch: int, size: int, split: str) -> Case:
 
 def rmle_step(network, stop, images, features, weight, dtype) -> Jax:
     """What the project's rMLE gives to `optimize.step`; the one place that knows its signature."""
-    loss = functools.partial(rmle.feature_loss, stop)
-    frozen = with_dtype(network, dtype), features, np.float32(weight)
-    return Jax(loss, images, frozen, None, rmle.clip)
+    loss = functools.partial(match_loss, stop, None)
+    frozen = with_dtype(network, dtype), features, np.float32([weight, 0])
+    return Jax(loss, images, frozen, None, clip)
 
 
 def decoding(name: str, batch: int, size: int, split: str, width: int = 32) -> Case:
