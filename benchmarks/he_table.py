@@ -43,7 +43,7 @@ def table(summaries):
 
 
 def main(*files):
-    summaries = [list(csv.DictReader(Path(file).open())) for file in files]
+    summaries = [list(csv.DictReader(Path(file).read_text().splitlines())) for file in files]
     print("\n".join(table(summaries)))
 
 
