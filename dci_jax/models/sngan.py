@@ -89,7 +89,7 @@ def sngan(key: Array, size: int, ngf: int | None = None, train: bool = False) ->
       train: BatchNorm uses the batch's statistics (for training the network itself).
     """
     widest, shares = SIZES[size]
-    ngf = ngf or widest
+    ngf = widest if ngf is None else ngf
     modules = [("l1", Project(ngf))]
     for index, share in enumerate(shares, 2):
         modules.append((f"block{index}", ResidualBlock(ngf // share, train)))
