@@ -45,7 +45,8 @@ class Network:
       blocks: `F_1 … F_N`; a split point lies behind each.
       head: features f_N -> logits [B, classes]; None for a network that does not classify.
       name: for reports.
-      input_shape: shape of one input, such as (32, 32, 3); images are NHWC in [0, 1].
+      input_shape: shape of one input: (32, 32, 3) of an image, NHWC in [0, 1], or (128,) of the
+        latent code that a generator takes.
       mean, std: per-channel normalisation of the input, applied before `F_1`.
       crop: the side of the centred square that is cut out of a picture, as a share of its shorter
         side; what the network was evaluated with when it was trained.

@@ -76,6 +76,11 @@ def check(config: ConfigDict) -> Setting:
                 f"{section}.precision is {config[section].precision!r}; give float32 or bfloat16."
             )
     network = models.load(config.target.name, config.target.weights, config.target.sha256)
+    if len(network.input_shape) != 3:
+        raise InputError(
+            f"{network.name} takes inputs of shape {network.input_shape}, and only networks that take images "
+            "[H, W, C] can be audited so far; choose another target."
+        )
     device = models.deploy(config.target.name, network) if config.target.deploy else network
     verifier = None
     if config.verifier.name:

@@ -30,7 +30,8 @@ from dci_jax import blocks, data, models, parallel
 from dci_jax.models import weights
 from dci_jax.optimize import minimize
 
-_MODEL = flags.DEFINE_enum("model", "cifar_resnet20", list(models.MODELS), "network to train")
+_CLASSIFIERS = [name for name, architecture in models.MODELS.items() if not architecture.latent]
+_MODEL = flags.DEFINE_enum("model", "cifar_resnet20", _CLASSIFIERS, "network to train")
 _TRAIN = flags.DEFINE_string("train_images", None, "folder, zip or npz, with labels", required=True)
 _TEST = flags.DEFINE_string("test_images", None, "folder, zip or npz, with labels", required=True)
 _OUT = flags.DEFINE_string("out", None, "safetensors file to write", required=True)

@@ -1,10 +1,11 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from configs import tiny
-from dci_jax import blocks, data, experiment, setting
+from dci_jax import blocks, data, experiment, models, setting
 from dci_jax.errors import InputError
 from dci_jax.inputs import Inputs
 
@@ -125,6 +126,13 @@ def test_deepinversion_needs_batch_norm():
     config.attacks = ("deepinversion",)
     with pytest.raises(InputError, match="'deepinversion' matches BatchNorm statistics"):
         setting.check(config)
+
+
+def test_a_generator_is_refused_for_now(monkeypatch):
+    generator = models.MODELS["dcgan_32"].build(jax.random.key(0))
+    monkeypatch.setattr(setting.models, "load", lambda *_: generator)
+    with pytest.raises(InputError, match="dcgan_32 takes inputs of shape \\(100,\\)"):
+        setting.check(tiny.get_config())
 
 
 def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network):

@@ -1,4 +1,4 @@
-"""Target networks by name; `load` gives one with its weights."""
+"""Target networks by name, classifiers and generators; `load` gives one with its weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import jax
 from dci_jax import named
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
-from dci_jax.models import cifar_resnet, he_cnn, repvgg, resnet, sources, weights
+from dci_jax.models import cifar_resnet, dcgan, he_cnn, repvgg, resnet, sngan, sources, weights
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Architecture:
       prefix: block name -> what its torch names begin with.
       deploy: the network -> the same function as it runs on a device, where that differs.
       embedded: the checkpoint inside this package, trained by dci_jax/train_target.py.
+      latent: of a generator, the prior of its codes, a key of `dci_jax.latents.LATENTS`.
     """
 
     build: Callable[..., Network]
     prefix: Callable[[str], str]
     deploy: Callable[[Network], Network] | None = None
     embedded: str = ""
+    latent: str = ""
 
 
 MODELS = {
@@ -51,6 +53,13 @@ MODELS = {
         repvgg.reparameterize,
         embedded="repvgg_cifar.safetensors",
     ),
+    **{
+        f"sngan_{size}": Architecture(
+            partial(sngan.sngan, size=size), sngan.torch_prefix, latent="normal"
+        )
+        for size in sngan.SIZES
+    },
+    "dcgan_32": Architecture(dcgan.dcgan, dcgan.torch_prefix, latent="uniform"),
 }
 
 

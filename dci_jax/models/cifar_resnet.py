@@ -71,7 +71,7 @@ def cifar_resnet(key: Array, depth: int, classes: int = 10, train: bool = False)
             stride = 2 if stage > 0 and index == 0 else 1
             block = ResidualBlock(features, stride, train)
             modules.append((f"layer{stage + 1}.{index}", block))
-    blocks, head = chain(key, 32, modules, Head(classes))
+    blocks, head = chain(key, (32, 32, 3), modules, Head(classes))
     return Network(blocks, head, f"cifar_resnet{depth}", (32, 32, 3), IMAGENET_MEAN, IMAGENET_STD)
 
 

@@ -68,7 +68,7 @@ def he_cnn(key: Array, classes: int = 10, train: bool = False) -> Network:
         ("relu31", Convolution("conv31", 128, pool=True)),
         ("relu32", Convolution("conv32", 128)),
     ]
-    blocks, head = chain(key, 32, modules, Head(classes))
+    blocks, head = chain(key, (32, 32, 3), modules, Head(classes))
     blocks = tuple(replace(b, nonnegative=b.name not in ("conv11", "relu12")) for b in blocks)
     return Network(blocks, head, "he_cnn", (32, 32, 3), IMAGENET_MEAN, IMAGENET_STD)
 

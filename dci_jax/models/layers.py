@@ -109,17 +109,21 @@ def flax_piece(name: str, module: nn.Module, variables: dict) -> tuple[str, Call
 
 
 def chain(
-    key: Array, size: int, modules: list[tuple[str, nn.Module]], head: nn.Module | None
+    key: Array,
+    shape: tuple[int, ...],
+    modules: list[tuple[str, nn.Module]],
+    head: nn.Module | None,
 ) -> tuple[tuple[Block, ...], Block | None]:
     """Blocks with random weights out of named Flax modules, each of which takes what the one before gives.
 
     Args:
       key: for the weights.
-      size: side in pixels of an image that the modules can take, to find the shapes with.
-      modules: (name, module), each ending in a ReLU.
+      shape: of one input that the modules can take, to find the other shapes with.
+      modules: (name, module), each ending in a ReLU. Behind one that does not, the caller corrects
+        the block's `nonnegative`.
       head: features -> logits, or None.
     """
-    x, blocks = jnp.zeros((1, size, size, 3)), []
+    x, blocks = jnp.zeros((1, *shape)), []
     for name, module in [*modules, *([("head", head)] if head else [])]:
         key, block_key = jax.random.split(key)
         x, variables = module.init_with_output(block_key, x)

@@ -85,7 +85,7 @@ def repvgg(
             stride = strides[stage + 1] if index == 0 else 1
             block = RepVGGBlock(widths[stage + 1], stride, train)
             modules.append((f"stages.{stage}.{index}", block))
-    blocks, head = chain(key, size, modules, Head(classes))
+    blocks, head = chain(key, (size, size, 3), modules, Head(classes))
     return Network(blocks, head, name, (size, size, 3), IMAGENET_MEAN, IMAGENET_STD, crop)
 
 

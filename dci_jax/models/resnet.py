@@ -93,7 +93,7 @@ def resnet(key: Array, depth: int, classes: int = 1000, train: bool = False) -> 
         for index in range(count):
             stride = 2 if stage > 0 and index == 0 else 1
             modules.append((f"layer{stage + 1}.{index}", kind(WIDTHS[stage], stride, train)))
-    blocks, head = chain(key, 64, modules, Head(classes))
+    blocks, head = chain(key, (64, 64, 3), modules, Head(classes))
     return Network(
         blocks, head, f"resnet{depth}", (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, crop=0.875
     )

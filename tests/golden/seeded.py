@@ -3,13 +3,15 @@
 import numpy as np
 
 # Network -> ending of a name -> what those weights are multiplied by: BatchNorm at the ends of branches
-# that are added up, which would make the sum grow from block to block.
+# that are added up, which would make the sum grow from block to block. The
+# first layer of the DCGAN adds up 100 values only, not the 4096 that its shape stands for elsewhere.
 SCALES = {
     "resnet18": {"bn2.weight": 0.5},
     "resnet34": {"bn2.weight": 0.5},
     "resnet50": {"bn3.weight": 0.5},
     "repvgg_a0": {"bn.weight": 0.7, "identity.weight": 0.7},
     "repvgg_cifar": {"bn.weight": 0.7, "identity.weight": 0.7},
+    "dcgan_32": {"generator_deconv.0.0.weight": 10.0},
 }
 
 LEAVES = {
@@ -43,6 +45,11 @@ def random_state(shapes, seed, scales=None):
 def random_images(size):
     """Two images [2, size, size, 3] in [0, 1]."""
     return np.random.default_rng(7).uniform(size=(2, size, size, 3)).astype(np.float32)
+
+
+def random_codes(entries):
+    """Four latent codes [4, entries], standard normal."""
+    return np.random.default_rng(7).normal(size=(4, entries)).astype(np.float32)
 
 
 def by_torch_name(trees):

@@ -1,0 +1,130 @@
+"""A small DCGAN generator of 32x32 images (Radford et al., ICLR 2016): latent codes -> images.
+
+Transposed convolutions with BatchNorm and leaky ReLUs double the features from 4x4 on. The form and the names
+are those of the published generator of faces fletchersarip93/face-generator, which differs from the
+paper in a 3x3 convolution behind the first layer, in the missing activation before that
+convolution, and in the leaky ReLUs of a generator.
+"""
+
+from dataclasses import replace
+
+import jax
+from flax import linen as nn
+
+from dci_jax.blocks import Network
+from dci_jax.models.layers import BatchNorm, chain, conv
+
+Array = jax.Array
+
+LATENT = 100  # entries of a code, uniform in [-1, 1]
+SLOPE = 0.2  # of the leaky ReLUs, below zero
+KERNEL = 4  # side of the transposed convolutions' kernels
+
+
+class TransposedConvolution(nn.Module):
+    """[B, H, W, C] -> [B, S, S', features], where S = (H - 1) stride - 2 padding + 4.
+
+    Its kernel is kept as [4, 4, features, C], with the output before the input: torch has [in, out, k, k]
+    here, and `weights.from_torch` treats all tensors of four axes alike.
+
+    Attributes:
+      features: channels of the output.
+      stride: how many pixels apart the inputs' contributions lie.
+      padding: how many pixels are cut off on every side.
+      use_bias: add a bias.
+    """
+
+    features: int
+    stride: int
+    padding: int
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (KERNEL, KERNEL, self.features, x.shape[-1])
+        kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
+        # It is the plain convolution of the input with zeros between its pixels, by the kernel turned
+        # half round.
+        pad = KERNEL - 1 - self.padding
+        y = jax.lax.conv_general_dilated(
+            x,
+            kernel[::-1, ::-1],
+            window_strides=(1, 1),
+            padding=((pad, pad), (pad, pad)),
+            lhs_dilation=(self.stride, self.stride),
+            dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        )
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,))
+        return y
+
+
+class Project(nn.Module):
+    """Codes [B, 100] -> [B, 4, 4, 256], of either sign."""
+
+    train: bool = False
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        x = TransposedConvolution(256, 1, 0, name="0")(z[:, None, None])
+        return BatchNorm(self.train, name="1")(x)
+
+
+class Convolution(nn.Module):
+    """[B, H, W, C] -> [B, H, W, features], of either sign."""
+
+    features: int
+    train: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = BatchNorm(self.train, name="1")(conv(self.features, 3, name="0")(x))
+        return nn.leaky_relu(x, SLOPE)
+
+
+class Double(nn.Module):
+    """[B, H, W, C] -> [B, 2 H, 2 W, features], of either sign."""
+
+    features: int
+    train: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = TransposedConvolution(self.features, 2, 1, name="0")(x)
+        return nn.leaky_relu(BatchNorm(self.train, name="1")(x), SLOPE)
+
+
+class Image(nn.Module):
+    """[B, H, W, C] -> images [B, 2 H, 2 W, 3] in [0, 1]."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = TransposedConvolution(3, 2, 1, use_bias=True, name="0")(x)
+        return (nn.tanh(x) + 1) / 2
+
+
+def dcgan(key: Array, train: bool = False) -> Network:
+    """A randomly initialised generator, one block per layer; no head.
+
+    It takes codes [B, 100], uniform in [-1, 1], and gives images [B, 32, 32, 3] in [0, 1] at its last
+    split point, "image".
+
+    Args:
+      key: for the weights.
+      train: BatchNorm uses the batch's statistics (for training the network itself).
+    """
+    modules = [
+        ("generator_deconv.0", Project(train)),
+        ("generator_deconv.1", Convolution(128, train)),
+        ("generator_deconv.2", Double(64, train)),
+        ("generator_deconv.3", Double(32, train)),
+        ("image", Image()),
+    ]
+    blocks, _ = chain(key, (LATENT,), modules, None)
+    blocks = tuple(replace(block, nonnegative=False) for block in blocks)
+    return Network(blocks, None, "dcgan_32", (LATENT,))
+
+
+def torch_prefix(name: str) -> str:
+    """Where the published checkpoint keeps a block."""
+    return "generator_deconv.4." if name == "image" else f"{name}."
