@@ -222,7 +222,7 @@ class Inverter(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Two convolutions at every resolution, each doubled by pixel shuffle, and one straight through: the twin of the Flax `Decoder`."""
+    """Two convolutions at every resolution, each doubled by pixel shuffle: the twin of the Flax `Decoder`."""
 
     def __init__(self, module, shape):
         super().__init__()
@@ -237,17 +237,14 @@ class Decoder(nn.Module):
             if level < levels:
                 self.ups.append(_conv(width, 2 * width))
                 before = width // 2
-        self.factor = module.factor
-        self.straight = _conv(shape[-1], module.channels * module.factor**2)
         self.last = _conv(before, module.channels)
 
     def forward(self, y):
-        straight = functional.pixel_shuffle(self.straight(y), self.factor)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             y = functional.gelu(norm(conv(y)), approximate="tanh")
             if i % 2 and i // 2 < len(self.ups):
                 y = functional.pixel_shuffle(self.ups[i // 2](y), 2)
-        return straight + self.last(y)
+        return self.last(y)
 
     def port(self, tree):
         """The Flax parameters, or their gradients, in the order of `parameters()`."""
@@ -255,8 +252,7 @@ class Decoder(nn.Module):
         convs = [a for i, j in pairs for a in _ported(tree[f"level{i}_conv{j}"])]
         norms = [tree[f"level{i}_norm{j}"][name] for i, j in pairs for name in ("scale", "bias")]
         ups = [a for i in range(len(self.ups)) for a in _ported(tree[f"level{i}_up"], shuffled=2)]
-        straight = _ported(tree["straight"], shuffled=self.factor)
-        return [*convs, *map(np.asarray, norms), *ups, *straight, *_ported(tree["last"])]
+        return [*convs, *map(np.asarray, norms), *ups, *_ported(tree["last"])]
 
 
 def fill(module, tree):

@@ -52,7 +52,6 @@ def get_config(variant: str = "data_free"):
     config.refine.steps = 300
     config.inverse_network.batch = 48
     config.inverse_network.steps = 300
-    config.inverse_network.learning_rate = 5e-3
     config.oracle.attack = "inverse_network"
     VARIANTS[variant](config)
     return config

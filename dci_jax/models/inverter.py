@@ -68,7 +68,7 @@ class Decoder(nn.Module):
     """Features -> input without looking at the network: He et al.'s inverse network (ACSAC 2019).
 
     [B, h, w, c] -> [B, h factor, w factor, channels]: two convolutions at every resolution, each
-    doubling by pixel shuffle, and one convolution straight from the features.
+    doubling by pixel shuffle.
 
     Attributes:
       factor: how much the network shrinks its input, a power of two.
@@ -93,11 +93,7 @@ class Decoder(nn.Module):
                 y = nn.gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
             if level < levels:
                 y = shuffle(conv(2 * width, f"level{level}_up")(y), 2)
-        # Beside it a linear way through: the norms lose how bright an image is, and the features of a
-        # first convolution are a linear function of it.
-        straight = shuffle(conv(self.channels * self.factor**2, "straight")(f), self.factor)
-        last = conv(self.channels, "last", nn.initializers.zeros)(y)
-        return (straight + last).astype(jnp.float32)
+        return conv(self.channels, "last")(y).astype(jnp.float32)
 
 
 def inverters(
