@@ -37,6 +37,8 @@ def table(summaries):
             yield f"| {title} | published | " + " | ".join(cells) + " |"
         if number < len(summaries):
             found = {r["split"]: r for r in summaries[number] if r["attack"] == attack}
+            if not found:
+                continue
             cells = (f"{float(found[s]['psnr']):.2f} / {float(found[s]['ssim']):.3f}" for s in SPLITS)  # fmt: skip
             shown = "" if title in PUBLISHED else title
             yield f"| {shown} | here | " + " | ".join(cells) + " |"
