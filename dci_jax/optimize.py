@@ -23,8 +23,8 @@ Array = jax.Array
 Pytree = Any
 
 # Updates per dispatch on GPUs and TPUs. A CPU takes one: it has no dispatch to hide, and XLA:CPU can run a
-# convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868). With
-# models/convolution.py that is nearly gone (benchmarks/dispatch.py).
+# convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868);
+# how much, benchmarks/dispatch.py measures.
 _PER_DISPATCH = 10
 _AHEAD = 4  # dispatches in flight: enough to hide Python, few enough to bound the batches in memory
 
