@@ -25,7 +25,7 @@ from dci_jax.attacks import dci, inverse_network
 from dci_jax.attacks.matching import match_loss
 from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss
 from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
-from dci_jax.models.inverter import Decoder, factor
+from dci_jax.models.inverter import Decoder, scale
 from dci_jax.setting import phase_settings
 from dci_jax.synthesis import clip, synthesis_loss
 from tests.golden.seeded import SCALES, random_state, torch_shapes
@@ -87,28 +87,32 @@ class Case:
     drawn: tuple = ()
 
 
-def cases(gpu: bool) -> dict[str, Callable[[], Case]]:
-    """The cases by name; a GPU gets larger batches."""
+def cases(gpu: bool, images: int | None = None) -> dict[str, Callable[[], Case]]:
+    """The cases by name: as they are timed, larger on a GPU; or with `images` images, small."""
     few = {"resnet18": 128, "resnet50": 128} if gpu else {"resnet18": 8, "resnet50": 4}
-    many = 512 if gpu else 128
+    few = {name: images or usual for name, usual in few.items()}
+    many = images or (512 if gpu else 128)
     settings = default.get_config()
+    large = 64 if images else 224  # pixels
+    decoded = images or settings.inverse_network.batch
+    inverted, smaller = images or settings.dci.batch, dict(rounds=1, width=0.5) if images else {}
     return {
         "synthesis, ResNet-20, 32 px": lambda: synthesis("cifar_resnet20", many, 32),
         "synthesis, ResNet-32, 32 px": lambda: synthesis("cifar_resnet32", many, 32),
-        "synthesis, ResNet-18, 224 px": lambda: synthesis("resnet18", few["resnet18"], 224),
-        "synthesis, ResNet-50, 224 px": lambda: synthesis("resnet50", few["resnet50"], 224),
+        "synthesis, ResNet-18, 224 px": lambda: synthesis("resnet18", few["resnet18"], large),
+        "synthesis, ResNet-50, 224 px": lambda: synthesis("resnet50", few["resnet50"], large),
         "rMLE, ResNet-20 to layer2.2": lambda: matching("cifar_resnet20", many, 32, "layer2.2"),
         "rMLE, ResNet-18 to layer2.1, 224 px": lambda: matching(
-            "resnet18", few["resnet18"], 224, "layer2.1"
+            "resnet18", few["resnet18"], large, "layer2.1"
         ),
         "inverse network, ResNet-20 to layer2.2": lambda: decoding(
-            "cifar_resnet20", settings.inverse_network.batch, 32, "layer2.2"
+            "cifar_resnet20", decoded, 32, "layer2.2"
         ),
         "DCI divide, ResNet-20 to layer2.2": lambda: divide(
-            "cifar_resnet20", settings.dci.batch, 32, "layer2.2"
+            "cifar_resnet20", inverted, 32, "layer2.2", **smaller
         ),
         "DCI conquer, ResNet-20 to layer2.2": lambda: conquer(
-            "cifar_resnet20", settings.dci.batch, 32, "layer2.2"
+            "cifar_resnet20", inverted, 32, "layer2.2", **smaller
         ),
     }
 
@@ -179,7 +183,7 @@ def decoding(name: str, batch: int, size: int, split: str, width: int = 32) -> C
     network = seeded(name)
     stop = split_index(network, split)
     shape, images = feature_shapes(network)[stop], uniform(batch, size)
-    decoder = Decoder(factor(network, 0, stop), 3, width)
+    decoder = Decoder(scale(network, 0, stop)[0], 3, width)
     params = random_params(decoder.init, jax.random.key(1), jnp.zeros((1, *shape)))
     twin = peers.Decoder(decoder, shape)
 
@@ -226,7 +230,8 @@ def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
     objective = Objective(*(settings[k] for k in ("distance", "layer", "image", "cycle", "remat")))
     network, modules, params, twins = chain(name, split, settings)
     depth = len(modules)
-    images = uniform(batch // depth * depth, size)
+    shared = depth if in_jax_loss is conquer_loss else 1  # each split has images of its own
+    images = uniform(max(batch // shared, 1) * shared, size)
 
     def in_jax(dtype):
         frozen = with_dtype(network, dtype)

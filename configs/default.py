@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     # Folder, zip, npz, or "tfds:imagenet2012:validation"; empty: four photographs out of
     # scikit-image, for small networks in tiles.
     config.data.images = ""
-    config.data.count = 0  # the first so many images; 0: all
+    config.data.count = 0  # the first so many images; 0: all. Of a generator: codes to be drawn
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
@@ -37,6 +37,8 @@ def get_config() -> ConfigDict:
     config.attacks = ("dci", "dci+refine")
     config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/defenses.py
     config.batch = 100  # private images at a time
+    # Generators only: what is done to the images that are repaired, (kind, strength); see dci_jax/damages.py
+    config.damages = (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0))
 
     # What the inverters learn from: shares of every batch. The paper's own setting is bank=1 and
     # the others 0, with synthesis.start="white_noise".
@@ -125,6 +127,11 @@ def get_config() -> ConfigDict:
     config.deep_image_prior.steps = 2000
     config.deep_image_prior.learning_rate = 0.01
     config.deep_image_prior.total_variation = 0.0
+
+    config.gauss_newton = ConfigDict()  # generators only: "gauss_newton", and "dci+gauss_newton"
+    config.gauss_newton.splits = ()
+    config.gauss_newton.steps = 20
+    config.gauss_newton.damping = 1e-2  # at the start, relative to the mean square of J's columns
 
     config.inverse_network = ConfigDict()
     config.inverse_network.splits = ()

@@ -51,6 +51,8 @@ class Network:
       crop: the side of the centred square that is cut out of a picture, as a share of its shorter
         side; what the network was evaluated with when it was trained.
       dtype: what the blocks compute in; see `with_dtype`.
+      latent: of a generator, the prior of its codes, a key of `latents.LATENTS`; "" where the input
+        is an image.
     """
 
     blocks: tuple[Block, ...]
@@ -61,6 +63,7 @@ class Network:
     std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(1.0,))
     crop: float = flax.struct.field(pytree_node=False, default=1.0)
     dtype: str = flax.struct.field(pytree_node=False, default="float32")
+    latent: str = flax.struct.field(pytree_node=False, default="")
 
 
 def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> Array:

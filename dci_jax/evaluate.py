@@ -20,7 +20,8 @@ Array = jax.Array
 
 ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
 COSTS = ("bytes_sent", "device_flops", "depth")
-METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept", "top1", "top1_original")
+METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept", "top1", "top1_original",
+           "latent_cosine", "latent_error", "psnr_sent")  # fmt: skip
 
 
 def evaluate(
@@ -50,10 +51,10 @@ def evaluate(
       batch: images at a time, shared by the devices.
 
     Returns:
-      `METRICS`, each float32 [N], and "reconstruction" uint8 [N, H, W, C]. "label_kept" tells
-      whether the defended features still give the network's answer; "top1" and "top1_original"
-      whether reconstruction and original get their true label. NaN where the network has no head
-      or the labels are not known.
+      `METRICS` but those of codes, each float32 [N], and "reconstruction" uint8 [N, H, W, C].
+      "label_kept" tells whether the defended features still give the network's answer; "top1" and
+      "top1_original" whether reconstruction and original get their true label. NaN where the
+      network has no head or the labels are not known.
     """
     index, (name, strength) = split_index(network, split), defense
 
@@ -62,7 +63,7 @@ def evaluate(
         sent = defend(name, strength, jax.random.fold_in(key, start), features)
         return measure(network, index, truth, reconstruct(sent), sent, labels)
 
-    return _each(file, batch, one, images, _known(labels, images))
+    return each(file, batch, one, images, _known(labels, images))
 
 
 def floor(
@@ -78,7 +79,7 @@ def floor(
     def one(truth, labels, guess, _):
         return measure(network, 0, truth, guess, truth, labels)
 
-    return _each(file, batch, one, images, _known(labels, images), guesses)
+    return each(file, batch, one, images, _known(labels, images), guesses)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -97,7 +98,7 @@ def defend(name: str, strength: float, key: Array, features: Array) -> Array:
 def measure(
     network: Network, index: int, truth: Array, found: Array, sent: Array, labels: Array
 ) -> dict[str, Array]:
-    """`METRICS` [B] of reconstructions [B, H, W, C].
+    """`METRICS`, but those of codes, [B] of reconstructions [B, H, W, C].
 
     Args:
       network: the target.
@@ -134,23 +135,32 @@ def _known(labels, images):
     return np.full(len(images), -1) if labels is None else np.asarray(labels)
 
 
-def _each(file, batch, one, images, labels, *more):
-    """`one` batch after the other, put together; what is finished is read from its file."""
+def each(
+    file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`one` batch after the other, put together and kept in files; what is finished is read from them.
+
+    Args:
+      file: .npz, see `evaluate`.
+      batch: rows at a time, shared by the devices.
+      one: (a batch of each array, number of its first row) -> arrays [B, ...].
+      arrays: each [N, ...]; pixels, uint8, are given on as [0, 1].
+    """
     folder = file.with_suffix(".parts")
     if not hosts.agree(file.exists()):
-        for start in range(0, len(images), batch):
+        for start in range(0, len(arrays[0]), batch):
             part = folder / f"{start:06d}.npz"
             if hosts.agree(part.exists()):
                 continue
             hosts.stop_if_asked()
             rows = slice(start, start + batch)
-            seen = [a[rows] / np.float32(255) for a in (images, *more)]
-            seen.insert(1, labels[rows])
+            pixels = [a.dtype == np.uint8 for a in arrays]
+            seen = [a[rows] / np.float32(255) if p else a[rows] for a, p in zip(arrays, pixels, strict=True)]  # fmt: skip
             seen = [parallel.put(parallel.padded(a), parallel.split()) for a in seen]
             result = parallel.fetch(one(*seen, start))
             if hosts.leads():
                 with replacing(part, "wb") as stream:
-                    np.savez(stream, **{k: v[: len(images[rows])] for k, v in result.items()})
+                    np.savez(stream, **{k: v[: len(arrays[0][rows])] for k, v in result.items()})
         if hosts.leads():
             parts = [dict(np.load(part)) for part in sorted(folder.glob("*.npz"))]
             with replacing(file, "wb") as stream:
@@ -167,7 +177,7 @@ def lines(
     """The rows of results.jsonl for one cell: target, split, attack, defense and seed are given."""
     rows = []
     for i, name in enumerate(names):
-        values = {metric: float(result[metric][i]) for metric in METRICS}
+        values = {m: float(result[m][i]) if m in result else np.nan for m in METRICS}
         values = {m: None if np.isnan(v) else round(v, 6) for m, v in values.items()}
         rows.append(cell | {"image": name} | values | {"lpips": None})
     return rows

@@ -3,7 +3,6 @@
 import functools
 import logging
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax import hosts, parallel, report, synthesis
-from dci_jax.attacks import ATTACKS
+from dci_jax import generators, hosts, parallel, report, synthesis
+from dci_jax.arm import arm
 from dci_jax.evaluate import ANY_SPLIT, costs, evaluate, floor, lines, write
 from dci_jax.inputs import Inputs
-from dci_jax.setting import Setting, attack_names, mixture_of, settings
+from dci_jax.setting import Setting, attack_names, mixture_of
 from dci_jax.workdir import keep, keep_originals, present, timing
 
 log = logging.getLogger("dci_jax")
@@ -24,12 +23,16 @@ log = logging.getLogger("dci_jax")
 def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
     """Audit the target and leave everything in `workdir`; the same call resumes.
 
+    A generator has a story of its own, `generators.run`.
+
     Args:
       config: as in configs/default.py.
       setting: `check(config)`.
       workdir: as claimed by `claim`.
     """
     setting = on_the_mesh(setting)
+    if setting.device.latent:
+        return generators.run(config, setting, workdir)
     network, private, splits = setting.device, setting.private, setting.splits
     evaluation = workdir / "evaluation"
     keep_originals(evaluation / "originals.npz", private.pixels, private.names, private.skipped)
@@ -94,34 +97,6 @@ def on_the_mesh(setting: Setting) -> Setting:
         setting,
         **{name: parallel.put(getattr(setting, name), parallel.copied()) for name in names},
     )
-
-
-def arm(
-    config: ConfigDict,
-    name: str,
-    setting: Setting,
-    inputs: Inputs,
-    readers: dict[str, dict[str, Callable]],
-    key: jax.Array,
-    folder: Path,
-) -> dict[str, Callable]:
-    """Fit the attack called `name`; returns split point -> function from features to images.
-
-    "dci+refine" is rMLE started from what DCI read back; "oracle" is an attack given real images;
-    "inverse_network@white_noise" is one that learns from that source alone.
-    """
-    network, splits = setting.device, setting.splits
-    if name == "oracle":
-        inputs = Inputs(setting.oracle.pixels, (("bank", 1.0),), inputs.shape)
-        section, attack, more = config[config.oracle.attack], ATTACKS[config.oracle.attack], {}
-    elif name == "dci+refine":
-        section, attack, more = config.refine, ATTACKS["rmle"], {"start": readers["dci"]}
-    else:
-        base, _, source = name.partition("@")
-        section, attack, more = config[base], ATTACKS[base], {}
-        inputs = replace(inputs, shares=((source, 1.0),)) if source else inputs
-    splits = tuple(section.get("splits", ())) or splits
-    return attack(network, inputs, splits, key, folder, **settings(section), **more)
 
 
 def recognised(setting: Setting, images, batch: int) -> dict[str, float]:

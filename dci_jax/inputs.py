@@ -1,4 +1,4 @@
-"""What an attacker trains on: an endless mixture of procedural images and a bank of finished ones.
+"""What an attacker trains on: an endless mixture of procedural images and a bank of finished ones; or codes.
 
 The bank stays on disk; grain reads a few batches ahead, so that host memory does not grow with it.
 """
@@ -16,11 +16,13 @@ import numpy as np
 
 from dci_jax import parallel
 from dci_jax.errors import InputError
+from dci_jax.latents import LATENTS
 from dci_jax.procedural import GENERATORS
 
 Array = jax.Array
 
 BANK = "bank"
+_SOURCES = GENERATORS | LATENTS  # key, count, shape -> inputs
 _AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)  # in batches
 
 
@@ -50,17 +52,19 @@ class Shards:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A mixture of images.
+    """A mixture of images; for a generator, codes from its prior.
 
     Attributes:
       bank: sequence of uint8 [H, W, C]: synthesised images; real ones only for an oracle.
-      shares: ((source, weight), ...): "bank" or a key of `GENERATORS`, and its share of a batch.
-      shape: (H, W, C) of the images given out; those of the bank are cropped to it at random.
+      shares: ((source, weight), ...): "bank" or a key of `GENERATORS` or `LATENTS`, and its share of
+        a batch.
+      shape: (H, W, C) of the images given out, those of the bank are cropped to it at random; or of
+        one code.
     """
 
     bank: Sequence[np.ndarray]
     shares: tuple[tuple[str, float], ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
 
 def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
@@ -92,7 +96,7 @@ def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], .
 
 
 def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
-    """Step number -> the batch of that step: images [count, H, W, C] in [0, 1].
+    """Step number -> the batch of that step: images [count, H, W, C] in [0, 1], or codes [count, C].
 
     Args:
       inputs: the mixture.
@@ -118,26 +122,29 @@ def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def mix(
-    counts: tuple[tuple[str, int], ...], shape: tuple[int, int, int], key: Array, found: Array
+    counts: tuple[tuple[str, int], ...], shape: tuple[int, ...], key: Array, found: Array
 ) -> Array:
     """Images in [0, 1], flipped at random, in random order: `found` (uint8) and new procedural ones.
 
+    Codes are drawn from their prior and not flipped.
+
     Args:
       counts: (source, how many) for each source.
-      shape: (H, W, C).
+      shape: (H, W, C), or (C,) of codes.
       key: PRNG key.
       found: uint8 [n, H, W, C] from the bank.
     """
     key_order, key_flip, *keys = jax.random.split(key, 2 + len(counts))
     images = jnp.concatenate(
         [
-            found / 255.0 if source == BANK else GENERATORS[source](source_key, number, shape)
+            found / 255.0 if source == BANK else _SOURCES[source](source_key, number, shape)
             for source_key, (source, number) in zip(keys, counts, strict=True)
         ]
     )
     images = jax.random.permutation(key_order, images)
-    flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
-    images = jnp.where(flip, images[:, :, ::-1], images)
+    if len(shape) == 3:
+        flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
+        images = jnp.where(flip, images[:, :, ::-1], images)
     return parallel.constrain(images, parallel.split())
 
 

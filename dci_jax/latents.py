@@ -1,6 +1,7 @@
 """The priors of generators: where the latent codes that a generator was trained on come from."""
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 
@@ -17,3 +18,14 @@ def uniform(key: Array, count: int, shape: tuple[int, ...]) -> Array:
 
 # name -> (key, count, shape) -> codes; which network has which prior is said in `models.MODELS`.
 LATENTS = {"normal": normal, "uniform": uniform}
+
+# What inputs can be at the least and at the most, by `Network.latent`; "" is an image.
+LIMITS = {"": (0.0, 1.0), "normal": (-jnp.inf, jnp.inf), "uniform": (-1.0, 1.0)}
+
+# The standard deviation of an entry of a code.
+DEVIATIONS = {"normal": 1.0, "uniform": 3**-0.5}
+
+
+def clip(latent: str, inputs: Array) -> Array:
+    """Inputs cut to what they can be: images to [0, 1], codes to where their prior has any mass."""
+    return jnp.clip(inputs, *LIMITS[latent])

@@ -1,4 +1,4 @@
-"""How close a reconstruction is: PSNR, SSIM and label agreement, one number per example."""
+"""How close a reconstruction is: PSNR, SSIM, label agreement, latent error; one number per example."""
 
 import dm_pix as pix
 import jax
@@ -26,3 +26,14 @@ def ssim(images: Array, truth: Array) -> Array:
 def label_agreement(scores: Array, truth: Array) -> Array:
     """Whether two sets of logits [B, classes] have the same largest entry. Returns [B], 0 or 1."""
     return (scores.argmax(1) == truth.argmax(1)).astype(jnp.float32)
+
+
+def latent_cosine(codes: Array, truth: Array) -> Array:
+    """Cosine similarity of codes [B, C]. Returns [B] in [-1, 1]."""
+    norms = jnp.linalg.norm(codes, axis=1) * jnp.linalg.norm(truth, axis=1)
+    return jnp.sum(codes * truth, 1) / (norms + 1e-12)
+
+
+def latent_error(codes: Array, truth: Array) -> Array:
+    """|codes - truth| / |truth| of [B, C]. Returns [B], at least 0."""
+    return jnp.linalg.norm(codes - truth, axis=1) / jnp.linalg.norm(truth, axis=1)

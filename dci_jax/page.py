@@ -16,6 +16,8 @@ COLORS = {
     "oracle": "#15803d",
     "inverse_network": "#0369a1",
     "rmle": "#64748b",
+    "dci+gauss_newton": "#0f766e",
+    "gauss_newton": "#92400e",
     "deepinversion": "#a16207",
     "deep_image_prior": "#be185d",
 }
@@ -24,6 +26,8 @@ NAMES = {
     "dci+refine": "DCI, then refined white-box",
     "inverse_network": "inverse network (black box)",
     "rmle": "rMLE from a blank image",
+    "dci+gauss_newton": "DCI, then Gauss-Newton",
+    "gauss_newton": "Gauss-Newton from the prior's mean",
     "deepinversion": "rMLE with BatchNorm statistics as its prior",
     "deep_image_prior": "deep image prior",
     "oracle": "oracle: trained on real images",

@@ -10,7 +10,15 @@ from ml_collections import ConfigDict
 
 from dci_jax import data, models, named, synthesis
 from dci_jax.attacks import ATTACKS, TRAINED, dci, spread
-from dci_jax.blocks import Network, classes, running_statistics, split_index, split_names
+from dci_jax.blocks import (
+    Network,
+    classes,
+    feature_shapes,
+    running_statistics,
+    split_index,
+    split_names,
+)
+from dci_jax.damages import DAMAGES
 from dci_jax.defenses import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs import mixture
@@ -20,7 +28,16 @@ from dci_jax.procedural import GENERATORS
 log = logging.getLogger("dci_jax")
 
 
-OPTIMIZING = ("refine", "rmle", "deepinversion", "deep_image_prior")  # sections of those attacks
+REFINING = ("dci+refine", "dci+gauss_newton")  # attacks that start from what DCI read back
+# Attacks that read back a code.
+ON_CODES = ("dci", *REFINING, "inverse_network", "rmle", "gauss_newton")
+OPTIMIZING = (
+    "refine",
+    "rmle",
+    "deepinversion",
+    "deep_image_prior",
+    "gauss_newton",
+)  # sections of those attacks
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,7 @@ class Setting:
     network: Network  # with its BatchNorm layers: what inputs are synthesised from
     device: Network  # the same function as it runs on the device: what is attacked
     verifier: Network | None
-    private: data.Images
+    private: data.Images  # of a generator: images to be inverted that it did not make
     oracle: data.Images | None
     splits: tuple[str, ...]
 
@@ -44,10 +61,11 @@ def check(config: ConfigDict) -> Setting:
     for name in config.attacks:
         check_attack(name)
     order = list(config.attacks)
-    if "dci+refine" in order and "dci" not in order[: order.index("dci+refine")]:
-        raise InputError(
-            "The attack 'dci+refine' starts from 'dci'; name 'dci' before it in attacks."
-        )
+    for name in REFINING:
+        if name in order and "dci" not in order[: order.index(name)]:
+            raise InputError(
+                f"The attack {name!r} starts from 'dci'; name 'dci' before it in attacks."
+            )
     if config.oracle.attack not in ATTACKS:
         raise InputError(
             f"oracle.attack is {config.oracle.attack!r}; choose from: {', '.join(ATTACKS)}."
@@ -76,10 +94,18 @@ def check(config: ConfigDict) -> Setting:
                 f"{section}.precision is {config[section].precision!r}; give float32 or bfloat16."
             )
     network = models.load(config.target.name, config.target.weights, config.target.sha256)
+    if network.latent:
+        return check_generator(config, network)
+    codes = [name for name in config.attacks if name.endswith("gauss_newton")]
+    if codes:
+        raise InputError(
+            f"The attack {codes[0]!r} reads back a generator's codes, and {network.name} takes images; leave "
+            "it out of attacks."
+        )
     if len(network.input_shape) != 3:
         raise InputError(
-            f"{network.name} takes inputs of shape {network.input_shape}, and only networks that take images "
-            "[H, W, C] can be audited so far; choose another target."
+            f"{network.name} takes inputs of shape {network.input_shape}, which are no images [H, W, C]; give "
+            "Network.latent if it is a generator, or choose another target."
         )
     device = models.deploy(config.target.name, network) if config.target.deploy else network
     verifier = None
@@ -149,9 +175,62 @@ def check(config: ConfigDict) -> Setting:
     return Setting(network, device, verifier, private, oracle, splits)
 
 
+def check_generator(config: ConfigDict, network: Network) -> Setting:
+    """The rest of `check` for a generator, whose private inputs are codes and need no files.
+
+    Raises:
+      InputError: a sentence with the value and the cure.
+    """
+    for name in config.attacks:
+        if name not in ON_CODES:
+            raise InputError(
+                f"The attack {name!r} cannot read back codes of {network.name}, which is a generator; choose "
+                f"from: {', '.join(ON_CODES)}."
+            )
+    if config.oracle.images:
+        raise InputError(
+            f"oracle.images is {config.oracle.images}, but {network.name} takes codes, whose true prior every "
+            "attack has; leave it empty."
+        )
+    if any(kind != "none" for kind, _ in config.defenses):
+        raise InputError(
+            f"defenses is {config.defenses}, but what {network.name} gives are images; name what happens to "
+            "them in damages."
+        )
+    for kind, _ in config.damages:
+        if kind not in DAMAGES:
+            raise InputError(f"No damage is called {kind!r}; choose from: {', '.join(DAMAGES)}.")
+    if config.data.count < 2:
+        raise InputError(
+            f"data.count is {config.data.count}; give how many codes are drawn for evaluation, at least 2."
+        )
+    splits = tuple(config.splits) or split_names(network)
+    sections = ("inverse_network", "refine", "rmle", "gauss_newton")
+    for name in (
+        *splits,
+        *(name for name, _ in config.dci.conquer),
+        *(name for section in sections for name in config[section].splits),
+    ):
+        split_index(network, name)
+    dci.phases(network, splits, **phase_settings(config))
+    deepest = max(split_index(network, name) for name in splits)
+    if config.dci.batch < deepest:
+        raise InputError(
+            f"dci.batch is {config.dci.batch}, but each of the {deepest} split points needs a code of its own in "
+            "every step; give at least that many."
+        )
+    share_evenly(config, deepest)
+    side = feature_shapes(network)[-1][0]
+    if config.data.images:
+        given = data.load(config.data.images, side)
+    else:
+        given = data.photographs(side, tiles=1)
+    return Setting(network, network, None, given, None, splits)
+
+
 def check_attack(name: str) -> None:
     """Raise InputError unless `name` is an attack, or a trained one with its source: "dci@dead_leaves"."""
-    known = (*ATTACKS, "dci+refine")
+    known = (*ATTACKS, *REFINING)
     base, at, source = name.partition("@")
     if base not in known or (at and base not in TRAINED):
         raise InputError(f"No attack is called {name!r}; choose from: {', '.join(known)}.")
@@ -219,7 +298,12 @@ def phase_settings(config: ConfigDict) -> dict:
 
 
 def mixture_of(config: ConfigDict, network: Network) -> tuple:
-    """What `config.inputs` asks for: (shares, shape of one image), see `inputs.Inputs`."""
+    """What `config.inputs` asks for: (shares, shape of one image), see `inputs.Inputs`.
+
+    For a generator: codes of its prior, whatever the config has there.
+    """
+    if network.latent:
+        return ((network.latent, 1.0),), network.input_shape
     shares = config.inputs.to_dict()
     side = shares.pop("side") or network.input_shape[0]
     return mixture(shares, config.synthesis.batches), (side, side, network.input_shape[2])

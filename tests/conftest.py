@@ -7,6 +7,7 @@ from PIL import Image
 
 from dci_jax.models import weights
 from dci_jax.models.cifar_resnet import cifar_resnet, torch_prefix
+from dci_jax.models.sngan import sngan
 from tests.command_line import ROOT, call
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -22,7 +23,11 @@ def compilation_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def network():
     """A ResNet-20 with random weights and BatchNorm statistics that are not the initial ones."""
-    network = cifar_resnet(jax.random.key(0), depth=20)
+    return shaken(cifar_resnet(jax.random.key(0), depth=20))
+
+
+def shaken(network):
+    """With BatchNorm parameters and statistics, and biases, that are not the initial ones."""
     rng = np.random.default_rng(0)
 
     def shake(path, leaf):
@@ -34,6 +39,17 @@ def network():
         return leaf
 
     return jax.tree_util.tree_map_with_path(shake, network)
+
+
+def narrow_generator(source=""):
+    """An SNGAN for 32 px with few channels and random weights, as --config.target.name names one's own."""
+    return shaken(sngan(jax.random.key(1), 32, ngf=16))
+
+
+@pytest.fixture(scope="session")
+def generator():
+    """`narrow_generator`, made once."""
+    return narrow_generator()
 
 
 @pytest.fixture

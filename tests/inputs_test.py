@@ -80,3 +80,13 @@ def test_an_empty_bank_is_refused_only_if_it_is_asked():
     with pytest.raises(InputError, match="empty bank"):
         mixture({"bank": 1.0}, 0)
     assert batches(inputs({"white_noise": 1.0}, BANK[:0]), KEY, 2)(0).shape == (2, 8, 8, 3)
+
+
+def test_codes_come_from_their_prior_and_are_not_flipped():
+    codes = Inputs((), (("uniform", 1.0),), (5,))
+    found = np.asarray(batches(codes, KEY, 200)(3))
+    assert found.shape == (200, 5)
+    assert -1 <= found.min() < -0.9
+    assert 0.9 < found.max() <= 1
+    np.testing.assert_array_equal(found, batches(codes, KEY, 200)(3))
+    assert (found != np.asarray(batches(codes, KEY, 200)(4))).all()

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from dci_jax.latents import LATENTS
+from dci_jax.latents import DEVIATIONS, LATENTS, clip
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,15 @@ def test_a_key_gives_the_same_codes_again_and_another_key_others(prior):
     first, again, other = (LATENTS[prior](jax.random.key(seed), 2, (5,)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.any(first == other)
+
+
+def test_inputs_are_cut_to_what_they_can_be():
+    values = np.array([-3.0, -0.5, 0.5, 3.0])
+    np.testing.assert_array_equal(clip("", values), [0, 0, 0.5, 1])
+    np.testing.assert_array_equal(clip("uniform", values), [-1, -0.5, 0.5, 1])
+    np.testing.assert_array_equal(clip("normal", values), values)
+
+
+@pytest.mark.parametrize("prior", LATENTS)
+def test_the_stated_deviation_is_the_priors(prior):
+    assert abs(LATENTS[prior](jax.random.key(0), 500, (100,)).std() - DEVIATIONS[prior]) < 0.01

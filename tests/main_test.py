@@ -35,6 +35,8 @@ from tests.command_line import call, kill, lines, start, wait_for
         (["--config.dci.precision=float16"], "dci.precision is 'float16'"),
         (["--config.inputs.side=64"], "inputs.side is 64"),
         (["--config.dci.groups=0"], "dci.groups is 0"),
+        (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
+        (["--config.attacks=('gauss_newton',)"], "'gauss_newton' reads back a generator's codes"),
         (["--processes=2"], "HOST:PORT"),
         (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
     ],

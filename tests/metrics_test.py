@@ -29,3 +29,10 @@ def test_labels_agree_one_by_one():
     a = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     np.testing.assert_array_equal(metrics.label_agreement(a, a[::-1]), [0, 0])
     np.testing.assert_array_equal(metrics.label_agreement(a, 5 * a), [1, 1])
+
+
+def test_latent_errors_are_relative_and_cosines_forget_length():
+    truth = np.array([[3.0, 4.0], [1.0, 0.0]], np.float32)
+    found = np.array([[6.0, 8.0], [0.0, 1.0]], np.float32)
+    np.testing.assert_allclose(metrics.latent_cosine(found, truth), [1, 0], atol=1e-6)
+    np.testing.assert_allclose(metrics.latent_error(found, truth), [1, 2**0.5], rtol=1e-6)

@@ -5,7 +5,14 @@ network and inputs without real images) that returns, for each split point, a fu
 [B, ...] to inputs [B, ...].
 """
 
-from dci_jax.attacks import dci, deep_image_prior, deepinversion, inverse_network, rmle
+from dci_jax.attacks import (
+    dci,
+    deep_image_prior,
+    deepinversion,
+    gauss_newton,
+    inverse_network,
+    rmle,
+)
 
 ATTACKS = {
     "dci": dci.dci,
@@ -13,5 +20,6 @@ ATTACKS = {
     "rmle": rmle.rmle,
     "deepinversion": deepinversion.deepinversion,
     "deep_image_prior": deep_image_prior.deep_image_prior,
+    "gauss_newton": gauss_newton.gauss_newton,
 }
 TRAINED = ("dci", "inverse_network")  # those that learn from inputs: "inverse_network@white_noise"

@@ -31,6 +31,7 @@ from dci_jax.blocks import (
     with_dtype,
 )
 from dci_jax.inputs import Inputs, batches
+from dci_jax.latents import clip
 from dci_jax.models.inverter import Inverter, inverters
 from dci_jax.optimize import minimize
 
@@ -165,14 +166,22 @@ def phases(
 def invert(
     modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array
 ) -> Array:
-    """`R_1(...R_k(f_k))` with k = len(modules): images [B, H, W, C] in [0, 1].
+    """`R_1(...R_k(f_k))` with k = len(modules): images [B, H, W, C] in [0, 1], or codes [B, C].
 
     Each inverter is a program of its own, which all splits share: compiling a chain for each split
     would cost as many chains as there are splits.
     """
+    return unwind(modules, params, network, features)[0]
+
+
+def unwind(
+    modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array
+) -> tuple[Array, ...]:
+    """All estimates on the way of `invert`: (f_0, ..., f_k), the last of which is `features` itself."""
+    found = [features]
     for index in reversed(range(len(modules))):
-        features = _undo(modules[index], params[index], network, index, features)
-    return jnp.clip(features, 0, 1)
+        found.insert(0, _undo(modules[index], params[index], network, index, found[0]))
+    return clip(network.latent, found[0]), *found[1:]
 
 
 _undo = jax.jit(undo, static_argnums=(0, 3))

@@ -1,4 +1,4 @@
-"""The inverse network (He, Zhang & Lee, ACSAC 2019): one decoder per split, trained end to end.
+"""The inverse network (He, Zhang & Lee, ACSAC 2019): one decoder per split, trained end to end; an encoder for codes.
 
 It asks the network only for features, never for gradients or weights: a black-box attack.
 """
@@ -13,7 +13,8 @@ import optax
 
 from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
 from dci_jax.inputs import Inputs, batches
-from dci_jax.models.inverter import Decoder, factor
+from dci_jax.latents import clip
+from dci_jax.models.inverter import Decoder, Encoder, scale
 from dci_jax.optimize import minimize
 
 Array = jax.Array
@@ -56,8 +57,9 @@ def inverse_network(
     for name in splits:
         split = split_index(network, name)
         key_params, key_inputs = jax.random.split(jax.random.fold_in(key, split))
-        shrunk, channels = factor(network, 0, split), network.input_shape[-1]
-        decoder = Decoder(shrunk, channels, width, precision)
+        (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
+        size, kind = (grown, Encoder) if network.latent else (shrunk, Decoder)
+        decoder = kind(size, channels, width, precision)
         params, _ = minimize(
             functools.partial(pixel_loss, decoder, split),
             jax.jit(decoder.init)(key_params, jnp.zeros((1, *shapes[split]))),
@@ -68,18 +70,18 @@ def inverse_network(
             label=f"inverse network: {name}",
             folder=folder / name,
         )
-        decoder = Decoder(shrunk, channels, width)
-        reconstructions[name] = functools.partial(decode, decoder, params)
+        decoder = kind(size, channels, width)
+        reconstructions[name] = functools.partial(decode, decoder, network.latent, params)
     return reconstructions
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def decode(decoder: Decoder, params, features: Array) -> Array:
-    """Images [B, H, W, C] in [0, 1] from features."""
-    return jnp.clip(decoder.apply(params, features), 0, 1)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def decode(decoder: Decoder | Encoder, latent: str, params, features: Array) -> Array:
+    """Images [B, H, W, C] in [0, 1], or codes [B, C], from features."""
+    return clip(latent, decoder.apply(params, features))
 
 
-def pixel_loss(decoder: Decoder, split: int, params, network: Network, images: Array):
+def pixel_loss(decoder: Decoder | Encoder, split: int, params, network: Network, images: Array):
     """mean (decoder(F(x)) - x)^2."""
     features = run(network, images, 0, split)
     loss = jnp.mean((decoder.apply(params, features) - images) ** 2)

@@ -1,9 +1,10 @@
-"""Images whose features match: the loss and the loop of every attack that optimises each image.
+"""Inputs whose features match: the loss and the loop of every attack that optimises each image, or code.
 
     sum over images of  |F(x) - f|^2 / |f - mean f|^2  +  tv TV(x)  +  weight prior(x)
 
 A prior is where knowledge about images plugs in, such as a GAN's or a diffusion model's: a pure function
 `(network, images [B, H, W, C] in [0, 1]) -> [B]`, smaller for likelier images (docs/own_prior.py).
+A generator's input is a code [B, C], which has no total variation.
 """
 
 import functools
@@ -17,6 +18,7 @@ import optax
 
 from dci_jax import parallel
 from dci_jax.blocks import Network, run, split_index
+from dci_jax.latents import clip
 from dci_jax.losses import total_variation
 from dci_jax.optimize import minimize
 
@@ -69,7 +71,7 @@ def match(
         lambda _: None,
         steps=steps,
         optimizer=optimizer,
-        project=clip,
+        project=project(network.latent),
         layout=parallel.split(),
     )
     return images
@@ -92,11 +94,11 @@ def match_loss(
       (loss, terms), the terms per image and without their weights.
     """
     network, features, weights = frozen
-    terms = {
-        "features": relative_distance(run(network, images, 0, split), features),
-        "tv": jax.vmap(lambda image: total_variation(image[None]))(images),
-    }
-    loss = jnp.sum(terms["features"]) + weights[0] * jnp.sum(terms["tv"])
+    terms = {"features": relative_distance(run(network, images, 0, split), features)}
+    loss = jnp.sum(terms["features"])
+    if not network.latent:
+        terms["tv"] = jax.vmap(lambda image: total_variation(image[None]))(images)
+        loss += weights[0] * jnp.sum(terms["tv"])
     if prior:
         terms["prior"] = prior(network, images)
         loss += weights[1] * jnp.sum(terms["prior"])
@@ -110,13 +112,17 @@ def relative_distance(found: Array, features: Array) -> Array:
     return jnp.sum((found - features) ** 2, axes) / (spread + 1e-6)
 
 
-def clip(images: Array) -> Array:
-    """To valid pixels, [0, 1]."""
-    return jnp.clip(images, 0, 1)
+@functools.cache  # one identity for each, because `minimize` compiles for it
+def project(latent: str) -> Callable[[Array], Array]:
+    """What keeps inputs valid after an update: see `latents.clip`."""
+    return functools.partial(clip, latent)
 
 
 def blank(network: Network, count: int) -> Array:
-    """He et al.'s start: zeros behind the input's normalisation, the mean colour of the training images."""
+    """He et al.'s start: zeros behind the input's normalisation, the mean colour of the training images.
+
+    For a generator it is the mean of its prior.
+    """
     return jnp.broadcast_to(jnp.array(network.mean, jnp.float32), (count, *network.input_shape))
 
 

@@ -122,7 +122,7 @@ def dcgan(key: Array, train: bool = False) -> Network:
     ]
     blocks, _ = chain(key, (LATENT,), modules, None)
     blocks = tuple(replace(block, nonnegative=False) for block in blocks)
-    return Network(blocks, None, "dcgan_32", (LATENT,))
+    return Network(blocks, None, "dcgan_32", (LATENT,), latent="uniform")
 
 
 def torch_prefix(name: str) -> str:

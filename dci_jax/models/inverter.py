@@ -1,4 +1,4 @@
-"""The inverters R_i: f_i -> f_{i-1}, each unrolled around the block that it undoes; and a plain decoder.
+"""The inverters R_i: f_i -> f_{i-1}, each unrolled around the block that it undoes; a plain decoder and encoder.
 
 An inverter starts from the block's output where the shapes agree (a residual block changes its input
 little), and corrects its estimate a few times by what the frozen block itself makes of it:
@@ -26,10 +26,14 @@ Array = jax.Array
 
 
 class Inverter(nn.Module):
-    """Undoes one block: [B, h, w, c] -> [B, h factor, w factor, channels], for images of any size.
+    """Undoes one block: [B, h, w, c] -> [B, H, W, channels], for images of any size.
+
+    It works at the smaller of the two sizes; the larger is folded into channels (`unshuffle`).
 
     Attributes:
-      factor: how much the block shrinks its input.
+      factor: how much the block shrinks its input: H = h factor.
+      growth: how much it enlarges it: h = H growth.
+      vector: the block's input is a code [B, channels], which counts as an image of one pixel.
       channels: of the block's input.
       width: channels of the hidden layers at the input's resolution.
       rounds: corrections by the block's own answer.
@@ -45,23 +49,31 @@ class Inverter(nn.Module):
     depth: int
     nonnegative: bool
     dtype: str = "float32"
+    growth: int = 1
+    vector: bool = False
 
     @nn.compact
     def __call__(self, f: Array, block: Callable[[Array], Array]) -> Array:
-        """`block` is the frozen `F_i`, from [B, H, W, C] to [B, h, w, c]."""
-        conv = functools.partial(_conv, dtype=self.dtype)
+        """`block` is the frozen `F_i`, from [B, H, W, C] (or codes [B, C]) to [B, h, w, c]."""
+
+        def answer(x):
+            return unshuffle(block(x[:, 0, 0] if self.vector else x), self.growth)
+
+        f = unshuffle(f, self.growth)
+        size = 1 if f.shape[1:3] == (1, 1) else 3
+        conv = functools.partial(_conv, dtype=self.dtype, size=size)
         channels = self.channels * self.factor**2
-        same = self.factor == 1 and f.shape[-1] == self.channels
+        same = self.factor == self.growth == 1 and f.shape[-1] == self.channels
         x = f if same else shuffle(conv(channels, "start")(f), self.factor)
         x = x.astype(jnp.float32)
         for r in range(self.rounds):
-            y = jnp.concatenate([unshuffle(x, self.factor), f, f - block(x)], -1)
+            y = jnp.concatenate([unshuffle(x, self.factor), f, f - answer(x)], -1)
             for layer in range(self.depth - 1):
                 y = nn.gelu(conv(self.width, f"round{r}_conv{layer}")(y))
             y = conv(channels, f"round{r}_last", nn.initializers.zeros)(y)
             x = x + shuffle(y, self.factor)
             x = nn.relu(x) if self.nonnegative else x
-        return x
+        return x[:, 0, 0] if self.vector else x
 
 
 class Decoder(nn.Module):
@@ -96,6 +108,36 @@ class Decoder(nn.Module):
         return conv(self.channels, "last")(y).astype(jnp.float32)
 
 
+class Encoder(nn.Module):
+    """A generator's features -> its code: the inverse network of a generator, such as GAN inversion's encoders.
+
+    [B, h, w, c] -> [B, channels]: two convolutions at every resolution, each halving by folding pixels
+    into channels, then a dense layer.
+
+    Attributes:
+      growth: how much larger than one pixel the features are, a power of two.
+      channels: of the code.
+      width: channels of the hidden layers at full resolution; twice as many per halving.
+      dtype: of the convolutions.
+    """
+
+    growth: int
+    channels: int
+    width: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, f: Array) -> Array:
+        conv = functools.partial(_conv, dtype=self.dtype)
+        y, levels = f, max(self.growth.bit_length() - 3, 0)  # down to four pixels a side
+        for level in range(levels + 1):
+            for layer in range(2):
+                y = conv(self.width * 2**level, f"level{level}_conv{layer}")(y)
+                y = nn.gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
+            y = unshuffle(y, 2) if level < levels else y
+        return nn.Dense(self.channels, name="last")(y.reshape(len(y), -1)).astype(jnp.float32)
+
+
 def inverters(
     network: Network, stop: int, width: float, cap: int, rounds: int, depth: int
 ) -> tuple[Inverter, ...]:
@@ -112,36 +154,43 @@ def inverters(
       InputError: a block's features are no images, or not smaller by a whole factor.
     """
     shapes = feature_shapes(network)
+    scales = [scale(network, i, i + 1) for i in range(stop)]
     return tuple(
         Inverter(
-            factor(network, i, i + 1),
+            scales[i][0],
             shapes[i][-1],
             _eights(min(width * max(shapes[i][-1], shapes[i + 1][-1]), cap)),
             rounds,
             depth,
             network.blocks[i].nonnegative,
             network.dtype,
+            scales[i][1],
+            len(shapes[i]) == 1,
         )
         for i in range(stop)
     )
 
 
-def factor(network: Network, start: int, stop: int) -> int:
-    """How much smaller, in height and width, the features at split `stop` are than those at `start`.
+def scale(network: Network, start: int, stop: int) -> tuple[int, int]:
+    """How much smaller, and how much larger, the features at split `stop` are than those at `start`.
+
+    In height and width; at least one of both is 1. A code counts as an image of one pixel.
 
     Raises:
-      InputError: they are no images [H, W, C], or not smaller by a whole factor.
+      InputError: they are no images [H, W, C], or differ by no whole factor.
     """
     before, after = (feature_shapes(network)[i] for i in (start, stop))
-    whole = len(before) == len(after) == 3
-    ratios = {a // b if a % b == 0 else 0 for a, b in zip(before[:2], after[:2], strict=False)}
-    if not whole or len(ratios) > 1 or 0 in ratios:
-        raise InputError(
-            f"{network.name}: {split_names(network)[stop - 1]} makes features {after} out of {before}, "
-            "and an inverter needs [H, W, C] on both sides, smaller by one whole factor; choose splits "
-            "before it, or an input (or inputs.side) whose size divides."
-        )
-    return ratios.pop()
+    whole = len(after) == 3 and (len(before) == 3 or start == 0)
+    old, new = ((1, 1, *shape)[-3:-1] for shape in (before, after))
+    for large, small, enlarged in ((old, new, False), (new, old, True)):
+        ratios = {a // b if a % b == 0 else 0 for a, b in zip(large, small, strict=True)}
+        if whole and len(ratios) == 1 and 0 not in ratios:
+            return (1, ratios.pop()) if enlarged else (ratios.pop(), 1)
+    raise InputError(
+        f"{network.name}: {split_names(network)[stop - 1]} makes features {after} out of {before}, "
+        "and an inverter needs [H, W, C] on both sides, smaller or larger by one whole factor; choose splits "
+        "before it, or an input (or inputs.side) whose size divides."
+    )
 
 
 def shuffle(x: Array, factor: int) -> Array:
@@ -164,12 +213,12 @@ def _eights(width):
     return max(8, 8 * round(width / 8))
 
 
-def _conv(features, name, kernel_init=None, dtype="float32"):
+def _conv(features, name, kernel_init=None, dtype="float32", size=3):
     return nn.Conv(
         features,
-        (3, 3),
+        (size, size),
         dtype=dtype,
-        padding=((1, 1), (1, 1)),
+        padding=((size // 2, size // 2),) * 2,
         kernel_init=kernel_init or nn.initializers.lecun_normal(),
         conv_general_dilated=conv_general_dilated,
         name=name,

@@ -1,5 +1,6 @@
 """Torch-exact layers: convolution with explicit padding, and frozen batch norm whose batch statistics are tapped."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -7,7 +8,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dci_jax.blocks import Block
-from dci_jax.models.convolution import conv_general_dilated
 
 Array = jax.Array
 
@@ -32,7 +32,6 @@ def conv(
         padding=((pad, pad), (pad, pad)),
         use_bias=use_bias,
         kernel_init=nn.initializers.he_normal(),
-        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 
@@ -58,16 +57,24 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,)).value
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,)).value
-        axes = tuple(range(x.ndim - 1))
         # Two passes in float32: the one-pass formula loses small variances entirely.
-        mean = jnp.mean(x.astype(jnp.float32), axes)
-        var = jnp.var(x.astype(jnp.float32), axes)
+        mean = channel_mean(x.astype(jnp.float32))
+        var = channel_mean((x.astype(jnp.float32) - mean) ** 2)
         self.sow(MOMENTS, "mean", mean, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         self.sow(MOMENTS, "var", var, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         if not self.train:
             mean, var = running_mean, running_var
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(x.dtype)
+
+
+def channel_mean(x: Array) -> Array:
+    """The mean over all axes but the last: [..., W, C] -> [C].
+
+    Over the rows first, whose sum is W times as wide: XLA:CPU takes half the time for it.
+    """
+    wide = jnp.sum(x.reshape(-1, math.prod(x.shape[1:][-2:])), 0)
+    return jnp.sum(wide.reshape(-1, x.shape[-1]), 0) / (x.size // x.shape[-1])
 
 
 def tapped(module: nn.Module):

@@ -96,7 +96,7 @@ def sngan(key: Array, size: int, ngf: int | None = None, train: bool = False) ->
     modules.append(("image", Image(len(shares) + 2, train)))
     blocks, _ = chain(key, (LATENT,), modules, None)
     blocks = tuple(replace(block, nonnegative=False) for block in blocks)
-    return Network(blocks, None, f"sngan_{size}", (LATENT,))
+    return Network(blocks, None, f"sngan_{size}", (LATENT,), latent="normal")
 
 
 def torch_prefix(name: str) -> str:

@@ -11,6 +11,7 @@ from dci_jax.attacks import dci
 from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss, undo
 from dci_jax.inputs import Inputs, batches
 from dci_jax.losses import l1
+from dci_jax.metrics import latent_cosine
 from dci_jax.models.inverter import inverters
 
 SETTINGS = dict(
@@ -129,3 +130,31 @@ def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network,
     assert found.dtype == jnp.float32
     assert np.mean((np.asarray(found) - images) ** 2) < images.var()
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(read.args[1]))
+
+
+def test_codes_of_a_generator_are_read_back_by_the_same_training(generator, tmp_path):
+    inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
+    settings = {**SETTINGS, "divide_steps": 60, "conquer": (("image", 40),), "width": 0.5}
+    codes = batches(inputs, jax.random.key(9), 20)(0)
+    cosines = []
+    for steps in (settings, {**settings, "divide_steps": 0, "conquer": ()}):
+        folder = tmp_path / str(steps["divide_steps"])
+        readers = dci.dci(
+            generator, inputs, ("block2", "image"), jax.random.key(0), folder, **steps
+        )
+        found = readers["block2"](blocks.run(generator, codes, 0, 2))
+        assert readers["image"](blocks.run(generator, codes)).shape == codes.shape
+        cosines.append(float(latent_cosine(found, codes).mean()))
+    assert cosines[0] > cosines[1] + 0.3
+
+
+def test_estimates_on_the_way_end_in_what_invert_gives(generator):
+    modules = inverters(generator, 5, 1.0, 64, 1, 2)
+    params = dci.initialize(modules, generator, jax.random.key(0))
+    codes = jax.random.normal(jax.random.key(1), (2, 128))
+    image = blocks.run(generator, codes)
+    found = dci.unwind(modules, params, generator, image)
+    shapes = blocks.feature_shapes(generator)
+    assert [f.shape[1:] for f in found] == list(shapes)
+    np.testing.assert_array_equal(found[-1], image)
+    np.testing.assert_array_equal(found[0], dci.invert(modules, params, generator, image))

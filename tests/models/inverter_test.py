@@ -5,7 +5,7 @@ import pytest
 
 from dci_jax.blocks import feature_shapes, sequential
 from dci_jax.errors import InputError
-from dci_jax.models.inverter import Decoder, Inverter, inverters, shuffle, unshuffle
+from dci_jax.models.inverter import Decoder, Encoder, Inverter, inverters, shuffle, unshuffle
 
 
 def test_shuffle_undoes_unshuffle_and_places_pixels():
@@ -52,3 +52,36 @@ def test_features_that_no_inverter_can_undo_are_refused_by_name(function):
     network = sequential("mine", (32, 32, 3), [("flat", function, {})])
     with pytest.raises(InputError, match="mine: flat makes features"):
         inverters(network, 1, width=1.0, cap=64, rounds=1, depth=2)
+
+
+def test_a_block_that_enlarges_is_undone_at_its_inputs_size():
+    x = jnp.array(np.random.default_rng(0).normal(size=(2, 4, 4, 6)), jnp.float32)
+
+    def block(x):
+        return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+
+    module = Inverter(1, 6, width=8, rounds=1, depth=2, nonnegative=False, growth=2)
+    params = module.init(jax.random.key(0), block(x), block)
+    assert module.apply(params, block(x), block).shape == x.shape
+    assert params["params"]["round0_conv0"]["kernel"].shape == (3, 3, 6 + 2 * 24, 8)
+
+
+def test_a_code_is_an_image_of_one_pixel(generator):
+    modules = inverters(generator, 5, width=1.0, cap=64, rounds=1, depth=2)
+    assert [m.growth for m in modules] == [4, 2, 2, 2, 1]
+    assert [m.factor for m in modules] == [1] * 5
+    assert [m.vector for m in modules] == [True] + [False] * 4
+    f = jnp.zeros((2, *feature_shapes(generator)[1]))
+    found, params = modules[0].init_with_output(
+        jax.random.key(0), f, lambda z: jnp.zeros((len(z), *f.shape[1:])) + z.sum()
+    )
+    assert found.shape == (2, 128)
+    assert params["params"]["start"]["kernel"].shape[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("growth", [4, 8, 32])
+def test_the_encoder_ends_in_a_code(growth):
+    f = jnp.zeros((2, growth, growth, 3))
+    code, params = Encoder(growth, 100, width=8).init_with_output(jax.random.key(0), f)
+    assert code.shape == (2, 100)
+    assert params["params"]["last"]["kernel"].shape[0] <= 8 * 16 * 4 * 8

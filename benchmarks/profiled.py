@@ -1,0 +1,54 @@
+"""Where one JAX step of `python -m benchmarks.side_by_side` spends its time: `python -m benchmarks.profiled CASE`
+
+Prints milliseconds per step and operation, as XLA's own profiler counts them on the thread that runs the
+program. On a CPU a convolution leaves its work to other threads and waits, so its line is too short:
+what the step takes beyond the sum is theirs.
+"""
+
+import collections
+import glob
+import gzip
+import json
+import re
+import sys
+import tempfile
+import time
+
+import jax
+
+from benchmarks.cases import cases
+from benchmarks.side_by_side import GPU, jax_step
+
+STEPS = 5
+
+
+def operations(one):
+    """(wall milliseconds of a step, {operation: milliseconds of a step})."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            start = time.perf_counter()
+            for _ in range(STEPS):
+                one()
+            wall = time.perf_counter() - start
+        (file,) = glob.glob(f"{folder}/**/*.trace.json.gz", recursive=True)
+        with gzip.open(file) as stream:
+            events = json.load(stream)["traceEvents"]
+    total = collections.Counter()
+    for event in events:
+        if event.get("ph") == "X" and "hlo_op" in event.get("args", {}):
+            total[re.sub(r"[.\d]+$", "", event["name"])] += event["dur"] / STEPS / 1e3
+    return 1e3 * wall / STEPS, total
+
+
+def main(name):
+    one, *_ = jax_step(cases(GPU)[name]().jax("float32"))
+    one()
+    wall, total = operations(one)
+    print(f"{wall:8.1f} ms a step: {name}")
+    for operation, spent in total.most_common(12):
+        print(f"{spent:8.1f} {operation}")
+    print(f"{sum(total.values()):8.1f} all operations")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

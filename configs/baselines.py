@@ -1,0 +1,32 @@
+"""Every attack on one network, a few images, at an early and a late split: how they compare, and what they cost.
+
+    python -m dci_jax.main --config=configs/baselines.py --workdir=runs/baselines \\
+        --config.target.weights=resnet20-12fca82f.th --config.data.images=lossless_3000.npz
+
+Eight images, because the attacks that optimise each image take minutes. The training of DCI and of the
+inverse network is short, so the level of those rows is lower than that of configs/cifar_resnet20.py.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.splits = ("layer1.2", "layer2.2")
+    config.attacks = (
+        "dci",
+        "dci+refine",
+        "inverse_network",
+        "rmle",
+        "deepinversion",
+        "deep_image_prior",
+    )
+    config.data.count = 8
+    config.synthesis.batches = 2
+    config.synthesis.batch = 128
+    config.dci.rounds = 2
+    config.dci.batch = 28
+    config.dci.divide_steps = 100
+    config.dci.conquer = (("layer1.2", 80), ("layer2.2", 200))
+    config.inverse_network.steps = 400
+    return config

@@ -1,0 +1,35 @@
+"""A published DCGAN of 32 px CelebA faces, walked backwards: codes from images, without any real image.
+
+    python -m dci_jax.main --config=configs/dcgan_celeba.py --workdir=runs/dcgan_celeba \\
+        --config.target.weights=generator.pt
+
+The weights are those of fletchersarip93/face-generator (`weights/generator.pt` there).
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.target.name = "dcgan_32"
+    config.data.count = 500
+    config.attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network", "rmle")
+    config.synthesis.batches = 0
+    config.inputs.bank = 0.0
+    config.dci.width = 1.0
+    config.dci.cap = 256
+    config.dci.rounds = 2
+    config.dci.depth = 2
+    config.dci.batch = 60
+    config.dci.divide_steps = 800
+    config.dci.conquer = (("generator_deconv.3", 300), ("image", 1300))
+    config.refine.splits = ("image",)
+    config.refine.steps = 300
+    config.rmle.splits = ("image",)
+    config.rmle.steps = 1000
+    config.rmle.learning_rate = 0.05
+    config.gauss_newton.splits = ("image",)
+    config.inverse_network.splits = ("image",)
+    config.inverse_network.batch = 64
+    config.inverse_network.steps = 1000
+    return config

@@ -1,0 +1,49 @@
+"""What can be wrong with an image that a generator is to repair: image -> damaged image.
+
+A damaged image lies off what the generator can make; sent back through code and generator it lands on it.
+"""
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def none(key: Array, images: Array, strength: float) -> Array:
+    """The images as they are."""
+    del key, strength
+    return images
+
+
+def gaussian(key: Array, images: Array, strength: float) -> Array:
+    """Gaussian noise of standard deviation `strength`, in pixel units of [0, 1]."""
+    return jnp.clip(images + strength * jax.random.normal(key, images.shape), 0, 1)
+
+
+def blur(key: Array, images: Array, strength: float) -> Array:
+    """Gaussian blur of standard deviation `strength`, in pixels."""
+    del key
+    size = 2 * int(3 * strength + 0.5) + 1
+    return jax.vmap(lambda image: pix.gaussian_blur(image, strength, size))(images)
+
+
+def mask(key: Array, images: Array, strength: float) -> Array:
+    """A grey square somewhere in each image, its side the share `strength` of the image's."""
+    count, height, width, _ = images.shape
+    side = round(strength * height)
+    corner = jax.random.randint(key, (count, 2), 0, jnp.array([height - side, width - side]) + 1)
+    rows, columns = corner[:, :1] + jnp.arange(side), corner[:, 1:] + jnp.arange(side)
+    place = jnp.arange(count)[:, None, None], rows[:, :, None], columns[:, None]
+    return images.at[place].set(0.5)
+
+
+def quantize(key: Array, images: Array, strength: float) -> Array:
+    """Each pixel to the nearest of 2^`strength` levels; 8 bits are what a PNG file keeps."""
+    del key
+    levels = 2.0**strength - 1
+    return jnp.round(images * levels) / levels
+
+
+# name -> (key, images [B, H, W, C] in [0, 1], strength) -> the same; each image on its own.
+DAMAGES = {"none": none, "gaussian": gaussian, "blur": blur, "mask": mask, "quantize": quantize}

@@ -1,0 +1,105 @@
+"""A whole run on a generator, by the true command line."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.command_line import call, lines
+
+TINY = [
+    "--config.target.name=tests.conftest:narrow_generator",
+    "--config.target.weights=", "--config.data.images=", "--config.data.count=6",
+    "--config.splits=('block2', 'image')", "--config.dci.batch=5", "--config.dci.conquer=(('image', 2),)",
+    "--config.dci.divide_steps=3", "--config.batch=4",
+    "--config.attacks=('dci', 'dci+refine', 'dci+gauss_newton', 'inverse_network')",
+    "--config.refine.splits=('image',)", "--config.gauss_newton.splits=('image',)",
+    "--config.gauss_newton.steps=2", "--config.inverse_network.splits=('image',)",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inverted(place):
+    done = call(place, place / "generator", *TINY)
+    assert done.returncode == 0, done.stderr
+    return place / "generator"
+
+
+def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
+    rows = lines(inverted)
+    cells = {(r["attack"], r["split"], r["defense"]) for r in rows}
+    damages = ("none", "gaussian 0.1", "blur 1", "mask 0.25", "quantize 8")
+    attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network")
+    assert cells == {
+        ("mean_code", "any", "none"),
+        ("random_code", "any", "none"),
+        ("dci", "block2", "none"),
+        *((attack, "image", damage) for attack in attacks for damage in damages),
+    }
+    assert len(rows) == 6 * len(cells)
+    assert all(r["label_agreement"] is None and -1 <= r["latent_cosine"] <= 1 for r in rows)
+    floors = [r for r in rows if r["attack"] == "mean_code"]
+    assert all(r["latent_error"] == 1 for r in floors)
+    with (inverted / "summary.csv").open() as stream:
+        summary = list(csv.DictReader(stream))
+    assert summary[0].keys() >= {"latent_cosine", "latent_cosine_ci95", "psnr_sent"}
+    with np.load(inverted / "evaluation" / "dci" / "image none.npz") as saved:
+        assert saved["code"].shape == (6, 128)
+    assert (inverted / "evaluation" / "dci" / "given images.npz").exists()
+
+
+def test_gauss_newton_is_given_what_dci_found_and_comes_nearer(inverted):
+    psnr = {
+        attack: np.load(inverted / "evaluation" / attack / "image none.npz")["psnr"]
+        for attack in ("dci", "dci+gauss_newton")
+    }
+    assert (psnr["dci+gauss_newton"] > psnr["dci"]).all()
+
+
+def test_the_report_is_one_page_with_every_part(inverted):
+    text = (inverted / "report" / "index.html").read_text()
+    for part in ("against depth", "Every block on the way", "singular vectors", "Repair", "defective",
+                 "did not make", "Every number"):  # fmt: skip
+        assert part in text, part
+    assert not re.search(r'src="(?!data:)', text)
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
+
+
+def test_the_same_line_again_does_nothing_anew(inverted, place):
+    before = json.loads((inverted / "timing.json").read_text())["attack dci"]["compile_s"]
+    written = (inverted / "evaluation" / "dci" / "image none.npz").stat().st_mtime_ns
+    done = call(place, inverted, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert (inverted / "evaluation" / "dci" / "image none.npz").stat().st_mtime_ns == written
+    assert json.loads((inverted / "timing.json").read_text())["attack dci"]["compile_s"] >= before
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--config.attacks=('deepinversion',)"], "'deepinversion' cannot read back codes"),
+        (["--config.oracle.images=faces"], "oracle.images is faces"),
+        (["--config.defenses=(('gaussian', 0.1),)"], "name what happens to them in damages"),
+        (["--config.damages=(('scratch', 1.0),)"], "No damage is called 'scratch'"),
+        (["--config.data.count=1"], "data.count is 1"),
+        (["--config.gauss_newton.splits=('layer1',)"], "no split point 'layer1'"),
+        (["--config.dci.batch=4"], "5 split points"),
+        (["--config.attacks=('dci+gauss_newton', 'dci')"], "name 'dci' before it"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, more, named):
+    workdir = place / "never"
+    done = call(place, workdir, *TINY, *more)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not workdir.exists()
+
+
+def test_a_dry_run_prints_the_plan(place):
+    done = call(place, place / "never", *TINY, "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"block2 +8x8x16", done.stdout)
+    assert "conquer to image" in done.stdout
