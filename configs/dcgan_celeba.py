@@ -2,18 +2,27 @@
 
     python -m dci_jax.main --config=configs/dcgan_celeba.py --workdir=runs/dcgan_celeba \\
         --config.target.weights=generator.pt
+    python -m dci_jax.main --config=configs/dcgan_celeba.py:latent_optimisation \\
+        --workdir=runs/dcgan_latent_optimisation --config.target.weights=generator.pt
 
+The second starts from the prior's mean, code by code: what GAN inversion does where nothing is trained.
 The weights are those of fletchersarip93/face-generator (`weights/generator.pt` there).
 """
 
 from configs import default
 
 
-def get_config():
+VARIANTS = {
+    "data_free": ("dci", "dci+refine", "dci+gauss_newton", "inverse_network"),
+    "latent_optimisation": ("rmle", "gauss_newton"),
+}
+
+
+def get_config(variant: str = "data_free"):
     config = default.get_config()
     config.target.name = "dcgan_32"
     config.data.count = 500
-    config.attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network", "rmle")
+    config.attacks = VARIANTS[variant]
     config.synthesis.batches = 0
     config.inputs.bank = 0.0
     config.dci.width = 1.0
@@ -29,7 +38,10 @@ def get_config():
     config.rmle.steps = 1000
     config.rmle.learning_rate = 0.05
     config.gauss_newton.splits = ("image",)
+    config.gauss_newton.steps = 12 if variant == "data_free" else 40
     config.inverse_network.splits = ("image",)
     config.inverse_network.batch = 64
     config.inverse_network.steps = 1000
+    if variant == "latent_optimisation":
+        config.damages = ()
     return config

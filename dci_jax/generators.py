@@ -34,6 +34,7 @@ from dci_jax.workdir import keep_originals, present, timing
 
 log = logging.getLogger("dci_jax")
 
+REPAIRED = 100  # codes whose images are damaged, to be repaired
 SPECTRA = 64  # codes whose Jacobian is looked at
 DEFECTIVE = 0.05  # the share of the codes whose images count as the generator's defective ones
 
@@ -54,7 +55,7 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
     names = [f"code {i}" for i in range(len(codes))]
     inputs = Inputs((), *mixture_of(config, network))
     timed = functools.partial(timing, workdir)
-    read = functools.partial(evaluate_codes, network, codes, batch=config.batch, key=key_damage)
+    read = functools.partial(evaluate_codes, network, batch=config.batch, key=key_damage)
     row = {"target": network.name, "seed": config.seed}
 
     rows, none = [], ("none", 0.0)
@@ -77,8 +78,11 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
                     kind, strength = damage
                     label = kind if kind == "none" else f"{kind} {strength:g}"
                     file = evaluation / name / f"{split} {label}.npz"
-                    result = read(reconstruct, split, damage, file=file)
-                    rows += lines(result, names, split=split, attack=name, defense=label, **row)
+                    some = codes if damage == none else codes[:REPAIRED]
+                    result = read(some, reconstruct, split, damage, file=file)
+                    rows += lines(
+                        result, names[: len(some)], split=split, attack=name, defense=label, **row
+                    )
                     cosine, psnr = (float(np.mean(result[m])) for m in ("latent_cosine", "psnr"))
                     log.info("%s after %s, %s: cosine %.3f, %.2f dB", name, split, label, cosine, psnr)  # fmt: skip
             if last in readers[name]:

@@ -58,9 +58,11 @@ def check(config: ConfigDict) -> Setting:
     Raises:
       InputError: a sentence with the value and the cure.
     """
-    for name in config.attacks:
-        check_attack(name)
     order = list(config.attacks)
+    for name in order:
+        check_attack(name)
+        if order.count(name) > 1:
+            raise InputError(f"attacks names {name!r} twice; name it once.")
     for name in REFINING:
         if name in order and "dci" not in order[: order.index(name)]:
             raise InputError(

@@ -69,7 +69,9 @@ def solve(
     for start in range(0, len(codes), _TOGETHER):
         wanted, z = features[start : start + _TOGETHER], codes[start : start + _TOGETHER]
         weight = jnp.full(len(z), damping)
-        for _ in range(steps):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
+        for _ in range(
+            steps
+        ):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
             z, weight = step(network, split, wanted, z, weight)
         found.append(z)
     return jnp.concatenate(found)
