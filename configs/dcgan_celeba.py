@@ -11,7 +11,6 @@ The weights are those of fletchersarip93/face-generator (`weights/generator.pt` 
 
 from configs import default
 
-
 VARIANTS = {
     "data_free": ("dci", "dci+refine", "dci+gauss_newton", "inverse_network"),
     "latent_optimisation": ("rmle", "gauss_newton"),
