@@ -35,7 +35,7 @@ def mask(key: Array, images: Array, strength: float) -> Array:
     corner = jax.random.randint(key, (count, 2), 0, jnp.array([height - side, width - side]) + 1)
     rows, columns = corner[:, :1] + jnp.arange(side), corner[:, 1:] + jnp.arange(side)
     place = jnp.arange(count)[:, None, None], rows[:, :, None], columns[:, None]
-    return images.at[place].set(0.5)
+    return jnp.asarray(images).at[place].set(0.5)
 
 
 def quantize(key: Array, images: Array, strength: float) -> Array:

@@ -30,7 +30,7 @@ def plan(config: ConfigDict, setting: Setting) -> str:
     rate = matrix_product_rate("float32")
     fast = matrix_product_rate("bfloat16")
     rows = []
-    if config.synthesis.batches:
+    if config.synthesis.batches and not setting.network.latent:
         rows += _synthesis(config, setting.network)
     names = [name for name in attack_names(config) if name in ("dci", "oracle")]
     rows += [

@@ -69,7 +69,8 @@ def test_a_run_leaves_everything(finished):
     assert len(rows) == 3 * len(cells)
     assert set(rows[0]) == {
         "target", "split", "attack", "defense", "image", "mse", "psnr", "ssim", "lpips",
-        "label_agreement", "label_kept", "top1", "top1_original", "seed",
+        "label_agreement", "label_kept", "top1", "top1_original", "latent_cosine", "latent_error",
+        "psnr_sent", "seed",
     }  # fmt: skip
     for row in rows:
         assert row["psnr"] == pytest.approx(-10 * np.log10(row["mse"]), abs=0.01)
