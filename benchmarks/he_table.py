@@ -1,6 +1,7 @@
-"""He et al.'s table beside ours: `python -m benchmarks.he_table HE_CIFAR/summary.csv HE_RMLE/summary.csv [HE_SAME/summary.csv]`
+"""He et al.'s table beside ours: `python -m benchmarks.he_table DCI RMLE INVERSE SAME`
 
-Prints markdown: PSNR / SSIM at the paper's three split points. Runs of `configs/he_cifar.py`.
+Prints markdown: PSNR / SSIM at the paper's three split points. Each is the summary.csv of a variant of
+`configs/he_cifar.py`; those at the end may be missing.
 """
 
 import csv
@@ -18,10 +19,10 @@ PUBLISHED = {
 # (which summary, attack there) -> the row; the oracles are inverse networks on real images.
 OURS = {
     (1, "rmle"): "rMLE",
-    (0, "oracle"): "inverse network, training set",
-    (2, "oracle"): "inverse network, same distribution",
-    (0, "inverse_network@white_noise"): "inverse network, random noise",
-    (0, "inverse_network"): "inverse network, procedural images",
+    (2, "oracle"): "inverse network, training set",
+    (3, "oracle"): "inverse network, same distribution",
+    (2, "inverse_network@white_noise"): "inverse network, random noise",
+    (2, "inverse_network"): "inverse network, procedural images",
     (0, "dci"): "**DCI, data-free, one forward pass**",
     (0, "dci+refine"): "**DCI, then refined**",
 }

@@ -227,12 +227,11 @@ class Decoder(nn.Module):
     def __init__(self, module, shape):
         super().__init__()
         levels, before = module.factor.bit_length() - 1, shape[-1]
-        self.convs, self.norms, self.ups = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.convs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level in range(levels + 1):
             width = module.width * 2 ** (levels - level)
             for _ in range(2):
                 self.convs.append(_conv(before, width))
-                self.norms.append(nn.GroupNorm(width // 8, width, eps=1e-6))
                 before = width
             if level < levels:
                 self.ups.append(_conv(width, 2 * width))
@@ -240,8 +239,8 @@ class Decoder(nn.Module):
         self.last = _conv(before, module.channels)
 
     def forward(self, y):
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            y = functional.gelu(norm(conv(y)), approximate="tanh")
+        for i, conv in enumerate(self.convs):
+            y = functional.gelu(conv(y), approximate="tanh")
             if i % 2 and i // 2 < len(self.ups):
                 y = functional.pixel_shuffle(self.ups[i // 2](y), 2)
         return self.last(y)
@@ -250,9 +249,8 @@ class Decoder(nn.Module):
         """The Flax parameters, or their gradients, in the order of `parameters()`."""
         tree, pairs = tree["params"], [divmod(i, 2) for i in range(len(self.convs))]
         convs = [a for i, j in pairs for a in _ported(tree[f"level{i}_conv{j}"])]
-        norms = [tree[f"level{i}_norm{j}"][name] for i, j in pairs for name in ("scale", "bias")]
         ups = [a for i in range(len(self.ups)) for a in _ported(tree[f"level{i}_up"], shuffled=2)]
-        return [*convs, *map(np.asarray, norms), *ups, *_ported(tree["last"])]
+        return [*convs, *ups, *_ported(tree["last"])]
 
 
 def fill(module, tree):

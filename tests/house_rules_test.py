@@ -119,7 +119,7 @@ def test_each_heavy_library_has_one_room():
     assert importers("ml_collections") <= {
         "main", "experiment", "generators", "arm", "setting", "plan",
     }  # fmt: skip
-    assert importers("matplotlib") == {"report", "joint"}
+    assert importers("matplotlib") == {"report", "report_codes", "joint"}
     assert importers("huggingface_hub") == {"models.sources"}
     assert importers("tensorflow_datasets") == {"prepared"}
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import tiny
-from dci_jax import blocks, data, experiment, models, setting
+from configs import dcgan_celeba, tiny
+from dci_jax import arm, blocks, data, models, setting
 from dci_jax.errors import InputError
 from dci_jax.inputs import Inputs
 
@@ -106,12 +106,12 @@ def test_an_attack_named_with_its_source_learns_from_that_alone(monkeypatch, net
         seen[inputs.shares] = True
         return {}
 
-    monkeypatch.setitem(experiment.ATTACKS, "inverse_network", attack)
+    monkeypatch.setitem(arm.ATTACKS, "inverse_network", attack)
     config, shares = tiny.get_config(), (("bank", 0.5), ("pink_noise", 0.5))
     given = setting.Setting(network, network, None, None, None, ("stem",))
     inputs = Inputs((), shares, (32, 32, 3))
     for name in ("inverse_network", "inverse_network@white_noise"):
-        experiment.arm(config, name, given, inputs, {}, None, tmp_path)
+        arm.arm(config, name, given, inputs, {}, None, tmp_path)
     assert list(seen) == [shares, (("white_noise", 1.0),)]
 
 
@@ -128,11 +128,34 @@ def test_deepinversion_needs_batch_norm():
         setting.check(config)
 
 
-def test_a_generator_is_refused_for_now(monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"data.count": 0}, "data.count is 0; give how many codes"),
+        ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot read back codes of dcgan_32"),
+        ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
+        ({"defenses": (("quantize", 2.0),)}, "name what happens to them in damages"),
+        ({"damages": (("rust", 1.0),)}, "No damage is called 'rust'; choose from"),
+        ({"dci.batch": 4}, "each of the 5 split points needs a code of its own"),
+        ({"splits": ("layer1.0",)}, "layer1.0"),
+    ],
+)  # fmt: skip
+def test_a_generator_has_mistakes_of_its_own(monkeypatch, change, complaint):
     generator = models.MODELS["dcgan_32"].build(jax.random.key(0))
     monkeypatch.setattr(setting.models, "load", lambda *_: generator)
-    with pytest.raises(InputError, match="dcgan_32 takes inputs of shape \\(100,\\)"):
-        setting.check(tiny.get_config())
+    config = dcgan_celeba.get_config()
+    config.update_from_flattened_dict(change)
+    with pytest.raises(InputError, match=complaint):
+        setting.check(config)
+
+
+@pytest.mark.parametrize("names", [("dci", "dci"), ("rmle", "dci+refine"), ("dci+refine", "dci")])
+def test_attacks_are_named_once_and_dci_before_what_starts_from_it(monkeypatch, network, names):
+    monkeypatch.setattr(setting.models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.attacks = names
+    with pytest.raises(InputError, match=r"twice; name it once|name 'dci' before it"):
+        setting.check(config)
 
 
 def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network):

@@ -80,7 +80,7 @@ class Decoder(nn.Module):
     """Features -> input without looking at the network: He et al.'s inverse network (ACSAC 2019).
 
     [B, h, w, c] -> [B, h factor, w factor, channels]: two convolutions at every resolution, each
-    doubling by pixel shuffle.
+    doubling by pixel shuffle. Nothing is normalised: a norm loses how bright an image is.
 
     Attributes:
       factor: how much the network shrinks its input, a power of two.
@@ -101,8 +101,7 @@ class Decoder(nn.Module):
         for level in range(levels + 1):
             width = self.width * 2 ** (levels - level)
             for layer in range(2):
-                y = conv(width, f"level{level}_conv{layer}")(y)
-                y = nn.gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
+                y = nn.gelu(conv(width, f"level{level}_conv{layer}")(y))
             if level < levels:
                 y = shuffle(conv(2 * width, f"level{level}_up")(y), 2)
         return conv(self.channels, "last")(y).astype(jnp.float32)
