@@ -26,18 +26,22 @@ def get_config(variant: str = "data_free"):
     config.inputs.bank = 0.0
     config.dci.width = 1.0
     config.dci.cap = 256
-    config.dci.rounds = 2
-    config.dci.depth = 2
+    # Weighed on codes of the prior, which are free: one round of three convolutions against two of two,
+    # 60 codes a step against 20, L1 against L2, each for as long. Without the clip conquer diverged.
+    config.dci.rounds = 1
+    config.dci.depth = 3
     config.dci.batch = 60
-    config.dci.divide_steps = 800
-    config.dci.conquer = (("generator_deconv.3", 300), ("image", 1300))
+    config.dci.divide_steps = 400
+    config.dci.conquer_warmup = 50
+    config.dci.conquer_clip = 1.0
+    config.dci.conquer = (("image", 5000),)
     config.refine.splits = ("image",)
     config.refine.steps = 300
     config.rmle.splits = ("image",)
     config.rmle.steps = 1000
     config.rmle.learning_rate = 0.05
     config.gauss_newton.splits = ("image",)
-    config.gauss_newton.steps = 12 if variant == "data_free" else 40
+    config.gauss_newton.steps = 12 if variant == "data_free" else 20
     config.inverse_network.splits = ("image",)
     config.inverse_network.batch = 64
     config.inverse_network.steps = 1000

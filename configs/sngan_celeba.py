@@ -20,12 +20,14 @@ def get_config():
     config.inputs.bank = 0.0
     config.dci.width = 1.0
     config.dci.cap = 256
-    config.dci.rounds = 2
-    config.dci.depth = 2
+    config.dci.rounds = 1
+    config.dci.depth = 3
     config.dci.batch = 128
     config.dci.precision = "bfloat16"
     config.dci.learning_rate = 1e-3
     config.dci.divide_steps = 5000
+    config.dci.conquer_warmup = 200
+    config.dci.conquer_clip = 1.0  # without it conquer diverged on the DCGAN
     config.dci.conquer = (("block4", 5000), ("image", 20000))
     config.refine.splits = ("image",)
     config.refine.steps = 300

@@ -6,6 +6,7 @@ same features (cycle consistency). The inverters compose, so one training serves
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Phase:
     steps: int
     learning_rate: float
     warmup: int = 0
+    clip: float = math.inf
     rows_loss: Callable | None = None
 
 
@@ -132,6 +134,7 @@ def phases(
     divide_steps: int,
     conquer_learning_rate: float,
     conquer_warmup: int,
+    conquer_clip: float,
     conquer: tuple[tuple[str, int], ...],
 ) -> tuple[tuple[Inverter, ...], tuple[Phase, ...]]:
     """The inverters up to the deepest split, and the stages of their training.
@@ -147,6 +150,8 @@ def phases(
       conquer_warmup: steps over which that rate first rises from zero. The gradient of a chain is far
         larger than that of one inverter, and Adam's first steps are as long whatever the gradient:
         without a rise they throw away what the divide phase had learned.
+      conquer_clip: global norm that the gradient is cut to in conquer; infinite: never. Where a code has no
+        bounds a single batch can otherwise throw a chain out.
       conquer: ((split point, steps), ...): the stages, deeper by deeper.
     """
     deepest = max(split_index(network, name) for name in splits)
@@ -159,7 +164,9 @@ def phases(
         stop = min(split_index(network, name), deepest)
         loss = functools.partial(conquer_loss, objective, modules[:stop])
         label = f"conquer to {split_names(network)[stop - 1]}"
-        stages.append(Phase(label, loss, steps, conquer_learning_rate, conquer_warmup))
+        stages.append(
+            Phase(label, loss, steps, conquer_learning_rate, conquer_warmup, conquer_clip)
+        )
     return modules, tuple(stages)
 
 
@@ -209,4 +216,6 @@ def adam(phase: Phase) -> optax.GradientTransformation:
         return optax.adam(optax.cosine_decay_schedule(phase.learning_rate, max(phase.steps, 1)))
     warmup = min(phase.warmup, phase.steps // 2)
     rate = optax.warmup_cosine_decay_schedule(0.0, phase.learning_rate, warmup, phase.steps)
-    return optax.adam(rate)
+    if phase.clip == math.inf:
+        return optax.adam(rate)
+    return optax.chain(optax.clip_by_global_norm(phase.clip), optax.adam(rate))

@@ -18,6 +18,7 @@ SETTINGS = dict(
     width=1.0, cap=256, rounds=1, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0, batch=10,
     remat=False, precision="float32", groups=1,
     learning_rate=3e-3, divide_steps=60, conquer_learning_rate=1e-3, conquer_warmup=8,
+    conquer_clip=float("inf"),
     conquer=(("stem", 10), ("layer1.0", 25)),
 )  # fmt: skip
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
@@ -158,3 +159,16 @@ def test_estimates_on_the_way_end_in_what_invert_gives(generator):
     assert [f.shape[1:] for f in found] == list(shapes)
     np.testing.assert_array_equal(found[-1], image)
     np.testing.assert_array_equal(found[0], dci.invert(modules, params, generator, image))
+
+
+@pytest.mark.parametrize(("clip", "goes_on"), [(1.0, True), (float("inf"), False)])
+def test_a_clip_keeps_one_wild_batch_from_stopping_adam(clip, goes_on):
+    optimizer = dci.adam(dci.Phase("conquer", None, 1000, 0.1, 2, clip))
+    value = jnp.zeros(())
+    state = optimizer.init(value)
+    for gradient in (1.0, 1.0, 1.0, 1e6, 1.0, 1.0):
+        before = value
+        update, state = optimizer.update(jnp.array(gradient), state, value)
+        value += update
+    # Adam divides by the root mean square of past gradients, which a spike of 1e6 fills for a thousand steps.
+    assert (abs(float(value - before)) > 0.09) == goes_on
