@@ -59,6 +59,7 @@ MODELS = {
         )
         for size in sngan.SIZES
     },
+    "sngan_narrow": Architecture(sngan.narrow, sngan.torch_prefix, latent="normal"),
     "dcgan_32": Architecture(dcgan.dcgan, dcgan.torch_prefix, latent="uniform"),
 }
 
