@@ -14,6 +14,7 @@ generator.safetensors (mimicry's key names), samples.png, curve.jsonl; the same 
 BatchNorm normalises by the batch in training; its running statistics are measured afterwards.
 """
 
+import argparse
 import functools
 import json
 import logging
@@ -24,7 +25,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
 from PIL import Image
 
 from dci_jax import data, models, parallel, progress
@@ -36,21 +36,6 @@ from dci_jax.latents import LATENTS
 from dci_jax.models import sngan, weights
 from dci_jax.models.discriminator import Discriminator, power_iteration
 from dci_jax.optimize import step
-
-_TRAIN = flags.DEFINE_string("train_images", None, "folder, zip or npz", required=True)
-_TEST = flags.DEFINE_string("test_images", None, "the same, for the Fréchet distance", required=True)  # fmt: skip
-_WORKDIR = flags.DEFINE_string("workdir", None, "keeps everything", required=True)
-_STEPS = flags.DEFINE_integer("steps", 50_000, "updates of the generator", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", 64, "images per update", lower_bound=2)
-_N_DIS = flags.DEFINE_integer("n_dis", 5, "discriminator's updates for one of the generator's", lower_bound=1)  # fmt: skip
-_RATE = flags.DEFINE_float("learning_rate", 2e-4, "Adam's, falling to zero linearly")
-_DECAY = flags.DEFINE_float("ema", 0.999, "of the running mean of the generator's weights")
-_NGF = flags.DEFINE_integer("ngf", 256, "channels of the generator", lower_bound=1)
-_NDF = flags.DEFINE_integer("ndf", 128, "channels of the discriminator", lower_bound=1)
-_STATISTICS = flags.DEFINE_integer("statistics_batches", 100, "batches for the running statistics", lower_bound=1)  # fmt: skip
-_SAMPLES = flags.DEFINE_integer("samples", 5000, "images for the Fréchet distance", lower_bound=2)
-_SEED = flags.DEFINE_integer("seed", 0, "of weights, order and codes")
-_HALF = flags.DEFINE_bool("half", False, "store the weights in 16 bits, and measure those")
 
 _EVERY = 200  # updates of the generator between checkpoints
 
@@ -87,19 +72,19 @@ def with_trainable(network: Network, trained) -> Network:
     )
 
 
-def train(pixels: np.ndarray, folder: Path):
+def train(pixels: np.ndarray, folder: Path, settings):
     """(generator, its averaged weights) after all updates; leaves checkpoints and curve.jsonl in `folder`."""
-    key_g, key_d, key_batches = jax.random.split(jax.random.key(_SEED.value), 3)
-    generator = parallel.put(sngan.sngan(key_g, 32, _NGF.value, train=True), parallel.copied())
-    discriminator = Discriminator(_NDF.value)
+    key_g, key_d, key_batches = jax.random.split(jax.random.key(settings.seed), 3)
+    generator = parallel.put(sngan.sngan(key_g, 32, settings.ngf, train=True), parallel.copied())
+    discriminator = Discriminator(settings.ndf)
     judged = dict(jax.jit(discriminator.init)(key_d, jnp.zeros((1, 32, 32, 3))))
     for _ in range(20):  # until u belongs to the first weights
         judged = power_iteration(judged)
     judged = parallel.put(judged, parallel.copied())
-    trained, turns = jax.tree.map(jnp.copy, trainable(generator)), _N_DIS.value
+    trained, turns = jax.tree.map(jnp.copy, trainable(generator)), settings.n_dis
     optimizer_g, optimizer_d = (
-        optax.adam(optax.linear_schedule(_RATE.value, 0, updates), b1=0.0, b2=0.9)
-        for updates in (_STEPS.value, _STEPS.value * turns)
+        optax.adam(optax.linear_schedule(settings.learning_rate, 0, updates), b1=0.0, b2=0.9)
+        for updates in (settings.steps, settings.steps * turns)
     )
     loss_g = functools.partial(generator_loss, discriminator)
     loss_d = functools.partial(discriminator_loss, discriminator)
@@ -107,65 +92,102 @@ def train(pixels: np.ndarray, folder: Path):
     everything = (trained, optimizer_g.init(trained)), (judged, optimizer_d.init(judged)), jax.tree.map(jnp.copy, trained)  # fmt: skip
     with (
         Checkpointer(folder / "checkpoints") as checkpoints,
-        progress.bar("SNGAN", _STEPS.value) as update,
+        progress.bar("SNGAN", settings.steps) as update,
     ):
         done, everything = checkpoints.restore(everything) or (0, everything)
         (trained, state_g), (judged, state_d), mean = everything
-        while done < _STEPS.value:
+        while done < settings.steps:
             frozen = with_trainable(generator, trained)
             for turn in range(turns):
                 key = jax.random.fold_in(key_batches, done * (turns + 1) + turn)
-                batch = draw(key, _BATCH.value, pixels)
+                batch = draw(key, settings.batch, pixels)
                 judged, state_d, terms = step(
                     loss_d, optimizer_d, power_iteration, layout, judged, state_d, frozen, (batch,)
                 )
             key = jax.random.fold_in(key_batches, done * (turns + 1) + turns)
-            codes = LATENTS["normal"](key, _BATCH.value, (sngan.LATENT,))
+            codes = LATENTS["normal"](key, settings.batch, (sngan.LATENT,))
             trained, state_g, more = step(
                 loss_g, optimizer_g, _same, layout, trained, state_g, (judged, generator), (codes,)
             )
             done += 1
             # At first such a mean would be mostly the random start.
-            mean = averaged(mean, trained, min(_DECAY.value, (1 + done) / (10 + done)))
+            mean = averaged(mean, trained, min(settings.ema, (1 + done) / (10 + done)))
             update(done, terms | more)
-            if done % _EVERY == 0 or done == _STEPS.value:
+            if done % _EVERY == 0 or done == settings.steps:
                 checkpoints.save(done, ((trained, state_g), (judged, state_d), mean))
                 terms = {name: round(float(value), 4) for name, value in (terms | more).items()}
                 with (folder / "curve.jsonl").open("a") as stream:
                     stream.write(json.dumps({"step": done, **terms}) + "\n")
-                grid(made(finished(mean, generator), 100), folder / "samples.png")
+                grid(
+                    made(finished(mean, generator, settings), 100, settings.seed),
+                    folder / "samples.png",
+                )
     return generator, mean
 
 
-def main(_):
+def parse(arguments=None) -> argparse.Namespace:
+    """The settings out of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add = parser.add_argument
+    add("--train_images", required=True, help="folder, zip or npz")
+    add("--test_images", required=True, help="the same, for the Fréchet distance")
+    add("--workdir", required=True, help="keeps everything")
+    add("--steps", type=_positive, default=50_000, help="updates of the generator")
+    add("--batch", type=_positive, default=64, help="images per update")
+    add(
+        "--n_dis",
+        type=_positive,
+        default=5,
+        help="discriminator's updates for one of the generator's",
+    )
+    add("--learning_rate", type=float, default=2e-4, help="Adam's, falling to zero linearly")
+    add("--ema", type=float, default=0.999, help="of the running mean of the generator's weights")
+    add("--ngf", type=_positive, default=256, help="channels of the generator")
+    add("--ndf", type=_positive, default=128, help="channels of the discriminator")
+    add(
+        "--statistics_batches",
+        type=_positive,
+        default=100,
+        help="batches for the running statistics",
+    )
+    add("--samples", type=_positive, default=5000, help="images for the Fréchet distance")
+    add("--seed", type=int, default=0, help="of weights, order and codes")
+    add("--half", action="store_true", help="store the weights in 16 bits, and measure those")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    settings = parse(arguments)
     logging.getLogger("dci_jax").setLevel(logging.INFO)
     try:
-        real = data.load(_TRAIN.value, 32, flag="--train_images").pixels
-        test = data.load(_TEST.value, 32, count=_SAMPLES.value, flag="--test_images").pixels
+        real = data.load(settings.train_images, 32, flag="--train_images").pixels
+        test = data.load(
+            settings.test_images, 32, count=settings.samples, flag="--test_images"
+        ).pixels
     except InputError as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)
-    folder = Path(_WORKDIR.value)
+    folder = Path(settings.workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    generator, mean = train(jnp.asarray(real), folder)
-    final = finished(mean, generator)
-    if _HALF.value:
+    generator, mean = train(jnp.asarray(real), folder, settings)
+    final = finished(mean, generator, settings)
+    if settings.half:
         final = jax.tree.map(lambda leaf: leaf.astype("float16").astype("float32"), final)
-    grid(made(final, 100), folder / "samples.png")
-    distance = frechet(features(made(final, _SAMPLES.value)), features(test))
+    grid(made(final, 100, settings.seed), folder / "samples.png")
+    distance = frechet(features(made(final, settings.samples, settings.seed)), features(test))
     metadata = {
-        "model": f"SNGAN for 32 px, ngf {_NGF.value}",
-        "trained_on": f"{len(real)} images of {Path(_TRAIN.value).name}",
-        "frechet": f"{distance:.3f} in the embedded ResNet-20's pooled features, {_SAMPLES.value} samples, "
-        f"{len(test)} images of {Path(_TEST.value).name}; not an FID",
-        "steps": f"{_STEPS.value} of the generator, {_N_DIS.value} of the discriminator for each",
-        "batch": str(_BATCH.value),
-        "ndf": str(_NDF.value),
-        "learning_rate": str(_RATE.value),
-        "seed": str(_SEED.value),
+        "model": f"SNGAN for 32 px, ngf {settings.ngf}",
+        "trained_on": f"{len(real)} images of {Path(settings.train_images).name}",
+        "frechet": f"{distance:.3f} in the embedded ResNet-20's pooled features, {settings.samples} samples, "
+        f"{len(test)} images of {Path(settings.test_images).name}; not an FID",
+        "steps": f"{settings.steps} of the generator, {settings.n_dis} of the discriminator for each",
+        "batch": str(settings.batch),
+        "ndf": str(settings.ndf),
+        "learning_rate": str(settings.learning_rate),
+        "seed": str(settings.seed),
         "licence": "Apache-2.0",
     }
-    file, dtype = folder / "generator.safetensors", "float16" if _HALF.value else "float32"
+    file, dtype = folder / "generator.safetensors", "float16" if settings.half else "float32"
     weights.save(final, file, sngan.torch_prefix, metadata, dtype)
     print(f"{file}: {metadata}")
 
@@ -186,12 +208,12 @@ def draw(key, count, pixels):
     return jnp.where(flip, images[:, :, ::-1], images), codes
 
 
-def finished(mean, network: Network) -> Network:
+def finished(mean, network: Network, settings) -> Network:
     """The generator with averaged weights, BatchNorm's running statistics measured over codes of its prior."""
-    network, key = with_trainable(network, mean), jax.random.key(_SEED.value + 1)
+    network, key = with_trainable(network, mean), jax.random.key(settings.seed + 1)
     statistics = [
-        _statistics(network, LATENTS["normal"](jax.random.fold_in(key, n), _BATCH.value, (sngan.LATENT,)))
-        for n in range(_STATISTICS.value)
+        _statistics(network, LATENTS["normal"](jax.random.fold_in(key, n), settings.batch, (sngan.LATENT,)))
+        for n in range(settings.statistics_batches)
     ]  # fmt: skip
     statistics = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *statistics)
     trained = [
@@ -199,15 +221,15 @@ def finished(mean, network: Network) -> Network:
         for block, found in zip(network.blocks, statistics, strict=True)
     ]
     final = sngan.sngan(
-        jax.random.key(0), 32, _NGF.value
+        jax.random.key(0), 32, settings.ngf
     )  # the same, normalised by those statistics
     blocks = zip(final.blocks, trained, strict=True)
     return final.replace(blocks=tuple(block.replace(params=params) for block, params in blocks))
 
 
-def made(network: Network, count: int) -> np.ndarray:
+def made(network: Network, count: int, seed: int) -> np.ndarray:
     """uint8 images [count, 32, 32, 3] of codes that are the same in every call."""
-    codes = LATENTS["normal"](jax.random.key(_SEED.value + 2), count, (sngan.LATENT,))
+    codes = LATENTS["normal"](jax.random.key(seed + 2), count, (sngan.LATENT,))
     images = [_images(network, codes[i : i + 100]) for i in range(0, count, 100)]
     return np.concatenate([np.round(255 * np.asarray(some)).astype(np.uint8) for some in images])
 
@@ -246,10 +268,16 @@ def _statistics(network, codes):
     return trace(network, codes)[1]
 
 
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return int(text)
+
+
 def _same(variables):
     return variables
 
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s")
-    app.run(main)
+    main()

@@ -16,6 +16,7 @@ BatchNorm normalises by the batch while the weights are trained; its running sta
 afterwards, over `--statistics_batches` batches with the final weights.
 """
 
+import argparse
 import functools
 import logging
 from pathlib import Path
@@ -24,25 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
 
 from dci_jax import blocks, data, models, parallel
 from dci_jax.models import weights
 from dci_jax.optimize import minimize
-
-_CLASSIFIERS = [name for name, architecture in models.MODELS.items() if not architecture.latent]
-_MODEL = flags.DEFINE_enum("model", "cifar_resnet20", _CLASSIFIERS, "network to train")
-_TRAIN = flags.DEFINE_string("train_images", None, "folder, zip or npz, with labels", required=True)
-_TEST = flags.DEFINE_string("test_images", None, "folder, zip or npz, with labels", required=True)
-_OUT = flags.DEFINE_string("out", None, "safetensors file to write", required=True)
-_EPOCHS = flags.DEFINE_integer("epochs", 12, "passes over the training images")
-_BATCH = flags.DEFINE_integer("batch", 128, "images per step")
-_RATE = flags.DEFINE_float("learning_rate", 0.2, "peak of the one-cycle schedule")
-_DECAY = flags.DEFINE_float("weight_decay", 5e-4, "on all weights but biases and BatchNorm's")
-_STATISTICS = flags.DEFINE_integer("statistics_batches", 80, "batches for the running statistics")
-_SEED = flags.DEFINE_integer("seed", 0, "of weights, order and augmentation")
-_HALF = flags.DEFINE_bool("half", False, "store the weights in 16 bits, and measure those")
-_FOLDER = flags.DEFINE_string("workdir", None, "keeps checkpoints, so that a killed run resumes")
 
 
 def trainable(network: blocks.Network):
@@ -91,33 +77,56 @@ def _predictions(network, images):
     return blocks.logits(network, blocks.run(network, images)).argmax(1)
 
 
-def main(_):
+def parse(arguments=None) -> argparse.Namespace:
+    """The settings out of the command line."""
+    classifiers = [name for name, entry in models.MODELS.items() if not entry.latent]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add = parser.add_argument
+    add("--model", choices=classifiers, default="cifar_resnet20", help="network to train")
+    add("--train_images", required=True, help="folder, zip or npz, with labels")
+    add("--test_images", required=True, help="folder, zip or npz, with labels")
+    add("--out", required=True, help="safetensors file to write")
+    add("--epochs", type=int, default=12, help="passes over the training images")
+    add("--batch", type=int, default=128, help="images per step")
+    add("--learning_rate", type=float, default=0.2, help="peak of the one-cycle schedule")
+    add(
+        "--weight_decay", type=float, default=5e-4, help="on all weights but biases and BatchNorm's"
+    )
+    add("--statistics_batches", type=int, default=80, help="batches for the running statistics")
+    add("--seed", type=int, default=0, help="of weights, order and augmentation")
+    add("--half", action="store_true", help="store the weights in 16 bits, and measure those")
+    add("--workdir", help="keeps checkpoints, so that a killed run resumes")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    settings = parse(arguments)
     logging.getLogger("dci_jax").setLevel(logging.INFO)
-    build = models.MODELS[_MODEL.value].build
-    network = parallel.put(build(jax.random.key(_SEED.value), train=True), parallel.copied())
-    train = data.load(_TRAIN.value, network.input_shape[0], flag="--train_images")
-    test = data.load(_TEST.value, network.input_shape[0], flag="--test_images")
-    per_epoch = len(train) // _BATCH.value
-    steps = per_epoch * _EPOCHS.value
+    build = models.MODELS[settings.model].build
+    network = parallel.put(build(jax.random.key(settings.seed), train=True), parallel.copied())
+    train = data.load(settings.train_images, network.input_shape[0], flag="--train_images")
+    test = data.load(settings.test_images, network.input_shape[0], flag="--test_images")
+    per_epoch = len(train) // settings.batch
+    steps = per_epoch * settings.epochs
 
     @functools.lru_cache(maxsize=1)
     def order(epoch):
-        return np.random.default_rng((_SEED.value, epoch)).permutation(len(train))
+        return np.random.default_rng((settings.seed, epoch)).permutation(len(train))
 
     def batches(number):
         epoch, place = divmod(number, per_epoch)
-        indices = order(epoch)[place * _BATCH.value : (place + 1) * _BATCH.value]
-        key = jax.random.fold_in(jax.random.key(_SEED.value + 1), number)
+        indices = order(epoch)[place * settings.batch : (place + 1) * settings.batch]
+        key = jax.random.fold_in(jax.random.key(settings.seed + 1), number)
         return augment(key, train.pixels[indices]), train.labels[indices]
 
-    if _FOLDER.value:
-        Path(_FOLDER.value).mkdir(parents=True, exist_ok=True)
+    if settings.workdir:
+        Path(settings.workdir).mkdir(parents=True, exist_ok=True)
     optimizer = optax.chain(
         optax.add_decayed_weights(
-            _DECAY.value, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
+            settings.weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
         ),
         optax.sgd(
-            optax.cosine_onecycle_schedule(steps, _RATE.value, pct_start=0.2),
+            optax.cosine_onecycle_schedule(steps, settings.learning_rate, pct_start=0.2),
             momentum=0.9,
             nesterov=True,
         ),
@@ -129,12 +138,13 @@ def main(_):
         batches,
         steps=steps,
         optimizer=optimizer,
-        label=_MODEL.value,
-        folder=_FOLDER.value,
+        label=settings.model,
+        folder=settings.workdir,
     )
     network = with_trainable(network, trained)
     statistics = [
-        _batch_statistics(network, batches(number)[0]) for number in range(_STATISTICS.value)
+        _batch_statistics(network, batches(number)[0])
+        for number in range(settings.statistics_batches)
     ]
     mean = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *statistics)
     network = network.replace(
@@ -151,7 +161,7 @@ def main(_):
         ),
         head=network.head,
     )
-    if _HALF.value:
+    if settings.half:
         final = jax.tree.map(lambda leaf: leaf.astype("float16").astype("float32"), final)
     right = [
         np.asarray(_predictions(final, test.pixels[i : i + 500] / np.float32(255)))
@@ -160,21 +170,21 @@ def main(_):
     ]
     accuracy = float(np.concatenate(right).mean())
     metadata = {
-        "model": _MODEL.value,
-        "accuracy": f"{accuracy:.4f} on {len(test)} images of {Path(_TEST.value).name}",
-        "trained_on": f"{len(train)} images of {Path(_TRAIN.value).name}",
-        "epochs": str(_EPOCHS.value),
-        "batch": str(_BATCH.value),
-        "learning_rate": str(_RATE.value),
-        "weight_decay": str(_DECAY.value),
-        "seed": str(_SEED.value),
+        "model": settings.model,
+        "accuracy": f"{accuracy:.4f} on {len(test)} images of {Path(settings.test_images).name}",
+        "trained_on": f"{len(train)} images of {Path(settings.train_images).name}",
+        "epochs": str(settings.epochs),
+        "batch": str(settings.batch),
+        "learning_rate": str(settings.learning_rate),
+        "weight_decay": str(settings.weight_decay),
+        "seed": str(settings.seed),
         "licence": "Apache-2.0",
     }
-    dtype = "float16" if _HALF.value else "float32"
-    weights.save(final, _OUT.value, models.MODELS[_MODEL.value].prefix, metadata, dtype)
-    print(f"{_OUT.value}: {metadata}")
+    dtype = "float16" if settings.half else "float32"
+    weights.save(final, settings.out, models.MODELS[settings.model].prefix, metadata, dtype)
+    print(f"{settings.out}: {metadata}")
 
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s")
-    app.run(main)
+    main()

@@ -67,3 +67,9 @@ def test_the_frechet_distance_of_two_gaussians():
     # |m|^2 + sum (s_a - s_b)^2 where the covariances commute
     assert train_generator.frechet(a, b) == pytest.approx(25 + 4, rel=0.03)
     assert train_generator.frechet(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_count_below_one_is_told_with_its_value(folder):
+    done = call(folder, "--steps=0")
+    assert done.returncode == 2
+    assert "--steps: 0 is below 1" in done.stderr
