@@ -20,6 +20,7 @@ from dci_jax.attacks import spread
 from dci_jax.attacks.objective import (
     Objective,
     conquer_loss,
+    deepest_loss,
     divide_loss,
     spread_loss,
     undo,
@@ -136,6 +137,7 @@ def phases(
     conquer_warmup: int,
     conquer_clip: float,
     conquer: tuple[tuple[str, int], ...],
+    deepest_steps: int,
 ) -> tuple[tuple[Inverter, ...], tuple[Phase, ...]]:
     """The inverters up to the deepest split, and the stages of their training.
 
@@ -153,6 +155,7 @@ def phases(
       conquer_clip: global norm that the gradient is cut to in conquer; infinite: never. Where a code has no
         bounds a single batch can otherwise throw a chain out.
       conquer: ((split point, steps), ...): the stages, deeper by deeper.
+      deepest_steps: last steps, all of them on the deepest split, with conquer's rate; 0: none.
     """
     deepest = max(split_index(network, name) for name in splits)
     modules = inverters(network, deepest, width, cap, rounds, depth)
@@ -167,6 +170,10 @@ def phases(
         stages.append(
             Phase(label, loss, steps, conquer_learning_rate, conquer_warmup, conquer_clip)
         )
+    if deepest_steps:
+        loss = functools.partial(deepest_loss, objective, modules)
+        rate, warmup, clip = conquer_learning_rate, conquer_warmup, conquer_clip
+        stages.append(Phase("deepest alone", loss, deepest_steps, rate, warmup, clip))
     return modules, tuple(stages)
 
 

@@ -162,6 +162,28 @@ def conquer_loss(
     return loss, terms | {"deepest": image[0]}
 
 
+def deepest_loss(
+    objective: Objective,
+    modules: tuple[Inverter, ...],
+    params: Pytree,
+    network: Network,
+    images: Array,
+) -> tuple[Array, dict[str, Array]]:
+    """The terms of `conquer_loss` for the deepest chain alone, which sees one input in k there and all of them here."""
+    distance, undo = DISTANCES[objective.distance], _undo(objective)
+    features, _ = trace(network, images, 0, len(modules))
+    estimate, layer, cycle = features[-1], [], []
+    for i in reversed(range(len(modules))):
+        estimate = undo(modules[i], params[i], network, i, estimate)
+        layer.append(distance(estimate, features[i]))
+    again = estimate
+    for i in range(len(modules)):
+        again = run(network, again, i, i + 1)
+        cycle.append(distance(again, features[i + 1]))
+    terms = {"layer": _mean(layer), "image": layer[-1], "cycle": _mean(cycle)}
+    return sum(getattr(objective, name) * term for name, term in terms.items()), terms
+
+
 def _columns(x, count):
     return x.reshape(-1, count, *x.shape[1:])
 

@@ -256,6 +256,7 @@ def test_generators_and_no_others_have_a_prior():
     priors = {name: architecture.latent for name, architecture in models.MODELS.items()}
     assert {name: prior for name, prior in priors.items() if prior} == {
         "sngan_32": "normal",
+        "sngan_narrow": "normal",
         "sngan_64": "normal",
         "sngan_128": "normal",
         "dcgan_32": "uniform",
