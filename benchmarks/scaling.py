@@ -44,7 +44,7 @@ def phases(name, batch, size):
     modules, stages = dci.phases(
         network, (split,), width=1.0, cap=128, rounds=1, depth=2, distance="l1", layer=1.0,
         image=1.0, cycle=1.0, remat=False, learning_rate=1e-3, divide_steps=1,
-        conquer_learning_rate=1e-3, conquer_warmup=0, conquer_clip=float("inf"), conquer=((split, 1),),
+        conquer_learning_rate=1e-3, conquer_warmup=0, conquer_clip=float("inf"), conquer=((split, 1),), deepest_steps=0,
     )  # fmt: skip
     params = dci.initialize(modules, network, jax.random.key(1))
     for label, stage in zip(("divide", "conquer"), stages, strict=True):

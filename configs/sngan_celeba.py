@@ -28,6 +28,7 @@ def get_config():
     config.dci.divide_steps = 5000
     config.dci.conquer_warmup = 200
     config.dci.conquer_clip = 1.0  # without it conquer diverged on the DCGAN
+    config.dci.deepest_steps = 5000
     config.dci.conquer = (("block4", 5000), ("image", 20000))
     config.refine.splits = ("image",)
     config.refine.steps = 300

@@ -8,7 +8,7 @@ import pytest
 
 from dci_jax import blocks
 from dci_jax.attacks import dci
-from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss, undo
+from dci_jax.attacks.objective import Objective, conquer_loss, deepest_loss, divide_loss, undo
 from dci_jax.inputs import Inputs, batches
 from dci_jax.losses import l1
 from dci_jax.metrics import latent_cosine
@@ -19,6 +19,7 @@ SETTINGS = dict(
     remat=False, precision="float32", groups=1,
     learning_rate=3e-3, divide_steps=60, conquer_learning_rate=1e-3, conquer_warmup=8,
     conquer_clip=float("inf"),
+    deepest_steps=0,
     conquer=(("stem", 10), ("layer1.0", 25)),
 )  # fmt: skip
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
@@ -68,6 +69,22 @@ def test_the_divide_loss_is_the_sum_of_blocks_that_do_not_touch_each_other(netwo
     gradient = jax.grad(lambda p: loss(p, network, images)[0])
     changed = (params[0], jax.tree.map(lambda p: 2 * p, params[1]), params[2])
     chex.assert_trees_all_close(gradient(changed)[0], gradient(params)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_deepest_loss_is_that_of_the_chain_read_back(network, chain):
+    modules, params = chain
+    images = jax.random.uniform(jax.random.key(3), (3, 32, 32, 3))
+    features = blocks.trace(network, images, 0, len(modules))[0]
+    estimates = dci.unwind(modules, params, network, features[-1])
+    again = blocks.trace(network, estimates[0], 0, len(modules))[0]
+
+    loss, terms = deepest_loss(Objective("l1", 1, 2, 3), modules, params, network, images)
+    assert terms["image"] == pytest.approx(float(l1(estimates[0], images)), rel=1e-3)
+    cycle = [float(l1(a, f)) for a, f in zip(again[1:], features[1:], strict=True)]
+    assert terms["cycle"] == pytest.approx(np.mean(cycle), rel=1e-3)
+    layer = [float(l1(a, f)) for a, f in zip(estimates, features, strict=True)][:-1]
+    assert terms["layer"] == pytest.approx(np.mean(layer), rel=1e-3)
+    assert loss == pytest.approx(float(terms["layer"] + 2 * terms["image"] + 3 * terms["cycle"]))
 
 
 def test_the_conquer_loss_is_that_of_each_group_read_back_alone(network, chain):

@@ -29,7 +29,7 @@ def test_the_gradient_in_rows_is_that_of_all_inverters_together(network, images,
     modules, stages = dci.phases(
         network, ("layer1.1",), width=1.0, cap=16, rounds=1, depth=1, distance=distance, layer=1.0,
         image=1.0, cycle=0.5, remat=False, learning_rate=1e-3, divide_steps=2,
-        conquer_learning_rate=1e-3, conquer_warmup=0, conquer_clip=float("inf"), conquer=(),
+        conquer_learning_rate=1e-3, conquer_warmup=0, conquer_clip=float("inf"), conquer=(), deepest_steps=0,
     )  # fmt: skip
     params = dci.initialize(modules, network, jax.random.key(1))
     together = jax.value_and_grad(stages[0].loss, has_aux=True)
