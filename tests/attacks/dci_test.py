@@ -75,7 +75,9 @@ def test_the_deepest_loss_is_that_of_the_chain_read_back(network, chain):
     modules, params = chain
     images = jax.random.uniform(jax.random.key(3), (3, 32, 32, 3))
     features = blocks.trace(network, images, 0, len(modules))[0]
-    estimates = dci.unwind(modules, params, network, features[-1])
+    estimates = [features[-1]]
+    for i in reversed(range(len(modules))):
+        estimates.insert(0, undo(modules[i], params[i], network, i, estimates[0]))
     again = blocks.trace(network, estimates[0], 0, len(modules))[0]
 
     loss, terms = deepest_loss(Objective("l1", 1, 2, 3), modules, params, network, images)
