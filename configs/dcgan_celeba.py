@@ -35,7 +35,8 @@ def get_config(variant: str = "data_free"):
     config.dci.conquer_warmup = 50
     config.dci.conquer_clip = 1.0
     config.dci.conquer = (("image", 5000),)
-    # Only one code in five is read back from the image till then: 28.8 dB and .62, afterwards 29.5 and .67.
+    # Only one code in five is read back from the image till then: 29.0 dB and .625, afterwards 29.7 and .668;
+    # the splits inside pay for it (docs/generators.md).
     config.dci.deepest_steps = 1000
     config.refine.splits = ("image",)
     config.refine.steps = 300
