@@ -92,7 +92,7 @@ def get_config() -> ConfigDict:
     config.dci.conquer_learning_rate = 1e-3  # the same in each stage of conquer
     config.dci.conquer_warmup = 20  # steps over which it rises first
     config.dci.conquer_clip = float("inf")  # global norm that the gradient is cut to; inf: never
-    config.dci.deepest_steps = 0  # last steps, of the deepest split alone; the others pay for it
+    config.dci.deepest_steps = 0  # last steps on the deepest split alone, in a chain of its own
     config.dci.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
     config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction

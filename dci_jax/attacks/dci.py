@@ -47,7 +47,7 @@ class Phase:
     """One stage of the training: what `minimize` is called with. Made by `phases`.
 
     `rows_loss` is the same loss where the inverters learn apart: it takes a `spread.Packing` first,
-    and the rows for the variables.
+    and the rows for the variables. `deepest`: it is the deepest split's alone, in a copy of the chain.
     """
 
     label: str
@@ -57,6 +57,7 @@ class Phase:
     warmup: int = 0
     clip: float = math.inf
     rows_loss: Callable | None = None
+    deepest: bool = False
 
 
 def dci(
@@ -94,7 +95,7 @@ def dci(
     modules, stages = phases(with_dtype(network, precision), splits, **settings)
     params = initialize(modules, network, key_params)
     for number, phase in enumerate(stages):
-        loss, layout = phase.loss, None
+        loss, layout, before = phase.loss, None, params
         if phase.rows_loss and groups > 1:
             how = spread.packing(params, min(groups, len(modules)))
             loss, layout = functools.partial(phase.rows_loss, how), spread.layout(len(how.groups))
@@ -112,9 +113,13 @@ def dci(
         )
         params = spread.unpack(how, params) if layout else params
     modules, _ = phases(network, splits, **settings)  # reads back in float32
+    shared = before if stages[-1].deepest else params
+    depths = {name: split_index(network, name) for name in splits}
     return {
-        name: functools.partial(invert, modules[: split_index(network, name)], params, network)
-        for name in splits
+        name: functools.partial(
+            invert, modules[:depth], params if depth == len(modules) else shared, network
+        )
+        for name, depth in depths.items()
     }
 
 
@@ -155,7 +160,8 @@ def phases(
       conquer_clip: global norm that the gradient is cut to in conquer; infinite: never. Where a code has no
         bounds a single batch can otherwise throw a chain out.
       conquer: ((split point, steps), ...): the stages, deeper by deeper.
-      deepest_steps: last steps, all of them on the deepest split, with conquer's rate; 0: none.
+      deepest_steps: last steps on the deepest split alone, with conquer's rate, in a copy of the chain that the other
+        splits do not use: it would cost them more than it gives; 0: none.
     """
     deepest = max(split_index(network, name) for name in splits)
     modules = inverters(network, deepest, width, cap, rounds, depth)
@@ -173,7 +179,9 @@ def phases(
     if deepest_steps:
         loss = functools.partial(deepest_loss, objective, modules)
         rate, warmup, clip = conquer_learning_rate, conquer_warmup, conquer_clip
-        stages.append(Phase("deepest alone", loss, deepest_steps, rate, warmup, clip))
+        stages.append(
+            Phase("deepest alone", loss, deepest_steps, rate, warmup, clip, deepest=True)
+        )
     return modules, tuple(stages)
 
 

@@ -180,6 +180,21 @@ def test_estimates_on_the_way_end_in_what_invert_gives(generator):
     np.testing.assert_array_equal(found[0], dci.invert(modules, params, generator, image))
 
 
+def test_steps_on_the_deepest_split_alone_leave_the_others_as_they_were(network, tmp_path):
+    settings = {**SETTINGS, "divide_steps": 2, "conquer": (("layer1.0", 2),)}
+    images = np.asarray(batches(INPUTS, jax.random.key(9), 2)(0))
+    found = []
+    for steps in (0, 2):
+        readers = dci.dci(
+            network, INPUTS, ("stem", "layer1.0"), jax.random.key(0), tmp_path / str(steps),
+            **{**settings, "deepest_steps": steps},
+        )  # fmt: skip
+        found.append({n: r(blocks.run(network, images, 0, i)) for i, (n, r) in enumerate(readers.items(), 1)})  # fmt: skip
+    without, after = found
+    np.testing.assert_array_equal(after["stem"], without["stem"])
+    assert np.abs(after["layer1.0"] - without["layer1.0"]).max() > 1e-4
+
+
 @pytest.mark.parametrize(("clip", "goes_on"), [(1.0, True), (float("inf"), False)])
 def test_a_clip_keeps_one_wild_batch_from_stopping_adam(clip, goes_on):
     optimizer = dci.adam(dci.Phase("conquer", None, 1000, 0.1, 2, clip))
