@@ -35,9 +35,9 @@ def get_config(variant: str = "data_free"):
     config.dci.conquer_warmup = 50
     config.dci.conquer_clip = 1.0
     config.dci.conquer = (("image", 5000),)
-    # Only one code in five is read back from the image till then: 29.0 dB and .625, afterwards 29.7 and .668;
-    # the splits inside pay for it (docs/generators.md).
-    config.dci.deepest_steps = 1000
+    # Only one code in five is read back from the image till then. The last steps have a chain of their own, so
+    # that splits inside lose nothing by them.
+    config.dci.deepest_steps = 4000
     config.refine.splits = ("image",)
     config.refine.steps = 300
     config.rmle.splits = ("image",)
@@ -47,7 +47,7 @@ def get_config(variant: str = "data_free"):
     config.gauss_newton.steps = 12 if variant == "data_free" else 20
     config.inverse_network.splits = ("image",)
     config.inverse_network.batch = 64
-    config.inverse_network.steps = 1000
+    config.inverse_network.steps = 4000  # as long as DCI's training, about
     if variant == "latent_optimisation":
         config.damages = ()
     return config
