@@ -91,7 +91,7 @@ def cases(gpu: bool, images: int | None = None) -> dict[str, Callable[[], Case]]
     """The cases by name: as they are timed, larger on a GPU; or with `images` images, small."""
     few = {"resnet18": 128, "resnet50": 128} if gpu else {"resnet18": 8, "resnet50": 4}
     few = {name: images or usual for name, usual in few.items()}
-    many = images or (512 if gpu else 128)
+    many, middling = images or (512 if gpu else 128), images or (256 if gpu else 16)
     settings = default.get_config()
     large = 64 if images else 224  # pixels
     decoded = images or settings.inverse_network.batch
@@ -99,6 +99,7 @@ def cases(gpu: bool, images: int | None = None) -> dict[str, Callable[[], Case]]
     return {
         "synthesis, ResNet-20, 32 px": lambda: synthesis("cifar_resnet20", many, 32),
         "synthesis, ResNet-32, 32 px": lambda: synthesis("cifar_resnet32", many, 32),
+        "synthesis, ResNet-34, 32 px": lambda: synthesis("resnet34_cifar", middling, 32),
         "synthesis, ResNet-18, 224 px": lambda: synthesis("resnet18", few["resnet18"], large),
         "synthesis, ResNet-50, 224 px": lambda: synthesis("resnet50", few["resnet50"], large),
         "rMLE, ResNet-20 to layer2.2": lambda: matching("cifar_resnet20", many, 32, "layer2.2"),

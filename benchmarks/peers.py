@@ -5,6 +5,8 @@ parameters of the Flax inverters here. Channels of a pixel shuffle are counted a
 so that its own `pixel_shuffle` can be used.
 """
 
+import re
+
 import jax
 import numpy as np
 import torch
@@ -45,9 +47,10 @@ class Target(nn.Module):
 
 def target(name, network):
     """The `Target` with the weights of a JAX network, in evaluation mode; its weights take gradients."""
-    depth = int(name.rpartition("resnet")[2])
-    kind = cifar_resnet if name.startswith("cifar") else resnet
-    model, prefix, state = kind.ResNet(depth).eval(), models.MODELS[name].prefix, {}
+    depth, small = int(re.search(r"\d+", name)[0]), name.endswith("_cifar")
+    plain = name.startswith("cifar_")
+    model = cifar_resnet.ResNet(depth) if plain else resnet.ResNet(depth, small)
+    prefix, state = models.MODELS[name].prefix, {}
     for block in (*network.blocks, network.head):
         for keys, leaf in jax.tree_util.tree_leaves_with_path(block.params):
             state[torch_name(prefix(block.name), keys)] = torch.tensor(to_torch(np.asarray(leaf)))

@@ -179,9 +179,7 @@ def phases(
     if deepest_steps:
         loss = functools.partial(deepest_loss, objective, modules)
         rate, warmup, clip = conquer_learning_rate, conquer_warmup, conquer_clip
-        stages.append(
-            Phase("deepest alone", loss, deepest_steps, rate, warmup, clip, deepest=True)
-        )
+        stages.append(Phase("deepest alone", loss, deepest_steps, rate, warmup, clip, deepest=True))
     return modules, tuple(stages)
 
 

@@ -21,7 +21,7 @@ class Architecture:
       build: (key, train=False) -> Network with random weights.
       prefix: block name -> what its torch names begin with.
       deploy: the network -> the same function as it runs on a device, where that differs.
-      embedded: the checkpoint inside this package, trained by dci_jax/train_target.py.
+      embedded: the checkpoint inside this package, by dci_jax/train_target.py or train_generator.py.
       latent: of a generator, the prior of its codes, a key of `dci_jax.latents.LATENTS`.
     """
 
@@ -45,6 +45,12 @@ MODELS = {
         f"resnet{depth}": Architecture(partial(resnet.resnet, depth=depth), resnet.torch_prefix)
         for depth in resnet.DEPTHS
     },
+    **{
+        f"resnet{depth}_cifar": Architecture(
+            partial(resnet.resnet_cifar, depth=depth), resnet.torch_prefix
+        )
+        for depth in (18, 34)
+    },
     "he_cnn": Architecture(he_cnn.he_cnn, he_cnn.torch_prefix, embedded="he_cnn.safetensors"),
     "repvgg_a0": Architecture(repvgg.repvgg, repvgg.torch_prefix, repvgg.reparameterize),
     "repvgg_cifar": Architecture(
@@ -59,7 +65,9 @@ MODELS = {
         )
         for size in sngan.SIZES
     },
-    "sngan_narrow": Architecture(sngan.narrow, sngan.torch_prefix, latent="normal"),
+    "sngan_narrow": Architecture(
+        sngan.narrow, sngan.torch_prefix, embedded="sngan_narrow.safetensors", latent="normal"
+    ),
     "dcgan_32": Architecture(dcgan.dcgan, dcgan.torch_prefix, latent="uniform"),
 }
 

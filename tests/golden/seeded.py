@@ -8,6 +8,7 @@ import numpy as np
 SCALES = {
     "resnet18": {"bn2.weight": 0.5},
     "resnet34": {"bn2.weight": 0.5},
+    "resnet34_cifar": {"bn2.weight": 0.5},
     "resnet50": {"bn3.weight": 0.5},
     "repvgg_a0": {"bn.weight": 0.7, "identity.weight": 0.7},
     "repvgg_cifar": {"bn.weight": 0.7, "identity.weight": 0.7},

@@ -266,6 +266,22 @@ def test_generators_and_no_others_have_a_prior():
         assert codes.shape == (3, *abstract(name).input_shape)
 
 
+def test_the_embedded_generator_is_small_and_makes_images_that_differ():
+    from importlib import resources
+
+    from safetensors import safe_open
+
+    path = resources.files("dci_jax.models") / models.MODELS["sngan_narrow"].embedded
+    assert path.stat().st_size < 1e6
+    with safe_open(path, "numpy") as file:
+        assert float(file.metadata()["frechet"].split()[0]) < 10
+    network = models.load("sngan_narrow")
+    codes = np.array(LATENTS["normal"](jax.random.key(0), 64, network.input_shape))
+    images = np.asarray(blocks.run(network, codes))
+    assert 0.2 < images.mean() < 0.8
+    assert images.std(0).mean() > 0.1
+
+
 @pytest.fixture
 def faces(shared):
     pytest.importorskip("torch", reason="reads a .pt file: pip install torch")

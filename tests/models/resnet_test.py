@@ -1,5 +1,3 @@
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
@@ -18,25 +16,31 @@ from tests.golden.seeded import (
     torch_shapes,
 )
 
-COUNTS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # residual blocks per stage
-NORMS = {18: 20, 34: 36, 50: 53}
-TENSORS = {
-    18: 122,
-    34: 218,
-    50: 320,
-}  # in timm's checkpoints, a step counter per BatchNorm included
+DEEP, SHALLOW = (3, 4, 6, 3), (2, 2, 2, 2)  # residual blocks per stage
+COUNTS = {"resnet18": SHALLOW, "resnet34": DEEP, "resnet50": DEEP, "resnet34_cifar": DEEP}
+NORMS = {"resnet18": 20, "resnet34": 36, "resnet50": 53, "resnet34_cifar": 36}
+# In checkpoints of PyTorch, a step counter per BatchNorm included.
+TENSORS = {"resnet18": 122, "resnet34": 218, "resnet50": 320, "resnet34_cifar": 218}
 
 
-def shapes(depth):
+def abstract(name):
+    return jax.eval_shape(models.MODELS[name].build, jax.random.key(0))
+
+
+def shapes(name):
     """Torch's names and shapes of the weights."""
-    network = jax.eval_shape(partial(resnet.resnet, depth=depth), jax.random.key(0))
+    network = abstract(name)
     parts = (*network.blocks, network.head)
     return torch_shapes([(resnet.torch_prefix(part.name), part.params) for part in parts])
 
 
-def load(depth, state, folder):
+def images_for(name):
+    return random_images(min(abstract(name).input_shape[0], 64))
+
+
+def load(name, state, folder):
     save_file(state, folder / "weights.safetensors")
-    network = models.load(f"resnet{depth}", folder / "weights.safetensors")
+    network = models.load(name, folder / "weights.safetensors")
     (folder / "weights.safetensors").unlink()
     return network
 
@@ -58,11 +62,12 @@ def answer(network, images):
     }
 
 
-@pytest.mark.parametrize("depth", COUNTS)
-def test_answers_and_statistics_equal_those_of_pytorch_on_seeded_weights(depth, tmp_path):
-    state = random_state(shapes(depth), depth, SCALES[f"resnet{depth}"])
-    logits, statistics = answer(load(depth, state, tmp_path), random_images(64))
-    golden = dict(np.load(ROOT / "tests" / "golden" / f"resnet{depth}.npz"))
+@pytest.mark.parametrize("name", COUNTS)
+def test_answers_and_statistics_equal_those_of_pytorch_on_seeded_weights(name, tmp_path):
+    seed = int(name[6:8])
+    state = random_state(shapes(name), seed, SCALES[name])
+    logits, statistics = answer(load(name, state, tmp_path), images_for(name))
+    golden = dict(np.load(ROOT / "tests" / "golden" / f"{name}.npz"))
     assert difference(logits, golden.pop("logits")) < 1e-4
     assert golden.keys() == statistics.keys()
     for layer, (mean, var) in golden.items():
@@ -70,17 +75,19 @@ def test_answers_and_statistics_equal_those_of_pytorch_on_seeded_weights(depth, 
         assert difference(statistics[layer][1][::4], var) < 1e-4, layer
 
 
-@pytest.mark.parametrize("depth", COUNTS)
-def test_a_state_dict_of_pytorch_gives_its_answers_and_all_its_statistics_live(depth, tmp_path):
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_state_dict_of_pytorch_gives_its_answers_and_all_its_statistics_live(name, tmp_path):
     pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
     from tests.golden import resnet as reference
 
-    model, images = reference.ResNet(depth), random_images(64)
-    state = random_state(shapes(depth), depth + 1, SCALES[f"resnet{depth}"])
-    wanted_logits, wanted = reference.answer(model, state, images)
+    small = name.endswith("_cifar")
+    normalisation = (reference.CIFAR_MEAN, reference.CIFAR_STD) if small else ()
+    model, images = reference.ResNet(int(name[6:8]), small), images_for(name)
+    state = random_state(shapes(name), 1, SCALES[name])
+    wanted_logits, wanted = reference.answer(model, state, images, *normalisation)
     published = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    assert len(published) == TENSORS[depth]
-    logits, statistics = answer(load(depth, published, tmp_path), images)
+    assert len(published) == TENSORS[name]
+    logits, statistics = answer(load(name, published, tmp_path), images)
     assert difference(logits, wanted_logits) < 1e-4
     assert statistics.keys() == wanted.keys()
     for layer, (mean, var) in wanted.items():
@@ -88,23 +95,22 @@ def test_a_state_dict_of_pytorch_gives_its_answers_and_all_its_statistics_live(d
         assert difference(statistics[layer][1], var) < 1e-4, layer
 
 
-@pytest.mark.parametrize("depth", COUNTS)
-def test_it_has_as_many_tensors_as_a_checkpoint_of_pytorch(depth):
-    names = shapes(depth)
+@pytest.mark.parametrize("name", COUNTS)
+def test_it_has_as_many_tensors_as_a_checkpoint_of_pytorch(name):
+    names = shapes(name)
     norms = [name for name in names if name.endswith("running_var")]
-    assert len(norms) == NORMS[depth]
-    assert len(names) + len(norms) == TENSORS[depth]
+    assert len(norms) == NORMS[name]
+    assert len(names) + len(norms) == TENSORS[name]
 
 
-@pytest.mark.parametrize("depth", COUNTS)
-def test_every_residual_block_is_a_split_point(depth):
-    network = jax.eval_shape(partial(resnet.resnet, depth=depth), jax.random.key(0))
-    residual = [f"layer{s}.{i}" for s, count in enumerate(COUNTS[depth], 1) for i in range(count)]
-    assert blocks.split_names(network) == ("stem", *residual)
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_residual_block_is_a_split_point(name):
+    residual = [f"layer{s}.{i}" for s, count in enumerate(COUNTS[name], 1) for i in range(count)]
+    assert blocks.split_names(abstract(name)) == ("stem", *residual)
 
 
 def test_more_than_40_convolutions_lie_before_layer4_1_of_resnet50():
-    network = jax.eval_shape(partial(resnet.resnet, depth=50), jax.random.key(0))
+    network = abstract("resnet50")
     before = network.blocks[: blocks.split_index(network, "layer4.1")]
     main_path = [
         layer for block in before for layer in block.params["params"] if layer.startswith("conv")

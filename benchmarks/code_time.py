@@ -1,0 +1,88 @@
+"""What a generator's codes cost to read back: DCI's pass beside steps of latent optimisation and of Gauss-Newton.
+
+    python -m benchmarks.code_time sngan_narrow [WEIGHTS]
+
+Takes configs/NAME.py; the inverters' weights are random, which costs the same. Prints JSON: milliseconds for
+each code in batches of `config.batch`, medians of turns that alternate, and how many steps take as long as a
+pass, and a hundred times as long.
+"""
+
+import functools
+import importlib
+import json
+import platform
+import statistics
+import sys
+import time
+
+import jax
+
+from dci_jax import models, parallel
+from dci_jax.attacks.dci import initialize, invert, phases
+from dci_jax.attacks.gauss_newton import solve
+from dci_jax.attacks.rmle import rmle
+from dci_jax.blocks import run
+from dci_jax.latents import LATENTS
+from dci_jax.setting import phase_settings
+
+REPEATS, STEPS = 20, 20  # steps of latent optimisation in each turn; a single one of Gauss-Newton
+
+
+def readers(config, network):
+    """Name -> a function from features to codes."""
+    last = network.blocks[-1].name
+    modules, _ = phases(network, (last,), **phase_settings(config))
+    params = initialize(modules, network, jax.random.key(0))
+    optimise = rmle(
+        network, None, (last,), None, None,
+        steps=STEPS, learning_rate=config.rmle.learning_rate, total_variation=0.0,
+    )[last]  # fmt: skip
+    depth = len(network.blocks)
+    return {
+        "dci": functools.partial(invert, modules, params, network),
+        "latent optimisation": optimise,
+        "gauss_newton": lambda f: solve(network, depth, f, LATENTS[network.latent](jax.random.key(2), len(f), network.input_shape), 1, 1e-2),
+    }  # fmt: skip
+
+
+def main(name, weights=""):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    network = parallel.put(models.load(config.target.name, weights), parallel.copied())
+    draw = LATENTS[network.latent]
+    images = run(network, draw(jax.random.key(1), config.batch, network.input_shape))
+    columns = readers(config, network)
+    times = {label: [] for label in columns}
+    for turn in range(REPEATS + 1):  # the first turn compiles
+        for label, read in columns.items():
+            start = time.perf_counter()
+            jax.block_until_ready(read(images))
+            if turn:
+                times[label].append(time.perf_counter() - start)
+    steps = {"dci": 1, "latent optimisation": STEPS, "gauss_newton": 1}
+    each = {label: statistics.median(t) / steps[label] for label, t in times.items()}
+    rows = {
+        label: {
+            "ms_a_code": round(1e3 * seconds / config.batch, 4),
+            "steps_as_long_as_a_pass": round(each["dci"] / seconds, 2),
+            "steps_a_hundred_times_as_long": round(100 * each["dci"] / seconds, 1),
+        }
+        for label, seconds in each.items()
+    }
+    rows["dci"] = {"ms_a_code": rows["dci"]["ms_a_code"]}
+    print(
+        json.dumps(
+            {
+                "command": " ".join(["python", "-m", "benchmarks.code_time", *sys.argv[1:]]),
+                "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
+                "python": platform.python_version(),
+                "jax": jax.__version__,
+                "codes": config.batch,
+                "one": rows,
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

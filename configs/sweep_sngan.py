@@ -1,0 +1,24 @@
+"""What inverters suit an SNGAN: width, rounds and depth in short trainings, on codes that no other run evaluates.
+
+python -m launch.sweep local --config=configs/sweep_sngan.py --workdir=runs/sweep_sngan --jobs=1
+"""
+
+from configs import sngan_narrow
+
+
+def get_config():
+    config = sngan_narrow.get_config()
+    config.seed = 1
+    config.attacks = ("dci",)
+    config.data.count = 200
+    config.damages = ()
+    config.dci.divide_steps = 100
+    config.dci.conquer = (("image", 500),)
+    config.dci.deepest_steps = 0
+    return config
+
+
+def get_hyper(hyper):
+    names = ("config.dci.width", "config.dci.rounds", "config.dci.depth")
+    points = ((1.0, 1, 3), (3.0, 1, 3), (3.0, 2, 2), (6.0, 1, 3))
+    return [dict(zip(names, point, strict=True)) for point in points]
