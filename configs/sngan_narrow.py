@@ -1,16 +1,58 @@
 """An SNGAN trained here on CIFAR-10, walked backwards: codes from images, without any real image.
 
     python -m dci_jax.main --config=configs/sngan_narrow.py --workdir=runs/sngan_narrow
-    python -m dci_jax.main --config=configs/sngan_narrow.py:latent_optimisation --workdir=runs/sngan_latent_optimisation
+    python -m dci_jax.main --config=configs/sngan_narrow.py:equal_time --workdir=runs/sngan_equal_time
+    python -m dci_jax.main --config=configs/sngan_narrow.py:hundredfold --workdir=runs/sngan_hundredfold
 
-The generator comes with the package: the 32 px form with an eighth of the channels. The second starts from
-the prior's mean, code by code: what GAN inversion does where nothing is trained.
+The generator comes with the package: the 32 px form with an eighth of the channels. The second and the third are
+latent optimisation from the prior's mean, code by code, for as long as DCI's pass and a hundred times as long.
 """
 
-from configs import dcgan_celeba
+from configs import default
+
+
+def data_free(config):
+    """DCI, one forward pass and refined, and the direct encoder."""
+    config.attacks = ("dci", "dci+refine", "inverse_network")
+
+
+def equal_time(config):
+    """As many steps as take as long as DCI's pass: `python -m benchmarks.code_time sngan_narrow`."""
+    config.attacks, config.damages = ("rmle",), ()
+    config.rmle.steps = 2
+    config.rmle.learning_rate = 0.5
+
+
+def hundredfold(config):
+    """A hundred times as long."""
+    config.attacks, config.damages = ("rmle",), ()
+    config.rmle.steps = 200
+
+
+VARIANTS = {f.__name__: f for f in (data_free, equal_time, hundredfold)}
 
 
 def get_config(variant: str = "data_free"):
-    config = dcgan_celeba.get_config(variant)
+    config = default.get_config()
     config.target.name = "sngan_narrow"
+    config.data.count = 500
+    config.synthesis.batches = 0
+    config.inputs.bank = 0.0
+    config.dci.width = 2.0
+    config.dci.rounds = 1
+    config.dci.depth = 3
+    config.dci.batch = 40
+    config.dci.divide_steps = 600
+    config.dci.conquer_warmup = 50
+    config.dci.conquer_clip = 1.0
+    config.dci.conquer = (("image", 3000),)
+    config.dci.deepest_steps = 1500
+    config.refine.splits = ("image",)
+    config.refine.steps = 300
+    config.rmle.splits = ("image",)
+    config.rmle.learning_rate = 0.05
+    config.inverse_network.splits = ("image",)
+    config.inverse_network.batch = 64
+    config.inverse_network.steps = 1500
+    VARIANTS[variant](config)
     return config

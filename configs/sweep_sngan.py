@@ -19,6 +19,10 @@ def get_config():
 
 
 def get_hyper(hyper):
-    names = ("config.dci.width", "config.dci.rounds", "config.dci.depth")
-    points = ((1.0, 1, 3), (3.0, 1, 3), (3.0, 2, 2), (6.0, 1, 3))
-    return [dict(zip(names, point, strict=True)) for point in points]
+    return hyper.zipit(
+        [
+            hyper.sweep("config.dci.width", [1.0, 3.0, 3.0, 6.0]),
+            hyper.sweep("config.dci.rounds", [1, 1, 2, 1]),
+            hyper.sweep("config.dci.depth", [3, 3, 2, 3]),
+        ]
+    )
