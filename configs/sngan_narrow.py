@@ -13,20 +13,20 @@ from configs import default
 
 def data_free(config):
     """DCI, one forward pass and refined, and the direct encoder."""
-    config.attacks = ("dci", "dci+refine", "inverse_network")
+    config.attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network")
 
 
 def equal_time(config):
     """As many steps as take as long as DCI's pass: `python -m benchmarks.code_time sngan_narrow`."""
     config.attacks, config.damages = ("rmle",), ()
-    config.rmle.steps = 2
+    config.rmle.steps = 3
     config.rmle.learning_rate = 0.5
 
 
 def hundredfold(config):
     """A hundred times as long."""
     config.attacks, config.damages = ("rmle",), ()
-    config.rmle.steps = 200
+    config.rmle.steps = 300
 
 
 VARIANTS = {f.__name__: f for f in (data_free, equal_time, hundredfold)}
@@ -35,7 +35,7 @@ VARIANTS = {f.__name__: f for f in (data_free, equal_time, hundredfold)}
 def get_config(variant: str = "data_free"):
     config = default.get_config()
     config.target.name = "sngan_narrow"
-    config.data.count = 500
+    config.data.count = 200
     config.synthesis.batches = 0
     config.inputs.bank = 0.0
     config.dci.width = 2.0
@@ -49,6 +49,8 @@ def get_config(variant: str = "data_free"):
     config.dci.deepest_steps = 1500
     config.refine.splits = ("image",)
     config.refine.steps = 300
+    config.gauss_newton.splits = ("image",)
+    config.gauss_newton.steps = 8
     config.rmle.splits = ("image",)
     config.rmle.learning_rate = 0.05
     config.inverse_network.splits = ("image",)
