@@ -57,15 +57,32 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,)).value
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,)).value
-        # Two passes in float32: the one-pass formula loses small variances entirely.
-        mean = channel_mean(x.astype(jnp.float32))
-        var = channel_mean((x.astype(jnp.float32) - mean) ** 2)
+        mean, var = moments(x.astype(jnp.float32))
         self.sow(MOMENTS, "mean", mean, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         self.sow(MOMENTS, "var", var, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         if not self.train:
             mean, var = running_mean, running_var
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(x.dtype)
+
+
+@jax.custom_jvp
+def moments(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance over all axes but the last: float32 [..., C] -> [C] and [C].
+
+    In two passes: the one-pass formula loses small variances entirely. The derivative is written out, since the
+    variance does not change with its mean, which automatic differentiation does not see and sums over the whole array
+    for: a synthesis step is 1.2 times as fast (docs/speed.md).
+    """
+    mean = channel_mean(x)
+    return mean, channel_mean((x - mean) ** 2)
+
+
+@moments.defjvp
+def _moments_jvp(primals, tangents):
+    (x,), (change,) = primals, tangents
+    mean, var = moments(x)
+    return (mean, var), (channel_mean(change), channel_mean(2 * (x - mean) * change))
 
 
 def channel_mean(x: Array) -> Array:
@@ -101,12 +118,11 @@ def flax_piece(name: str, module: nn.Module, variables: dict) -> tuple[str, Call
 
         def listen(next_method, args, kwargs, context):
             if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
-                x = args[0].astype(jnp.float32)
-                axes = tuple(range(x.ndim - 1))
+                mean, var = moments(args[0].astype(jnp.float32))
                 place = statistics
                 for part in context.module.path:
                     place = place.setdefault(part, {})
-                place.update(mean=jnp.mean(x, axes), var=jnp.var(x, axes))
+                place.update(mean=mean, var=var)
             return next_method(*args, **kwargs)
 
         with nn.intercept_methods(listen):
