@@ -20,13 +20,13 @@ def equal_time(config):
     """As many steps as take as long as DCI's pass: `python -m benchmarks.code_time sngan_narrow`."""
     config.attacks, config.damages = ("rmle",), ()
     config.rmle.steps = 3
-    config.rmle.learning_rate = 0.5
 
 
 def hundredfold(config):
     """A hundred times as long."""
     config.attacks, config.damages = ("rmle",), ()
     config.rmle.steps = 300
+    config.rmle.learning_rate = 0.2  # best of .05, .2 and .5 on codes of another seed
 
 
 VARIANTS = {f.__name__: f for f in (data_free, equal_time, hundredfold)}
