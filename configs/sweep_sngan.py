@@ -12,6 +12,7 @@ def get_config():
     config.attacks = ("dci",)
     config.data.count = 200
     config.damages = ()
+    config.dci.batch = 60
     config.dci.divide_steps = 100
     config.dci.conquer = (("image", 500),)
     config.dci.deepest_steps = 0
@@ -21,8 +22,8 @@ def get_config():
 def get_hyper(hyper):
     return hyper.zipit(
         [
-            hyper.sweep("config.dci.width", [1.0, 3.0, 3.0, 6.0]),
-            hyper.sweep("config.dci.rounds", [1, 1, 2, 1]),
-            hyper.sweep("config.dci.depth", [3, 3, 2, 3]),
+            hyper.sweep("config.dci.width", [1.0, 3.0, 3.0]),
+            hyper.sweep("config.dci.rounds", [1, 1, 2]),
+            hyper.sweep("config.dci.depth", [3, 3, 2]),
         ]
     )
