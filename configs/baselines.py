@@ -29,4 +29,6 @@ def get_config():
     config.dci.divide_steps = 100
     config.dci.conquer = (("layer1.2", 80), ("layer2.2", 200))
     config.inverse_network.steps = 400
+    config.deep_image_prior.splits = ("layer1.2",)  # a network for each image: minutes on a CPU
+    config.deep_image_prior.steps = 500
     return config
