@@ -19,7 +19,7 @@ import jax
 
 from dci_jax import models, parallel
 from dci_jax.attacks.dci import initialize, invert, phases
-from dci_jax.attacks.gauss_newton import solve
+from dci_jax.attacks.gauss_newton import gauss_newton
 from dci_jax.attacks.rmle import rmle
 from dci_jax.blocks import run
 from dci_jax.latents import LATENTS
@@ -37,12 +37,14 @@ def readers(config, network):
         network, None, (last,), None, None,
         steps=STEPS, learning_rate=config.rmle.learning_rate, total_variation=0.0,
     )[last]  # fmt: skip
-    depth = len(network.blocks)
+    newton = gauss_newton(
+        network, None, (last,), None, None, steps=1, damping=config.gauss_newton.damping
+    )[last]
     return {
         "dci": functools.partial(invert, modules, params, network),
         "latent optimisation": optimise,
-        "gauss_newton": lambda f: solve(network, depth, f, LATENTS[network.latent](jax.random.key(2), len(f), network.input_shape), 1, 1e-2),
-    }  # fmt: skip
+        "gauss_newton": newton,
+    }
 
 
 def main(name, weights=""):

@@ -47,7 +47,7 @@ def get_config(variant: str = "data_free"):
     config.gauss_newton.steps = 12 if variant == "data_free" else 20
     config.inverse_network.splits = ("image",)
     config.inverse_network.batch = 64
-    config.inverse_network.steps = 4000  # as long as DCI's training, about
+    config.inverse_network.steps = 4000
     if variant == "latent_optimisation":
         config.damages = ()
     return config

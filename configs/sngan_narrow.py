@@ -12,7 +12,7 @@ from configs import default
 
 
 def data_free(config):
-    """DCI, one forward pass and refined, and the direct encoder."""
+    """DCI, one forward pass and then refined in two ways, and the direct encoder."""
     config.attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network")
 
 
