@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
-    # In this order; also "inverse_network", "rmle", "deepinversion",
+    # In this order; also "dci_solved" (and "dci_solved+refine"), "inverse_network", "rmle", "deepinversion",
     # "deep_image_prior", and "inverse_network@white_noise" for one
     # that learns from that source alone.
     config.attacks = ("dci", "dci+refine")
@@ -95,6 +95,18 @@ def get_config() -> ConfigDict:
     config.dci.deepest_steps = 0  # last steps on the deepest split alone, in a chain of its own
     config.dci.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
+    # DCI whose inverters are solved by least squares: a chain for each split, no gradient step.
+    config.dci_solved = ConfigDict()
+    config.dci_solved.splits = ()  # empty: all of config.splits
+    config.dci_solved.images = 1152  # that each map is solved on
+    config.dci_solved.held_out = (
+        128  # procedural images that choose ridge and number of corrections
+    )
+    config.dci_solved.batch = 64  # images at a time, shared by the devices
+    config.dci_solved.rounds = 4  # corrections by the block's own answer, at most
+    config.dci_solved.size = 3  # pixels, the side of a map's neighbourhood
+    config.dci_solved.unknowns = 10000  # where size^2 channels are more, it is a single pixel
+
     config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction
     config.refine.splits = ()  # empty: all of config.splits
     config.refine.steps = 300
@@ -147,5 +159,5 @@ def get_config() -> ConfigDict:
     # reference, and not data-free. Images that are also evaluated are left out.
     config.oracle = ConfigDict()
     config.oracle.images = ""  # folder, zip or npz; empty: no oracle
-    config.oracle.attack = "dci"  # or "inverse_network"
+    config.oracle.attack = "dci"  # or "dci_solved", "inverse_network"
     return config

@@ -23,18 +23,19 @@ def arm(
 ) -> dict[str, Callable]:
     """Fit the attack called `name`; returns split point -> function from features to images.
 
-    "dci+refine" is rMLE started from what DCI read back, and "dci+gauss_newton" Gauss-Newton from
-    there; "oracle" is an attack given real images; "inverse_network@white_noise" is one that learns from that source alone.
+    "dci+refine" and "dci_solved+refine" are rMLE started from what that attack read back, and
+    "...+gauss_newton" Gauss-Newton from there; "oracle" is an attack given real images; "inverse_network@white_noise" is one that learns from that source alone.
     """
     network, splits = setting.device, setting.splits
     if name == "oracle":
         inputs = Inputs(setting.oracle.pixels, (("bank", 1.0),), inputs.shape)
         section, attack, more = config[config.oracle.attack], ATTACKS[config.oracle.attack], {}
-    elif name == "dci+refine":
-        section, attack, more = config.refine, ATTACKS["rmle"], {"start": readers["dci"]}
-    elif name == "dci+gauss_newton":
+    elif name.endswith("+refine"):
+        section, attack = config.refine, ATTACKS["rmle"]
+        more = {"start": readers[name.partition("+")[0]]}
+    elif name.endswith("+gauss_newton"):
         section, attack = config.gauss_newton, ATTACKS["gauss_newton"]
-        more = {"start": readers["dci"]}
+        more = {"start": readers[name.partition("+")[0]]}
     else:
         base, _, source = name.partition("@")
         section, attack, more = config[base], ATTACKS[base], {}

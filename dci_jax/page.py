@@ -13,6 +13,8 @@ from dci_jax.files import replacing
 COLORS = {
     "dci": "#c2410c",
     "dci+refine": "#7c3aed",
+    "dci_solved": "#be123c",
+    "dci_solved+refine": "#4338ca",
     "oracle": "#15803d",
     "inverse_network": "#0369a1",
     "rmle": "#64748b",
@@ -24,6 +26,8 @@ COLORS = {
 NAMES = {
     "dci": "DCI, one forward pass",
     "dci+refine": "DCI, then refined white-box",
+    "dci_solved": "DCI solved by least squares, one forward pass",
+    "dci_solved+refine": "DCI solved, then refined white-box",
     "inverse_network": "inverse network (black box)",
     "rmle": "rMLE from a blank image",
     "dci+gauss_newton": "DCI, then Gauss-Newton",

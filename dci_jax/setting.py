@@ -9,7 +9,7 @@ from jax import device_count
 from ml_collections import ConfigDict
 
 from dci_jax import data, models, named, synthesis
-from dci_jax.attacks import ATTACKS, TRAINED, dci, spread
+from dci_jax.attacks import ATTACKS, TRAINED, dci, dci_solved, spread
 from dci_jax.blocks import (
     Network,
     classes,
@@ -28,9 +28,10 @@ from dci_jax.procedural import GENERATORS
 log = logging.getLogger("dci_jax")
 
 
-REFINING = ("dci+refine", "dci+gauss_newton")  # attacks that start from what DCI read back
+# Attacks that start from what another read back.
+REFINING = ("dci+refine", "dci+gauss_newton", "dci_solved+refine", "dci_solved+gauss_newton")
 # Attacks that read back a code.
-ON_CODES = ("dci", *REFINING, "inverse_network", "rmle", "gauss_newton")
+ON_CODES = ("dci", "dci_solved", *REFINING, "inverse_network", "rmle", "gauss_newton")
 OPTIMIZING = (
     "refine",
     "rmle",
@@ -64,9 +65,10 @@ def check(config: ConfigDict) -> Setting:
         if order.count(name) > 1:
             raise InputError(f"attacks names {name!r} twice; name it once.")
     for name in REFINING:
-        if name in order and "dci" not in order[: order.index(name)]:
+        start = name.partition("+")[0]
+        if name in order and start not in order[: order.index(name)]:
             raise InputError(
-                f"The attack {name!r} starts from 'dci'; name 'dci' before it in attacks."
+                f"The attack {name!r} starts from {start!r}; name {start!r} before it in attacks."
             )
     if config.oracle.attack not in ATTACKS:
         raise InputError(
@@ -160,6 +162,7 @@ def check(config: ConfigDict) -> Setting:
     if {"oracle", *TRAINED} & {name.partition("@")[0] for name in attack_names(config)}:
         for size in (network.input_shape, shape):
             dci.phases(network.replace(input_shape=size), splits, **phase_settings(config))
+    check_solved(config, network, splits)
     read = functools.partial(data.load, size=network.input_shape[0], crop=network.crop)
     if config.data.images:
         private = read(config.data.images, count=config.data.count, labels=config.data.labels)
@@ -215,6 +218,7 @@ def check_generator(config: ConfigDict, network: Network) -> Setting:
     ):
         split_index(network, name)
     dci.phases(network, splits, **phase_settings(config))
+    check_solved(config, network, splits)
     deepest = max(split_index(network, name) for name in splits)
     if config.dci.batch < deepest:
         raise InputError(
@@ -228,6 +232,25 @@ def check_generator(config: ConfigDict, network: Network) -> Setting:
     else:
         given = data.photographs(side, tiles=1)
     return Setting(network, network, None, given, None, splits)
+
+
+def check_solved(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> None:
+    """Raise InputError where the section "dci_solved" of an attack that runs is out of range."""
+    bases = {name.partition("@")[0] for name in config.attacks}
+    if config.oracle.images:
+        bases.add(config.oracle.attack)
+    if "dci_solved" in bases:
+        own = tuple(config.dci_solved.splits)
+        for name in own:
+            split_index(network, name)
+        dci_solved.check(network, own or splits, **settings(config.dci_solved))
+        for name in ("refine", "gauss_newton"):
+            missing = set(config[name].splits or splits) - set(own or splits)
+            if f"dci_solved+{name}" in config.attacks and missing:
+                raise InputError(
+                    f"dci_solved+{name} is to read {', '.join(sorted(missing))} back, but dci_solved does not; "
+                    f"give {name}.splits that are among dci_solved's."
+                )
 
 
 def check_attack(name: str) -> None:

@@ -22,6 +22,7 @@ LEVELS = [
     {"page", "evaluate", "attacks"},
     {
         "attacks.dci",
+        "attacks.dci_solved",
         "attacks.deepinversion",
         "attacks.deep_image_prior",
         "attacks.gauss_newton",
@@ -29,8 +30,8 @@ LEVELS = [
         "attacks.rmle",
         "synthesis",
     },
-    {"attacks.matching", "attacks.objective"},
-    {"attacks.spread"},
+    {"attacks.matching", "attacks.objective", "attacks.linear_inverter"},
+    {"attacks.spread", "attacks.least_squares"},
     {"inputs"},
     {"models"},
     {

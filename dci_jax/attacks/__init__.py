@@ -7,6 +7,7 @@ network and inputs without real images) that returns, for each split point, a fu
 
 from dci_jax.attacks import (
     dci,
+    dci_solved,
     deep_image_prior,
     deepinversion,
     gauss_newton,
@@ -16,10 +17,15 @@ from dci_jax.attacks import (
 
 ATTACKS = {
     "dci": dci.dci,
+    "dci_solved": dci_solved.dci_solved,
     "inverse_network": inverse_network.inverse_network,
     "rmle": rmle.rmle,
     "deepinversion": deepinversion.deepinversion,
     "deep_image_prior": deep_image_prior.deep_image_prior,
     "gauss_newton": gauss_newton.gauss_newton,
 }
-TRAINED = ("dci", "inverse_network")  # those that learn from inputs: "inverse_network@white_noise"
+TRAINED = (
+    "dci",
+    "dci_solved",
+    "inverse_network",
+)  # those that learn from inputs: "inverse_network@white_noise"

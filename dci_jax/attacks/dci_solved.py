@@ -1,0 +1,271 @@
+"""Divide-and-Conquer Inversion with inverters that are solved for, not trained: no gradient step, no learning rate.
+
+Every split has a chain of its own. Its deepest inverter is solved on true features; each next one on what the
+chain so far makes of them, its target always the true input: it then expects the errors that it will meet, which
+is what the conquer phase teaches trained inverters. Within an inverter corrections (`linear_inverter`) are solved
+one after the other, as long as they help on images that none was solved on.
+"""
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax import hosts, parallel, progress
+from dci_jax.attacks import least_squares, linear_inverter
+from dci_jax.attacks.linear_inverter import Geometry, geometry
+from dci_jax.blocks import Network, run, split_index, split_names
+from dci_jax.errors import InputError
+from dci_jax.files import replacing
+from dci_jax.inputs import BANK, Inputs, batches
+
+Array = jax.Array
+Reconstruct = Callable[[Array], Array]
+
+log = logging.getLogger("dci_jax")
+
+# What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
+RIDGES = (1e-7, 1e-5, 1e-3, 1e-1)
+HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
+
+
+def dci_solved(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    *,
+    images: int,
+    held_out: int,
+    batch: int,
+    rounds: int,
+    size: int,
+    unknowns: int,
+) -> dict[str, Reconstruct]:
+    """Solve a chain of inverters for each split.
+
+    Args:
+      network: the target, known to the attacker.
+      inputs: what the inverters are solved on.
+      splits: split points to be read back.
+      key: PRNG key.
+      folder: gets one file for each map that was solved; a killed run goes on from the last.
+      images: how many inputs each map is solved on, at least; a whole number of batches.
+      held_out: inputs kept apart, at least, that choose the ridge and the number of corrections; procedural
+        ones alone where `inputs` has any, else others drawn from the same source.
+      batch: inputs at a time, shared by the devices.
+      rounds: corrections in each inverter, at most.
+      size: k of the k x k neighbourhoods.
+      unknowns: where k^2 C would be more, the neighbourhood is a single pixel: bounds memory and time of a solve.
+
+    Returns:
+      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1], or codes [B, C].
+
+    Raises:
+      InputError: see `check`, or the features are not finite.
+    """
+    check(network, splits, images, held_out, batch, rounds, size, unknowns)
+    key_inputs, key_held = jax.random.split(key)
+    procedural = tuple(share for share in inputs.shares if share[0] != BANK)
+    apart = replace(inputs, shares=procedural or inputs.shares)
+    made = [
+        [draw(number) for number in range(math.ceil(count / batch))]
+        for draw, count in (
+            (batches(inputs, key_inputs, batch), images),
+            (batches(apart, key_held, batch), held_out),
+        )
+    ]
+    chains = {}
+    for name in splits:
+        chains[name] = _chain(network, name, made, folder / name, rounds, size, unknowns)
+    return {name: functools.partial(invert, *zip(*chains[name], strict=True), network) for name in splits}  # fmt: skip
+
+
+def check(
+    network: Network,
+    splits: tuple[str, ...],
+    images: int,
+    held_out: int,
+    batch: int,
+    rounds: int,
+    size: int,
+    unknowns: int,
+) -> None:
+    """Raise InputError where `dci_solved` could not work, or would be crippled."""
+    for field, value, least in (
+        ("images", images, 1), ("held_out", held_out, 1), ("batch", batch, 1), ("rounds", rounds, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise InputError(f"dci_solved.{field} is {value}; give at least {least}.")
+    if size not in (1, 3, 5, 7):
+        raise InputError(f"dci_solved.size is {size}; give 1, 3, 5 or 7 pixels.")
+    for index in range(max(split_index(network, name) for name in splits)):
+        g = geometry(network, index)
+        if g.channels > unknowns:
+            raise InputError(
+                f"dci_solved.unknowns is {unknowns}, but the inverter of {network.blocks[index].name} has "
+                f"{g.channels} for a single pixel; give at least that many (the solve takes "
+                f"{4 * 8 * g.channels**2 / 2**30:.1f} GiB)."
+            )
+
+
+def neighbourhood(g: Geometry, size: int, unknowns: int) -> int:
+    """k of the k x k neighbourhoods of one inverter's maps: `size`, or 1."""
+    return size if g.grid != (1, 1) and size**2 * g.channels <= unknowns else 1
+
+
+def invert(
+    geometries: tuple[Geometry, ...], chain: tuple[tuple, ...], network: Network, features: Array
+) -> Array:
+    """`R_1(...R_k(f_k))`, the deepest inverter first in `geometries` and `chain`."""
+    for g, maps in zip(geometries, chain, strict=True):
+        features = undo(g, maps, network, features)
+    return features
+
+
+def undo(g: Geometry, maps: tuple[Array, ...], network: Network, f: Array) -> Array:
+    """One inverter: features behind its block -> features before it."""
+    x = linear_inverter.first(g, maps[0], f)
+    for kernel in maps[1:]:
+        x = linear_inverter.corrected(g, kernel, network, f, x)
+    return x
+
+
+def _chain(network, name, made, folder, rounds, size, unknowns):
+    """[(geometry, maps)] of the inverters of the split called `name`, the deepest first."""
+    depth, inverters = split_index(network, name), []
+    count = sum(map(len, made))
+    found = [[features_at(network, depth, x) for x in part] for part in made]
+    with progress.bar(f"dci_solved: {name}", depth * count * (rounds + 1)) as update:
+        for index in reversed(range(depth)):
+            place = (depth - 1 - index) * (rounds + 1) * count
+            g, block = geometry(network, index), split_names(network)[index]
+            true = [[features_at(network, index, x) for x in part] for part in made]
+            steps = _inverter(
+                g, network, found, true, folder / f"{index:03d}", rounds,
+                neighbourhood(g, size, unknowns), lambda done, p=place: update(p + done), f"{name}: {block}",
+            )  # fmt: skip
+            maps, found = [], None
+            for kernel, estimates in steps:
+                found = estimates
+                maps.append(kernel)
+            inverters.append((g, tuple(maps)))
+    return inverters
+
+
+def _inverter(g, network, f, true, folder, rounds, size, update, label) -> Iterator:
+    """Solve one inverter: yields (map, what the inverter so far makes of `f`) as long as maps help.
+
+    `f` and `true` are features behind and before the block, (to be solved on, held out), lists of batches.
+    """
+    x, errors, count = None, [], len(f[0]) + len(f[1])
+    for r in range(rounds + 1):
+        if r == 0:
+
+            def sums(part, i):
+                return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
+        else:
+
+            def sums(part, i, x=x):
+                return linear_inverter.correction_moments(size, g, network, f[part][i], x[part][i], true[part][i])  # fmt: skip
+
+        solution, ridge = _kept(folder / f"{r}.npz", lambda: _solve(size, f, sums, lambda done: update(r * count + done), label))  # fmt: skip
+        if solution is None and r == 0:
+            raise InputError(
+                f"dci_solved: {label} cannot be inverted from its features, which are not finite or all zero; "
+                "look at the checkpoint and at the inputs."
+            )
+        if solution is None:
+            break
+        kernel = parallel.put(
+            np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied()
+        )
+        if r == 0:
+            new = [[linear_inverter.first(g, kernel, a) for a in part] for part in f]
+        else:
+            new = [
+                [
+                    linear_inverter.corrected(g, kernel, network, a, b)
+                    for a, b in zip(*parts, strict=True)
+                ]
+                for parts in zip(f, x, strict=True)
+            ]
+        errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
+        if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
+            errors.pop()
+            log.info("%s: correction %d is worse on held-out images and not taken", label, r)
+            break
+        x = new
+        yield kernel, new
+        if r and errors[-1] > HELPS * errors[-2]:
+            break
+    spread = sum(float(_spread(batch)) for batch in true[1])
+    log.info(
+        "%s: %.2f dB on held-out images after %d corrections, ridge %g",
+        label, 10 * math.log10(max(spread, 1e-30) / max(errors[-1], 1e-30)), len(errors) - 1, ridge,
+    )  # fmt: skip
+
+
+def _solve(size, f, sums, update, label):
+    """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
+    totals, done = [], 0
+    for part in (0, 1):
+        total = None
+        for i in range(len(f[part])):
+            hosts.stop_if_asked()
+            new = {k: np.asarray(v, np.float64) for k, v in parallel.fetch(sums(part, i)).items()}
+            total = {k: total[k] + v for k, v in new.items()} if total else new
+            done += 1
+            update(done)
+        totals.append(total)
+    best = (None, 0.0)
+    if all(np.isfinite(v).all() for total in totals for v in total.values()):
+        train, apart = (least_squares.assemble(size, total) for total in totals)
+        least = apart.energy
+        for ridge in RIDGES:
+            try:
+                solution = least_squares.solve(train, ridge)
+            except np.linalg.LinAlgError:
+                continue
+            error = least_squares.error(apart, solution)
+            if error < least:
+                best, least = (solution, ridge), error
+    else:
+        log.warning("%s: the sums of its normal equations are not finite", label)
+    return best
+
+
+def _kept(file, make):
+    """`make()`, (array or None, number), solved by the leading process, once, and read by all from the file."""
+    if not hosts.agree(file.exists()):
+        solution, ridge = make()
+        if hosts.leads():
+            with replacing(file, "wb") as stream:
+                np.savez(stream, solution=np.zeros(0) if solution is None else np.float32(solution), ridge=ridge)  # fmt: skip
+        hosts.meet(file.name)
+    with np.load(file) as saved:
+        solution = saved["solution"]
+        return (solution if solution.size else None), float(saved["ridge"])
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def features_at(network: Network, index: int, x: Array) -> Array:
+    """f_index of inputs [B, ...]; f_0 are the inputs themselves."""
+    return run(network, x, 0, index)
+
+
+@jax.jit
+def _square(a, b):
+    return jnp.sum((a - b) ** 2)
+
+
+@jax.jit
+def _spread(x):
+    return jnp.sum((x - jnp.mean(x, tuple(range(x.ndim - 1)))) ** 2)

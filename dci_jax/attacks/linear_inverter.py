@@ -1,0 +1,127 @@
+"""An inverter made of linear maps, each the solution of a least-squares problem: what `dci_solved` chains.
+
+    x_0     = A_0 * f                                            (+ f where the block keeps its shape)
+    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r))]  (cut to what the input can be)
+
+F is the frozen block, J its Jacobian at x_r (one `jax.vjp`): J^T routes an error back through strides, pooling
+and ReLU to what caused it, and A_r learns how far to follow. `*` is a k x k convolution on the smaller of the
+two grids, the larger one folded into channels. A channel of ones tells a map where the border is.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from dci_jax.attacks.least_squares import moments
+from dci_jax.blocks import Network, feature_shapes, run
+from dci_jax.latents import LIMITS
+from dci_jax.models.inverter import scale, shuffle, unshuffle
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the input and the output of one block lie on one grid; hashable, a static argument.
+
+    Attributes:
+      index: of the block, from 0.
+      factor, growth: how much smaller, or larger, its output is than its input.
+      vector: its input is a code [B, C], which counts as an image of one pixel.
+      same: input and output have one shape, so that the output is a first estimate of the input.
+      low, high: what the input can be at the least and at the most.
+      channels: of a correction's regressors, with the ones.
+      grid: (height, width) of the smaller side, for one input of the network's own size.
+      target: channels of the input, folded.
+    """
+
+    index: int
+    factor: int
+    growth: int
+    vector: bool
+    same: bool
+    low: float
+    high: float
+    channels: int
+    grid: tuple[int, int]
+    target: int
+
+
+def geometry(network: Network, index: int) -> Geometry:
+    """The `Geometry` of block `index`.
+
+    Raises:
+      InputError: its features are no images, or differ from its input by no whole factor.
+    """
+    factor, growth = scale(network, index, index + 1)
+    before, after = feature_shapes(network)[index : index + 2]
+    low, high = LIMITS[network.latent] if index == 0 else (-jnp.inf, jnp.inf)
+    if network.blocks[index].nonnegative:
+        low = max(low, 0.0)
+    target, sent = before[-1] * factor**2, after[-1] * growth**2
+    return Geometry(
+        index, factor, growth, len(before) == 1, before == after, float(low), float(high),
+        2 * (target + sent) + 1, (after[0] // growth, after[1] // growth), target,
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def first(g: Geometry, kernel: Array, f: Array) -> Array:
+    """x_0 [B, H, W, C] (or codes [B, C]) of features f [B, h, w, c]; kernel [k, k, c growth^2 + 1, C factor^2]."""
+    x = shuffle(_convolve(_sent(g, f), kernel), g.factor)
+    return _out(g, x + f if g.same else x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def corrected(g: Geometry, kernel: Array, network: Network, f: Array, x: Array) -> Array:
+    """x_{r+1} of x_r = `x`."""
+    return _out(
+        g, _image(g, x) + shuffle(_convolve(regressors(g, network, f, x), kernel), g.factor)
+    )
+
+
+def regressors(g: Geometry, network: Network, f: Array, x: Array) -> Array:
+    """[x, f, f - F(x), J^T (f - F(x)), 1] on the smaller grid: [B, H', W', g.channels]."""
+    answer, pull = jax.vjp(lambda x: run(network, x, g.index, g.index + 1), x)
+    residual = f - answer
+    (gradient,) = pull(residual)
+    x, gradient = (unshuffle(_image(g, a), g.factor) for a in (x, gradient))
+    return jnp.concatenate([x, unshuffle(residual, g.growth), gradient, _sent(g, f)], -1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def first_moments(size: int, g: Geometry, f: Array, true: Array) -> dict[str, Array]:
+    """`moments` of the first map, for one batch of features (or estimates of them) and true inputs."""
+    target = _image(g, true) - f if g.same else _image(g, true)
+    return moments(size, _sent(g, f), unshuffle(target, g.factor))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def correction_moments(
+    size: int, g: Geometry, network: Network, f: Array, x: Array, true: Array
+) -> dict[str, Array]:
+    """`moments` of a correction of the estimates `x`."""
+    target = unshuffle(_image(g, true) - _image(g, x), g.factor)
+    return moments(size, regressors(g, network, f, x), target)
+
+
+def _sent(g, f):
+    f = unshuffle(f, g.growth)
+    return jnp.concatenate([f, jnp.ones_like(f[..., :1])], -1)
+
+
+def _image(g, x):
+    return x[:, None, None] if g.vector else x
+
+
+def _out(g, x):
+    x = jnp.clip(x, g.low, g.high)
+    return x[:, 0, 0] if g.vector else x
+
+
+def _convolve(u, kernel):
+    return jax.lax.conv_general_dilated(
+        u, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
