@@ -11,9 +11,10 @@ from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
 from dci_jax import parallel, synthesis
-from dci_jax.attacks import dci
+from dci_jax.attacks import dci, dci_solved
+from dci_jax.attacks.linear_inverter import geometry
 from dci_jax.attacks.objective import undo
-from dci_jax.blocks import feature_shapes, run, with_dtype
+from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
 from dci_jax.optimize import step
 from dci_jax.setting import Setting, attack_names, mixture_of, phase_settings
 
@@ -32,6 +33,8 @@ def plan(config: ConfigDict, setting: Setting) -> str:
     rows = []
     if config.synthesis.batches and not setting.network.latent:
         rows += _synthesis(config, setting.network)
+    if "dci_solved" in config.attacks:
+        rows += _solved(config, setting)
     names = [name for name in attack_names(config) if name in ("dci", "oracle")]
     rows += [
         (f"{name}: {label}", *rest) for name in names for label, *rest in _dci(config, setting)
@@ -130,6 +133,24 @@ def _dci(config, setting):
             *step_cost(phase.loss, params, network, images),
             config.dci.precision,
         )
+
+
+def _solved(config, setting):
+    """One row for each chain: its maps, FLOPs of the sums and memory of the largest solve."""
+    network, s = setting.device, config.dci_solved
+    _, shape = mixture_of(config, network)
+    small = network.replace(input_shape=shape)
+    images = s.images + s.held_out
+    for name in tuple(s.splits) or setting.splits:
+        found = [geometry(small, i) for i in range(split_index(network, name))]
+        sizes = [dci_solved.neighbourhood(g, s.size, s.unknowns) for g in found]
+        costs = [dci_solved.flops(g, k, *g.grid) for g, k in zip(found, sizes, strict=True)]
+        total = images * sum(first + s.rounds * correction for first, correction in costs)
+        steps = len(found) * (s.rounds + 1)
+        most = max(k**2 * g.channels for g, k in zip(found, sizes, strict=True))
+        factors = sum((k**2 * g.channels) ** 3 for g, k in zip(found, sizes, strict=True)) / 3
+        total += len(dci_solved.RIDGES) * (s.rounds + 1) * factors
+        yield f"dci_solved: {name}", steps, total / steps, 4 * 8 * most**2, "float32"
 
 
 def step_cost(loss, variables, frozen, batch):

@@ -37,6 +37,21 @@ from tests.command_line import call, kill, lines, start, wait_for
         (["--config.dci.groups=0"], "dci.groups is 0"),
         (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
         (["--config.attacks=('gauss_newton',)"], "'gauss_newton' reads back a generator's codes"),
+        (["--config.attacks=('dci_solved',)", "--config.dci_solved.images=0"], "images is 0"),
+        (["--config.attacks=('dci_solved',)", "--config.dci_solved.size=2"], "size is 2"),
+        (["--config.attacks=('dci_solved',)", "--config.dci_solved.unknowns=9"], "give at least"),
+        (
+            ["--config.attacks=('dci_solved',)", "--config.dci_solved.splits=('x',)"],
+            "no split point 'x'",
+        ),
+        (["--config.attacks=('dci', 'dci_solved+refine')"], "name 'dci_solved' before it"),
+        (
+            [
+                "--config.attacks=('dci_solved', 'dci_solved+refine')",
+                "--config.dci_solved.splits=('stem',)",
+            ],
+            "layer1.0 back, but dci_solved does not",
+        ),
         (["--processes=2"], "HOST:PORT"),
         (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
     ],

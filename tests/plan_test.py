@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dci_jax import plan
-from dci_jax.attacks import dci
+from dci_jax.attacks import dci, dci_solved
+from dci_jax.attacks.linear_inverter import correction_moments, geometry
 
 FLOAT = 4
 
@@ -54,3 +55,11 @@ def test_rematerialisation_needs_less(network):
 
 def test_a_matrix_product_has_a_rate():
     assert plan.matrix_product_rate("float32", size=256) > 1e6
+
+
+def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
+    g = geometry(network, 1)
+    f = jnp.zeros((1, 32, 32, 16))
+    sums = jax.jit(lambda f, x, t: correction_moments(3, g, network, f, x, t))
+    stated = sums.lower(f, f, f).cost_analysis()["flops"]
+    assert dci_solved.flops(g, 3, 32, 32)[1] == pytest.approx(stated, rel=0.25)

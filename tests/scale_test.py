@@ -53,6 +53,23 @@ def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, e
     assert_equal_results(tmp_path / "groups", even)
 
 
+SOLVED = [
+    "--config.attacks=('dci_solved', 'dci_solved+refine')", "--config.dci_solved.images=32", "--config.synthesis.batches=0",
+    "--config.dci_solved.held_out=16", "--config.dci_solved.batch=16", "--config.dci_solved.rounds=1",
+    "--config.inputs.bank=0.0",
+]  # fmt: skip
+
+
+def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(place, tmp_path):
+    one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
+    for workdir, devices in ((one, 1), (eight, 8)):
+        done = call(place, workdir, *SOLVED, devices=devices)
+        assert done.returncode == 0, done.stderr
+    finish(start_together(place, two, *SOLVED))
+    for workdir in (eight, two):
+        assert_equal_results(workdir, one)
+
+
 @pytest.mark.parametrize("groups", [2, 8])  # there are two inverters only
 def test_groups_that_do_not_share_the_batch_evenly_are_refused(place, tmp_path, groups):
     done = call(place, tmp_path / "run", f"--config.dci.groups={groups}", devices=8)

@@ -121,6 +121,13 @@ def neighbourhood(g: Geometry, size: int, unknowns: int) -> int:
     return size if g.grid != (1, 1) and size**2 * g.channels <= unknowns else 1
 
 
+def flops(g: Geometry, size: int, height: int, width: int) -> tuple[float, float]:
+    """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
+    sent, shifts = (g.channels - 1) // 2 - g.target + 1, size * (2 * size - 1)
+    each = 2 * height * width
+    return tuple(each * (shifts * c**2 + size**2 * c * g.target) for c in (sent, g.channels))
+
+
 def invert(
     geometries: tuple[Geometry, ...], chain: tuple[tuple, ...], network: Network, features: Array
 ) -> Array:
@@ -150,7 +157,7 @@ def _chain(network, name, made, folder, rounds, size, unknowns):
             true = [[features_at(network, index, x) for x in part] for part in made]
             steps = _inverter(
                 g, network, found, true, folder / f"{index:03d}", rounds,
-                neighbourhood(g, size, unknowns), lambda done, p=place: update(p + done), f"{name}: {block}",
+                neighbourhood(g, size, unknowns), functools.partial(_shown, update, place), f"{name}: {block}",
             )  # fmt: skip
             maps, found = [], None
             for kernel, estimates in steps:
@@ -167,16 +174,10 @@ def _inverter(g, network, f, true, folder, rounds, size, update, label) -> Itera
     """
     x, errors, count = None, [], len(f[0]) + len(f[1])
     for r in range(rounds + 1):
-        if r == 0:
-
-            def sums(part, i):
-                return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
-        else:
-
-            def sums(part, i, x=x):
-                return linear_inverter.correction_moments(size, g, network, f[part][i], x[part][i], true[part][i])  # fmt: skip
-
-        solution, ridge = _kept(folder / f"{r}.npz", lambda: _solve(size, f, sums, lambda done: update(r * count + done), label))  # fmt: skip
+        sums = functools.partial(_sums, size, g, network, f, x, true)
+        shown = functools.partial(_shown, update, r * count)
+        make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)
+        solution, ridge = _kept(folder / f"{r}.npz", make)
         if solution is None and r == 0:
             raise InputError(
                 f"dci_solved: {label} cannot be inverted from its features, which are not finite or all zero; "
@@ -213,17 +214,30 @@ def _inverter(g, network, f, true, folder, rounds, size, update, label) -> Itera
     )  # fmt: skip
 
 
-def _solve(size, f, sums, update, label):
+def _sums(size, g, network, f, x, true, part, i):
+    """`moments` of batch i of a part, for the first map (x is None) or a correction of the estimates x."""
+    if x is None:
+        return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
+    return linear_inverter.correction_moments(
+        size, g, network, f[part][i], x[part][i], true[part][i]
+    )
+
+
+def _shown(update, before, done):
+    update(before + done)
+
+
+def _solve(counts, size, sums, shown, label):
     """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
     totals, done = [], 0
-    for part in (0, 1):
+    for part, count in enumerate(counts):
         total = None
-        for i in range(len(f[part])):
+        for i in range(count):
             hosts.stop_if_asked()
             new = {k: np.asarray(v, np.float64) for k, v in parallel.fetch(sums(part, i)).items()}
             total = {k: total[k] + v for k, v in new.items()} if total else new
             done += 1
-            update(done)
+            shown(done)
         totals.append(total)
     best = (None, 0.0)
     if all(np.isfinite(v).all() for total in totals for v in total.values()):

@@ -3,7 +3,7 @@
     argmin_A  sum over images and pixels  |A * u - t|^2  +  ridge |D A|^2
 
 `*` is a convolution with zeros around the image, D scales every regressor to unit variance. With k x k
-neighbourhoods the matrix of the normal equations has k^4 blocks of C x C, but but for the border a block depends on
+neighbourhoods the matrix of the normal equations has k^4 blocks of C x C, but for the border a block depends on
 the *difference* of its two taps only: (2k - 1)^2 products, half of them transposes of the others. What the
 border takes away is what the taps of a ring around the image see, and is subtracted exactly.
 """
@@ -142,7 +142,7 @@ def solve(normal: Normal, ridge: float) -> np.ndarray:
     diagonal = np.diag(normal.matrix)
     if not (np.isfinite(normal.matrix).all() and np.isfinite(normal.cross).all()):
         raise np.linalg.LinAlgError("the normal equations are not finite")
-    scale = np.where(diagonal > 1e-12 * diagonal.max(), diagonal, np.inf) ** -0.5
+    scale = np.where(diagonal > 0, diagonal, np.inf) ** -0.5
     matrix = normal.matrix * scale[:, None]
     matrix *= scale
     matrix[np.diag_indices_from(matrix)] = 1 + ridge

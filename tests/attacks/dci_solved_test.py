@@ -1,0 +1,127 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dci_jax import blocks, hosts
+from dci_jax.attacks import dci_solved, linear_inverter
+from dci_jax.errors import InputError
+from dci_jax.inputs import Inputs, batches
+from dci_jax.metrics import latent_cosine, psnr
+
+SETTINGS = dict(images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=10000)
+INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+KEY = jax.random.key(0)
+
+
+def new_images(count=8):
+    return batches(INPUTS, jax.random.key(9), count)(0)
+
+
+def read(network, name, readers):
+    features = blocks.run(network, new_images(), 0, blocks.split_index(network, name))
+    return readers[name](features)
+
+
+@pytest.fixture(scope="module")
+def solved(network, tmp_path_factory):
+    """(readers, folder) of two splits."""
+    folder = tmp_path_factory.mktemp("solved")
+    return dci_solved.dci_solved(
+        network, INPUTS, ("stem", "layer1.0"), KEY, folder, **SETTINGS
+    ), folder
+
+
+def test_images_are_read_back_from_every_split(network, solved):
+    for name, least in (("stem", 30), ("layer1.0", 23)):
+        found = read(network, name, solved[0])
+        assert found.min() >= 0
+        assert found.max() <= 1
+        assert float(psnr(found, new_images()).mean()) > least, name
+
+
+def test_corrections_by_the_blocks_own_answer_help(network, solved, tmp_path):
+    readers = dci_solved.dci_solved(
+        network, INPUTS, ("stem",), KEY, tmp_path, **{**SETTINGS, "rounds": 0}
+    )
+    alone, corrected = (psnr(read(network, "stem", r), new_images()) for r in (readers, solved[0]))
+    assert float(jnp.mean(corrected - alone)) > 3
+
+
+def test_the_next_inverter_is_solved_on_what_the_deeper_one_made(network, solved):
+    # The stem's maps in the chain of layer1.0 are not those of the stem's own chain, which saw true features.
+    own, other = (solved[0][name].args[1][-1][0] for name in ("stem", "layer1.0"))
+    assert own.shape == other.shape
+    assert float(jnp.abs(own - other).max()) > 1e-3
+
+
+def test_a_correction_follows_its_equation(network):
+    g = linear_inverter.geometry(network, 0)
+    x = new_images(2)
+    f = blocks.run(network, x, 0, 1)
+    estimate = jnp.clip(x + 0.05, 0, 1)
+    residual = f - blocks.run(network, estimate, 0, 1)
+    _, pull = jax.vjp(lambda x: blocks.run(network, x, 0, 1), estimate)
+    kernel = jnp.zeros((1, 1, g.channels, 3)).at[0, 0, 3 + 16 : 3 + 16 + 3].set(0.01 * jnp.eye(3))
+    found = linear_inverter.corrected(g, kernel, network, f, estimate)
+    expected = jnp.clip(estimate + 0.01 * pull(residual)[0], 0, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_path, monkeypatch):
+    polls = iter([False] * 9 + [True])
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts, "stopping", lambda: next(polls))
+        with pytest.raises(hosts.Preempted):
+            dci_solved.dci_solved(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
+    assert (
+        len(list(tmp_path.rglob("*.npz"))) == 2
+    )  # four sums for each of three maps, and ten polls
+    readers = dci_solved.dci_solved(
+        network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS
+    )
+    for name in readers:
+        np.testing.assert_array_equal(read(network, name, readers), read(network, name, solved[0]))
+
+
+def test_features_that_are_not_finite_are_refused_and_nothing_is_taken(network, tmp_path):
+    spoiled = jax.tree.map(lambda w: w, network)
+    stem = spoiled.blocks[0].replace(
+        params=jax.tree.map(lambda w: w * jnp.nan, spoiled.blocks[0].params)
+    )
+    spoiled = spoiled.replace(blocks=(stem, *spoiled.blocks[1:]))
+    with pytest.raises(InputError, match="stem cannot be inverted"):
+        dci_solved.dci_solved(spoiled, INPUTS, ("stem",), KEY, tmp_path, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"images": 0}, "images is 0"),
+        ({"held_out": 0}, "held_out is 0"),
+        ({"batch": 0}, "batch is 0"),
+        ({"rounds": -1}, "rounds is -1"),
+        ({"size": 2}, "size is 2; give 1, 3, 5 or 7"),
+        ({"unknowns": 5}, "unknowns is 5, but the inverter of stem has 39"),
+    ],
+)
+def test_what_would_cripple_it_is_refused(network, tmp_path, change, named):
+    with pytest.raises(InputError, match=named):
+        dci_solved.dci_solved(network, INPUTS, ("stem",), KEY, tmp_path, **{**SETTINGS, **change})
+    assert not any(tmp_path.iterdir())
+
+
+def test_wide_blocks_look_at_a_single_pixel(network):
+    g = linear_inverter.geometry(network, 1)
+    assert dci_solved.neighbourhood(g, 3, 9 * g.channels) == 3
+    assert dci_solved.neighbourhood(g, 3, 9 * g.channels - 1) == 1
+
+
+def test_codes_of_a_generator_are_read_back(generator, tmp_path):
+    inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
+    settings = {**SETTINGS, "images": 256, "batch": 64, "unknowns": 40000}
+    readers = dci_solved.dci_solved(generator, inputs, ("block2",), KEY, tmp_path, **settings)
+    codes = batches(inputs, jax.random.key(9), 20)(0)
+    found = readers["block2"](blocks.run(generator, codes, 0, 2))
+    assert found.shape == codes.shape
+    assert float(latent_cosine(found, codes).mean()) > 0.5

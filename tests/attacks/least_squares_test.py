@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from dci_jax.attacks import least_squares
+
+
+def problem(size, seed=0, height=7, width=5):
+    """(u, t, every neighbourhood of u as a row): random images with zeros around them."""
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=(3, height, width, 4)).astype(np.float32)
+    t = rng.normal(size=(3, height, width, 2)).astype(np.float32)
+    r = size // 2
+    padded = np.pad(u, ((0, 0), (r, r), (r, r), (0, 0)))
+    rows = [padded[:, y : y + height, x : x + width] for y in range(size) for x in range(size)]
+    return u, t, np.concatenate(rows, -1).reshape(-1, size**2 * 4).astype(float)
+
+
+def sums(size, u, t):
+    found = least_squares.moments(size, u, t)
+    return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize(("height", "width"), [(7, 5), (1, 4), (2, 2)])
+def test_one_product_for_each_shift_gives_the_matrix_of_all_neighbourhoods(size, height, width):
+    u, t, rows = problem(size, height=height, width=width)
+    normal = least_squares.assemble(size, sums(size, u, t))
+    np.testing.assert_allclose(normal.matrix, rows.T @ rows, atol=1e-4)
+    np.testing.assert_allclose(normal.cross, rows.T @ t.reshape(-1, 2), atol=1e-4)
+    assert normal.energy == pytest.approx(np.sum(t.astype(float) ** 2), rel=1e-5)
+
+
+def test_the_solution_is_numpys_and_its_error_that_of_the_fit():
+    u, t, rows = problem(3)
+    normal = least_squares.assemble(3, sums(3, u, t))
+    solution = least_squares.solve(normal, 1e-9)
+    expected, *_ = np.linalg.lstsq(rows, t.reshape(-1, 2), rcond=None)
+    np.testing.assert_allclose(solution, expected, atol=1e-3)
+    fit = np.sum((rows @ expected - t.reshape(-1, 2)) ** 2)
+    assert least_squares.error(normal, solution) == pytest.approx(fit, rel=1e-4)
+
+
+def test_the_ridge_weighs_every_regressor_by_its_own_scale():
+    u, t, _ = problem(1)
+    small = np.float32([1.0, 1e-3, 1.0, 1e3])
+    plain, scaled = (
+        least_squares.solve(least_squares.assemble(1, sums(1, a, t)), 0.1) for a in (u, u * small)
+    )
+    np.testing.assert_allclose(scaled * small[:, None], plain, rtol=1e-3, atol=1e-6)
+
+
+def test_a_regressor_that_is_zero_or_a_copy_is_no_harm():
+    u, t, _ = problem(3)
+    u[..., 1], u[..., 2] = 0, u[..., 0]
+    solution = least_squares.solve(least_squares.assemble(3, sums(3, u, t)), 1e-5)
+    assert np.isfinite(solution).all()
+    assert (solution.reshape(9, 4, 2)[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_sums_that_are_not_finite_are_refused(bad):
+    u, t, _ = problem(1)
+    u[0, 0, 0, 0] = bad
+    with pytest.raises(np.linalg.LinAlgError, match="not finite"):
+        least_squares.solve(least_squares.assemble(1, sums(1, u, t)), 0.1)
