@@ -3,8 +3,12 @@
     python -m dci_jax.main --config=configs/solved.py --workdir=runs/solved \\
         --config.target.weights=resnet20-12fca82f.th --config.data.images=lossless_3000.npz
 
-No gradient step and no synthesis: procedural images alone. `configs/solved.py:imagenet` is the same for
-ResNet-18 at 224 px, solved on crops of 96 px.
+    python -m dci_jax.main --config=configs/solved.py:resnet18 --workdir=runs/solved18 \\
+        --config.target.weights=resnet18.safetensors --config.data.images=photographs --config.data.labels=labels.csv
+    python -m dci_jax.main --config=configs/solved.py:resnet50 --workdir=runs/solved50 \\
+        --config.target.weights=resnet50.safetensors --config.data.images=photographs --config.data.labels=labels.csv
+
+No gradient step and no synthesis: procedural images alone.
 """
 
 from configs import default
@@ -15,20 +19,34 @@ def cifar(config):
     config.data.count = 200
 
 
-def imagenet(config):
-    """ResNet-18 at 224 px, down to layer3.1."""
+def resnet18(config):
+    """ResNet-18 at 224 px, down to layer3.1, solved on images of 96 px."""
     config.target.name = "resnet18"
     config.splits = ("stem", "layer1.1", "layer2.1", "layer3.1")
     config.batch = 20
-    config.dci.conquer = ()  # is not run
     config.inputs.side = 96
+    config.dci.conquer = ()  # is not run
     config.dci_solved.images = 480
     config.dci_solved.held_out = 48
     config.dci_solved.batch = 24
     config.dci_solved.rounds = 3
 
 
-VARIANTS = {f.__name__: f for f in (cifar, imagenet)}
+def resnet50(config):
+    """ResNet-50 at 224 px after 22 and 40 convolutions, solved on images of 192 px; wide blocks by single pixels."""
+    config.target.name = "resnet50"
+    config.splits = ("layer2.3", "layer3.5")
+    config.batch = 20
+    config.inputs.side = 192
+    config.dci.conquer = ()  # is not run
+    config.dci_solved.images = 192
+    config.dci_solved.held_out = 16
+    config.dci_solved.batch = 8
+    config.dci_solved.rounds = 2
+    config.dci_solved.unknowns = 7000
+
+
+VARIANTS = {f.__name__: f for f in (cifar, resnet18, resnet50)}
 
 
 def get_config(variant: str = "cifar"):

@@ -11,9 +11,12 @@ def get_config():
     config.splits = ("stem", "layer1.0", "layer1.2")
     config.attacks = ("dci",)
     config.defenses = (("none", 0.0), ("gaussian", 0.3), ("quantize", 2.0))
+    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
+    config.synthesis.batches = 1
     config.synthesis.batch = 64
     config.synthesis.stages = ((32, 30),)
     config.dci.batch = 12
+    config.dci.learning_rate = 3e-3
     config.dci.divide_steps = 80
     config.dci.conquer = (("layer1.2", 60),)
     return config
