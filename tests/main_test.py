@@ -38,8 +38,6 @@ from tests.command_line import call, kill, lines, start, wait_for
         (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
         (["--config.attacks=('gauss_newton',)"], "'gauss_newton' reads back a generator's codes"),
         (["--config.attacks=('dci_solved',)", "--config.dci_solved.images=0"], "images is 0"),
-        (["--config.attacks=('dci_solved',)", "--config.dci_solved.size=2"], "size is 2"),
-        (["--config.attacks=('dci_solved',)", "--config.dci_solved.unknowns=9"], "give at least"),
         (
             ["--config.attacks=('dci_solved',)", "--config.dci_solved.splits=('x',)"],
             "no split point 'x'",

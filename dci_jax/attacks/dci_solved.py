@@ -177,12 +177,7 @@ def _inverter(g, network, f, true, folder, rounds, size, update, label) -> Itera
         sums = functools.partial(_sums, size, g, network, f, x, true)
         shown = functools.partial(_shown, update, r * count)
         make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)
-        solution, ridge = _kept(folder / f"{r}.npz", make)
-        if solution is None and r == 0:
-            raise InputError(
-                f"dci_solved: {label} cannot be inverted from its features, which are not finite or all zero; "
-                "look at the checkpoint and at the inputs."
-            )
+        solution, chosen = _kept(folder / f"{r}.npz", make)
         if solution is None:
             break
         kernel = parallel.put(
@@ -203,10 +198,15 @@ def _inverter(g, network, f, true, folder, rounds, size, update, label) -> Itera
             errors.pop()
             log.info("%s: correction %d is worse on held-out images and not taken", label, r)
             break
-        x = new
+        x, ridge = new, chosen
         yield kernel, new
         if r and errors[-1] > HELPS * errors[-2]:
             break
+    if x is None:
+        raise InputError(
+            f"dci_solved: {label} cannot be inverted from its features, which are not finite or say nothing; look "
+            "at the checkpoint and at the inputs."
+        )
     spread = sum(float(_spread(batch)) for batch in true[1])
     log.info(
         "%s: %.2f dB on held-out images after %d corrections, ridge %g",
