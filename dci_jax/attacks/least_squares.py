@@ -20,6 +20,8 @@ import scipy.linalg
 Array = jax.Array
 
 _EXACT = jax.lax.Precision.HIGHEST
+_UNSEEN = 1e-3  # share of its sum of squares below which a tap's regressor is dropped: float32 sums keep three digits more
+_FLOOR = 1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -120,7 +122,12 @@ def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
         for (a, i), (b, j) in itertools.product(enumerate(seen), enumerate(seen)):
             matrix[i, :, j] -= gram[a, :, b]
     full = len(places) * channels
-    return Normal(matrix.reshape(full, full), sums["cross"], float(sums["energy"]))
+    matrix, cross = matrix.reshape(full, full), sums["cross"].copy()
+    # What a tap hardly sees, because it lies at the border, is the rounding of a difference: dropped.
+    alone = np.tile(np.diag(by_difference[0, 0]), len(places))
+    unseen = np.diag(matrix) < _UNSEEN * alone
+    matrix[unseen], matrix[:, unseen], cross[unseen] = 0, 0, 0
+    return Normal(matrix, cross, float(sums["energy"]))
 
 
 def _turned(size, side, y, x):
@@ -142,10 +149,11 @@ def solve(normal: Normal, ridge: float) -> np.ndarray:
     diagonal = np.diag(normal.matrix)
     if not (np.isfinite(normal.matrix).all() and np.isfinite(normal.cross).all()):
         raise np.linalg.LinAlgError("the normal equations are not finite")
-    scale = np.where(diagonal > 0, diagonal, np.inf) ** -0.5
+    floored = np.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf)
+    scale = floored**-0.5
     matrix = normal.matrix * scale[:, None]
     matrix *= scale
-    matrix[np.diag_indices_from(matrix)] = 1 + ridge
+    matrix[np.diag_indices_from(matrix)] = 1 + ridge  # at least: the floor adds to it
     factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     return scale[:, None] * scipy.linalg.cho_solve(factor, scale[:, None] * normal.cross)
 

@@ -42,7 +42,7 @@ def test_the_solution_is_numpys_and_its_error_that_of_the_fit():
 
 def test_the_ridge_weighs_every_regressor_by_its_own_scale():
     u, t, _ = problem(1)
-    small = np.float32([1.0, 1e-3, 1.0, 1e3])
+    small = np.float32([1.0, 0.1, 1.0, 10.0])
     plain, scaled = (
         least_squares.solve(least_squares.assemble(1, sums(1, a, t)), 0.1) for a in (u, u * small)
     )
@@ -55,6 +55,18 @@ def test_a_regressor_that_is_zero_or_a_copy_is_no_harm():
     solution = least_squares.solve(least_squares.assemble(3, sums(3, u, t)), 1e-5)
     assert np.isfinite(solution).all()
     assert (solution.reshape(9, 4, 2)[:, 1] == 0).all()
+
+
+def test_a_channel_that_is_dead_but_for_rounding_does_not_spoil_the_solve():
+    # Seen in a ResNet-18 at 224 px: a ReLU's output of 1e-19, whose squares underflow in the sums.
+    u, t, rows = problem(3)
+    u[..., 1] *= 1e-19
+    normal = least_squares.assemble(3, sums(3, u, t))
+    solution = least_squares.solve(normal, 1e-7)
+    rows = np.delete(rows, range(1, 36, 4), 1)
+    expected, *_ = np.linalg.lstsq(rows, t.reshape(-1, 2), rcond=None)
+    fit = np.sum((rows @ expected - t.reshape(-1, 2)) ** 2)
+    assert least_squares.error(normal, solution) == pytest.approx(fit, rel=1e-3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
