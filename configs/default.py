@@ -99,9 +99,7 @@ def get_config() -> ConfigDict:
     config.dci_solved = ConfigDict()
     config.dci_solved.splits = ()  # empty: all of config.splits
     config.dci_solved.images = 1152  # that each map is solved on
-    config.dci_solved.held_out = (
-        128  # procedural images that choose ridge and number of corrections
-    )
+    config.dci_solved.held_out = 128  # procedural ones that choose ridge and number of corrections
     config.dci_solved.batch = 64  # images at a time, shared by the devices
     config.dci_solved.rounds = 4  # corrections by the block's own answer, at most
     config.dci_solved.size = 3  # pixels, the side of a map's neighbourhood

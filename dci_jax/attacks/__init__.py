@@ -24,8 +24,5 @@ ATTACKS = {
     "deep_image_prior": deep_image_prior.deep_image_prior,
     "gauss_newton": gauss_newton.gauss_newton,
 }
-TRAINED = (
-    "dci",
-    "dci_solved",
-    "inverse_network",
-)  # those that learn from inputs: "inverse_network@white_noise"
+# Those that learn from inputs: "inverse_network@white_noise".
+TRAINED = ("dci", "dci_solved", "inverse_network")

@@ -257,16 +257,20 @@ def _solve(counts, size, sums, shown, label):
 
 
 def _kept(file, make):
-    """`make()`, (array or None, number), solved by the leading process, once, and read by all from the file."""
+    """`make()`, (array or None, number), solved by the leading process, once, and read by all from the file.
+
+    None is not kept: the cause may be put right before the same line is given again.
+    """
     if not hosts.agree(file.exists()):
         solution, ridge = make()
+        if hosts.agree(solution is None):
+            return None, ridge
         if hosts.leads():
             with replacing(file, "wb") as stream:
-                np.savez(stream, solution=np.zeros(0) if solution is None else np.float32(solution), ridge=ridge)  # fmt: skip
+                np.savez(stream, solution=np.float32(solution), ridge=ridge)
         hosts.meet(file.name)
     with np.load(file) as saved:
-        solution = saved["solution"]
-        return (solution if solution.size else None), float(saved["ridge"])
+        return saved["solution"], float(saved["ridge"])
 
 
 @functools.partial(jax.jit, static_argnums=1)
