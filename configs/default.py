@@ -98,12 +98,13 @@ def get_config() -> ConfigDict:
     # DCI whose inverters are solved by least squares: a chain for each split, no gradient step.
     config.dci_solved = ConfigDict()
     config.dci_solved.splits = ()  # empty: all of config.splits
-    config.dci_solved.images = 1152  # that each map is solved on
+    config.dci_solved.images = 1152  # that a map is solved on, at most
     config.dci_solved.held_out = 128  # procedural ones that choose ridge and number of corrections
     config.dci_solved.batch = 64  # images at a time, shared by the devices
     config.dci_solved.rounds = 4  # corrections by the block's own answer, at most
-    config.dci_solved.size = 3  # pixels, the side of a map's neighbourhood
-    config.dci_solved.unknowns = 10000  # where size^2 channels are more, it is a single pixel
+    config.dci_solved.size = 5  # pixels, the side of a map's neighbourhood at most
+    config.dci_solved.unknowns = 10000  # where side^2 channels are more, the side is less
+    config.dci_solved.equations = 100  # pixels for each unknown: where fewer images have so many, they do
 
     config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction
     config.refine.splits = ()  # empty: all of config.splits

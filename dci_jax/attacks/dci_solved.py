@@ -9,7 +9,8 @@ one after the other, as long as they help on images that none was solved on.
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,8 @@ log = logging.getLogger("dci_jax")
 
 # What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1)
+_MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
+SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
 HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
 
 
@@ -48,6 +51,7 @@ def dci_solved(
     rounds: int,
     size: int,
     unknowns: int,
+    equations: int,
 ) -> dict[str, Reconstruct]:
     """Solve a chain of inverters for each split.
 
@@ -57,13 +61,16 @@ def dci_solved(
       splits: split points to be read back.
       key: PRNG key.
       folder: gets one file for each map that was solved; a killed run goes on from the last.
-      images: how many inputs each map is solved on, at least; a whole number of batches.
-      held_out: inputs kept apart, at least, that choose the ridge and the number of corrections; procedural
-        ones alone where `inputs` has any, else others drawn from the same source.
+      images: how many inputs a map is solved on, at most but for the last batch, which is whole.
+      held_out: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
+        where `inputs` has any, else others drawn from the same source. Where a map is solved on fewer inputs
+        it is as many fewer; no map is solved on fewer inputs than `held_out`.
       batch: inputs at a time, shared by the devices.
       rounds: corrections in each inverter, at most.
-      size: k of the k x k neighbourhoods.
-      unknowns: where k^2 C would be more, the neighbourhood is a single pixel: bounds memory and time of a solve.
+      size: k of the k x k neighbourhoods, at most.
+      unknowns: where k^2 C would be more, k is less, down to a single pixel: bounds memory and time of a solve.
+      equations: how many pixels for each unknown are enough. The large features of shallow blocks have them in
+        a few inputs, which is where most of the time would go.
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1], or codes [B, C].
@@ -71,7 +78,7 @@ def dci_solved(
     Raises:
       InputError: see `check`, or the features are not finite.
     """
-    check(network, splits, images, held_out, batch, rounds, size, unknowns)
+    check(network, splits, images, held_out, batch, rounds, size, unknowns, equations)
     key_inputs, key_held = jax.random.split(key)
     procedural = tuple(share for share in inputs.shares if share[0] != BANK)
     apart = replace(inputs, shares=procedural or inputs.shares)
@@ -84,7 +91,9 @@ def dci_solved(
     ]
     chains = {}
     for name in splits:
-        chains[name] = _chain(network, name, made, folder / name, rounds, size, unknowns)
+        chains[name] = _chain(
+            network, name, made, folder / name, rounds, size, unknowns, equations
+        )
     return {name: functools.partial(invert, *zip(*chains[name], strict=True), network) for name in splits}  # fmt: skip
 
 
@@ -97,28 +106,52 @@ def check(
     rounds: int,
     size: int,
     unknowns: int,
+    equations: int,
 ) -> None:
     """Raise InputError where `dci_solved` could not work, or would be crippled."""
     for field, value, least in (
         ("images", images, 1), ("held_out", held_out, 1), ("batch", batch, 1), ("rounds", rounds, 0),
+        ("equations", equations, 1),
     ):  # fmt: skip
         if value < least:
             raise InputError(f"dci_solved.{field} is {value}; give at least {least}.")
     if size not in (1, 3, 5, 7):
         raise InputError(f"dci_solved.size is {size}; give 1, 3, 5 or 7 pixels.")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for index in range(max(split_index(network, name) for name in splits)):
         g = geometry(network, index)
-        if g.channels > unknowns:
+        wide = neighbourhood(g, size, unknowns) ** 2 * g.channels
+        if _MATRICES * 8 * wide**2 > memory:
             raise InputError(
-                f"dci_solved.unknowns is {unknowns}, but the inverter of {network.blocks[index].name} has "
-                f"{g.channels} for a single pixel; give at least that many (the solve takes "
-                f"{4 * 8 * g.channels**2 / 2**30:.1f} GiB)."
+                f"dci_solved.unknowns is {unknowns} and the inverter of {network.blocks[index].name} has {wide}: its "
+                f"solve takes {_MATRICES * 8 * wide**2 / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f}; "
+                + (
+                    f"give at most {math.isqrt(memory // (_MATRICES * 8))}."
+                    if wide > g.channels
+                    else "choose shallower splits."
+                )
             )
 
 
 def neighbourhood(g: Geometry, size: int, unknowns: int) -> int:
-    """k of the k x k neighbourhoods of one inverter's maps: `size`, or 1."""
-    return size if g.grid != (1, 1) and size**2 * g.channels <= unknowns else 1
+    """k of the k x k neighbourhoods of one inverter's maps: the largest odd one up to `size` that fits."""
+    if g.grid == (1, 1):
+        return 1
+    return max(k for k in range(1, size + 1, 2) if k == 1 or k**2 * g.channels <= unknowns)
+
+
+def enough(
+    found: Sequence[Geometry], sizes: Sequence[int], images: int, least: int, equations: int
+) -> list[int]:
+    """How many inputs each of a chain's inverters, the shallowest first, is solved on.
+
+    A deeper one never on fewer than a shallower one, which learns from what it makes of them.
+    """
+    counts = [
+        math.ceil(equations * k**2 * g.channels / math.prod(g.grid))
+        for g, k in zip(found, sizes, strict=True)
+    ]
+    return [min(max(least, *counts[: i + 1]), max(images, least)) for i in range(len(counts))]
 
 
 def flops(g: Geometry, size: int, height: int, width: int) -> tuple[float, float]:
@@ -145,25 +178,36 @@ def undo(g: Geometry, maps: tuple[Array, ...], network: Network, f: Array) -> Ar
     return x
 
 
-def _chain(network, name, made, folder, rounds, size, unknowns):
+def _chain(network, name, made, folder, rounds, size, unknowns, equations):
     """[(geometry, maps)] of the inverters of the split called `name`, the deepest first."""
     depth, inverters = split_index(network, name), []
-    count = sum(map(len, made))
+    seen = network.replace(input_shape=made[0][0].shape[1:])
+    geometries = [geometry(seen, index) for index in range(depth)]
+    sizes = [neighbourhood(g, size, unknowns) for g in geometries]
+    batch = len(made[0][0])
+    images, least = (len(part) * batch for part in made)
+    counts = []
+    for count in enough(geometries, sizes, images, least, equations):
+        part = math.ceil(count / batch)
+        counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
     found = [[features_at(network, depth, x) for x in part] for part in made]
-    with progress.bar(f"dci_solved: {name}", depth * count * (rounds + 1)) as update:
+    total, before = (rounds + 1) * sum(map(sum, counts)), 0
+    with progress.bar(f"dci_solved: {name}", total) as update:
         for index in reversed(range(depth)):
-            place = (depth - 1 - index) * (rounds + 1) * count
-            g, block = geometry(network, index), split_names(network)[index]
-            true = [[features_at(network, index, x) for x in part] for part in made]
+            g, block = geometries[index], split_names(network)[index]
+            used = [part[:count] for part, count in zip(made, counts[index], strict=True)]
+            found = [part[:count] for part, count in zip(found, counts[index], strict=True)]
+            true = [[features_at(network, index, x) for x in part] for part in used]
             steps = _inverter(
-                g, network, found, true, folder / f"{index:03d}", rounds,
-                neighbourhood(g, size, unknowns), functools.partial(_shown, update, place), f"{name}: {block}",
+                g, network, found, true, folder / f"{index:03d}", rounds, sizes[index],
+                functools.partial(_shown, update, before), f"{name}: {block}",
             )  # fmt: skip
             maps, found = [], None
             for kernel, estimates in steps:
                 found = estimates
                 maps.append(kernel)
             inverters.append((g, tuple(maps)))
+            before += (rounds + 1) * sum(counts[index])
     return inverters
 
 
@@ -234,25 +278,37 @@ def _solve(counts, size, sums, shown, label):
         total = None
         for i in range(count):
             hosts.stop_if_asked()
-            new = {k: np.asarray(v, np.float64) for k, v in parallel.fetch(sums(part, i)).items()}
-            total = {k: total[k] + v for k, v in new.items()} if total else new
+            new = parallel.fetch(sums(part, i))
+            total = total or {k: np.zeros(np.shape(v)) for k, v in new.items()}
+            for k, v in new.items():
+                total[k] += v
             done += 1
             shown(done)
         totals.append(total)
     best = (None, 0.0)
     if all(np.isfinite(v).all() for total in totals for v in total.values()):
         train, apart = (least_squares.assemble(size, total) for total in totals)
-        least = apart.energy
-        for ridge in RIDGES:
-            try:
-                solution = least_squares.solve(train, ridge)
-            except np.linalg.LinAlgError:
-                continue
-            error = least_squares.error(apart, solution)
-            if error < least:
-                best, least = (solution, ridge), error
+        del total, totals, new
+        ridge = _ridge(*(least_squares.sketched(normal, SKETCH) for normal in (train, apart)))
+        if ridge is not None:
+            solution = least_squares.solve(train, ridge)
+            if least_squares.error(apart, solution) < apart.energy:
+                best = solution, ridge
     else:
         log.warning("%s: the sums of its normal equations are not finite", label)
+    return best
+
+
+def _ridge(train, apart):
+    """The one of `RIDGES` whose solution is best on `apart`; None where none is better than no map."""
+    best, least = None, apart.energy
+    for ridge in RIDGES:
+        try:
+            error = least_squares.error(apart, least_squares.solve(train, ridge))
+        except np.linalg.LinAlgError:
+            continue
+        if error < least:
+            best, least = ridge, error
     return best
 
 

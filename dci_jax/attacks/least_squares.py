@@ -35,7 +35,7 @@ def moments(size: int, u: Array, t: Array) -> dict[str, Array]:
 
     Returns:
       "shifts" [S, C, C], sum_q u(q + d) u(q)^T for each d of `half_plane`; "ring" [4, E, E], what a ring of
-      pixels around the image sees of it, for its four sides; "cross" [k^2 C, T]; "energy" [], sum of t^2.
+      pixels around the image sees of it, for its four sides; "cross" [k^2 C, T]; "energies" [T, T], sum of t t^T.
     """
     r, reach = size // 2, size - 1
     shifts = _correlate(u, u, ((0, reach), (reach, reach)))
@@ -43,7 +43,7 @@ def moments(size: int, u: Array, t: Array) -> dict[str, Array]:
     found = {
         "shifts": shifts.reshape(-1, channels, channels)[reach:],
         "cross": _correlate(u, t, ((r, r), (r, r))).reshape(-1, t.shape[-1]),
-        "energy": jnp.sum(t**2),
+        "energies": jnp.einsum("bhwc,bhwd->cd", t, t, precision=_EXACT),
     }
     if r:
         found["ring"] = jnp.stack([_ring(size, side) for side in _sides(u)])
@@ -95,12 +95,17 @@ class Normal:
     Attributes:
       matrix: U^T U [k^2 C, k^2 C].
       cross: U^T t [k^2 C, T].
-      energy: sum of t^2.
+      energies: sums of t t^T [T, T].
     """
 
     matrix: np.ndarray
     cross: np.ndarray
-    energy: float
+    energies: np.ndarray
+
+    @property
+    def energy(self) -> float:
+        """Sum of |t|^2: the error of no map at all."""
+        return float(np.trace(self.energies))
 
 
 def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
@@ -127,7 +132,7 @@ def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
     alone = np.tile(np.diag(by_difference[0, 0]), len(places))
     unseen = np.diag(matrix) < _UNSEEN * alone
     matrix[unseen], matrix[:, unseen], cross[unseen] = 0, 0, 0
-    return Normal(matrix, cross, float(sums["energy"]))
+    return Normal(matrix, cross, sums["energies"])
 
 
 def _turned(size, side, y, x):
@@ -156,6 +161,15 @@ def solve(normal: Normal, ridge: float) -> np.ndarray:
     matrix[np.diag_indices_from(matrix)] = 1 + ridge  # at least: the floor adds to it
     factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     return scale[:, None] * scipy.linalg.cho_solve(factor, scale[:, None] * normal.cross)
+
+
+def sketched(normal: Normal, count: int) -> Normal:
+    """The same regression of `count` random mixtures of its targets, whose mean error is that of all but for chance."""
+    targets = normal.cross.shape[1]
+    if targets <= count:
+        return normal
+    mixed = np.random.default_rng(0).standard_normal((targets, count)) / np.sqrt(count)
+    return Normal(normal.matrix, normal.cross @ mixed, mixed.T @ normal.energies @ mixed)
 
 
 def error(normal: Normal, solution: np.ndarray) -> float:
