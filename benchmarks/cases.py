@@ -21,12 +21,12 @@ from safetensors.numpy import save_file
 from benchmarks import peers
 from configs import default
 from dci_jax import models
-from dci_jax.attacks import dci, inverse_network
+from dci_jax.attacks import dci_trained, inverse_network
 from dci_jax.attacks.matching import match_loss
 from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss
 from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
+from dci_jax.learning import phase_settings
 from dci_jax.models.inverter import Decoder, scale
-from dci_jax.setting import phase_settings
 from dci_jax.synthesis import clip, synthesis_loss
 from tests.golden.seeded import SCALES, random_state, torch_shapes
 
@@ -95,7 +95,10 @@ def cases(gpu: bool, images: int | None = None) -> dict[str, Callable[[], Case]]
     settings = default.get_config()
     large = 64 if images else 224  # pixels
     decoded = images or settings.inverse_network.batch
-    inverted, smaller = images or settings.dci.batch, dict(rounds=1, width=0.5) if images else {}
+    inverted, smaller = (
+        images or settings.dci_trained.batch,
+        dict(rounds=1, width=0.5) if images else {},
+    )
     return {
         "synthesis, ResNet-20, 32 px": lambda: synthesis("cifar_resnet20", many, 32),
         "synthesis, ResNet-32, 32 px": lambda: synthesis("cifar_resnet32", many, 32),
@@ -236,7 +239,7 @@ def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
 
     def in_jax(dtype):
         frozen = with_dtype(network, dtype)
-        modules, _ = dci.phases(frozen, (split,), **settings)
+        modules, _ = dci_trained.phases(frozen, (split,), **settings)
         return Jax(functools.partial(in_jax_loss, objective, modules), params, frozen, images, same)
 
     def in_torch():
@@ -256,8 +259,10 @@ def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
 def chain(name: str, split: str, settings: dict) -> tuple:
     """(network, inverters down to `split`, their parameters, a function that makes their PyTorch twins)."""
     network = seeded(name)
-    modules, _ = dci.phases(network, (split,), **settings)
-    params = random_params(functools.partial(dci.initialize, modules, network), jax.random.key(1))
+    modules, _ = dci_trained.phases(network, (split,), **settings)
+    params = random_params(
+        functools.partial(dci_trained.initialize, modules, network), jax.random.key(1)
+    )
 
     def twins():
         shapes = feature_shapes(network)[1:]

@@ -18,12 +18,12 @@ import time
 import jax
 
 from dci_jax import models, parallel
-from dci_jax.attacks.dci import initialize, invert, phases
+from dci_jax.attacks.dci_trained import initialize, invert, phases
 from dci_jax.attacks.gauss_newton import gauss_newton
 from dci_jax.attacks.rmle import rmle
 from dci_jax.blocks import run
 from dci_jax.latents import LATENTS
-from dci_jax.setting import phase_settings
+from dci_jax.learning import phase_settings
 
 REPEATS, STEPS = 20, 20  # steps of latent optimisation in each turn; a single one of Gauss-Newton
 
@@ -41,7 +41,7 @@ def readers(config, network):
         network, None, (last,), None, None, steps=1, damping=config.gauss_newton.damping
     )[last]
     return {
-        "dci": functools.partial(invert, modules, params, network),
+        "dci_trained": functools.partial(invert, modules, params, network),
         "latent optimisation": optimise,
         "gauss_newton": newton,
     }
@@ -60,17 +60,17 @@ def main(name, weights=""):
             jax.block_until_ready(read(images))
             if turn:
                 times[label].append(time.perf_counter() - start)
-    steps = {"dci": 1, "latent optimisation": STEPS, "gauss_newton": 1}
+    steps = {"dci_trained": 1, "latent optimisation": STEPS, "gauss_newton": 1}
     each = {label: statistics.median(t) / steps[label] for label, t in times.items()}
     rows = {
         label: {
             "ms_a_code": round(1e3 * seconds / config.batch, 4),
-            "steps_as_long_as_a_pass": round(each["dci"] / seconds, 2),
-            "steps_a_hundred_times_as_long": round(100 * each["dci"] / seconds, 1),
+            "steps_as_long_as_a_pass": round(each["dci_trained"] / seconds, 2),
+            "steps_a_hundred_times_as_long": round(100 * each["dci_trained"] / seconds, 1),
         }
         for label, seconds in each.items()
     }
-    rows["dci"] = {"ms_a_code": rows["dci"]["ms_a_code"]}
+    rows["dci_trained"] = {"ms_a_code": rows["dci_trained"]["ms_a_code"]}
     print(
         json.dumps(
             {

@@ -1,6 +1,6 @@
 """Images of a generator's codes over what each attack made of them: `python -m benchmarks.codes_picture OUT.png EVALUATION ...`
 
-Each EVALUATION is an .npz of a run's evaluation folder, such as "WORKDIR/evaluation/dci/image none.npz";
+Each EVALUATION is an .npz of a run's evaluation folder, such as "WORKDIR/evaluation/dci_trained/image none.npz";
 the first row shows the images that were given to the first.
 """
 

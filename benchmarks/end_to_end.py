@@ -20,10 +20,10 @@ import optax
 import torch
 
 from configs import default
-from dci_jax.attacks.dci import invert
+from dci_jax.attacks.dci_trained import invert
 from dci_jax.blocks import run, split_index
+from dci_jax.learning import phase_settings
 from dci_jax.optimize import minimize
-from dci_jax.setting import phase_settings
 
 NAME, SPLIT = "cifar_resnet20", "layer2.2"
 ITERATIONS, PASSES, WARM = 5000, 50, 5

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from configs import resnet18, resnet50
 from dci_jax import models
-from dci_jax.attacks import dci
+from dci_jax.attacks import dci_trained
 from dci_jax.blocks import split_names, with_dtype
+from dci_jax.learning import phase_settings
 from dci_jax.plan import SHARE, step_cost
-from dci_jax.setting import phase_settings
 from dci_jax.synthesis import synthesis_loss
 
 MACHINES = (  # name, devices, peak FLOP/s of one in bfloat16, bytes/s between devices of one
@@ -40,8 +40,10 @@ def counted(config):
         flops, _ = step_cost(loss, images, (network, labels, weights), jax.random.key(0))
         synthesised += steps * flops / batch
     splits = tuple(config.splits) or split_names(network)
-    modules, phases = dci.phases(network, splits, **phase_settings(config))
-    params = jax.eval_shape(functools.partial(dci.initialize, modules, network), jax.random.key(0))
+    modules, phases = dci_trained.phases(network, splits, **phase_settings(config))
+    params = jax.eval_shape(
+        functools.partial(dci_trained.initialize, modules, network), jax.random.key(0)
+    )
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     many = len(modules)
     images = jax.ShapeDtypeStruct((many, *network.input_shape), jnp.float32)
@@ -55,8 +57,8 @@ def counted(config):
 def main():
     for config in (resnet18.get_config(), resnet50.get_config()):
         synthesised, divide, conquer, count = counted(config)
-        steps = config.dci.divide_steps, sum(n for _, n in config.dci.conquer)
-        images = config.dci.batch
+        steps = config.dci_trained.divide_steps, sum(n for _, n in config.dci_trained.conquer)
+        images = config.dci_trained.batch
         training = images * (steps[0] * divide + steps[1] * conquer)
         stages = " + ".join(f"{n} at {side} px" for side, n in config.synthesis.stages)
         print(f"**{config.target.name}**: one synthesised image ({stages}) {synthesised / 1e12:.1f} TFLOP; "

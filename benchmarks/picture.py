@@ -1,7 +1,7 @@
 """Makes the README's pictures from a run's files: `python -m benchmarks.picture WORKDIR OUT.png ATTACK/SPLIT ...`
 
     python -m benchmarks.picture runs/quickstart docs/readback.png \\
-        dci_solved/layer1.2 dci_solved+refine/layer1.2 dci_solved/layer2.0 rmle/layer1.2
+        dci/layer1.2 dci+refine/layer1.2 dci/layer2.0 rmle/layer1.2
 """
 
 import sys
@@ -16,10 +16,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 NAMES = {
-    "dci": "DCI, one forward pass,",
-    "dci+refine": "DCI, then refined,",
-    "dci_solved": "DCI solved, one pass,",
-    "dci_solved+refine": "DCI solved, then refined,",
+    "dci_trained": "DCI, one forward pass,",
+    "dci_trained+refine": "DCI, then refined,",
+    "dci": "DCI solved, one pass,",
+    "dci+refine": "DCI solved, then refined,",
     "rmle": "rMLE, as many steps,",
     "oracle": "oracle: real images,",
 }

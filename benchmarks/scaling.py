@@ -26,7 +26,7 @@ def phases(name, batch, size):
     import numpy as np
 
     from dci_jax import models, parallel
-    from dci_jax.attacks import dci
+    from dci_jax.attacks import dci_trained
     from dci_jax.blocks import classes, split_names
     from dci_jax.synthesis import synthesis_loss
 
@@ -41,12 +41,12 @@ def phases(name, batch, size):
     loss = functools.partial(synthesis_loss, 2, 1)
     yield "synthesis", loss, images, (network, labels, weights), jax.random.key(0), parallel.split()
     split = split_names(network)[4]
-    modules, stages = dci.phases(
+    modules, stages = dci_trained.phases(
         network, (split,), width=1.0, cap=128, rounds=1, depth=2, distance="l1", layer=1.0,
         image=1.0, cycle=1.0, remat=False, learning_rate=1e-3, divide_steps=1,
         conquer_learning_rate=1e-3, conquer_warmup=0, conquer_clip=float("inf"), conquer=((split, 1),), deepest_steps=0,
     )  # fmt: skip
-    params = dci.initialize(modules, network, jax.random.key(1))
+    params = dci_trained.initialize(modules, network, jax.random.key(1))
     for label, stage in zip(("divide", "conquer"), stages, strict=True):
         yield label, stage.loss, params, network, images, parallel.copied()
 

@@ -36,7 +36,7 @@ def one(rows):
 def several(paths):
     """Runs down, splits across: PSNR of DCI."""
     runs = {Path(path).parent.name: read(path) for path in paths}
-    runs = {name: [r for r in rows if r["attack"] == "dci"] for name, rows in runs.items()}
+    runs = {name: [r for r in rows if r["attack"] == "dci_trained"] for name, rows in runs.items()}
     splits = list(dict.fromkeys(r["split"] for rows in runs.values() for r in rows))
     yield "| variant | " + " | ".join(f"`{split}`" for split in splits) + " |"
     yield "|---" * (1 + len(splits)) + "|"

@@ -37,18 +37,18 @@ def noise_only(config):
 
 def without_cycle(config):
     """No cycle consistency in either phase."""
-    config.dci.cycle = 0.0
+    config.dci_trained.cycle = 0.0
 
 
 def divide_only(config):
     """The inverters are never trained as a chain; as many steps in all."""
-    config.dci.divide_steps = 230
-    config.dci.conquer = ()
+    config.dci_trained.divide_steps = 230
+    config.dci_trained.conquer = ()
 
 
 def one_round(config):
     """Inverters that look at the block's own answer once instead of twice."""
-    config.dci.rounds = 1
+    config.dci_trained.rounds = 1
 
 
 VARIANTS = {
@@ -69,16 +69,17 @@ VARIANTS = {
 def get_config(variant: str = "full"):
     config = default.get_config()
     config.splits = ("stem", "layer1.0", "layer1.2", "layer2.0", "layer2.2")
-    config.attacks = ("dci",)
+    config.attacks = ("dci_trained",)
     config.data.count = 200
+    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
     config.synthesis.batches = 1
     config.synthesis.batch = 128
     config.synthesis.stages = ((32, 80),)
-    config.dci.rounds = 2
-    config.dci.batch = 14
-    config.dci.conquer_learning_rate = 2e-3  # as it was measured, without a warm-up
-    config.dci.conquer_warmup = 0
-    config.dci.divide_steps = 80
-    config.dci.conquer = (("layer2.2", 150),)
+    config.dci_trained.rounds = 2
+    config.dci_trained.batch = 14
+    config.dci_trained.conquer_learning_rate = 2e-3  # as it was measured, without a warm-up
+    config.dci_trained.conquer_warmup = 0
+    config.dci_trained.divide_steps = 80
+    config.dci_trained.conquer = (("layer2.2", 150),)
     VARIANTS[variant](config)
     return config

@@ -16,18 +16,20 @@ def get_config():
     config.attacks = (
         "dci",
         "dci+refine",
+        "dci_trained",
         "inverse_network",
         "rmle",
         "deepinversion",
         "deep_image_prior",
     )
     config.data.count = 8
+    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
     config.synthesis.batches = 2
     config.synthesis.batch = 128
-    config.dci.rounds = 2
-    config.dci.batch = 28
-    config.dci.divide_steps = 100
-    config.dci.conquer = (("layer1.2", 80), ("layer2.2", 200))
+    config.dci_trained.rounds = 2
+    config.dci_trained.batch = 28
+    config.dci_trained.divide_steps = 100
+    config.dci_trained.conquer = (("layer1.2", 80), ("layer2.2", 200))
     config.inverse_network.steps = 400
     config.deep_image_prior.splits = ("layer1.2",)  # a network for each image: minutes on a CPU
     config.deep_image_prior.steps = 500

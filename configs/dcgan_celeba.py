@@ -12,7 +12,14 @@ The weights are those of fletchersarip93/face-generator (`weights/generator.pt` 
 from configs import default
 
 VARIANTS = {
-    "data_free": ("dci", "dci+refine", "dci+gauss_newton", "inverse_network"),
+    "data_free": (
+        "dci",
+        "dci+gauss_newton",
+        "dci_trained",
+        "dci_trained+refine",
+        "dci_trained+gauss_newton",
+        "inverse_network",
+    ),
     "latent_optimisation": ("rmle", "gauss_newton"),
 }
 
@@ -22,22 +29,20 @@ def get_config(variant: str = "data_free"):
     config.target.name = "dcgan_32"
     config.data.count = 500
     config.attacks = VARIANTS[variant]
-    config.synthesis.batches = 0
-    config.inputs.bank = 0.0
-    config.dci.width = 1.0
-    config.dci.cap = 256
+    config.dci_trained.width = 1.0
+    config.dci_trained.cap = 256
     # Weighed on codes of the prior, which are free: one round of three convolutions against two of two,
     # 60 codes a step against 20, L1 against L2, each for as long. Without the clip conquer diverged.
-    config.dci.rounds = 1
-    config.dci.depth = 3
-    config.dci.batch = 60
-    config.dci.divide_steps = 400
-    config.dci.conquer_warmup = 50
-    config.dci.conquer_clip = 1.0
-    config.dci.conquer = (("image", 5000),)
+    config.dci_trained.rounds = 1
+    config.dci_trained.depth = 3
+    config.dci_trained.batch = 60
+    config.dci_trained.divide_steps = 400
+    config.dci_trained.conquer_warmup = 50
+    config.dci_trained.conquer_clip = 1.0
+    config.dci_trained.conquer = (("image", 5000),)
     # Only one code in five is read back from the image till then. The last steps have a chain of their own, so
     # that splits inside lose nothing by them.
-    config.dci.deepest_steps = 4000
+    config.dci_trained.deepest_steps = 4000
     config.refine.splits = ("image",)
     config.refine.steps = 300
     config.rmle.splits = ("image",)

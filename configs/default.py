@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
-    # In this order; also "dci_solved" (and "dci_solved+refine"), "inverse_network", "rmle", "deepinversion",
+    # In this order; also "dci" (and "dci+refine"), "inverse_network", "rmle", "deepinversion",
     # "deep_image_prior", and "inverse_network@white_noise" for one
     # that learns from that source alone.
     config.attacks = ("dci", "dci+refine")
@@ -41,10 +41,10 @@ def get_config() -> ConfigDict:
     config.damages = (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0))
 
     # What the inverters learn from: shares of every batch. The paper's own setting is bank=1 and
-    # the others 0, with synthesis.start="white_noise".
+    # the others 0, with synthesis.start="white_noise" (configs/paper.py).
     config.inputs = ConfigDict()
-    config.inputs.bank = 0.3  # the synthesised images
-    config.inputs.dead_leaves = 0.5
+    config.inputs.bank = 0.0  # the synthesised images
+    config.inputs.dead_leaves = 0.8
     config.inputs.pink_noise = 0.2
     config.inputs.white_noise = 0.0
     # The inverters are convolutional: trained on images of this side in pixels (the bank's are cropped
@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     config.inputs.side = 0
 
     config.synthesis = ConfigDict()
-    config.synthesis.batches = 3
+    config.synthesis.batches = 0  # 0: no image is synthesised
     config.synthesis.batch = 256  # images whose joint statistics are matched
     config.synthesis.stages = ((32, 150),)  # (side the network sees in pixels, Adam updates), ...
     config.synthesis.start = "dead_leaves"  # or "white_noise" (DeepInversion), "pink_noise"
@@ -72,41 +72,49 @@ def get_config() -> ConfigDict:
     config.verifier.name = ""  # as config.target.name; empty: none
     config.verifier.weights = ""
 
-    config.dci = ConfigDict()
-    config.dci.width = 1.5  # hidden channels, times those of the block's wider side
-    config.dci.cap = 256  # but so many at most
-    config.dci.rounds = 4  # corrections by the block's own answer
-    config.dci.depth = 2  # 3x3 convolutions in each correction
-    config.dci.distance = "l1"  # "l1" as in the paper, "l2" or "cosine", for all three terms
-    config.dci.layer = 1.0  # weight of |R_i(f_i) - f_(i-1)|
-    config.dci.image = 1.0  # weight of |R_1(...R_k(f_k)) - x|
-    config.dci.cycle = 1.0  # weight of |F_i(x') - f_i|
-    config.dci.batch = 40  # images per step, shared by the devices
+    config.dci_trained = ConfigDict()
+    config.dci_trained.width = 1.5  # hidden channels, times those of the block's wider side
+    config.dci_trained.cap = 256  # but so many at most
+    config.dci_trained.rounds = 4  # corrections by the block's own answer
+    config.dci_trained.depth = 2  # 3x3 convolutions in each correction
+    config.dci_trained.distance = (
+        "l1"  # "l1" as in the paper, "l2" or "cosine", for all three terms
+    )
+    config.dci_trained.layer = 1.0  # weight of |R_i(f_i) - f_(i-1)|
+    config.dci_trained.image = 1.0  # weight of |R_1(...R_k(f_k)) - x|
+    config.dci_trained.cycle = 1.0  # weight of |F_i(x') - f_i|
+    config.dci_trained.batch = 40  # images per step, shared by the devices
     # In the divide phase the inverters are trained in so many groups, each on devices of its own, which
     # saves memory and traffic where inverters are large; 1: every device trains all.
-    config.dci.groups = 1
-    config.dci.precision = "float32"  # or "bfloat16"
-    config.dci.remat = False  # compute activations twice instead of keeping them: less memory
-    config.dci.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine
-    config.dci.divide_steps = 150
-    config.dci.conquer_learning_rate = 1e-3  # the same in each stage of conquer
-    config.dci.conquer_warmup = 20  # steps over which it rises first
-    config.dci.conquer_clip = float("inf")  # global norm that the gradient is cut to; inf: never
-    config.dci.deepest_steps = 0  # last steps on the deepest split alone, in a chain of its own
-    config.dci.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
+    config.dci_trained.groups = 1
+    config.dci_trained.precision = "float32"  # or "bfloat16"
+    config.dci_trained.remat = (
+        False  # compute activations twice instead of keeping them: less memory
+    )
+    config.dci_trained.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine
+    config.dci_trained.divide_steps = 150
+    config.dci_trained.conquer_learning_rate = 1e-3  # the same in each stage of conquer
+    config.dci_trained.conquer_warmup = 20  # steps over which it rises first
+    config.dci_trained.conquer_clip = float(
+        "inf"
+    )  # global norm that the gradient is cut to; inf: never
+    config.dci_trained.deepest_steps = (
+        0  # last steps on the deepest split alone, in a chain of its own
+    )
+    config.dci_trained.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
     # DCI whose inverters are solved by least squares: a chain for each split, no gradient step.
-    config.dci_solved = ConfigDict()
-    config.dci_solved.splits = ()  # empty: all of config.splits
-    config.dci_solved.images = 1152  # that a map is solved on, at most
-    config.dci_solved.held_out = 128  # procedural ones that choose ridge and number of corrections
-    config.dci_solved.batch = 64  # images at a time, shared by the devices
-    config.dci_solved.rounds = 4  # corrections by the block's own answer, at most
-    config.dci_solved.size = 5  # pixels, the side of a map's neighbourhood at most
-    config.dci_solved.unknowns = 10000  # where side^2 channels are more, the side is less
-    config.dci_solved.equations = 100  # pixels for each unknown: where fewer images have so many, they do
+    config.dci = ConfigDict()
+    config.dci.splits = ()  # empty: all of config.splits
+    config.dci.images = 1152  # that a map is solved on, at most
+    config.dci.held_out = 128  # procedural ones that choose ridge and number of corrections
+    config.dci.batch = 64  # images at a time, shared by the devices
+    config.dci.rounds = 4  # corrections by the block's own answer, at most
+    config.dci.size = 5  # pixels, the side of a map's neighbourhood at most
+    config.dci.unknowns = 10000  # where side^2 channels are more, the side is less
+    config.dci.equations = 100  # pixels for each unknown: where fewer images have so many, they do
 
-    config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction
+    config.refine = ConfigDict()  # dci_trained+refine: rMLE started from DCI's reconstruction
     config.refine.splits = ()  # empty: all of config.splits
     config.refine.steps = 300
     config.refine.learning_rate = 0.02  # in pixel units of [0, 1], falling to 0
@@ -141,7 +149,9 @@ def get_config() -> ConfigDict:
     config.deep_image_prior.learning_rate = 0.01
     config.deep_image_prior.total_variation = 0.0
 
-    config.gauss_newton = ConfigDict()  # generators only: "gauss_newton", and "dci+gauss_newton"
+    config.gauss_newton = (
+        ConfigDict()
+    )  # generators only: "gauss_newton", and "dci_trained+gauss_newton"
     config.gauss_newton.splits = ()
     config.gauss_newton.steps = 20
     config.gauss_newton.damping = 1e-2  # at the start, relative to the mean square of J's columns
@@ -158,5 +168,5 @@ def get_config() -> ConfigDict:
     # reference, and not data-free. Images that are also evaluated are left out.
     config.oracle = ConfigDict()
     config.oracle.images = ""  # folder, zip or npz; empty: no oracle
-    config.oracle.attack = "dci"  # or "dci_solved", "inverse_network"
+    config.oracle.attack = "dci"  # or "dci_trained", "inverse_network"
     return config

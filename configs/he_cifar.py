@@ -46,14 +46,6 @@ def get_config(variant: str = "data_free"):
     config.target.name = "he_cnn"
     config.splits = ("conv11", "relu22", "relu32")
     config.data.count = 100
-    config.synthesis.batches = 0
-    config.inputs.update(bank=0.0, dead_leaves=0.8, pink_noise=0.2)
-    config.dci.width = 1.0
-    config.dci.cap = 128
-    config.dci.rounds = 3
-    config.dci.batch = 24
-    config.dci.divide_steps = 100
-    config.dci.conquer = (("relu22", 150), ("relu32", 300))
     # Total variation was weighed on procedural images: 0, 1 and 3 were best of 0 to 10 at the three splits.
     config.rmle.total_variation_at = (("conv11", 0.0), ("relu22", 1.0), ("relu32", 3.0))
     config.refine.steps = 300

@@ -10,13 +10,10 @@ from configs import default
 def get_config():
     config = default.get_config()
     config.splits = ("stem", "layer1.2", "layer2.0")
-    config.attacks = ("dci_solved", "dci_solved+refine", "inverse_network", "rmle")
-    # Procedural images alone: what is solved needs no synthesis to read these splits back.
-    config.synthesis.batches = 0
-    config.inputs.update(bank=0.0, dead_leaves=0.8, pink_noise=0.2)
-    config.dci_solved.images = 256
-    config.dci_solved.held_out = 64
-    config.dci_solved.rounds = 3
+    config.attacks = ("dci", "dci+refine", "inverse_network", "rmle")
+    config.dci.images = 256
+    config.dci.held_out = 64
+    config.dci.rounds = 3
     config.refine.splits = ("layer1.2", "layer2.0")
     config.refine.steps = 100
     config.rmle.splits = ("layer1.2", "layer2.0")

@@ -14,22 +14,28 @@ def get_config():
     config = default.get_config()
     config.target.name = "sngan_128"
     config.data.count = 500
-    config.attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network", "rmle")
+    config.attacks = (
+        "dci",
+        "dci+gauss_newton",
+        "dci_trained",
+        "dci_trained+refine",
+        "dci_trained+gauss_newton",
+        "inverse_network",
+        "rmle",
+    )
     config.batch = 50
-    config.synthesis.batches = 0
-    config.inputs.bank = 0.0
-    config.dci.width = 1.0
-    config.dci.cap = 256
-    config.dci.rounds = 1
-    config.dci.depth = 3
-    config.dci.batch = 128
-    config.dci.precision = "bfloat16"
-    config.dci.learning_rate = 1e-3
-    config.dci.divide_steps = 5000
-    config.dci.conquer_warmup = 200
-    config.dci.conquer_clip = 1.0  # without it conquer diverged on the DCGAN
-    config.dci.deepest_steps = 5000
-    config.dci.conquer = (("block4", 5000), ("image", 20000))
+    config.dci_trained.width = 1.0
+    config.dci_trained.cap = 256
+    config.dci_trained.rounds = 1
+    config.dci_trained.depth = 3
+    config.dci_trained.batch = 128
+    config.dci_trained.precision = "bfloat16"
+    config.dci_trained.learning_rate = 1e-3
+    config.dci_trained.divide_steps = 5000
+    config.dci_trained.conquer_warmup = 200
+    config.dci_trained.conquer_clip = 1.0  # without it conquer diverged on the DCGAN
+    config.dci_trained.deepest_steps = 5000
+    config.dci_trained.conquer = (("block4", 5000), ("image", 20000))
     config.refine.splits = ("image",)
     config.refine.steps = 300
     config.rmle.splits = ("image",)

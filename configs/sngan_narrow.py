@@ -13,7 +13,14 @@ from configs import default
 
 def data_free(config):
     """DCI, one forward pass and then refined in two ways, and the direct encoder."""
-    config.attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network")
+    config.attacks = (
+        "dci",
+        "dci+gauss_newton",
+        "dci_trained",
+        "dci_trained+refine",
+        "dci_trained+gauss_newton",
+        "inverse_network",
+    )
 
 
 def equal_time(config):
@@ -36,17 +43,15 @@ def get_config(variant: str = "data_free"):
     config = default.get_config()
     config.target.name = "sngan_narrow"
     config.data.count = 200
-    config.synthesis.batches = 0
-    config.inputs.bank = 0.0
-    config.dci.width = 2.0
-    config.dci.rounds = 1
-    config.dci.depth = 3
-    config.dci.batch = 40
-    config.dci.divide_steps = 600
-    config.dci.conquer_warmup = 50
-    config.dci.conquer_clip = 1.0
-    config.dci.conquer = (("image", 3000),)
-    config.dci.deepest_steps = 1500
+    config.dci_trained.width = 2.0
+    config.dci_trained.rounds = 1
+    config.dci_trained.depth = 3
+    config.dci_trained.batch = 40
+    config.dci_trained.divide_steps = 600
+    config.dci_trained.conquer_warmup = 50
+    config.dci_trained.conquer_clip = 1.0
+    config.dci_trained.conquer = (("image", 3000),)
+    config.dci_trained.deepest_steps = 1500
     config.refine.splits = ("image",)
     config.refine.steps = 300
     config.gauss_newton.splits = ("image",)

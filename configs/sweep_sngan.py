@@ -9,21 +9,21 @@ from configs import sngan_narrow
 def get_config():
     config = sngan_narrow.get_config()
     config.seed = 1
-    config.attacks = ("dci",)
+    config.attacks = ("dci_trained",)
     config.data.count = 200
     config.damages = ()
-    config.dci.batch = 60
-    config.dci.divide_steps = 100
-    config.dci.conquer = (("image", 500),)
-    config.dci.deepest_steps = 0
+    config.dci_trained.batch = 60
+    config.dci_trained.divide_steps = 100
+    config.dci_trained.conquer = (("image", 500),)
+    config.dci_trained.deepest_steps = 0
     return config
 
 
 def get_hyper(hyper):
     return hyper.zipit(
         [
-            hyper.sweep("config.dci.width", [1.0, 3.0, 3.0]),
-            hyper.sweep("config.dci.rounds", [1, 1, 2]),
-            hyper.sweep("config.dci.depth", [3, 3, 2]),
+            hyper.sweep("config.dci_trained.width", [1.0, 3.0, 3.0]),
+            hyper.sweep("config.dci_trained.rounds", [1, 1, 2]),
+            hyper.sweep("config.dci_trained.depth", [3, 3, 2]),
         ]
     )

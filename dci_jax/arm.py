@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from dci_jax.attacks import ATTACKS
 from dci_jax.inputs import Inputs
-from dci_jax.setting import Setting, settings
+from dci_jax.learning import settings
+from dci_jax.setting import Setting
 
 
 def arm(
@@ -23,7 +24,7 @@ def arm(
 ) -> dict[str, Callable]:
     """Fit the attack called `name`; returns split point -> function from features to images.
 
-    "dci+refine" and "dci_solved+refine" are rMLE started from what that attack read back, and
+    "dci_trained+refine" and "dci+refine" are rMLE started from what that attack read back, and
     "...+gauss_newton" Gauss-Newton from there; "oracle" is an attack given real images; "inverse_network@white_noise" is one that learns from that source alone.
     """
     network, splits = setting.device, setting.splits

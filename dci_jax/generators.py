@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from dci_jax import directions, hosts, parallel, report_codes
 from dci_jax.arm import arm
-from dci_jax.attacks.dci import unwind
+from dci_jax.attacks import dci, dci_trained
 from dci_jax.blocks import Network
 from dci_jax.evaluate import ANY_SPLIT, costs, features_at, lines, write
 from dci_jax.evaluate_codes import (
@@ -34,6 +34,8 @@ from dci_jax.workdir import keep_originals, present, timing
 
 log = logging.getLogger("dci_jax")
 
+# How a chain of inverters shows its estimates on the way, for attacks that make one.
+UNWIND = {"dci": dci.unwind, "dci_trained": dci_trained.unwind}
 REPAIRED = 100  # codes whose images are damaged, to be repaired
 SPECTRA = 64  # codes whose Jacobian is looked at
 DEFECTIVE = 0.05  # the share of the codes whose images count as the generator's defective ones
@@ -93,9 +95,12 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
 
     present(workdir)
     with timed("report"):
-        if "dci" in readers and last in readers["dci"]:
+        chain = next((a for a in UNWIND if a in readers and last in readers[a]), None)
+        if chain:
             file = evaluation / "blocks.npz"
-            _keep(file, lambda: by_depth(network, codes[: config.batch], readers["dci"][last]))
+            _keep(
+                file, lambda: by_depth(network, codes[: config.batch], chain, readers[chain][last])
+            )
         _keep(evaluation / "directions.npz", lambda: spectra(network, codes[:SPECTRA]))
         _keep(evaluation / "unlikeliness.npz", lambda: unlikely(network, codes, evaluation, last))
         if hosts.leads():
@@ -112,11 +117,13 @@ def floors(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {"mean_code": np.zeros_like(codes), "random_code": np.roll(codes, step, 0)}
 
 
-def by_depth(network: Network, codes: np.ndarray, reader: Callable) -> dict[str, np.ndarray]:
-    """`depths` of the first codes, read back from their images by `attacks.dci.invert`."""
+def by_depth(
+    network: Network, codes: np.ndarray, attack: str, reader: Callable
+) -> dict[str, np.ndarray]:
+    """`depths` of the first codes, read back from their images by the chain that `attack` made."""
     codes = parallel.put(codes, parallel.copied())
     images = features_at(network, len(network.blocks), codes)
-    return depths(network, codes, unwind(*reader.args, images))
+    return depths(network, codes, UNWIND[attack](*reader.args, images))
 
 
 def spectra(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:

@@ -99,13 +99,14 @@ def _at(config, field):
     return config
 
 
-def _plain(rows, attack="dci"):
+def _plain(rows, attack):
     return [r for r in rows if r["attack"] == attack and r["defense"] == "none"]
 
 
 def _charts(rows, folder):
     parts = []
-    attack = "dci" if _plain(rows) else next(r["attack"] for r in rows if r["split"] != ANY_SPLIT)
+    names = [r["attack"] for r in rows if r["split"] != ANY_SPLIT]
+    attack = next((name for name in ("dci", "dci_trained") if name in names), names[0])
     names = list(dict.fromkeys(r["run"] for r in _plain(rows, attack)))
     palette = matplotlib.colormaps["turbo"].resampled(len(names) + 2)
     colors = {run: matplotlib.colors.to_hex(palette(i + 1)) for i, run in enumerate(names)}

@@ -11,18 +11,19 @@ from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
 from dci_jax import parallel, synthesis
-from dci_jax.attacks import dci, dci_solved
+from dci_jax.attacks import dci, dci_trained, linear_inverter
 from dci_jax.attacks.linear_inverter import geometry
 from dci_jax.attacks.objective import undo
 from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
+from dci_jax.learning import learning, phase_settings
 from dci_jax.optimize import step
-from dci_jax.setting import Setting, attack_names, mixture_of, phase_settings
+from dci_jax.setting import Setting, mixture_of
 
 SHARE = 0.3  # of the matrix-product rate that training is assumed to reach: an estimate
 
 
 def plan(config: ConfigDict, setting: Setting) -> str:
-    """The blocks and the training phases of a checked config, as two tables.
+    """The blocks of a checked config, and what is synthesised, solved and trained, as tables.
 
     FLOPs are those of the traced program (a multiply-add counts 2). Memory is what is alive at a time
     in it, an estimate of what a device needs. Hours are an estimate: FLOPs divided by
@@ -33,20 +34,23 @@ def plan(config: ConfigDict, setting: Setting) -> str:
     rows = []
     if config.synthesis.batches and not setting.network.latent:
         rows += _synthesis(config, setting.network)
-    if "dci_solved" in config.attacks:
-        rows += _solved(config, setting)
-    names = [name for name in attack_names(config) if name in ("dci", "oracle")]
-    rows += [
-        (f"{name}: {label}", *rest) for name in names for label, *rest in _dci(config, setting)
-    ]
-    text = [f"{setting.device.name} on {jax.device_count()} x {jax.devices()[0].device_kind}"]
+    runs = learning(config)
+    for attack, cost in (("dci", _solved), ("dci_trained", _trained)):
+        rows += [(f"{name}: {label}", *rest) for name in runs.get(attack, ()) for label, *rest in cost(config, setting)]  # fmt: skip
+    text = [f"{setting.device.name} on {jax.device_count()} x {jax.devices()[0].device_kind}", ""]
+    if "dci_trained" in runs:
+        text += [
+            f"{'block':12} {'features':>16} {'inverter parameters':>20} {'inverter MFLOP per image':>26}",
+            *_trained_blocks(config, setting),
+            "",
+        ]
+    if "dci" in runs:
+        text += [
+            f"{'block':12} {'features':>16} {'neighbourhood':>14} {'unknowns':>9}",
+            *_solved_blocks(config, setting),
+            "",
+        ]
     text += [
-        "",
-        f"{'block':12} {'features':>16} {'inverter parameters':>20} {'inverter MFLOP per image':>26}",
-    ]
-    text += _blocks(config, setting)
-    text += [
-        "",
         f"{'phase':34} {'steps':>6} {'GFLOP per step':>15} {'memory, GiB':>12} {'device-hours':>13}",
     ]
     total = 0.0
@@ -63,7 +67,9 @@ def plan(config: ConfigDict, setting: Setting) -> str:
     text += [
         f"{rate / 1e9:.0f} GFLOP/s in float32, {fast / 1e9:.0f} in bfloat16. Evaluation and the attacks that"
     ]
-    text += ["optimise each image (refine, rMLE) come on top."]
+    text += [
+        "optimise each image (refine, rMLE) or train one network (inverse network) come on top."
+    ]
     return "\n".join(text)
 
 
@@ -79,9 +85,9 @@ def matrix_product_rate(dtype: str, size: int = 2048) -> float:
     return 2 * size**3 / min(times)
 
 
-def _blocks(config, setting):
+def _trained_blocks(config, setting):
     network = setting.device
-    modules, _ = dci.phases(network, setting.splits, **phase_settings(config))
+    modules, _ = dci_trained.phases(network, setting.splits, **phase_settings(config))
     shapes, lines = feature_shapes(network), []
     for i, module in enumerate(modules):
         f = jax.ShapeDtypeStruct((1, *shapes[i + 1]), jnp.float32)
@@ -120,37 +126,55 @@ def _synthesis(config, network):
         )
 
 
-def _dci(config, setting):
-    network = with_dtype(setting.device, config.dci.precision)
-    modules, phases = dci.phases(network, setting.splits, **phase_settings(config))
-    params = jax.eval_shape(functools.partial(dci.initialize, modules, network), jax.random.key(0))
+def _trained(config, setting):
+    network = with_dtype(setting.device, config.dci_trained.precision)
+    modules, phases = dci_trained.phases(network, setting.splits, **phase_settings(config))
+    params = jax.eval_shape(
+        functools.partial(dci_trained.initialize, modules, network), jax.random.key(0)
+    )
     _, shape = mixture_of(config, network)
-    images = jax.ShapeDtypeStruct((config.dci.batch, *shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((config.dci_trained.batch, *shape), jnp.float32)
     for phase in phases:
         yield (
             phase.label,
             phase.steps,
             *step_cost(phase.loss, params, network, images),
-            config.dci.precision,
+            config.dci_trained.precision,
         )
 
 
+def _geometries(config, setting, depth):
+    """[(geometry, neighbourhood)] of the first `depth` inverters, on images as they are solved on."""
+    _, shape = mixture_of(config, setting.device)
+    small, s = setting.device.replace(input_shape=shape), config.dci
+    found = [geometry(small, index) for index in range(depth)]
+    return [(g, linear_inverter.neighbourhood(g, s.size, s.unknowns)) for g in found]
+
+
+def _solved_blocks(config, setting):
+    depth = max(split_index(setting.device, name) for name in setting.splits)
+    for (g, k), block in zip(_geometries(config, setting, depth), setting.device.blocks):  # noqa: B905  to that depth
+        features = "x".join(map(str, feature_shapes(setting.device)[g.index + 1]))
+        yield f"{block.name:12} {features:>16} {f'{k} x {k}':>14} {k**2 * g.channels:9,d}"
+
+
 def _solved(config, setting):
-    """One row for each chain: its maps, FLOPs of the sums and memory of the largest solve."""
-    network, s = setting.device, config.dci_solved
-    _, shape = mixture_of(config, network)
-    small = network.replace(input_shape=shape)
-    images = s.images + s.held_out
+    """One row for each chain: its maps, FLOPs of the sums and solves, memory of the largest solve."""
+    s = config.dci
     for name in tuple(s.splits) or setting.splits:
-        found = [geometry(small, i) for i in range(split_index(network, name))]
-        sizes = [dci_solved.neighbourhood(g, s.size, s.unknowns) for g in found]
-        costs = [dci_solved.flops(g, k, *g.grid) for g, k in zip(found, sizes, strict=True)]
-        total = images * sum(first + s.rounds * correction for first, correction in costs)
+        found = _geometries(config, setting, split_index(setting.device, name))
+        counts = linear_inverter.enough(
+            *zip(*found, strict=True), s.images, s.held_out, s.equations
+        )
+        total = 0.0
+        for (g, k), count in zip(found, counts, strict=True):
+            first, correction = linear_inverter.flops(g, k, *g.grid)
+            images = count * (1 + s.held_out / max(s.images, 1))
+            solve = len(dci.RIDGES) * (k**2 * g.channels) ** 3 / 3
+            total += images * first + s.rounds * images * correction + (s.rounds + 1) * solve
         steps = len(found) * (s.rounds + 1)
-        most = max(k**2 * g.channels for g, k in zip(found, sizes, strict=True))
-        factors = sum((k**2 * g.channels) ** 3 for g, k in zip(found, sizes, strict=True)) / 3
-        total += len(dci_solved.RIDGES) * (s.rounds + 1) * factors
-        yield f"dci_solved: {name}", steps, total / steps, 4 * 8 * most**2, "float32"
+        most = max(k**2 * g.channels for g, k in found)
+        yield name, steps, total / steps, dci.MATRICES * 8 * most**2, "float32"
 
 
 def step_cost(loss, variables, frozen, batch):
@@ -167,7 +191,7 @@ def peak_bytes(jaxpr: Jaxpr) -> int:
     """The most that is alive at a time while a traced program runs in its own order, nothing fused.
 
     Near what XLA's compiler states (tests/plan_test.py), which takes many minutes for a deep chain. The
-    CPU's compiler undoes rematerialisation, so there `dci.remat` saves nothing.
+    CPU's compiler undoes rematerialisation, so there `dci_trained.remat` saves nothing.
     """
     last = {v: i for i, e in enumerate(jaxpr.eqns) for v in e.invars if isinstance(v, Var)}
     last |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if isinstance(v, Var)}

@@ -55,7 +55,7 @@ def _title(rows):
 
 def _headline(rows, count, skipped):
     names = [r["attack"] for r in rows]
-    shown = "dci_solved" if "dci_solved" in names else "dci"
+    shown = "dci" if "dci" in names else "dci_trained"
     at = [r for r in rows if r["attack"] == shown and r["defense"] == "none"]
     floor = max(float(r["psnr"]) for r in rows if r["split"] == ANY_SPLIT)
     text = f"<h1>{html.escape(_title(rows))}</h1><p class=lead>{count} private images, none of which any attack has seen"

@@ -47,8 +47,10 @@ def _title(rows):
 
 def _headline(rows, last):
     text = f"<h1>{html.escape(_title(rows))}</h1><p class=lead>{rows[0]['n']} codes that no attack has seen."
+    names = [r["attack"] for r in rows]
+    shown = "dci" if "dci" in names else "dci_trained"
     for r in rows:
-        if r["attack"] == "dci" and r["split"] == last and r["defense"] == "none":
+        if r["attack"] == shown and r["split"] == last and r["defense"] == "none":
             text += (
                 f" Data-free DCI reads a code back from its image in one forward pass with a cosine similarity of "
                 f"{float(r['latent_cosine']):.2f}; the image regenerated from it has {float(r['psnr']):.1f} dB PSNR."

@@ -5,11 +5,10 @@ import logging
 from dataclasses import dataclass, replace
 
 import jax
-from jax import device_count
 from ml_collections import ConfigDict
 
 from dci_jax import data, models, named, synthesis
-from dci_jax.attacks import ATTACKS, TRAINED, dci, dci_solved, spread
+from dci_jax.attacks import ATTACKS, LEARNING
 from dci_jax.blocks import (
     Network,
     classes,
@@ -22,16 +21,16 @@ from dci_jax.damages import DAMAGES
 from dci_jax.defenses import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs import mixture
-from dci_jax.losses import DISTANCES
+from dci_jax.learning import check_solved, check_trained, share_evenly
 from dci_jax.procedural import GENERATORS
 
 log = logging.getLogger("dci_jax")
 
 
 # Attacks that start from what another read back.
-REFINING = ("dci+refine", "dci+gauss_newton", "dci_solved+refine", "dci_solved+gauss_newton")
+REFINING = ("dci+refine", "dci+gauss_newton", "dci_trained+refine", "dci_trained+gauss_newton")
 # Attacks that read back a code.
-ON_CODES = ("dci", "dci_solved", *REFINING, "inverse_network", "rmle", "gauss_newton")
+ON_CODES = ("dci", "dci_trained", *REFINING, "inverse_network", "rmle", "gauss_newton")
 OPTIMIZING = (
     "refine",
     "rmle",
@@ -77,22 +76,17 @@ def check(config: ConfigDict) -> Setting:
     for kind, _ in config.defenses:
         if kind not in DEFENSES:
             raise InputError(f"No defense is called {kind!r}; choose from: {', '.join(DEFENSES)}.")
-    if config.dci.distance not in DISTANCES:
-        raise InputError(
-            f"dci.distance is {config.dci.distance!r}; choose from: {', '.join(DISTANCES)}."
-        )
     if config.synthesis.start not in GENERATORS:
         raise InputError(
             f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
         )
-    positive = ("batch", "synthesis.batch", "dci.groups")
-    for field in (*positive, *(f"{name}.steps" for name in OPTIMIZING)):
+    for field in ("batch", "synthesis.batch", *(f"{name}.steps" for name in OPTIMIZING)):
         value = functools.reduce(lambda section, name: section[name], field.split("."), config)
         if value < 1:
             raise InputError(f"{field} is {value}; give at least 1.")
     if config.data.count < 0:
         raise InputError(f"data.count is {config.data.count}; give 0 for all images, or how many.")
-    for section in ("synthesis", "dci", "inverse_network"):
+    for section in ("synthesis", "inverse_network"):
         if config[section].precision not in ("float32", "bfloat16"):
             raise InputError(
                 f"{section}.precision is {config[section].precision!r}; give float32 or bfloat16."
@@ -132,37 +126,21 @@ def check(config: ConfigDict) -> Setting:
     splits = tuple(config.splits) or split_names(network)
     for name in (
         *splits,
-        *(name for name, _ in config.dci.conquer),
         *(name for section in OPTIMIZING for name in config[section].splits),
         *(name for name, _ in config.rmle.total_variation_at),
         *(name for name, _ in config.refine.total_variation_at),
         *config.inverse_network.splits,
     ):
         split_index(network, name)
-    deepest = max(split_index(network, name) for name in splits)
-    if config.dci.batch < deepest:
-        raise InputError(
-            f"dci.batch is {config.dci.batch}, but each of the {deepest} split points down to "
-            f"{split_names(network)[deepest - 1]} needs an image of its own in every step; give at least that many."
-        )
-    groups = min(config.dci.groups, deepest)
-    each = spread.layout(groups).mesh.shape["data"]
-    if groups > 1 and config.dci.batch % each:
-        raise InputError(
-            f"dci.batch is {config.dci.batch}; with dci.groups={config.dci.groups} on {device_count()} devices "
-            f"each group of inverters has {each} devices, so give a multiple of {each}."
-        )
-    share_evenly(config, deepest)
     _, shape = mixture_of(config, network)
     if shape[0] > network.input_shape[0]:
         raise InputError(
             f"inputs.side is {shape[0]}, but {network.name} takes images of {network.input_shape[0]} "
             "pixels; give a smaller side, or 0 for the network's own."
         )
-    if {"oracle", *TRAINED} & {name.partition("@")[0] for name in attack_names(config)}:
-        for size in (network.input_shape, shape):
-            dci.phases(network.replace(input_shape=size), splits, **phase_settings(config))
+    check_trained(config, network, splits, shape)
     check_solved(config, network, splits)
+    share_evenly(config)
     read = functools.partial(data.load, size=network.input_shape[0], crop=network.crop)
     if config.data.images:
         private = read(config.data.images, count=config.data.count, labels=config.data.labels)
@@ -213,19 +191,12 @@ def check_generator(config: ConfigDict, network: Network) -> Setting:
     sections = ("inverse_network", "refine", "rmle", "gauss_newton")
     for name in (
         *splits,
-        *(name for name, _ in config.dci.conquer),
         *(name for section in sections for name in config[section].splits),
     ):
         split_index(network, name)
-    dci.phases(network, splits, **phase_settings(config))
+    check_trained(config, network, splits, network.input_shape)
     check_solved(config, network, splits)
-    deepest = max(split_index(network, name) for name in splits)
-    if config.dci.batch < deepest:
-        raise InputError(
-            f"dci.batch is {config.dci.batch}, but each of the {deepest} split points needs a code of its own in "
-            "every step; give at least that many."
-        )
-    share_evenly(config, deepest)
+    share_evenly(config)
     side = feature_shapes(network)[-1][0]
     if config.data.images:
         given = data.load(config.data.images, side)
@@ -234,54 +205,16 @@ def check_generator(config: ConfigDict, network: Network) -> Setting:
     return Setting(network, network, None, given, None, splits)
 
 
-def check_solved(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> None:
-    """Raise InputError where the section "dci_solved" of an attack that runs is out of range."""
-    bases = {name.partition("@")[0] for name in config.attacks}
-    if config.oracle.images:
-        bases.add(config.oracle.attack)
-    if "dci_solved" in bases:
-        own = tuple(config.dci_solved.splits)
-        for name in own:
-            split_index(network, name)
-        dci_solved.check(network, own or splits, **settings(config.dci_solved))
-        for name in ("refine", "gauss_newton"):
-            missing = set(config[name].splits or splits) - set(own or splits)
-            if f"dci_solved+{name}" in config.attacks and missing:
-                raise InputError(
-                    f"dci_solved+{name} is to read {', '.join(sorted(missing))} back, but dci_solved does not; "
-                    f"give {name}.splits that are among dci_solved's."
-                )
-
-
 def check_attack(name: str) -> None:
-    """Raise InputError unless `name` is an attack, or a trained one with its source: "dci@dead_leaves"."""
+    """Raise InputError unless `name` is an attack, or a trained one with its source: "dci_trained@dead_leaves"."""
     known = (*ATTACKS, *REFINING)
     base, at, source = name.partition("@")
-    if base not in known or (at and base not in TRAINED):
+    if base not in known or (at and base not in LEARNING):
         raise InputError(f"No attack is called {name!r}; choose from: {', '.join(known)}.")
     if at and source not in GENERATORS:
         raise InputError(
             f"The attack {name!r} cannot learn from {source!r}; choose from: {', '.join(GENERATORS)}."
         )
-
-
-def share_evenly(config: ConfigDict, splits: int) -> None:
-    """Warn where the devices cannot share a batch evenly: it works, but some wait for others.
-
-    Args:
-      splits: how many splits the conquer phase reads back together, each with images of its own.
-    """
-    devices = device_count()
-    for field, count, unit in (
-        ("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches), 1),
-        ("dci.batch", config.dci.batch, splits),
-        ("batch", config.batch * ("deepinversion" in config.attacks), 1),
-    ):
-        if devices > 1 and count % (unit * devices):
-            log.warning(
-                "%s=%d is not shared evenly by %d devices%s; a multiple of %d is faster",
-                field, count, devices, f" at {unit} splits" if unit > 1 else "", unit * devices,
-            )  # fmt: skip
 
 
 def trusted_labels(config: ConfigDict, network: Network, private: data.Images):
@@ -308,18 +241,6 @@ def trusted_labels(config: ConfigDict, network: Network, private: data.Images):
 def attack_names(config: ConfigDict) -> tuple[str, ...]:
     """The rows of the report: the attacks, and "oracle" where real images are given for it."""
     return tuple(config.attacks) + (("oracle",) if config.oracle.images else ())
-
-
-def settings(section: ConfigDict) -> dict:
-    """A config section as the keyword arguments of one call."""
-    return {name: value for name, value in section.items() if name != "splits"}
-
-
-def phase_settings(config: ConfigDict) -> dict:
-    """What of the section "dci" its training phases depend on."""
-    return {
-        k: v for k, v in settings(config.dci).items() if k not in ("batch", "groups", "precision")
-    }
 
 
 def mixture_of(config: ConfigDict, network: Network) -> tuple:

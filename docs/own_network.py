@@ -3,7 +3,7 @@
     python -m dci_jax.main --config=configs/default.py --workdir=runs/mine \\
         --config.target.name=docs.own_network:small_vgg --config.target.weights=my_weights.npz \\
         --config.data.images=my_photos/ --config.synthesis.stages='((32, 150),)' \\
-        --config.dci.conquer='(("conv2", 300), ("conv3", 500))'
+        --config.dci_trained.conquer='(("conv2", 300), ("conv3", 500))'
 
 `target.name` is module:function, importable from the folder where you start; the function gets
 `target.weights` and returns a `Network`. A network is a list of pieces, and behind each piece lies a

@@ -3,7 +3,7 @@
     def get_hyper(hyper):
         return hyper.product([
             hyper.sweep("config.seed", range(3)),
-            hyper.sweep("config.dci.width", [1.0, 1.5]),
+            hyper.sweep("config.dci_trained.width", [1.0, 1.5]),
         ])
 
 A flag is "config.FIELD", or "config" for another config file. The names are those of scenic and big_vision.

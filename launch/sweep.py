@@ -69,7 +69,7 @@ def expand(config: str, workdir: Path, more: list[str]) -> list[Point]:
 
 
 def name(overrides: dict) -> str:
-    """A folder's name that says what is special in it, such as "dci.width=1.5,seed=0"."""
+    """A folder's name that says what is special in it, such as "dci_trained.width=1.5,seed=0"."""
     text = ",".join(f"{k.removeprefix('config.')}={v}" for k, v in overrides.items())
     short = re.sub(r"[^\w.,=+-]+", "_", text).strip("_")
     digest = hashlib.sha256(json.dumps(overrides, default=str).encode()).hexdigest()[:6]

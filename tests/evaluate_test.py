@@ -92,7 +92,7 @@ def test_top1_counts_true_labels_and_is_unknown_without_them(network, tmp_path):
 def test_what_is_not_known_is_null_and_empty(network, tmp_path):
     headless = network.replace(head=None)
     result = read(headless, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
-    cell = dict(target="t", split="layer1.0", attack="dci", defense="none", seed=0)
+    cell = dict(target="t", split="layer1.0", attack="dci_trained", defense="none", seed=0)
     rows = evaluate.lines(result, map(str, range(5)), **cell)
     assert rows[0]["label_agreement"] is None
     assert rows[0]["psnr"] > 0
@@ -105,7 +105,7 @@ def test_what_is_not_known_is_null_and_empty(network, tmp_path):
 def test_summary_means_intervals_and_the_defenders_worst(tmp_path):
     psnr = np.arange(101.0)
     result = dict.fromkeys(evaluate.METRICS, psnr)
-    cell = dict(target="t", split="stem", attack="dci", defense="none", seed=0)
+    cell = dict(target="t", split="stem", attack="dci_trained", defense="none", seed=0)
     rows = evaluate.lines(result, map(str, range(101)), **cell)
     evaluate.write(rows, {"stem": {"bytes_sent": 4, "device_flops": 8, "depth": 0.1}}, tmp_path)
     (line,) = csv.DictReader((tmp_path / "summary.csv").open())

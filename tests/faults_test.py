@@ -15,9 +15,9 @@ import pytest
 
 from tests.command_line import ROOT, call, command, environment, kill, lines, said, start, wait_for
 
-SHORT = "--config.attacks=('dci', 'dci+refine')"
-LONG = [SHORT, "--config.dci.divide_steps=25", "--config.refine.steps=25",
-        "--config.dci.conquer=(('stem', 25), ('layer1.0', 25))"]  # fmt: skip
+SHORT = "--config.attacks=('dci_trained', 'dci_trained+refine')"
+LONG = [SHORT, "--config.dci_trained.divide_steps=25", "--config.refine.steps=25",
+        "--config.dci_trained.conquer=(('stem', 25), ('layer1.0', 25))"]  # fmt: skip
 LATE = 0.2  # a kill comes up to so many seconds after the moment named
 # In the order of a run, each there when a file matches; ".orbax-checkpoint-tmp" is a checkpoint being written.
 MOMENTS = (
@@ -28,18 +28,18 @@ MOMENTS = (
     "synthesis/labels_00001.npy*",
     "synthesis/recognised.json",
     "evaluation/mean_image.npz",
-    "attacks/dci/0_divide",
-    "attacks/dci/0_divide/*orbax-checkpoint-tmp*",
-    "attacks/dci/0_divide/25",
-    "attacks/dci/1_conquer_to_stem",
-    "attacks/dci/1_conquer_to_stem/*orbax-checkpoint-tmp*",
-    "attacks/dci/1_conquer_to_stem/25",
-    "attacks/dci/2_conquer_to_layer1.0",
-    "attacks/dci/2_conquer_to_layer1.0/*orbax-checkpoint-tmp*",
-    "evaluation/dci/stem none.parts",
-    "evaluation/dci/layer1.0 none.npz*",
-    "evaluation/dci+refine/stem none.parts",
-    "evaluation/dci+refine/stem none.npz*",
+    "attacks/dci_trained/0_divide",
+    "attacks/dci_trained/0_divide/*orbax-checkpoint-tmp*",
+    "attacks/dci_trained/0_divide/25",
+    "attacks/dci_trained/1_conquer_to_stem",
+    "attacks/dci_trained/1_conquer_to_stem/*orbax-checkpoint-tmp*",
+    "attacks/dci_trained/1_conquer_to_stem/25",
+    "attacks/dci_trained/2_conquer_to_layer1.0",
+    "attacks/dci_trained/2_conquer_to_layer1.0/*orbax-checkpoint-tmp*",
+    "evaluation/dci_trained/stem none.parts",
+    "evaluation/dci_trained/layer1.0 none.npz*",
+    "evaluation/dci_trained+refine/stem none.parts",
+    "evaluation/dci_trained+refine/stem none.npz*",
     "results.jsonl*",
 )
 
@@ -91,17 +91,17 @@ def test_killed_twenty_times_it_ends_with_the_results_of_an_undisturbed_run(
 
 def done_so_far(workdir):
     """The stage that a killed run was in."""
-    if any(workdir.glob("evaluation/dci*")):
+    if any(workdir.glob("evaluation/dci_trained*")):
         return "evaluation"
-    if any(workdir.glob("attacks/dci/1_*")):
+    if any(workdir.glob("attacks/dci_trained/1_*")):
         return "conquer"
-    return "divide" if any(workdir.glob("attacks/dci")) else "synthesis"
+    return "divide" if any(workdir.glob("attacks/dci_trained")) else "synthesis"
 
 
 def test_sigterm_saves_and_the_same_line_goes_on(place, undisturbed, tmp_path):
-    workdir, many = tmp_path / "run", "--config.dci.divide_steps=100000"
+    workdir, many = tmp_path / "run", "--config.dci_trained.divide_steps=100000"
     process = start(place, workdir, SHORT, many)
-    divide = workdir / "attacks" / "dci" / "0_divide"
+    divide = workdir / "attacks" / "dci_trained" / "0_divide"
     wait_for(divide.exists, process)
     time.sleep(3)
     process.terminate()
@@ -144,7 +144,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_loses_nothing(
 def test_a_workdir_that_vanishes_is_told_and_not_half_made_again(place, tmp_path):
     workdir = tmp_path / "run"
     process = start(place, workdir, SHORT)
-    wait_for((workdir / "attacks" / "dci" / "1_conquer_to_stem").exists, process)
+    wait_for((workdir / "attacks" / "dci_trained" / "1_conquer_to_stem").exists, process)
     shutil.move(workdir, tmp_path / "elsewhere")
     assert process.wait(100) == 2, said(process)
     last = said(process).splitlines()[-1]

@@ -12,9 +12,9 @@ from tests.command_line import call, lines
 TINY = [
     "--config.target.name=tests.conftest:narrow_generator",
     "--config.target.weights=", "--config.data.images=", "--config.data.count=6",
-    "--config.splits=('block2', 'image')", "--config.dci.batch=5", "--config.dci.conquer=(('image', 2),)",
-    "--config.dci.divide_steps=3", "--config.batch=4",
-    "--config.attacks=('dci', 'dci+refine', 'dci+gauss_newton', 'inverse_network')",
+    "--config.splits=('block2', 'image')", "--config.dci_trained.batch=5", "--config.dci_trained.conquer=(('image', 2),)",
+    "--config.dci_trained.divide_steps=3", "--config.batch=4",
+    "--config.attacks=('dci_trained', 'dci_trained+refine', 'dci_trained+gauss_newton', 'inverse_network')",
     "--config.refine.splits=('image',)", "--config.gauss_newton.splits=('image',)",
     "--config.gauss_newton.steps=2", "--config.inverse_network.splits=('image',)",
 ]  # fmt: skip
@@ -31,11 +31,11 @@ def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     rows = lines(inverted)
     cells = {(r["attack"], r["split"], r["defense"]) for r in rows}
     damages = ("none", "gaussian 0.1", "blur 1", "mask 0.25", "quantize 8")
-    attacks = ("dci", "dci+refine", "dci+gauss_newton", "inverse_network")
+    attacks = ("dci_trained", "dci_trained+refine", "dci_trained+gauss_newton", "inverse_network")
     assert cells == {
         ("mean_code", "any", "none"),
         ("random_code", "any", "none"),
-        ("dci", "block2", "none"),
+        ("dci_trained", "block2", "none"),
         *((attack, "image", damage) for attack in attacks for damage in damages),
     }
     assert len(rows) == 6 * len(cells)
@@ -45,17 +45,17 @@ def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     with (inverted / "summary.csv").open() as stream:
         summary = list(csv.DictReader(stream))
     assert summary[0].keys() >= {"latent_cosine", "latent_cosine_ci95", "psnr_sent"}
-    with np.load(inverted / "evaluation" / "dci" / "image none.npz") as saved:
+    with np.load(inverted / "evaluation" / "dci_trained" / "image none.npz") as saved:
         assert saved["code"].shape == (6, 128)
-    assert (inverted / "evaluation" / "dci" / "given images.npz").exists()
+    assert (inverted / "evaluation" / "dci_trained" / "given images.npz").exists()
 
 
 def test_gauss_newton_is_given_what_dci_found_and_comes_nearer(inverted):
     psnr = {
         attack: np.load(inverted / "evaluation" / attack / "image none.npz")["psnr"]
-        for attack in ("dci", "dci+gauss_newton")
+        for attack in ("dci_trained", "dci_trained+gauss_newton")
     }
-    assert (psnr["dci+gauss_newton"] > psnr["dci"]).all()
+    assert (psnr["dci_trained+gauss_newton"] > psnr["dci_trained"]).all()
 
 
 def test_the_report_is_one_page_with_every_part(inverted):
@@ -68,12 +68,17 @@ def test_the_report_is_one_page_with_every_part(inverted):
 
 
 def test_the_same_line_again_does_nothing_anew(inverted, place):
-    before = json.loads((inverted / "timing.json").read_text())["attack dci"]["compile_s"]
-    written = (inverted / "evaluation" / "dci" / "image none.npz").stat().st_mtime_ns
+    before = json.loads((inverted / "timing.json").read_text())["attack dci_trained"]["compile_s"]
+    written = (inverted / "evaluation" / "dci_trained" / "image none.npz").stat().st_mtime_ns
     done = call(place, inverted, *TINY)
     assert done.returncode == 0, done.stderr
-    assert (inverted / "evaluation" / "dci" / "image none.npz").stat().st_mtime_ns == written
-    assert json.loads((inverted / "timing.json").read_text())["attack dci"]["compile_s"] >= before
+    assert (
+        inverted / "evaluation" / "dci_trained" / "image none.npz"
+    ).stat().st_mtime_ns == written
+    assert (
+        json.loads((inverted / "timing.json").read_text())["attack dci_trained"]["compile_s"]
+        >= before
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,9 +90,9 @@ def test_the_same_line_again_does_nothing_anew(inverted, place):
         (["--config.damages=(('scratch', 1.0),)"], "No damage is called 'scratch'"),
         (["--config.data.count=1"], "data.count is 1"),
         (["--config.gauss_newton.splits=('layer1',)"], "no split point 'layer1'"),
-        (["--config.dci.batch=4"], "5 split points"),
+        (["--config.dci_trained.batch=4"], "5 split points"),
         # A tuple given again is added to the first.
-        (["--config.attacks=('dci',)"], "attacks names 'dci' twice"),
+        (["--config.attacks=('dci_trained',)"], "attacks names 'dci_trained' twice"),
     ],
 )
 def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, more, named):

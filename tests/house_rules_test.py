@@ -17,12 +17,12 @@ LEVELS = [
     {"generators"},
     {"arm"},
     {"setting"},
-    {"report", "report_codes"},
+    {"report", "report_codes", "learning"},
     {"joint", "evaluate_codes"},
     {"page", "evaluate", "attacks"},
     {
+        "attacks.dci_trained",
         "attacks.dci",
-        "attacks.dci_solved",
         "attacks.deepinversion",
         "attacks.deep_image_prior",
         "attacks.gauss_newton",
@@ -119,7 +119,7 @@ def test_each_heavy_library_has_one_room():
     assert importers("orbax") == {"checkpoint"}
     assert importers("torch") == {"models.weights"}
     assert importers("ml_collections") <= {
-        "main", "experiment", "generators", "arm", "setting", "plan",
+        "main", "experiment", "generators", "arm", "setting", "learning", "plan",
     }  # fmt: skip
     assert importers("matplotlib") == {"report", "report_codes", "joint"}
     assert importers("huggingface_hub") == {"models.sources"}

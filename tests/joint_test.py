@@ -17,13 +17,13 @@ def runs(finished, tmp_path):
         folder = tmp_path / "runs" / name
         shutil.copytree(finished, folder)
         config = json.loads((folder / "config.json").read_text())
-        config["seed"], config["dci"]["width"] = seed, width
+        config["seed"], config["dci_trained"]["width"] = seed, width
         (folder / "config.json").write_text(json.dumps(config))
         rows = list(csv.DictReader((folder / "summary.csv").open()))
         for row in rows:
             row["psnr"] = str(float(row["psnr"]) + 2 * seed)
         if name == "c":
-            rows += [row | {"defense": "gaussian 0.5", "psnr": "5.25"} for row in rows if row["attack"] == "dci"]  # fmt: skip
+            rows += [row | {"defense": "gaussian 0.5", "psnr": "5.25"} for row in rows if row["attack"] == "dci_trained"]  # fmt: skip
         with (folder / "summary.csv").open("w") as stream:
             writer = csv.DictWriter(stream, rows[0].keys())
             writer.writeheader()
@@ -34,9 +34,9 @@ def runs(finished, tmp_path):
 
 def test_runs_are_called_by_what_is_special_in_them(runs):
     assert joint.names(runs) == [
-        "dci.width=1.5",
-        "dci.width=1.5",
-        "dci.width=3.0",
+        "dci_trained.width=1.5",
+        "dci_trained.width=1.5",
+        "dci_trained.width=3.0",
     ]
 
 
@@ -45,7 +45,7 @@ def test_the_page_averages_seeds_and_shows_defenses(runs, capsys, finished):
     page = runs[0].parent / "report" / "index.html"
     assert capsys.readouterr().out.strip() == str(page)
     rows = list(csv.DictReader((page.parent / "joint.csv").open()))
-    cell = {"attack": "dci", "split": "stem", "defense": "none"}
+    cell = {"attack": "dci_trained", "split": "stem", "defense": "none"}
     (two,) = [r for r in rows if r["run"].endswith("1.5") and cell.items() <= r.items()]
     (single,) = [r for r in rows if r["run"].endswith("3.0") and cell.items() <= r.items()]
     assert two["runs"] == "2"

@@ -159,7 +159,7 @@ def test_a_dry_run_prints_what_it_would_start_and_starts_nothing(name, before, s
 
 
 def manifest(capsys, *arguments):
-    common = ["--image=registry/dci:1", "--claim=runs", "--dry_run", "--config=c.py", "--workdir=/runs/x"]  # fmt: skip
+    common = ["--image=registry/dci_trained:1", "--claim=runs", "--dry_run", "--config=c.py", "--workdir=/runs/x"]  # fmt: skip
     assert jobset.main([*arguments, *common]) == 0
     return yaml.safe_load(capsys.readouterr().out)
 

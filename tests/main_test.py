@@ -11,18 +11,21 @@ from tests.command_line import call, kill, lines, start, wait_for
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        (["--config.dci.widht=3"], 'Did you mean "width"'),
-        (["--config.dci.width=wide"], "wide"),
+        (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
+        (["--config.dci_trained.width=wide"], "wide"),
         (["--config.splits=('layer9',)"], "no split point 'layer9'; choose from: stem, layer1.0"),
-        (["--config.attacks=('magic',)"], "'magic'; choose from: dci"),
-        (["--config.attacks=('dci+refine', 'dci')"], "name 'dci' before it"),
+        (["--config.attacks=('magic',)"], "'magic'; choose from: dci_trained"),
+        (
+            ["--config.attacks=('dci_trained+refine', 'dci_trained')"],
+            "name 'dci_trained' before it",
+        ),
         (["--config.oracle.attack=magic"], "oracle.attack is 'magic'"),
         (["--config.rmle.steps=0"], "rmle.steps is 0"),
         (["--config.data.count=-1"], "data.count is -1"),
         (["--config.defenses=(('lock', 1.0),)"], "'lock'; choose from: none"),
-        (["--config.dci.distance=l3"], "'l3'; choose from: l1"),
+        (["--config.dci_trained.distance=l3"], "'l3'; choose from: l1"),
         (["--config.synthesis.start=photos"], "'photos'; choose from: dead_leaves"),
-        (["--config.dci.batch=1"], "2 split points down to layer1.0"),
+        (["--config.dci_trained.batch=1"], "2 split points down to layer1.0"),
         (["--config.inputs.bank=-1.0"], "bank is -1"),
         (["--config.target.weights=absent.pth"], "No checkpoint at absent.pth"),
         (["--config.target.name=resnet7"], "'resnet7'; choose from"),
@@ -32,23 +35,23 @@ from tests.command_line import call, kill, lines, start, wait_for
         (["--config.target.name=nowhere:network"], "'nowhere:network' cannot be had"),
         (["--config.target.name=docs.own_network:Stage"], "returned a Stage"),
         (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
-        (["--config.dci.precision=float16"], "dci.precision is 'float16'"),
+        (["--config.dci_trained.precision=float16"], "dci_trained.precision is 'float16'"),
         (["--config.inputs.side=64"], "inputs.side is 64"),
-        (["--config.dci.groups=0"], "dci.groups is 0"),
+        (["--config.dci_trained.groups=0"], "dci_trained.groups is 0"),
         (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
         (["--config.attacks=('gauss_newton',)"], "'gauss_newton' reads back a generator's codes"),
-        (["--config.attacks=('dci_solved',)", "--config.dci_solved.images=0"], "images is 0"),
+        (["--config.attacks=('dci',)", "--config.dci.images=0"], "images is 0"),
         (
-            ["--config.attacks=('dci_solved',)", "--config.dci_solved.splits=('x',)"],
+            ["--config.attacks=('dci',)", "--config.dci.splits=('x',)"],
             "no split point 'x'",
         ),
-        (["--config.attacks=('dci', 'dci_solved+refine')"], "name 'dci_solved' before it"),
+        (["--config.attacks=('dci_trained', 'dci+refine')"], "name 'dci' before it"),
         (
             [
-                "--config.attacks=('dci_solved', 'dci_solved+refine')",
-                "--config.dci_solved.splits=('stem',)",
+                "--config.attacks=('dci', 'dci+refine')",
+                "--config.dci.splits=('stem',)",
             ],
-            "layer1.0 back, but dci_solved does not",
+            "layer1.0 back, but dci does not",
         ),
         (["--processes=2"], "HOST:PORT"),
         (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
@@ -72,7 +75,7 @@ def test_a_missing_config_file_is_bad_input_too(place):
 def test_a_run_leaves_everything(finished):
     rows = lines(finished)
     cells = {(row["attack"], row["split"]) for row in rows}
-    attacks = ("dci", "dci+refine", "inverse_network", "rmle")
+    attacks = ("dci_trained", "dci_trained+refine", "inverse_network", "rmle")
     assert cells == {
         *((attack, split) for attack in attacks for split in ("stem", "layer1.0")),
         ("mean_image", "any"),
@@ -101,7 +104,7 @@ def test_the_plan_states_parameters_flops_and_memory_and_does_nothing(place):
     assert not (place / "planned").exists()
     rows = [line.split() for line in done.stdout.splitlines()]
     table = {" ".join(words[:-4]): words[-4:] for words in rows if len(words) > 5}
-    steps, flops, memory, _ = table["dci: conquer to layer1.0"]
+    steps, flops, memory, _ = table["dci_trained: conquer to layer1.0"]
     assert steps == "2"
     assert float(flops) > 0.5
     assert float(memory) > 0
@@ -115,13 +118,18 @@ def test_a_network_of_ones_own_is_audited(place, name):
     split = {"small_vgg": "conv2", "small_flax": "stage1"}[name]
     more = [
         f"--config.target.name=docs.own_network:{name}", "--config.target.weights=",
-        f"--config.splits=('{split}',)", f"--config.dci.conquer=(('{split}', 2),)",
+        f"--config.splits=('{split}',)", f"--config.dci_trained.conquer=(('{split}', 2),)",
     ]  # fmt: skip
     done = call(place, workdir, *more)
     assert done.returncode == 0, done.stderr
     rows = lines(workdir)
     assert {row["target"] for row in rows} == {name}
-    assert {row["attack"] for row in rows} >= {"dci", "dci+refine", "inverse_network", "rmle"}
+    assert {row["attack"] for row in rows} >= {
+        "dci_trained",
+        "dci_trained+refine",
+        "inverse_network",
+        "rmle",
+    }
     assert (rows[0]["label_agreement"] is None) == (name == "small_flax")
     assert (workdir / "report" / "index.html").exists()
 
@@ -137,13 +145,13 @@ def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(plac
     assert again.returncode == 0, again.stderr
     assert (finished / "results.jsonl").read_bytes() == before
     assert "synthesis: batch" not in again.stderr
-    other = call(place, finished, "--config.dci.width=2.0")
+    other = call(place, finished, "--config.dci_trained.width=2.0")
     assert other.returncode == 2
-    assert "differs in dci.width" in other.stderr
+    assert "differs in dci_trained.width" in other.stderr
     assert (finished / "results.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("when", ["synthesis/batch_00000.npy", "attacks/dci/1_conquer_to_stem", "evaluation/dci+refine"])  # fmt: skip
+@pytest.mark.parametrize("when", ["synthesis/batch_00000.npy", "attacks/dci_trained/1_conquer_to_stem", "evaluation/dci_trained+refine"])  # fmt: skip
 def test_a_run_killed_with_9_goes_on_and_gives_the_same_numbers(place, finished, tmp_path, when):
     workdir = tmp_path / "killed"
     process = start(place, workdir)

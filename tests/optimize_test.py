@@ -108,7 +108,15 @@ def test_a_folder_that_vanishes_is_an_error_and_is_not_made_again(tmp_path):
 def test_a_trace_of_ten_dispatches_is_written_where_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(progress._trace, "folder", None)
     progress.profile_to(tmp_path)
-    minimize(loss, start(), jnp.arange(3.0), batches, steps=30, optimizer=ADAM, label="dci: divide")
+    minimize(
+        loss,
+        start(),
+        jnp.arange(3.0),
+        batches,
+        steps=30,
+        optimizer=ADAM,
+        label="dci_trained: divide",
+    )
     assert len(list((tmp_path / "dci_divide").rglob("perfetto_trace.json.gz"))) == 1
 
 

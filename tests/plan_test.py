@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dci_jax import plan
-from dci_jax.attacks import dci, dci_solved
+from dci_jax.attacks import dci_trained, linear_inverter
 from dci_jax.attacks.linear_inverter import correction_moments, geometry
 
 FLOAT = 4
@@ -33,8 +33,8 @@ def step_bytes(network, remat):
         remat=remat, learning_rate=1e-3, divide_steps=1, conquer_learning_rate=1e-3,
         conquer_warmup=0, conquer_clip=float("inf"), conquer=(("layer1.2", 1),), deepest_steps=0,
     )  # fmt: skip
-    modules, (_, phase) = dci.phases(network, ("layer1.2",), **settings)
-    params = dci.initialize(modules, network, jax.random.key(0))
+    modules, (_, phase) = dci_trained.phases(network, ("layer1.2",), **settings)
+    params = dci_trained.initialize(modules, network, jax.random.key(0))
     images = np.zeros((16, 32, 32, 3), np.float32)
     gradient = jax.jit(jax.grad(phase.loss, has_aux=True))
     traced = gradient.trace(params, network, images)
@@ -62,4 +62,4 @@ def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
     f = jnp.zeros((1, 32, 32, 16))
     sums = jax.jit(lambda f, x, t: correction_moments(3, g, network, f, x, t))
     stated = sums.lower(f, f, f).cost_analysis()["flops"]
-    assert dci_solved.flops(g, 3, 32, 32)[1] == pytest.approx(stated, rel=0.25)
+    assert linear_inverter.flops(g, 3, 32, 32)[1] == pytest.approx(stated, rel=0.25)

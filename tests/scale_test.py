@@ -12,8 +12,8 @@ TOLERANCE = 0.01  # dB: sums are added up in another order, and a few optimiser 
 # What the other runs here have in common: noise that must not depend on the devices either, and counts
 # that 8 devices cannot share evenly (3 images, 10 per step, 4 synthesised) or can.
 NOISY = "--config.defenses=(('none', 0.0), ('gaussian', 0.5))"
-SHORT = "--config.attacks=('dci', 'dci+refine')"
-EVEN = ["--config.dci.batch=16", "--config.synthesis.batch=8", NOISY, SHORT]
+SHORT = "--config.attacks=('dci_trained', 'dci_trained+refine')"
+EVEN = ["--config.dci_trained.batch=16", "--config.synthesis.batch=8", NOISY, SHORT]
 
 
 def assert_equal_results(workdir, reference):
@@ -38,7 +38,7 @@ def test_eight_devices_that_cannot_share_evenly_give_the_same_numbers(place, fin
     done = call(place, tmp_path / "run", devices=8)
     assert done.returncode == 0, done.stderr
     assert (
-        "dci.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16"
+        "dci_trained.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16"
         in done.stderr
     )
     assert_equal_results(tmp_path / "run", finished)
@@ -48,14 +48,14 @@ def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, e
     done = call(place, tmp_path / "run", *EVEN, devices=8)
     assert done.returncode == 0, done.stderr
     assert_equal_results(tmp_path / "run", even)
-    done = call(place, tmp_path / "groups", *EVEN, "--config.dci.groups=2", devices=8)
+    done = call(place, tmp_path / "groups", *EVEN, "--config.dci_trained.groups=2", devices=8)
     assert done.returncode == 0, done.stderr
     assert_equal_results(tmp_path / "groups", even)
 
 
 SOLVED = [
-    "--config.attacks=('dci_solved', 'dci_solved+refine')", "--config.dci_solved.images=32", "--config.synthesis.batches=0",
-    "--config.dci_solved.held_out=16", "--config.dci_solved.batch=16", "--config.dci_solved.rounds=1",
+    "--config.attacks=('dci', 'dci+refine')", "--config.dci.images=32", "--config.synthesis.batches=0",
+    "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1",
     "--config.inputs.bank=0.0",
 ]  # fmt: skip
 
@@ -72,9 +72,9 @@ def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(pla
 
 @pytest.mark.parametrize("groups", [2, 8])  # there are two inverters only
 def test_groups_that_do_not_share_the_batch_evenly_are_refused(place, tmp_path, groups):
-    done = call(place, tmp_path / "run", f"--config.dci.groups={groups}", devices=8)
+    done = call(place, tmp_path / "run", f"--config.dci_trained.groups={groups}", devices=8)
     assert done.returncode == 2, done.stderr
-    assert "dci.batch is 10" in done.stderr
+    assert "dci_trained.batch is 10" in done.stderr
     assert "multiple of 4" in done.stderr
 
 
@@ -87,7 +87,7 @@ def test_two_processes_of_two_devices_give_the_same_numbers(place, even, tmp_pat
 def test_saved_on_eight_devices_it_goes_on_with_one_and_with_two_processes(place, even, tmp_path):
     workdir, again = tmp_path / "run", tmp_path / "again"
     process = start(place, workdir, *EVEN, devices=8)
-    wait_for((workdir / "attacks" / "dci" / "1_conquer_to_stem").exists, process)
+    wait_for((workdir / "attacks" / "dci_trained" / "1_conquer_to_stem").exists, process)
     process.terminate()
     finish([process], os.EX_TEMPFAIL)
     assert "the same command line goes on" in said(process)
@@ -103,7 +103,7 @@ def test_saved_on_eight_devices_it_goes_on_with_one_and_with_two_processes(place
 def test_sigterm_to_one_process_stops_both_after_they_saved(place, even, tmp_path):
     workdir = tmp_path / "run"
     both = start_together(place, workdir, *EVEN)
-    wait_for((workdir / "attacks" / "dci" / "1_conquer_to_stem").exists, both[0])
+    wait_for((workdir / "attacks" / "dci_trained" / "1_conquer_to_stem").exists, both[0])
     both[1].terminate()
     finish(both, os.EX_TEMPFAIL)
     assert "stopped by SIGTERM" in said(both[0])
@@ -116,7 +116,7 @@ def test_sigterm_to_one_process_stops_both_after_they_saved(place, even, tmp_pat
 def test_a_process_that_dies_makes_the_other_stop_with_a_message(place, tmp_path, dead):
     workdir = tmp_path / "run"
     both = start_together(place, workdir, *EVEN)
-    wait_for((workdir / "attacks" / "dci" / "0_divide").exists, both[0])
+    wait_for((workdir / "attacks" / "dci_trained" / "0_divide").exists, both[0])
     both[dead].send_signal(signal.SIGKILL)
     left = both[1 - dead]
     assert left.wait(150) not in (0, 2), said(left)  # a scheduler may start it again

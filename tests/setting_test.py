@@ -54,7 +54,7 @@ def test_a_training_side_that_does_not_fit_the_network_is_refused(monkeypatch, n
     config.inputs.side = 64
     with pytest.raises(InputError, match=r"inputs\.side is 64"):
         setting.check(config)
-    config.splits, config.dci.batch = (), 10
+    config.splits, config.dci_trained.batch = (), 10
     config.inputs.side = 30  # 30, 15, 8: the last stage does not halve
     with pytest.raises(InputError, match=r"layer3\.0 makes features"):
         setting.check(config)
@@ -70,7 +70,7 @@ def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
     config = tiny.get_config()
     config.target.name, config.target.deploy = "repvgg_cifar", True
     config.splits = ("stem",)
-    config.dci.conquer = (("stem", 1),)
+    config.dci_trained.conquer = (("stem", 1),)
     found = setting.check(config)
     assert jax.tree.leaves(blocks.running_statistics(found.network))
     assert not jax.tree.leaves(blocks.running_statistics(found.device))
@@ -79,7 +79,9 @@ def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
         setting.check(config)
 
 
-@pytest.mark.parametrize("name", ["dci", "rmle", "inverse_network@white_noise", "dci@dead_leaves"])
+@pytest.mark.parametrize(
+    "name", ["dci_trained", "rmle", "inverse_network@white_noise", "dci_trained@dead_leaves"]
+)
 def test_an_attack_may_be_named_with_what_it_learns_from(name):
     setting.check_attack(name)
 
@@ -90,8 +92,8 @@ def test_an_attack_may_be_named_with_what_it_learns_from(name):
         ("magic", "No attack is called 'magic'"),
         ("oracle", "No attack is called 'oracle'"),
         ("rmle@white_noise", "No attack is called 'rmle@white_noise'"),
-        ("dci@", "cannot learn from ''"),
-        ("dci@real", "cannot learn from 'real'; choose from: dead_leaves"),
+        ("dci_trained@", "cannot learn from ''"),
+        ("dci_trained@real", "cannot learn from 'real'; choose from: dead_leaves"),
     ],
 )
 def test_an_attack_that_does_not_exist_is_told(name, said):
@@ -136,7 +138,7 @@ def test_deepinversion_needs_batch_norm():
         ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
         ({"defenses": (("quantize", 2.0),)}, "name what happens to them in damages"),
         ({"damages": (("rust", 1.0),)}, "No damage is called 'rust'; choose from"),
-        ({"dci.batch": 4}, "each of the 5 split points needs a code of its own"),
+        ({"dci_trained.batch": 4}, "each of the 5 split points needs an input of its own"),
         ({"splits": ("layer1.0",)}, "layer1.0"),
     ],
 )  # fmt: skip
@@ -149,12 +151,19 @@ def test_a_generator_has_mistakes_of_its_own(monkeypatch, change, complaint):
         setting.check(config)
 
 
-@pytest.mark.parametrize("names", [("dci", "dci"), ("rmle", "dci+refine"), ("dci+refine", "dci")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("dci_trained", "dci_trained"),
+        ("rmle", "dci_trained+refine"),
+        ("dci_trained+refine", "dci_trained"),
+    ],
+)
 def test_attacks_are_named_once_and_dci_before_what_starts_from_it(monkeypatch, network, names):
     monkeypatch.setattr(setting.models, "load", lambda *_: network)
     config = tiny.get_config()
     config.attacks = names
-    with pytest.raises(InputError, match=r"twice; name it once|name 'dci' before it"):
+    with pytest.raises(InputError, match=r"twice; name it once|name 'dci_trained' before it"):
         setting.check(config)
 
 

@@ -24,13 +24,13 @@ def test_differences_are_named_with_their_section():
 
 
 def test_a_workdir_belongs_to_one_config(tmp_path):
-    config = {"dci": {"cycle": 1.0}}
+    config = {"dci_trained": {"cycle": 1.0}}
     workdir.claim(tmp_path, config, "the command")
     workdir.claim(tmp_path, config, "the command")
-    config["dci"]["cycle"] = 0.0
-    with pytest.raises(InputError, match=r"differs in dci\.cycle"):
+    config["dci_trained"]["cycle"] = 0.0
+    with pytest.raises(InputError, match=r"differs in dci_trained\.cycle"):
         workdir.claim(tmp_path, config, "the command")
-    assert json.loads((tmp_path / "config.json").read_text())["dci"]["cycle"] == 1.0
+    assert json.loads((tmp_path / "config.json").read_text())["dci_trained"]["cycle"] == 1.0
 
 
 def test_other_images_in_the_same_workdir_are_refused(tmp_path):

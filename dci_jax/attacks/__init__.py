@@ -7,7 +7,7 @@ network and inputs without real images) that returns, for each split point, a fu
 
 from dci_jax.attacks import (
     dci,
-    dci_solved,
+    dci_trained,
     deep_image_prior,
     deepinversion,
     gauss_newton,
@@ -17,7 +17,7 @@ from dci_jax.attacks import (
 
 ATTACKS = {
     "dci": dci.dci,
-    "dci_solved": dci_solved.dci_solved,
+    "dci_trained": dci_trained.dci_trained,
     "inverse_network": inverse_network.inverse_network,
     "rmle": rmle.rmle,
     "deepinversion": deepinversion.deepinversion,
@@ -25,4 +25,4 @@ ATTACKS = {
     "gauss_newton": gauss_newton.gauss_newton,
 }
 # Those that learn from inputs: "inverse_network@white_noise".
-TRAINED = ("dci", "dci_solved", "inverse_network")
+LEARNING = ("dci", "dci_trained", "inverse_network")

@@ -1,4 +1,4 @@
-"""An inverter made of linear maps, each the solution of a least-squares problem: what `dci_solved` chains.
+"""An inverter made of linear maps, each the solution of a least-squares problem: what `dci` chains.
 
     x_0     = A_0 * f                                            (+ f where the block keeps its shape)
     x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r))]  (cut to what the input can be)
@@ -9,6 +9,8 @@ two grids, the larger one folded into channels. A channel of ones tells a map wh
 """
 
 import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -65,6 +67,34 @@ def geometry(network: Network, index: int) -> Geometry:
         index, factor, growth, len(before) == 1, before == after, float(low), float(high),
         2 * (target + sent) + 1, (after[0] // growth, after[1] // growth), target,
     )  # fmt: skip
+
+
+def neighbourhood(g: Geometry, size: int, unknowns: int) -> int:
+    """k of the k x k neighbourhoods of one inverter's maps: the largest odd one up to `size` that fits."""
+    if g.grid == (1, 1):
+        return 1
+    return max(k for k in range(1, size + 1, 2) if k == 1 or k**2 * g.channels <= unknowns)
+
+
+def enough(
+    found: Sequence[Geometry], sizes: Sequence[int], images: int, least: int, equations: int
+) -> list[int]:
+    """How many inputs each of a chain's inverters, the shallowest first, is solved on.
+
+    A deeper one never on fewer than a shallower one, which learns from what it makes of them.
+    """
+    counts = [
+        math.ceil(equations * k**2 * g.channels / math.prod(g.grid))
+        for g, k in zip(found, sizes, strict=True)
+    ]
+    return [min(max(least, *counts[: i + 1]), max(images, least)) for i in range(len(counts))]
+
+
+def flops(g: Geometry, size: int, height: int, width: int) -> tuple[float, float]:
+    """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
+    sent, shifts = (g.channels - 1) // 2 - g.target + 1, size * (2 * size - 1)
+    each = 2 * height * width
+    return tuple(each * (shifts * c**2 + size**2 * c * g.target) for c in (sent, g.channels))
 
 
 @functools.partial(jax.jit, static_argnums=0)

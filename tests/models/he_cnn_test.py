@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from dci_jax import blocks, models
-from dci_jax.attacks import dci
+from dci_jax.attacks import dci_trained
 from dci_jax.models import weights
 
 
@@ -71,7 +71,7 @@ def test_answers_equal_pytorchs(he, images):
 
 
 def test_it_can_be_inverted_block_by_block(he, images):
-    modules = dci.inverters(he, 6, 0.5, 16, 1, 2)
-    params = dci.initialize(modules, he, jax.random.key(1))
-    found = dci.invert(modules, params, he, blocks.run(he, images))
+    modules = dci_trained.inverters(he, 6, 0.5, 16, 1, 2)
+    params = dci_trained.initialize(modules, he, jax.random.key(1))
+    found = dci_trained.invert(modules, params, he, blocks.run(he, images))
     assert found.shape == images.shape
