@@ -111,7 +111,10 @@ def get_config() -> ConfigDict:
     config.dci.batch = 64  # images at a time, shared by the devices
     config.dci.rounds = 4  # corrections by the block's own answer, at most
     config.dci.size = 5  # pixels, the side of a map's neighbourhood at most
-    config.dci.unknowns = 10000  # where side^2 channels are more, the side is less
+    config.dci.unknowns = (
+        10000,
+        10000,
+    )  # of a first map, of a correction: where more, the side is less
     config.dci.equations = 100  # pixels for each unknown: where fewer images have so many, they do
 
     config.refine = ConfigDict()  # dci_trained+refine: rMLE started from DCI's reconstruction
@@ -149,12 +152,17 @@ def get_config() -> ConfigDict:
     config.deep_image_prior.learning_rate = 0.01
     config.deep_image_prior.total_variation = 0.0
 
-    config.gauss_newton = (
-        ConfigDict()
-    )  # generators only: "gauss_newton", and "dci_trained+gauss_newton"
+    # "gauss_newton", and "dci+gauss_newton" from DCI's answer: images or codes.
+    config.gauss_newton = ConfigDict()
     config.gauss_newton.splits = ()
     config.gauss_newton.steps = 20
+    config.gauss_newton.inner = (
+        10  # conjugate gradients in each step; for codes it is solved exactly
+    )
     config.gauss_newton.damping = 1e-2  # at the start, relative to the mean square of J's columns
+    # Weights of TV, relative to the relative feature distance: procedural images choose one at each split.
+    config.gauss_newton.total_variation = (0.0, 0.01, 0.1, 1.0)
+    config.gauss_newton.held_out = 8  # procedural images that choose
 
     config.inverse_network = ConfigDict()
     config.inverse_network.splits = ()

@@ -5,7 +5,7 @@ import logging
 from jax import device_count
 from ml_collections import ConfigDict
 
-from dci_jax.attacks import LEARNING, dci, dci_trained, spread
+from dci_jax.attacks import LEARNING, dci, dci_trained, gauss_newton, spread
 from dci_jax.blocks import Network, split_index, split_names
 from dci_jax.errors import InputError
 from dci_jax.losses import DISTANCES
@@ -22,6 +22,12 @@ def learning(config: ConfigDict) -> dict[str, tuple[str, ...]]:
         for attack in LEARNING
         if (found := tuple(name for base, name in rows if base == attack))
     }
+
+
+def check_gauss_newton(config: ConfigDict) -> None:
+    """Raise InputError where the section "gauss_newton" is out of range, if it runs."""
+    if any(name.endswith("gauss_newton") for name in config.attacks):
+        gauss_newton.check(**settings(config.gauss_newton))
 
 
 def check_solved(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> None:

@@ -148,14 +148,14 @@ def _geometries(config, setting, depth):
     _, shape = mixture_of(config, setting.device)
     small, s = setting.device.replace(input_shape=shape), config.dci
     found = [geometry(small, index) for index in range(depth)]
-    return [(g, linear_inverter.neighbourhood(g, s.size, s.unknowns)) for g in found]
+    return [(g, linear_inverter.sizes(g, s.size, s.unknowns)) for g in found]
 
 
 def _solved_blocks(config, setting):
     depth = max(split_index(setting.device, name) for name in setting.splits)
     for (g, k), block in zip(_geometries(config, setting, depth), setting.device.blocks):  # noqa: B905  to that depth
         features = "x".join(map(str, feature_shapes(setting.device)[g.index + 1]))
-        yield f"{block.name:12} {features:>16} {f'{k} x {k}':>14} {k**2 * g.channels:9,d}"
+        yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {linear_inverter.largest(g, k):9,d}"
 
 
 def _solved(config, setting):
@@ -170,10 +170,10 @@ def _solved(config, setting):
         for (g, k), count in zip(found, counts, strict=True):
             first, correction = linear_inverter.flops(g, k, *g.grid)
             images = count * (1 + s.held_out / max(s.images, 1))
-            solve = len(dci.RIDGES) * (k**2 * g.channels) ** 3 / 3
+            solve = len(dci.RIDGES) * linear_inverter.largest(g, k) ** 3 / 3
             total += images * first + s.rounds * images * correction + (s.rounds + 1) * solve
         steps = len(found) * (s.rounds + 1)
-        most = max(k**2 * g.channels for g, k in found)
+        most = max(linear_inverter.largest(g, k) for g, k in found)
         yield name, steps, total / steps, dci.MATRICES * 8 * most**2, "float32"
 
 

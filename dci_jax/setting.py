@@ -21,7 +21,7 @@ from dci_jax.damages import DAMAGES
 from dci_jax.defenses import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs import mixture
-from dci_jax.learning import check_solved, check_trained, share_evenly
+from dci_jax.learning import check_gauss_newton, check_solved, check_trained, share_evenly
 from dci_jax.procedural import GENERATORS
 
 log = logging.getLogger("dci_jax")
@@ -91,15 +91,10 @@ def check(config: ConfigDict) -> Setting:
             raise InputError(
                 f"{section}.precision is {config[section].precision!r}; give float32 or bfloat16."
             )
+    check_gauss_newton(config)
     network = models.load(config.target.name, config.target.weights, config.target.sha256)
     if network.latent:
         return check_generator(config, network)
-    codes = [name for name in config.attacks if name.endswith("gauss_newton")]
-    if codes:
-        raise InputError(
-            f"The attack {codes[0]!r} reads back a generator's codes, and {network.name} takes images; leave "
-            "it out of attacks."
-        )
     if len(network.input_shape) != 3:
         raise InputError(
             f"{network.name} takes inputs of shape {network.input_shape}, which are no images [H, W, C]; give "

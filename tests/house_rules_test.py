@@ -31,7 +31,7 @@ LEVELS = [
         "synthesis",
     },
     {"attacks.matching", "attacks.objective", "attacks.linear_inverter"},
-    {"attacks.spread", "attacks.least_squares"},
+    {"attacks.spread", "attacks.least_squares", "attacks.factorised"},
     {"inputs"},
     {"models"},
     {

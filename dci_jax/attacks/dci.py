@@ -20,7 +20,7 @@ import numpy as np
 
 from dci_jax import hosts, parallel, progress
 from dci_jax.attacks import least_squares, linear_inverter
-from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, neighbourhood
+from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, largest, sizes
 from dci_jax.blocks import Network, run, split_index, split_names
 from dci_jax.errors import InputError
 from dci_jax.files import replacing
@@ -35,7 +35,7 @@ log = logging.getLogger("dci_jax")
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1)
 MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
 SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
-HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
+HELPS = 0.97  # a correction is kept going while it leaves at most so much of the held-out error
 
 
 def dci(
@@ -50,7 +50,7 @@ def dci(
     batch: int,
     rounds: int,
     size: int,
-    unknowns: int,
+    unknowns: tuple[int, int],
     equations: int,
 ) -> dict[str, Reconstruct]:
     """Solve a chain of inverters for each split.
@@ -68,7 +68,8 @@ def dci(
       batch: inputs at a time, shared by the devices.
       rounds: corrections in each inverter, at most.
       size: k of the k x k neighbourhoods, at most.
-      unknowns: where k^2 C would be more, k is less, down to a single pixel: bounds memory and time of a solve.
+      unknowns: of a first map, of a correction: where k^2 C would be more, k is less, down to a single pixel. Bounds
+        memory and time of a solve.
       equations: how many pixels for each unknown are enough. The large features of shallow blocks have them in
         a few inputs, which is where most of the time would go.
 
@@ -103,7 +104,7 @@ def check(
     batch: int,
     rounds: int,
     size: int,
-    unknowns: int,
+    unknowns: tuple[int, int],
     equations: int,
 ) -> None:
     """Raise InputError where `dci` could not work, or would be crippled."""
@@ -113,12 +114,16 @@ def check(
     ):  # fmt: skip
         if value < least:
             raise InputError(f"dci.{field} is {value}; give at least {least}.")
+    if len(unknowns) != 2 or min(unknowns) < 1:
+        raise InputError(
+            f"dci.unknowns is {unknowns}; give two numbers of at least 1, of a first map and of a correction."
+        )
     if size not in (1, 3, 5, 7):
         raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for index in range(max(split_index(network, name) for name in splits)):
         g = geometry(network, index)
-        wide = neighbourhood(g, size, unknowns) ** 2 * g.channels
+        wide = largest(g, sizes(g, size, unknowns))
         if MATRICES * 8 * wide**2 > memory:
             raise InputError(
                 f"dci.unknowns is {unknowns} and the inverter of {network.blocks[index].name} has {wide}: its "
@@ -161,11 +166,11 @@ def _chain(network, name, made, folder, rounds, size, unknowns, equations):
     depth, inverters = split_index(network, name), []
     seen = network.replace(input_shape=made[0][0].shape[1:])
     geometries = [geometry(seen, index) for index in range(depth)]
-    sizes = [neighbourhood(g, size, unknowns) for g in geometries]
+    ks = [sizes(g, size, unknowns) for g in geometries]
     batch = len(made[0][0])
     images, least = (len(part) * batch for part in made)
     counts = []
-    for count in enough(geometries, sizes, images, least, equations):
+    for count in enough(geometries, ks, images, least, equations):
         part = math.ceil(count / batch)
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
     found = [[features_at(network, depth, x) for x in part] for part in made]
@@ -177,7 +182,7 @@ def _chain(network, name, made, folder, rounds, size, unknowns, equations):
             found = [part[:count] for part, count in zip(found, counts[index], strict=True)]
             true = [[features_at(network, index, x) for x in part] for part in used]
             steps = _inverter(
-                g, network, found, true, folder / f"{index:03d}", rounds, sizes[index],
+                g, network, found, true, folder / f"{index:03d}", rounds, ks[index],
                 functools.partial(_shown, update, before), f"{name}: {block}",
             )  # fmt: skip
             maps, found = [], None
@@ -189,13 +194,14 @@ def _chain(network, name, made, folder, rounds, size, unknowns, equations):
     return inverters
 
 
-def _inverter(g, network, f, true, folder, rounds, size, update, label) -> Iterator:
+def _inverter(g, network, f, true, folder, rounds, ks, update, label) -> Iterator:
     """Solve one inverter: yields (map, what the inverter so far makes of `f`) as long as maps help.
 
     `f` and `true` are features behind and before the block, (to be solved on, held out), lists of batches.
     """
     x, errors, count = None, [], len(f[0]) + len(f[1])
     for r in range(rounds + 1):
+        size = ks[min(r, 1)]
         sums = functools.partial(_sums, size, g, network, f, x, true)
         shown = functools.partial(_shown, update, r * count)
         make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)

@@ -1,31 +1,43 @@
-"""Damped Gauss-Newton (Levenberg, 1944; Marquardt, 1963) on a generator's code, until its image matches.
+"""Damped Gauss-Newton (Levenberg, 1944; Marquardt, 1963) on an input, until its features match.
 
-A code has a hundred entries and not thousands of pixels, so the whole Jacobian J of its features can be
-had, and a step solves
+    min_x  |F(x) - f|^2 / |f - mean f|^2  +  tv TV(x)
 
-    min_d |J d - (f - G(z))|^2 + damping |J|^2 / C  |d|^2
+    (2 J'J / |f - mean f|^2  +  tv D' diag(1 / |D x|) D  +  damping s I)  d  =  -gradient
+    x <- clip(x + d)
 
-The damping falls while steps succeed and rises when one fails; directions that the features do not show
-stay where the start had them.
+s is the mean square of J's columns. The damping falls while steps succeed and rises when one fails: what the
+features do not show stays where the start had it. TV enters by lagged diffusivity (Vogel & Oman, 1996), which
+keeps every step a linear system. A code has a hundred entries, so its J can be had and the system is factorised
+(`attacks.factorised`); an image's is solved by conjugate gradients, one `jvp` and one `vjp` for each.
 """
 
 import functools
+import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from dci_jax.attacks.matching import blank
+from dci_jax import hosts, parallel
+from dci_jax.attacks import factorised
+from dci_jax.attacks.matching import blank, relative_distance, spread
 from dci_jax.blocks import Network, run, split_index
-from dci_jax.inputs import Inputs
-from dci_jax.latents import clip
+from dci_jax.errors import InputError
+from dci_jax.files import replacing
+from dci_jax.inputs import BANK, Inputs, batches
+from dci_jax.losses import total_variation as tv
+from dci_jax.metrics import psnr
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
 
-_TOGETHER = 8  # codes at a time: bounds the memory of their Jacobians
+log = logging.getLogger("dci_jax")
+
 _FALL, _RISE = 0.2, 5.0
+_EDGE = 1e-2  # in pixel units: differences below it count as smooth
 
 
 def gauss_newton(
@@ -36,73 +48,174 @@ def gauss_newton(
     folder: Path,
     *,
     steps: int,
+    inner: int,
     damping: float,
+    total_variation: tuple[float, ...],
+    held_out: int,
     start: dict[str, Reconstruct] | None = None,
 ) -> dict[str, Reconstruct]:
-    """Optimise codes for their features; nothing is trained, so this returns at once.
+    """Optimise images or codes for their features. Nothing is trained; the weight of TV is chosen for each split.
 
     Args:
-      network: the generator, known to the attacker.
-      inputs, key, folder: not used by this attack.
+      network: the target, known to the attacker.
+      inputs: its procedural images choose among `total_variation`; not used for codes.
       splits: split points to be read back.
-      steps: how many; each costs about as much as C forward passes, C the entries of a code.
+      key: PRNG key.
+      folder: gets the choice at each split.
+      steps: how many; each costs `inner` + 1 forward and backward passes, of a code as many as it has entries.
+      inner: conjugate gradients in each step.
       damping: at the start, relative to the mean square of J's columns.
-      start: split point -> another attack's codes to start from; None starts from the prior's mean.
+      total_variation: weights of TV to choose from; the one with the best PSNR on procedural images.
+      held_out: how many procedural images choose.
+      start: split point -> another attack's inputs to start from; None starts from a blank image, or the prior's
+        mean.
 
     Returns:
-      split point -> function from its features [B, ...] to codes [B, C].
+      split point -> function from its features [B, ...] to inputs [B, ...].
     """
-    del inputs, key, folder
+    first = start or {name: functools.partial(_blank, network) for name in splits}
 
-    def reconstruct(name, features):
-        codes = start[name](features) if start else blank(network, len(features))
-        return solve(network, split_index(network, name), features, codes, steps, damping)
+    def reconstruct(name, weight, features):
+        split, x = split_index(network, name), first[name](features)
+        if network.latent:
+            return factorised.solve(network, split, features, x, steps, damping)
+        return solve(network, split, features, x, weight, steps, inner, damping)
 
-    return {name: functools.partial(reconstruct, name) for name in splits}
+    weights = dict.fromkeys(splits, 0.0)
+    if not network.latent:
+        shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
+        apart = Inputs((), shares, network.input_shape)
+        truth = batches(apart, key, held_out)(0)
+        for name in splits:
+            weights[name] = _chosen(folder / f"{name}.json", network, name, truth, total_variation, reconstruct)  # fmt: skip
+    return {name: functools.partial(reconstruct, name, weights[name]) for name in splits}
+
+
+def check(
+    steps: int, inner: int, damping: float, total_variation: tuple[float, ...], held_out: int
+) -> None:
+    """Raise InputError where `gauss_newton` could not work."""
+    for field, value in (("steps", steps), ("inner", inner), ("held_out", held_out)):
+        if value < 1:
+            raise InputError(f"gauss_newton.{field} is {value}; give at least 1.")
+    if not damping > 0:
+        raise InputError(f"gauss_newton.damping is {damping}; give more than 0, such as 0.01.")
+    if not total_variation or not all(0 <= w < np.inf for w in total_variation):
+        raise InputError(
+            f"gauss_newton.total_variation is {total_variation}; give one or more weights of 0 or more."
+        )
 
 
 def solve(
-    network: Network, split: int, features: Array, codes: Array, steps: int, damping: float
+    network: Network,
+    split: int,
+    features: Array,
+    x: Array,
+    weight: float,
+    steps: int,
+    inner: int,
+    damping: float,
 ) -> Array:
-    """Codes [B, C] after `steps` steps from `codes`, for features [B, ...] at `split`; each on its own."""
-    found = []
-    for start in range(0, len(codes), _TOGETHER):
-        wanted, z = features[start : start + _TOGETHER], codes[start : start + _TOGETHER]
-        weight = jnp.full(len(z), damping)
-        for _ in range(
-            steps
-        ):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
-            z, weight = step(network, split, wanted, z, weight)
-        found.append(z)
-    return jnp.concatenate(found)
+    """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each on its own."""
+    smooth = parallel.put(np.float32(weight), parallel.copied())
+    dampings = jnp.full(len(x), damping, jnp.float32)
+    for _ in range(steps):
+        # No loop in the program: XLA:CPU runs convolutions in one many times slower.
+        hosts.stop_if_asked()
+        slope, scale = outlook(network, split, smooth, features, x)
+        state = jnp.zeros_like(x), -slope, -slope
+        for _ in range(inner):
+            state = conjugate(network, split, smooth, features, x, dampings * scale, state)
+        x, dampings = taken(network, split, smooth, features, x, dampings, state[0])
+    return x
+
+
+def losses(network: Network, split: int, smooth: Array, features: Array, x: Array) -> Array:
+    """What is minimised, of each image: [B]."""
+    match = relative_distance(run(network, x, 0, split), features)
+    return match + smooth * jax.vmap(lambda image: tv(image[None]))(x)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def step(
-    network: Network, split: int, wanted: Array, codes: Array, weights: Array
-) -> tuple[Array, Array]:
-    """(codes, damping) after one step, of codes [B, C] that are to have the features `wanted` [B, ...]."""
-
-    def one(wanted, z, weight):
-        def residual(z):
-            return (run(network, z[None], 0, split)[0] - wanted).ravel()
-
-        r = residual(z)
-        new = clip(network.latent, z - damped(jax.jacfwd(residual)(z), r, weight))
-        r_new = residual(new)
-        better = r_new @ r_new < r @ r
-        return jnp.where(better, new, z), weight * jnp.where(better, _FALL, _RISE)
-
-    return jax.vmap(one)(wanted, codes, weights)
+def outlook(network, split, smooth, features, x):
+    """(gradient [B, H, W, C] of `losses`, mean square of J's columns [B])."""
+    slope = jax.grad(lambda x: jnp.sum(losses(network, split, smooth, features, x)))(x)
+    signs = jax.random.rademacher(jax.random.key(0), x.shape[1:], jnp.float32)
+    _, moved = _pushed(network, split, x, jnp.broadcast_to(signs, x.shape))
+    size = x[0].size
+    return slope, 2 * _dot(moved, moved) / _spread(features) / size
 
 
-def damped(jacobian: Array, residual: Array, weight: Array) -> Array:
-    """argmin_d |J d - r|^2 + weight |J|^2 / C |d|^2, of J [P, C] and r [P].
+@functools.partial(jax.jit, static_argnums=1)
+def conjugate(network, split, smooth, features, x, damped, state):
+    """One step of conjugate gradients (Hestenes & Stiefel, 1952), each image on its own: (d, residual, direction)."""
+    d, residual, direction = state
+    _, moved = _pushed(network, split, x, direction)
+    _, pull = jax.vjp(lambda x: run(network, x, 0, split), x)
+    (curved,) = pull(2 * moved / _each(_spread(features), moved))
+    curved += smooth * _diffused(x, direction) + _each(damped, x) * direction
+    before = _dot(residual, residual)
+    length = before / jnp.maximum(_dot(direction, curved), 1e-30)
+    d, residual = d + _each(length, x) * direction, residual - _each(length, x) * curved
+    more = _dot(residual, residual) / jnp.maximum(before, 1e-30)
+    return d, residual, residual + _each(more, x) * direction
 
-    By an orthogonal factorisation of J and the damping together: J'J would square what rounding does.
-    """
-    entries = jacobian.shape[1]
-    scale = jnp.sqrt(weight * jnp.sum(jacobian**2) / entries)
-    q, r = jnp.linalg.qr(jnp.concatenate([jacobian, scale * jnp.eye(entries)]))
-    padded = jnp.concatenate([residual, jnp.zeros(entries)])
-    return jax.scipy.linalg.solve_triangular(r, q.T @ padded)
+
+@functools.partial(jax.jit, static_argnums=1)
+def taken(network, split, smooth, features, x, dampings, d):
+    """(images, dampings) after the step `d`, which is not taken where it makes the loss larger."""
+    loss = functools.partial(losses, network, split, smooth, features)
+    new = jnp.clip(x + d, 0, 1)
+    better = loss(new) < loss(x)
+    return jnp.where(_each(better, x), new, x), dampings * jnp.where(better, _FALL, _RISE)
+
+
+def _pushed(network, split, x, direction):
+    return jax.jvp(lambda x: run(network, x, 0, split), (x,), (direction,))
+
+
+def _diffused(x, direction):
+    """D' diag(1 / |D x|) D of a direction, for each image's own mean over pixels."""
+    down, right = (x[:, 1:, :-1] - x[:, :-1, :-1]), (x[:, :-1, 1:] - x[:, :-1, :-1])
+    lengths = jnp.sqrt(down**2 + right**2 + _EDGE**2)
+
+    def energy(v):
+        down, right = (v[:, 1:, :-1] - v[:, :-1, :-1]), (v[:, :-1, 1:] - v[:, :-1, :-1])
+        return jnp.sum(jnp.mean((down**2 + right**2) / (2 * lengths), (1, 2, 3)))
+
+    return jax.grad(energy)(direction)
+
+
+def _chosen(file, network, name, truth, weights, reconstruct):
+    """The weight of TV that reads procedural images `truth` back best, found once."""
+    if not hosts.agree(file.exists()):
+        features = _features(network, split_index(network, name), truth)
+        found = {weight: float(psnr(reconstruct(name, weight, features), truth).mean()) for weight in weights}  # fmt: skip
+        best = max(found, key=found.get)
+        log.info("gauss_newton after %s: %s dB on procedural images by weight of TV", name, found)
+        if hosts.leads():
+            with replacing(file) as stream:
+                json.dump({"total_variation": best, "psnr": list(found.items())}, stream)
+        hosts.meet(f"{file.parent.name} {file.name}")
+    return json.loads(file.read_text())["total_variation"]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _features(network, split, x):
+    return run(network, x, 0, split)
+
+
+def _blank(network, features):
+    return blank(network, len(features))
+
+
+def _spread(features):
+    return spread(features) + 1e-6
+
+
+def _dot(a, b):
+    return jnp.sum(a * b, tuple(range(1, a.ndim)))
+
+
+def _each(values, like):
+    return values.reshape(-1, *(1,) * (like.ndim - 1))

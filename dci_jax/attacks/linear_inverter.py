@@ -69,32 +69,51 @@ def geometry(network: Network, index: int) -> Geometry:
     )  # fmt: skip
 
 
-def neighbourhood(g: Geometry, size: int, unknowns: int) -> int:
-    """k of the k x k neighbourhoods of one inverter's maps: the largest odd one up to `size` that fits."""
+def sizes(g: Geometry, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
+    """k of the k x k neighbourhoods of an inverter's first map and of its corrections.
+
+    The largest odd one up to `size` whose unknowns fit. Most of what neighbours know about a pixel the first map
+    tells already: behind a wide block it pays to let the first one look further than the corrections.
+    """
     if g.grid == (1, 1):
-        return 1
-    return max(k for k in range(1, size + 1, 2) if k == 1 or k**2 * g.channels <= unknowns)
+        return 1, 1
+    sent = (g.channels - 1) // 2 - g.target + 1
+    return tuple(
+        max(k for k in range(1, size + 1, 2) if k == 1 or k**2 * channels <= most)
+        for channels, most in zip((sent, g.channels), unknowns, strict=True)
+    )
+
+
+def largest(g: Geometry, ks: tuple[int, int]) -> int:
+    """Unknowns of an inverter's largest solve, with neighbourhoods as `sizes` gives them."""
+    return max(ks[0] ** 2 * ((g.channels - 1) // 2 - g.target + 1), ks[1] ** 2 * g.channels)
 
 
 def enough(
-    found: Sequence[Geometry], sizes: Sequence[int], images: int, least: int, equations: int
+    found: Sequence[Geometry],
+    ks: Sequence[tuple[int, int]],
+    images: int,
+    least: int,
+    equations: int,
 ) -> list[int]:
     """How many inputs each of a chain's inverters, the shallowest first, is solved on.
 
     A deeper one never on fewer than a shallower one, which learns from what it makes of them.
     """
     counts = [
-        math.ceil(equations * k**2 * g.channels / math.prod(g.grid))
-        for g, k in zip(found, sizes, strict=True)
+        math.ceil(equations * largest(g, k) / math.prod(g.grid))
+        for g, k in zip(found, ks, strict=True)
     ]
     return [min(max(least, *counts[: i + 1]), max(images, least)) for i in range(len(counts))]
 
 
-def flops(g: Geometry, size: int, height: int, width: int) -> tuple[float, float]:
+def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
     """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
-    sent, shifts = (g.channels - 1) // 2 - g.target + 1, size * (2 * size - 1)
-    each = 2 * height * width
-    return tuple(each * (shifts * c**2 + size**2 * c * g.target) for c in (sent, g.channels))
+    sent, each = (g.channels - 1) // 2 - g.target + 1, 2 * height * width
+    return tuple(
+        each * (k * (2 * k - 1) * c**2 + k**2 * c * g.target)
+        for k, c in zip(ks, (sent, g.channels), strict=True)
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -108,8 +108,13 @@ def match_loss(
 def relative_distance(found: Array, features: Array) -> Array:
     """|found - f|^2 / |f - mean f|^2 of each example, the mean over pixels: [B, ...] twice -> [B]."""
     axes = tuple(range(1, features.ndim))
-    spread = jnp.sum((features - jnp.mean(features, axes[:-1], keepdims=True)) ** 2, axes)
-    return jnp.sum((found - features) ** 2, axes) / (spread + 1e-6)
+    return jnp.sum((found - features) ** 2, axes) / (spread(features) + 1e-6)
+
+
+def spread(features: Array) -> Array:
+    """|f - mean f|^2 of each example, the mean over pixels: [B, ...] -> [B]."""
+    axes = tuple(range(1, features.ndim))
+    return jnp.sum((features - jnp.mean(features, axes[:-1], keepdims=True)) ** 2, axes)
 
 
 @functools.cache  # one identity for each, because `minimize` compiles for it

@@ -11,7 +11,9 @@ from dci_jax.errors import InputError
 from dci_jax.inputs import Inputs, batches
 from dci_jax.metrics import latent_cosine, psnr
 
-SETTINGS = dict(images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=10000, equations=10000)
+SETTINGS = dict(
+    images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=(10000, 10000), equations=10000
+)
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
 KEY = jax.random.key(0)
 
@@ -110,11 +112,13 @@ def test_what_would_cripple_it_is_refused(network, tmp_path, change, named):
     assert not any(tmp_path.iterdir())
 
 
-def test_wide_blocks_look_at_a_single_pixel(network):
-    g = linear_inverter.geometry(network, 1)
-    assert linear_inverter.neighbourhood(g, 5, 25 * g.channels) == 5
-    assert linear_inverter.neighbourhood(g, 5, 25 * g.channels - 1) == 3
-    assert linear_inverter.neighbourhood(g, 5, g.channels - 1) == 1
+def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_corrections(network):
+    g = linear_inverter.geometry(network, 1)  # 16 channels before and behind it
+    assert g.channels == 4 * 16 + 1
+    assert linear_inverter.sizes(g, 5, (25 * 17, 25 * 65)) == (5, 5)
+    assert linear_inverter.sizes(g, 5, (25 * 17, 25 * 65 - 1)) == (5, 3)
+    assert linear_inverter.sizes(g, 5, (25 * 17 - 1, 1)) == (3, 1)
+    assert linear_inverter.largest(g, (5, 1)) == 25 * 17
 
 
 def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, monkeypatch):
@@ -126,16 +130,19 @@ def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, mon
 
 def test_a_few_images_do_where_their_pixels_are_enough(network):
     geometries = [linear_inverter.geometry(network, index) for index in range(7)]
-    few = linear_inverter.enough(geometries, [3] * 7, images=1000, least=16, equations=10)
+    few = linear_inverter.enough(geometries, [(3, 3)] * 7, images=1000, least=16, equations=10)
     assert few[0] == 16  # 351 unknowns, 1024 pixels in an image
     assert few[-1] == 68  # 9 * 193 channels * 10 / 256, of layer2.0, the widest on its way
     assert few == sorted(few)
-    assert linear_inverter.enough(geometries, [3] * 7, images=50, least=16, equations=10)[-1] == 50
+    assert (
+        linear_inverter.enough(geometries, [(3, 3)] * 7, images=50, least=16, equations=10)[-1]
+        == 50
+    )
 
 
 def test_codes_of_a_generator_are_read_back(generator, tmp_path):
     inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
-    settings = {**SETTINGS, "images": 256, "batch": 64, "unknowns": 40000}
+    settings = {**SETTINGS, "images": 256, "batch": 64, "unknowns": (40000, 40000)}
     readers = dci.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)
     codes = batches(inputs, jax.random.key(9), 20)(0)
     found = readers["block2"](blocks.run(generator, codes, 0, 2))

@@ -1,0 +1,64 @@
+"""Damped Gauss-Newton steps on codes, whose whole Jacobian can be had: what `attacks.gauss_newton` does for generators.
+
+min_d |J d - (f - G(z))|^2 + damping |J|^2 / C  |d|^2
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from dci_jax.blocks import Network, run
+from dci_jax.latents import clip
+
+Array = jax.Array
+
+_TOGETHER = 8  # codes at a time: bounds the memory of their Jacobians
+_FALL, _RISE = 0.2, 5.0
+
+
+def solve(
+    network: Network, split: int, features: Array, codes: Array, steps: int, damping: float
+) -> Array:
+    """Codes [B, C] after `steps` steps from `codes`, for features [B, ...] at `split`; each on its own."""
+    found = []
+    for start in range(0, len(codes), _TOGETHER):
+        wanted, z = features[start : start + _TOGETHER], codes[start : start + _TOGETHER]
+        weight = jnp.full(len(z), damping)
+        for _ in range(
+            steps
+        ):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
+            z, weight = step(network, split, wanted, z, weight)
+        found.append(z)
+    return jnp.concatenate(found)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def step(
+    network: Network, split: int, wanted: Array, codes: Array, weights: Array
+) -> tuple[Array, Array]:
+    """(codes, damping) after one step, of codes [B, C] that are to have the features `wanted` [B, ...]."""
+
+    def one(wanted, z, weight):
+        def residual(z):
+            return (run(network, z[None], 0, split)[0] - wanted).ravel()
+
+        r = residual(z)
+        new = clip(network.latent, z - damped(jax.jacfwd(residual)(z), r, weight))
+        r_new = residual(new)
+        better = r_new @ r_new < r @ r
+        return jnp.where(better, new, z), weight * jnp.where(better, _FALL, _RISE)
+
+    return jax.vmap(one)(wanted, codes, weights)
+
+
+def damped(jacobian: Array, residual: Array, weight: Array) -> Array:
+    """argmin_d |J d - r|^2 + weight |J|^2 / C |d|^2, of J [P, C] and r [P].
+
+    By an orthogonal factorisation of J and the damping together: J'J would square what rounding does.
+    """
+    entries = jacobian.shape[1]
+    scale = jnp.sqrt(weight * jnp.sum(jacobian**2) / entries)
+    q, r = jnp.linalg.qr(jnp.concatenate([jacobian, scale * jnp.eye(entries)]))
+    padded = jnp.concatenate([residual, jnp.zeros(entries)])
+    return jax.scipy.linalg.solve_triangular(r, q.T @ padded)
