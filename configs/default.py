@@ -31,9 +31,8 @@ def get_config() -> ConfigDict:
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
-    # In this order; also "dci" (and "dci+refine"), "inverse_network", "rmle", "deepinversion",
-    # "deep_image_prior", and "inverse_network@white_noise" for one
-    # that learns from that source alone.
+    # In this order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), "inverse_network",
+    # "rmle", "deepinversion", "deep_image_prior", and "dci@white_noise" for one that learns from that source alone.
     config.attacks = ("dci", "dci+refine")
     config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/defenses.py
     config.batch = 100  # private images at a time
@@ -103,7 +102,7 @@ def get_config() -> ConfigDict:
     )
     config.dci_trained.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
-    # DCI whose inverters are solved by least squares: a chain for each split, no gradient step.
+    # "dci", a chain of solved inverters for each split, and "dci_shared", one chain for all of them.
     config.dci = ConfigDict()
     config.dci.splits = ()  # empty: all of config.splits
     config.dci.images = 1152  # that a map is solved on, at most
@@ -111,10 +110,8 @@ def get_config() -> ConfigDict:
     config.dci.batch = 64  # images at a time, shared by the devices
     config.dci.rounds = 4  # corrections by the block's own answer, at most
     config.dci.size = 5  # pixels, the side of a map's neighbourhood at most
-    config.dci.unknowns = (
-        10000,
-        10000,
-    )  # of a first map, of a correction: where more, the side is less
+    # Of a first map, of a correction: where side^2 channels are more, the side is less.
+    config.dci.unknowns = (10000, 10000)
     config.dci.equations = 100  # pixels for each unknown: where fewer images have so many, they do
 
     config.refine = ConfigDict()  # dci_trained+refine: rMLE started from DCI's reconstruction

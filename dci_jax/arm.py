@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dci_jax.attacks import ATTACKS
 from dci_jax.inputs import Inputs
-from dci_jax.learning import settings
+from dci_jax.learning import section_of, settings
 from dci_jax.setting import Setting
 
 
@@ -24,13 +24,17 @@ def arm(
 ) -> dict[str, Callable]:
     """Fit the attack called `name`; returns split point -> function from features to images.
 
-    "dci_trained+refine" and "dci+refine" are rMLE started from what that attack read back, and
-    "...+gauss_newton" Gauss-Newton from there; "oracle" is an attack given real images; "inverse_network@white_noise" is one that learns from that source alone.
+    "dci+refine" is rMLE started from what DCI read back, "dci+gauss_newton" Gauss-Newton from there; "oracle" is an
+    attack given real images; "inverse_network@white_noise" is one that learns from that source alone.
     """
     network, splits = setting.device, setting.splits
     if name == "oracle":
         inputs = Inputs(setting.oracle.pixels, (("bank", 1.0),), inputs.shape)
-        section, attack, more = config[config.oracle.attack], ATTACKS[config.oracle.attack], {}
+        section, attack, more = (
+            section_of(config, config.oracle.attack),
+            ATTACKS[config.oracle.attack],
+            {},
+        )
     elif name.endswith("+refine"):
         section, attack = config.refine, ATTACKS["rmle"]
         more = {"start": readers[name.partition("+")[0]]}
@@ -39,7 +43,7 @@ def arm(
         more = {"start": readers[name.partition("+")[0]]}
     else:
         base, _, source = name.partition("@")
-        section, attack, more = config[base], ATTACKS[base], {}
+        section, attack, more = section_of(config, base), ATTACKS[base], {}
         inputs = replace(inputs, shares=((source, 1.0),)) if source else inputs
     splits = tuple(section.get("splits", ())) or splits
     return attack(network, inputs, splits, key, folder, **settings(section), **more)

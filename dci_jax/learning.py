@@ -32,12 +32,14 @@ def check_gauss_newton(config: ConfigDict) -> None:
 
 def check_solved(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> None:
     """Raise InputError where the section "dci" is out of range, if it runs."""
-    if "dci" not in learning(config):
+    if not {"dci", "dci_shared"} & set(learning(config)):
         return
     own = tuple(config.dci.splits)
     for name in own:
         split_index(network, name)
     dci.check(network, own or splits, **settings(config.dci))
+    if "dci_shared" in learning(config):
+        dci.check_shared(own or splits, config.dci.batch)
     for name in ("refine", "gauss_newton"):
         missing = set(config[name].splits or splits) - set(own or splits)
         if f"dci+{name}" in config.attacks and missing:
@@ -100,6 +102,11 @@ def _shared(field, count, splits):
             "%s=%d is not shared evenly by %d devices%s; a multiple of %d is faster",
             field, count, devices, f" at {splits} splits" if splits > 1 else "", splits * devices,
         )  # fmt: skip
+
+
+def section_of(config: ConfigDict, attack: str) -> ConfigDict:
+    """The section that an attack takes its settings from."""
+    return config["dci" if attack == "dci_shared" else attack]
 
 
 def settings(section: ConfigDict) -> dict:

@@ -13,7 +13,8 @@ from dci_jax.files import replacing
 COLORS = {
     "dci": "#c2410c",
     "dci+refine": "#7c3aed",
-    "dci_trained": "#be123c",
+    "dci_shared": "#be123c",
+    "dci_trained": "#9f1239",
     "dci_trained+refine": "#4338ca",
     "oracle": "#15803d",
     "inverse_network": "#0369a1",
@@ -27,6 +28,7 @@ COLORS = {
 NAMES = {
     "dci": "DCI, one forward pass",
     "dci+refine": "DCI, then refined white-box",
+    "dci_shared": "DCI, one chain for all splits, one forward pass",
     "dci_trained": "DCI with trained inverters, one forward pass",
     "dci_trained+refine": "DCI with trained inverters, then refined white-box",
     "inverse_network": "inverse network (black box)",

@@ -11,7 +11,7 @@ from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
 from dci_jax import parallel, synthesis
-from dci_jax.attacks import dci, dci_trained, linear_inverter
+from dci_jax.attacks import dci, dci_trained, linear_inverter, solving
 from dci_jax.attacks.linear_inverter import geometry
 from dci_jax.attacks.objective import undo
 from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
@@ -35,7 +35,7 @@ def plan(config: ConfigDict, setting: Setting) -> str:
     if config.synthesis.batches and not setting.network.latent:
         rows += _synthesis(config, setting.network)
     runs = learning(config)
-    for attack, cost in (("dci", _solved), ("dci_trained", _trained)):
+    for attack, cost in (("dci", _solved), ("dci_shared", _shared), ("dci_trained", _trained)):
         rows += [(f"{name}: {label}", *rest) for name in runs.get(attack, ()) for label, *rest in cost(config, setting)]  # fmt: skip
     text = [f"{setting.device.name} on {jax.device_count()} x {jax.devices()[0].device_kind}", ""]
     if "dci_trained" in runs:
@@ -44,7 +44,7 @@ def plan(config: ConfigDict, setting: Setting) -> str:
             *_trained_blocks(config, setting),
             "",
         ]
-    if "dci" in runs:
+    if {"dci", "dci_shared"} & set(runs):
         text += [
             f"{'block':12} {'features':>16} {'neighbourhood':>14} {'unknowns':>9}",
             *_solved_blocks(config, setting),
@@ -160,21 +160,27 @@ def _solved_blocks(config, setting):
 
 def _solved(config, setting):
     """One row for each chain: its maps, FLOPs of the sums and solves, memory of the largest solve."""
-    s = config.dci
-    for name in tuple(s.splits) or setting.splits:
-        found = _geometries(config, setting, split_index(setting.device, name))
-        counts = linear_inverter.enough(
-            *zip(*found, strict=True), s.images, s.held_out, s.equations
-        )
-        total = 0.0
-        for (g, k), count in zip(found, counts, strict=True):
-            first, correction = linear_inverter.flops(g, k, *g.grid)
-            images = count * (1 + s.held_out / max(s.images, 1))
-            solve = len(dci.RIDGES) * linear_inverter.largest(g, k) ** 3 / 3
-            total += images * first + s.rounds * images * correction + (s.rounds + 1) * solve
-        steps = len(found) * (s.rounds + 1)
-        most = max(linear_inverter.largest(g, k) for g, k in found)
-        yield name, steps, total / steps, dci.MATRICES * 8 * most**2, "float32"
+    for name in tuple(config.dci.splits) or setting.splits:
+        yield name, *_chain(config, setting, split_index(setting.device, name))
+
+
+def _shared(config, setting):
+    names = tuple(config.dci.splits) or setting.splits
+    yield "all splits", *_chain(config, setting, max(split_index(setting.device, n) for n in names))
+
+
+def _chain(config, setting, depth):
+    s, found = config.dci, _geometries(config, setting, depth)
+    counts = linear_inverter.enough(*zip(*found, strict=True), s.images, s.held_out, s.equations)
+    total = 0.0
+    for (g, k), count in zip(found, counts, strict=True):
+        first, correction = linear_inverter.flops(g, k, *g.grid)
+        images = count * (1 + s.held_out / max(s.images, 1))
+        solve = len(solving.RIDGES) * linear_inverter.largest(g, k) ** 3 / 3
+        total += images * first + s.rounds * images * correction + (s.rounds + 1) * solve
+    steps = len(found) * (s.rounds + 1)
+    most = max(linear_inverter.largest(g, k) for g, k in found)
+    return steps, total / steps, dci.MATRICES * 8 * most**2, "float32"
 
 
 def step_cost(loss, variables, frozen, batch):

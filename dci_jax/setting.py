@@ -30,7 +30,15 @@ log = logging.getLogger("dci_jax")
 # Attacks that start from what another read back.
 REFINING = ("dci+refine", "dci+gauss_newton", "dci_trained+refine", "dci_trained+gauss_newton")
 # Attacks that read back a code.
-ON_CODES = ("dci", "dci_trained", *REFINING, "inverse_network", "rmle", "gauss_newton")
+ON_CODES = (
+    "dci",
+    "dci_shared",
+    "dci_trained",
+    *REFINING,
+    "inverse_network",
+    "rmle",
+    "gauss_newton",
+)
 OPTIMIZING = (
     "refine",
     "rmle",

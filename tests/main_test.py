@@ -14,7 +14,7 @@ from tests.command_line import call, kill, lines, start, wait_for
         (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
         (["--config.dci_trained.width=wide"], "wide"),
         (["--config.splits=('layer9',)"], "no split point 'layer9'; choose from: stem, layer1.0"),
-        (["--config.attacks=('magic',)"], "'magic'; choose from: dci_trained"),
+        (["--config.attacks=('magic',)"], "'magic'; choose from: dci, dci_trained"),
         (
             ["--config.attacks=('dci_trained+refine', 'dci_trained')"],
             "name 'dci_trained' before it",
@@ -39,7 +39,10 @@ from tests.command_line import call, kill, lines, start, wait_for
         (["--config.inputs.side=64"], "inputs.side is 64"),
         (["--config.dci_trained.groups=0"], "dci_trained.groups is 0"),
         (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
-        (["--config.attacks=('gauss_newton',)"], "'gauss_newton' reads back a generator's codes"),
+        (
+            ["--config.attacks=('gauss_newton',)", "--config.gauss_newton.damping=0.0"],
+            "damping is 0.0",
+        ),
         (["--config.attacks=('dci',)", "--config.dci.images=0"], "images is 0"),
         (
             ["--config.attacks=('dci',)", "--config.dci.splits=('x',)"],

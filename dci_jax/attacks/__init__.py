@@ -17,6 +17,7 @@ from dci_jax.attacks import (
 
 ATTACKS = {
     "dci": dci.dci,
+    "dci_shared": dci.dci_shared,
     "dci_trained": dci_trained.dci_trained,
     "inverse_network": inverse_network.inverse_network,
     "rmle": rmle.rmle,
@@ -25,4 +26,4 @@ ATTACKS = {
     "gauss_newton": gauss_newton.gauss_newton,
 }
 # Those that learn from inputs: "inverse_network@white_noise".
-LEARNING = ("dci", "dci_trained", "inverse_network")
+LEARNING = ("dci", "dci_shared", "dci_trained", "inverse_network")

@@ -1,6 +1,6 @@
 """Divide-and-Conquer Inversion with inverters that are solved for, not trained: no gradient step, no learning rate.
 
-Every split has a chain of its own. Its deepest inverter is solved on true features; each next one on what the
+Every split has a chain of its own (`dci`), or all share one (`dci_shared`). The deepest inverter is solved on true features; each next one on what the
 chain so far makes of them, its target always the true input: it then expects the errors that it will meet, which
 is what the conquer phase teaches trained inverters. Within an inverter corrections (`linear_inverter`) are solved
 one after the other, as long as they help on images that none was solved on.
@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax import hosts, parallel, progress
-from dci_jax.attacks import least_squares, linear_inverter
+from dci_jax import progress
+from dci_jax.attacks import linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, largest, sizes
+from dci_jax.attacks.solving import inverter
 from dci_jax.blocks import Network, run, split_index, split_names
 from dci_jax.errors import InputError
-from dci_jax.files import replacing
 from dci_jax.inputs import BANK, Inputs, batches
 
 Array = jax.Array
@@ -31,11 +31,7 @@ Reconstruct = Callable[[Array], Array]
 
 log = logging.getLogger("dci_jax")
 
-# What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
-RIDGES = (1e-7, 1e-5, 1e-3, 1e-1)
 MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
-SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
-HELPS = 0.97  # a correction is kept going while it leaves at most so much of the held-out error
 
 
 def dci(
@@ -80,20 +76,58 @@ def dci(
       InputError: see `check`, or the features are not finite.
     """
     check(network, splits, images, held_out, batch, rounds, size, unknowns, equations)
+    made = _inputs(inputs, key, images, held_out, batch)
+    readers = {}
+    for name in splits:
+        depths = (split_index(network, name),)
+        chain = _chain(network, name, depths, made, folder / name, rounds, size, unknowns, equations)  # fmt: skip
+        readers[name] = functools.partial(invert, *zip(*chain, strict=True), network)
+    return readers
+
+
+def dci_shared(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    *,
+    images: int,
+    held_out: int,
+    batch: int,
+    rounds: int,
+    size: int,
+    unknowns: tuple[int, int],
+    equations: int,
+) -> dict[str, Reconstruct]:
+    """Solve one chain for all splits: each inverter on true features and on what the deeper ones make, in equal parts.
+
+    As many solves as the deepest split has blocks, whatever the number of splits. Arguments as of `dci`.
+    """
+    check(network, splits, images, held_out, batch, rounds, size, unknowns, equations)
+    made = _inputs(inputs, key, images, held_out, batch)
+    check_shared(splits, batch)
+    depths = {name: split_index(network, name) for name in splits}
+    order = tuple(sorted(set(depths.values()), reverse=True))
+    chain = _chain(network, "all splits", order, made, folder, rounds, size, unknowns, equations)
+    return {
+        name: functools.partial(invert, *zip(*chain[len(chain) - depth :], strict=True), network)
+        for name, depth in depths.items()
+    }
+
+
+def _inputs(inputs, key, images, held_out, batch):
+    """(to be solved on, held out), each a list of batches."""
     key_inputs, key_held = jax.random.split(key)
     procedural = tuple(share for share in inputs.shares if share[0] != BANK)
     apart = replace(inputs, shares=procedural or inputs.shares)
-    made = [
+    return [
         [draw(number) for number in range(math.ceil(count / batch))]
         for draw, count in (
             (batches(inputs, key_inputs, batch), images),
             (batches(apart, key_held, batch), held_out),
         )
     ]
-    chains = {}
-    for name in splits:
-        chains[name] = _chain(network, name, made, folder / name, rounds, size, unknowns, equations)
-    return {name: functools.partial(invert, *zip(*chains[name], strict=True), network) for name in splits}  # fmt: skip
 
 
 def check(
@@ -136,6 +170,15 @@ def check(
             )
 
 
+def check_shared(splits: tuple[str, ...], batch: int) -> None:
+    """Raise InputError where a batch is too small for `dci_shared`."""
+    if len(set(splits)) > batch:
+        raise InputError(
+            f"dci.batch is {batch}, but each of the {len(set(splits))} split points of a shared chain needs an input "
+            "of its own in every batch; give at least that many."
+        )
+
+
 def invert(
     geometries: tuple[Geometry, ...], chain: tuple[tuple, ...], network: Network, features: Array
 ) -> Array:
@@ -161,13 +204,17 @@ def undo(g: Geometry, maps: tuple[Array, ...], network: Network, f: Array) -> Ar
     return x
 
 
-def _chain(network, name, made, folder, rounds, size, unknowns, equations):
-    """[(geometry, maps)] of the inverters of the split called `name`, the deepest first."""
-    depth, inverters = split_index(network, name), []
+def _chain(network, label, depths, made, folder, rounds, size, unknowns, equations):
+    """[(geometry, maps)] of the inverters of a chain that serves the splits at `depths`, the deepest first.
+
+    The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
+    """
+    depth, inverters = max(depths), []
     seen = network.replace(input_shape=made[0][0].shape[1:])
     geometries = [geometry(seen, index) for index in range(depth)]
     ks = [sizes(g, size, unknowns) for g in geometries]
     batch = len(made[0][0])
+    enter = np.resize(depths, batch)
     images, least = (len(part) * batch for part in made)
     counts = []
     for count in enough(geometries, ks, images, least, equations):
@@ -175,155 +222,40 @@ def _chain(network, name, made, folder, rounds, size, unknowns, equations):
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
     found = [[features_at(network, depth, x) for x in part] for part in made]
     total, before = (rounds + 1) * sum(map(sum, counts)), 0
-    with progress.bar(f"dci: {name}", total) as update:
+    with progress.bar(f"dci: {label}", total) as update:
         for index in reversed(range(depth)):
             g, block = geometries[index], split_names(network)[index]
             used = [part[:count] for part, count in zip(made, counts[index], strict=True)]
             found = [part[:count] for part, count in zip(found, counts[index], strict=True)]
             true = [[features_at(network, index, x) for x in part] for part in used]
-            steps = _inverter(
+            steps = inverter(
                 g, network, found, true, folder / f"{index:03d}", rounds, ks[index],
-                functools.partial(_shown, update, before), f"{name}: {block}",
+                functools.partial(_shown, update, before), f"{label}: {block}",
             )  # fmt: skip
             maps, found = [], None
             for kernel, estimates in steps:
                 found = estimates
                 maps.append(kernel)
             inverters.append((g, tuple(maps)))
+            if (enter <= index).any():
+                found = [
+                    [_where(enter > index, a, b) for a, b in zip(*parts, strict=True)]
+                    for parts in zip(found, true, strict=True)
+                ]
             before += (rounds + 1) * sum(counts[index])
     return inverters
-
-
-def _inverter(g, network, f, true, folder, rounds, ks, update, label) -> Iterator:
-    """Solve one inverter: yields (map, what the inverter so far makes of `f`) as long as maps help.
-
-    `f` and `true` are features behind and before the block, (to be solved on, held out), lists of batches.
-    """
-    x, errors, count = None, [], len(f[0]) + len(f[1])
-    for r in range(rounds + 1):
-        size = ks[min(r, 1)]
-        sums = functools.partial(_sums, size, g, network, f, x, true)
-        shown = functools.partial(_shown, update, r * count)
-        make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)
-        solution, chosen = _kept(folder / f"{r}.npz", make)
-        if solution is None:
-            break
-        kernel = parallel.put(
-            np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied()
-        )
-        if r == 0:
-            new = [[linear_inverter.first(g, kernel, a) for a in part] for part in f]
-        else:
-            new = [
-                [
-                    linear_inverter.corrected(g, kernel, network, a, b)
-                    for a, b in zip(*parts, strict=True)
-                ]
-                for parts in zip(f, x, strict=True)
-            ]
-        errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
-        if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
-            errors.pop()
-            log.info("%s: correction %d is worse on held-out images and not taken", label, r)
-            break
-        x, ridge = new, chosen
-        yield kernel, new
-        if r and errors[-1] > HELPS * errors[-2]:
-            break
-    if x is None:
-        raise InputError(
-            f"dci: {label} cannot be inverted from its features, which are not finite or say nothing; look "
-            "at the checkpoint and at the inputs."
-        )
-    spread = sum(float(_spread(batch)) for batch in true[1])
-    log.info(
-        "%s: %.2f dB on held-out images after %d corrections, ridge %g",
-        label, 10 * math.log10(max(spread, 1e-30) / max(errors[-1], 1e-30)), len(errors) - 1, ridge,
-    )  # fmt: skip
-
-
-def _sums(size, g, network, f, x, true, part, i):
-    """`moments` of batch i of a part, for the first map (x is None) or a correction of the estimates x."""
-    if x is None:
-        return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
-    return linear_inverter.correction_moments(
-        size, g, network, f[part][i], x[part][i], true[part][i]
-    )
 
 
 def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(counts, size, sums, shown, label):
-    """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
-    totals, done = [], 0
-    for part, count in enumerate(counts):
-        total = None
-        for i in range(count):
-            hosts.stop_if_asked()
-            new = parallel.fetch(sums(part, i))
-            total = total or {k: np.zeros(np.shape(v)) for k, v in new.items()}
-            for k, v in new.items():
-                total[k] += v
-            done += 1
-            shown(done)
-        totals.append(total)
-    best = (None, 0.0)
-    if all(np.isfinite(v).all() for total in totals for v in total.values()):
-        train, apart = (least_squares.assemble(size, total) for total in totals)
-        del total, totals, new
-        ridge = _ridge(*(least_squares.sketched(normal, SKETCH) for normal in (train, apart)))
-        if ridge is not None:
-            solution = least_squares.solve(train, ridge)
-            if least_squares.error(apart, solution) < apart.energy:
-                best = solution, ridge
-    else:
-        log.warning("%s: the sums of its normal equations are not finite", label)
-    return best
-
-
-def _ridge(train, apart):
-    """The one of `RIDGES` whose solution is best on `apart`; None where none is better than no map."""
-    best, least = None, apart.energy
-    for ridge in RIDGES:
-        try:
-            error = least_squares.error(apart, least_squares.solve(train, ridge))
-        except np.linalg.LinAlgError:
-            continue
-        if error < least:
-            best, least = ridge, error
-    return best
-
-
-def _kept(file, make):
-    """`make()`, (array or None, number), solved by the leading process, once, and read by all from the file.
-
-    None is not kept: the cause may be put right before the same line is given again.
-    """
-    if not hosts.agree(file.exists()):
-        solution, ridge = make()
-        if hosts.agree(solution is None):
-            return None, ridge
-        if hosts.leads():
-            with replacing(file, "wb") as stream:
-                np.savez(stream, solution=np.float32(solution), ridge=ridge)
-        hosts.meet(file.name)
-    with np.load(file) as saved:
-        return saved["solution"], float(saved["ridge"])
+@jax.jit
+def _where(rows, a, b):
+    return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def features_at(network: Network, index: int, x: Array) -> Array:
     """f_index of inputs [B, ...]; f_0 are the inputs themselves."""
     return run(network, x, 0, index)
-
-
-@jax.jit
-def _square(a, b):
-    return jnp.sum((a - b) ** 2)
-
-
-@jax.jit
-def _spread(x):
-    return jnp.sum((x - jnp.mean(x, tuple(range(x.ndim - 1)))) ** 2)

@@ -55,6 +55,29 @@ def test_the_next_inverter_is_solved_on_what_the_deeper_one_made(network, solved
     assert float(jnp.abs(own - other).max()) > 1e-3
 
 
+def test_one_chain_serves_all_splits_and_its_deepest_inverter_is_that_of_an_own_chain(
+    network, solved, tmp_path
+):
+    readers = dci.dci_shared(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
+    for name, least in (("stem", 30), ("layer1.0", 22)):
+        assert float(psnr(read(network, name, readers), new_images()).mean()) > least, name
+    assert [len(readers[name].args[0]) for name in ("stem", "layer1.0")] == [1, 2]
+    own, shared = (r["layer1.0"].args[1] for r in (solved[0], readers))
+    np.testing.assert_array_equal(own[0][0], shared[0][0])
+    # The stem's inverter is one for both splits: solved on true features and estimates, it is neither own one.
+    assert readers["stem"].args[1][0][0] is shared[1][0]
+    for other in (own[1][0], solved[0]["stem"].args[1][0][0]):
+        assert float(jnp.abs(shared[1][0] - other).max()) > 1e-4
+
+
+def test_a_shared_chain_needs_an_input_for_each_split(network, tmp_path):
+    with pytest.raises(InputError, match="batch is 1, but each of the 2 split points"):
+        dci.dci_shared(
+            network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **{**SETTINGS, "batch": 1}
+        )
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_correction_follows_its_equation(network):
     g = linear_inverter.geometry(network, 0)
     x = new_images(2)
@@ -103,6 +126,8 @@ def test_features_that_are_not_finite_are_refused_and_nothing_is_taken(network, 
         ({"batch": 0}, "batch is 0"),
         ({"rounds": -1}, "rounds is -1"),
         ({"size": 2}, "size is 2; give 1, 3, 5 or 7"),
+        ({"unknowns": (100,)}, r"unknowns is \(100,\); give two numbers"),
+        ({"unknowns": (100, 0)}, "unknowns is"),
         ({"equations": 0}, "equations is 0"),
     ],
 )

@@ -1,15 +1,27 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dci_jax import blocks
-from dci_jax.attacks.gauss_newton import damped, gauss_newton
+from dci_jax.attacks.factorised import damped
+from dci_jax.attacks.gauss_newton import check, gauss_newton
+from dci_jax.attacks.gauss_newton import losses as losses_of
 from dci_jax.blocks import Block, Network
+from dci_jax.errors import InputError
+from dci_jax.inputs import Inputs, batches
+from dci_jax.metrics import psnr
+
+INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+SETTINGS = dict(steps=4, inner=6, damping=1e-2, total_variation=(0.0,), held_out=1)
 
 
-def attack(network, split, features, **more):
-    settings = {"steps": 8, "damping": 1e-2, **more}
-    read = gauss_newton(network, None, (split,), jax.random.key(0), None, **settings)
+def attack(network, split, features, folder=None, **more):
+    read = gauss_newton(
+        network, INPUTS, (split,), jax.random.key(0), folder, **{**SETTINGS, **more}
+    )
     return np.asarray(read[split](features))
 
 
@@ -27,7 +39,7 @@ def test_it_finds_the_code_behind_an_image(generator):
     codes = jax.random.normal(jax.random.key(0), (3, 128))
     images = blocks.run(generator, codes)
     start = {"image": lambda _: codes + 0.1 * jax.random.normal(jax.random.key(1), codes.shape)}
-    found = attack(generator, "image", images, start=start, damping=1e-4)
+    found = attack(generator, "image", images, start=start, damping=1e-4, steps=8)
     before = np.linalg.norm(start["image"](None) - codes)
     assert np.linalg.norm(found - codes) < 0.1 * before
 
@@ -44,7 +56,72 @@ def test_what_the_features_do_not_show_stays_and_codes_stay_in_range():
     block = Block(matrix, "image", lambda m, z: (z @ m.T, {}))
     network = Network((block,), None, "linear", (2,), latent="uniform")
     start = {"image": lambda _: jnp.array([[0.0, 0.7]])}
-    found = attack(network, "image", jnp.array([[1.0, 0.5]]), start=start)
+    found = attack(network, "image", jnp.array([[1.0, 0.5]]), start=start, steps=8)
     np.testing.assert_allclose(found, [[0.5, 0.7]], atol=1e-4)
-    outside = attack(network, "image", jnp.array([[9.0, 4.5]]), start=start)
+    outside = attack(network, "image", jnp.array([[9.0, 4.5]]), start=start, steps=8)
     np.testing.assert_allclose(outside, [[1.0, 0.7]], atol=1e-4)
+
+
+def image_problem(network, count=2):
+    """(private images, their features after the stem, a start near them)."""
+    images = batches(INPUTS, jax.random.key(5), count)(0)
+    noise = 0.05 * jax.random.normal(jax.random.key(6), images.shape)
+    return images, blocks.run(network, images, 0, 1), jnp.clip(images + noise, 0, 1)
+
+
+def test_an_image_comes_nearer_and_is_found_alone(network, tmp_path):
+    images, features, near = image_problem(network)
+    found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: near[: len(f)]})  # fmt: skip
+    assert (psnr(found, images) > psnr(near, images) + 8).all()
+    alone = attack(network, "stem", features[:1], tmp_path, start={"stem": lambda f: near[: len(f)]})  # fmt: skip
+    np.testing.assert_allclose(found[:1], alone, atol=2e-3)
+
+
+def test_the_loss_never_rises_even_from_the_worst_start(network, tmp_path):
+    _, features, near = image_problem(network)
+    start = jnp.where(near > 0.5, 0.0, 1.0)
+    found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: start[: len(f)]}, damping=1e-9)  # fmt: skip
+    loss = [losses_of(network, 1, jnp.float32(0), features, x) for x in (start, jnp.array(found))]
+    assert (loss[1] <= loss[0]).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_pixels_that_the_features_do_not_show_stay(tmp_path):
+    # Even columns alone are sent on.
+    block = Block(jnp.float32(2), "half", lambda w, x: (w * x[:, :, ::2], {}))
+    network = Network((block,), None, "half", (4, 4, 1))
+    images = jax.random.uniform(jax.random.key(0), (1, 4, 4, 1))
+    start = {"half": lambda _: jnp.full((1, 4, 4, 1), 0.3)}
+    found = attack(network, "half", 2 * images[:, :, ::2], tmp_path, start=start)
+    np.testing.assert_allclose(found[:, :, ::2], images[:, :, ::2], atol=1e-3)
+    np.testing.assert_allclose(found[:, :, 1::2], 0.3, atol=1e-5)
+
+
+def test_procedural_images_choose_the_weight_of_tv_once(network, tmp_path):
+    _, features, near = image_problem(network)
+    more = dict(start={"stem": lambda f: near[: len(f)]}, steps=2)
+    found = attack(network, "stem", features, tmp_path, total_variation=(0.0, 1e3), **more)
+    kept = json.loads((tmp_path / "stem.json").read_text())
+    assert kept["total_variation"] == 0.0
+    (tmp_path / "stem.json").write_text(json.dumps(kept | {"total_variation": 1e3}))
+    smooth = attack(network, "stem", features, tmp_path, total_variation=(0.0, 1e3), **more)
+    assert np.abs(np.diff(smooth, axis=1)).mean() < 0.8 * np.abs(np.diff(found, axis=1)).mean()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"inner": 0}, "inner is 0"),
+        ({"held_out": 0}, "held_out is 0"),
+        ({"damping": 0.0}, r"damping is 0.0; give more than 0"),
+        ({"damping": float("nan")}, "damping is nan"),
+        ({"total_variation": ()}, r"total_variation is \(\)"),
+        ({"total_variation": (-1.0,)}, "total_variation is"),
+        ({"total_variation": (float("inf"),)}, "total_variation is"),
+    ],
+)
+def test_what_would_cripple_it_is_refused(change, named):
+    with pytest.raises(InputError, match=named):
+        check(**{**SETTINGS, **change})

@@ -1,0 +1,181 @@
+"""Solve one inverter: the sums of all images, the ridge that held-out images prefer, a file for each map.
+
+Every device adds up its own images and one all-reduce joins them; the solve itself is float64 on the host.
+"""
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax import hosts, parallel
+from dci_jax.attacks import least_squares, linear_inverter
+from dci_jax.attacks.linear_inverter import Geometry
+from dci_jax.blocks import Network
+from dci_jax.errors import InputError
+from dci_jax.files import replacing
+
+Array = jax.Array
+
+log = logging.getLogger("dci_jax")
+
+# What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
+RIDGES = (1e-7, 1e-5, 1e-3, 1e-1)
+SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
+HELPS = 0.97  # a correction is kept going while it leaves at most so much of the held-out error
+
+
+def inverter(
+    g: Geometry,
+    network: Network,
+    f: list[list[Array]],
+    true: list[list[Array]],
+    folder: Path,
+    rounds: int,
+    ks: tuple[int, int],
+    update: Callable[[int], None],
+    label: str,
+) -> Iterator[tuple[Array, list[list[Array]]]]:
+    """Solve one inverter: yields (map, what the inverter so far makes of `f`) as long as maps help.
+
+    Args:
+      g: of the block.
+      network: the target.
+      f, true: features behind the block (or estimates of them) and before it, (to be solved on, held out), each a
+        list of batches.
+      folder: gets a file for each map; what is there is not solved again.
+      rounds: corrections, at most.
+      ks: neighbourhoods of the first map and of a correction.
+      update: is told how many batches are done.
+      label: for the log.
+
+    Raises:
+      InputError: the features are not finite, or no map is better than none.
+    """
+    x, errors, count = None, [], len(f[0]) + len(f[1])
+    for r in range(rounds + 1):
+        size = ks[min(r, 1)]
+        sums = functools.partial(_sums, size, g, network, f, x, true)
+        shown = functools.partial(_shown, update, r * count)
+        make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)
+        solution, chosen = _kept(folder / f"{r}.npz", make)
+        if solution is None:
+            break
+        kernel = parallel.put(
+            np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied()
+        )
+        if r == 0:
+            new = [[linear_inverter.first(g, kernel, a) for a in part] for part in f]
+        else:
+            new = [
+                [
+                    linear_inverter.corrected(g, kernel, network, a, b)
+                    for a, b in zip(*parts, strict=True)
+                ]
+                for parts in zip(f, x, strict=True)
+            ]
+        errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
+        if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
+            errors.pop()
+            log.info("%s: correction %d is worse on held-out images and not taken", label, r)
+            break
+        x, ridge = new, chosen
+        yield kernel, new
+        if r and errors[-1] > HELPS * errors[-2]:
+            break
+    if x is None:
+        raise InputError(
+            f"dci: {label} cannot be inverted from its features, which are not finite or say nothing; look "
+            "at the checkpoint and at the inputs."
+        )
+    spread = sum(float(_spread(batch)) for batch in true[1])
+    log.info(
+        "%s: %.2f dB on held-out images after %d corrections, ridge %g",
+        label, 10 * math.log10(max(spread, 1e-30) / max(errors[-1], 1e-30)), len(errors) - 1, ridge,
+    )  # fmt: skip
+
+
+def _sums(size, g, network, f, x, true, part, i):
+    """`moments` of batch i of a part, for the first map (x is None) or a correction of the estimates x."""
+    if x is None:
+        return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
+    return linear_inverter.correction_moments(
+        size, g, network, f[part][i], x[part][i], true[part][i]
+    )
+
+
+def _shown(update, before, done):
+    update(before + done)
+
+
+def _solve(counts, size, sums, shown, label):
+    """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
+    totals, done = [], 0
+    for part, count in enumerate(counts):
+        total = None
+        for i in range(count):
+            hosts.stop_if_asked()
+            new = parallel.fetch(sums(part, i))
+            total = total or {k: np.zeros(np.shape(v)) for k, v in new.items()}
+            for k, v in new.items():
+                total[k] += v
+            done += 1
+            shown(done)
+        totals.append(total)
+    best = (None, 0.0)
+    if all(np.isfinite(v).all() for total in totals for v in total.values()):
+        train, apart = (least_squares.assemble(size, total) for total in totals)
+        del total, totals, new
+        ridge = _ridge(*(least_squares.sketched(normal, SKETCH) for normal in (train, apart)))
+        if ridge is not None:
+            solution = least_squares.solve(train, ridge)
+            if least_squares.error(apart, solution) < apart.energy:
+                best = solution, ridge
+    else:
+        log.warning("%s: the sums of its normal equations are not finite", label)
+    return best
+
+
+def _ridge(train, apart):
+    """The one of `RIDGES` whose solution is best on `apart`; None where none is better than no map."""
+    best, least = None, apart.energy
+    for ridge in RIDGES:
+        try:
+            error = least_squares.error(apart, least_squares.solve(train, ridge))
+        except np.linalg.LinAlgError:
+            continue
+        if error < least:
+            best, least = ridge, error
+    return best
+
+
+def _kept(file, make):
+    """`make()`, (array or None, number), solved by the leading process, once, and read by all from the file.
+
+    None is not kept: the cause may be put right before the same line is given again.
+    """
+    if not hosts.agree(file.exists()):
+        solution, ridge = make()
+        if hosts.agree(solution is None):
+            return None, ridge
+        if hosts.leads():
+            with replacing(file, "wb") as stream:
+                np.savez(stream, solution=np.float32(solution), ridge=ridge)
+        hosts.meet(file.name)
+    with np.load(file) as saved:
+        return saved["solution"], float(saved["ridge"])
+
+
+@jax.jit
+def _square(a, b):
+    return jnp.sum((a - b) ** 2)
+
+
+@jax.jit
+def _spread(x):
+    return jnp.sum((x - jnp.mean(x, tuple(range(x.ndim - 1)))) ** 2)
