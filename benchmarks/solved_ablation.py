@@ -1,0 +1,118 @@
+"""What each part of the solved inverters is worth, as one table: means over three seeds, one amount of work for all.
+
+python -m benchmarks.solved_ablation benchmarks/results/solved_ablation.json resnet20-12fca82f.th lossless_3000.npz
+
+Every row is a chain for layer1.2 of a CIFAR ResNet-20, solved on 256 inputs, read back on the file's first 200 images.
+The row "real images" is an oracle on the others; nothing here chooses anything.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import default
+from dci_jax import models, synthesis
+from dci_jax.attacks import dci, linear_inverter
+from dci_jax.blocks import split_index
+from dci_jax.inputs import Inputs
+from dci_jax.metrics import psnr
+
+SPLIT, SEEDS, TESTED = "layer1.2", 3, 200
+BOTH = (("dead_leaves", 0.8), ("pink_noise", 0.2))
+SETTINGS = dict(
+    images=256, held_out=64, batch=64, rounds=3, size=3, unknowns=(10000, 10000), equations=10000
+)
+
+
+@contextlib.contextmanager
+def without_transpose():
+    """Corrections that do not see J^T (f - F(x))."""
+    whole = linear_inverter.regressors
+
+    def blind(g, network, f, x):
+        u = whole(g, network, f, x)
+        start = (g.channels - 1) // 2  # behind [x, f - F(x)]
+        return u.at[..., start : start + g.target].set(0)
+
+    linear_inverter.regressors = blind
+    jax.clear_caches()
+    yield
+    linear_inverter.regressors = whole
+    jax.clear_caches()
+
+
+@contextlib.contextmanager
+def true_features():
+    """Every inverter is solved on true features, none on what a deeper one makes."""
+    whole = dci._chain
+
+    def apart(network, label, depths, *rest):
+        return whole(network, label, (*depths, 0), *rest)
+
+    dci._chain, where = apart, dci._where
+    dci._where = lambda rows, estimate, true: true
+    yield
+    dci._chain, dci._where = whole, where
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("weights")
+    parser.add_argument("images", type=Path)
+    given = parser.parse_args()
+    logging.disable(logging.WARNING)
+    network = models.load("cifar_resnet20", given.weights, "")
+    pixels = np.load(given.images)["images"]
+    tested = jnp.float32(pixels[:TESTED] / 255)
+    features = dci.features_at(network, split_index(network, SPLIT), tested)
+
+    def solved(seed, shares=BOTH, bank=(), **more):
+        with tempfile.TemporaryDirectory() as folder:
+            inputs = Inputs(bank, shares, network.input_shape)
+            key = jax.random.key(seed)
+            readers = dci.dci(network, inputs, (SPLIT,), key, Path(folder), **SETTINGS | more)
+            return float(psnr(readers[SPLIT](features), tested).mean())
+
+    def synthesised(seed, start):
+        section = default.get_config().synthesis.to_dict()
+        section |= dict(batches=1, start=start, stages=((32, 80),))
+        with tempfile.TemporaryDirectory() as folder:
+            made = synthesis.synthesize(network, jax.random.key(seed), Path(folder), **section)
+            return solved(seed, (("bank", 1.0),), made)
+
+    def patched(patch):
+        def row(seed):
+            with patch():
+                return solved(seed)
+
+        return row
+
+    rows = {f"{rounds} corrections": lambda s, r=rounds: solved(s, rounds=r) for rounds in range(9)}
+    rows |= {
+        "3 corrections without J^T": patched(without_transpose),
+        "every inverter on true features only": patched(true_features),
+        "neighbourhoods of 5 x 5": lambda s: solved(s, size=5),
+        "white noise": lambda s: solved(s, (("white_noise", 1.0),)),
+        "1/f noise": lambda s: solved(s, (("pink_noise", 1.0),)),
+        "dead leaves": lambda s: solved(s, (("dead_leaves", 1.0),)),
+        "synthesised from noise": lambda s: synthesised(s, "white_noise"),
+        "synthesised from dead leaves": lambda s: synthesised(s, "dead_leaves"),
+        "real images: an oracle": lambda s: solved(s, (("bank", 1.0),), pixels[TESTED:]),
+    }
+    found = {}
+    for name, row in rows.items():
+        found[name] = [row(seed) for seed in range(SEEDS)]
+        print(f"| {name} | {np.mean(found[name]):.2f} ± {np.std(found[name], ddof=1):.2f} |", flush=True)  # fmt: skip
+        given.out.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
