@@ -23,8 +23,8 @@ OURS = {
     (3, "oracle"): "inverse network, same distribution",
     (2, "inverse_network@white_noise"): "inverse network, random noise",
     (2, "inverse_network"): "inverse network, procedural images",
-    (0, "dci_trained"): "**DCI, data-free, one forward pass**",
-    (0, "dci_trained+refine"): "**DCI, then refined**",
+    (0, "dci_trained"): "**DCI, trained, data-free, one forward pass**",
+    (0, "dci_trained+refine"): "**DCI, trained, then refined**",
 }
 
 

@@ -16,10 +16,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 NAMES = {
-    "dci_trained": "DCI, one forward pass,",
-    "dci_trained+refine": "DCI, then refined,",
-    "dci": "DCI solved, one pass,",
-    "dci+refine": "DCI solved, then refined,",
+    "dci": "DCI, one forward pass,",
+    "dci+refine": "DCI, then refined,",
+    "dci_trained": "trained DCI, one pass,",
+    "dci_trained+refine": "trained DCI, then refined,",
     "rmle": "rMLE, as many steps,",
     "oracle": "oracle: real images,",
 }

@@ -14,7 +14,7 @@ from tests.command_line import call, kill, lines, start, wait_for
         (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
         (["--config.dci_trained.width=wide"], "wide"),
         (["--config.splits=('layer9',)"], "no split point 'layer9'; choose from: stem, layer1.0"),
-        (["--config.attacks=('magic',)"], "'magic'; choose from: dci, dci_trained"),
+        (["--config.attacks=('magic',)"], "'magic'; choose from: dci, dci_shared"),
         (
             ["--config.attacks=('dci_trained+refine', 'dci_trained')"],
             "name 'dci_trained' before it",

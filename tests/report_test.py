@@ -13,7 +13,7 @@ NAMES = tuple(f"cat r{r}c{c}" for r in range(2) for c in range(2))
 def workdir(tmp_path):
     """The files of a finished run of two cells and the floors."""
     pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
-    (tmp_path / "evaluation" / "dci_trained").mkdir(parents=True)
+    (tmp_path / "evaluation" / "dci").mkdir(parents=True)
     (tmp_path / "synthesis").mkdir()
     np.save(tmp_path / "synthesis" / "batch_00000.npy", pixels)
     np.savez(
@@ -25,8 +25,8 @@ def workdir(tmp_path):
     rows = []
     result = {name: np.linspace(0.1, 1, 4) for name in evaluate.METRICS}
     for split, attack, defense in (
-        ("stem", "dci_trained", "none"),
-        ("stem", "dci_trained", "dropout 0.5"),
+        ("stem", "dci", "none"),
+        ("stem", "dci", "dropout 0.5"),
         ("any", "mean_image", "none"),
     ):
         cell = dict(target="net", split=split, attack=attack, defense=defense, seed=0)
