@@ -138,7 +138,7 @@ def test_deepinversion_needs_batch_norm():
         ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
         ({"defenses": (("quantize", 2.0),)}, "name what happens to them in damages"),
         ({"damages": (("rust", 1.0),)}, "No damage is called 'rust'; choose from"),
-        ({"dci_trained.batch": 4}, "each of the 5 split points needs an input of its own"),
+        ({"dci_trained.batch": 4}, "each of the 5 split points down to image needs an input of its own"),
         ({"splits": ("layer1.0",)}, "layer1.0"),
     ],
 )  # fmt: skip
