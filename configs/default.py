@@ -71,14 +71,12 @@ def get_config() -> ConfigDict:
     config.verifier.name = ""  # as config.target.name; empty: none
     config.verifier.weights = ""
 
-    config.dci_trained = ConfigDict()
+    config.dci_trained = ConfigDict()  # inverters trained as in the paper: configs/paper.py
     config.dci_trained.width = 1.5  # hidden channels, times those of the block's wider side
     config.dci_trained.cap = 256  # but so many at most
     config.dci_trained.rounds = 4  # corrections by the block's own answer
     config.dci_trained.depth = 2  # 3x3 convolutions in each correction
-    config.dci_trained.distance = (
-        "l1"  # "l1" as in the paper, "l2" or "cosine", for all three terms
-    )
+    config.dci_trained.distance = "l1"  # as in the paper; or "l2", "cosine", for all three terms
     config.dci_trained.layer = 1.0  # weight of |R_i(f_i) - f_(i-1)|
     config.dci_trained.image = 1.0  # weight of |R_1(...R_k(f_k)) - x|
     config.dci_trained.cycle = 1.0  # weight of |F_i(x') - f_i|
@@ -87,19 +85,15 @@ def get_config() -> ConfigDict:
     # saves memory and traffic where inverters are large; 1: every device trains all.
     config.dci_trained.groups = 1
     config.dci_trained.precision = "float32"  # or "bfloat16"
-    config.dci_trained.remat = (
-        False  # compute activations twice instead of keeping them: less memory
-    )
+    config.dci_trained.remat = False  # compute activations twice instead of keeping them
     config.dci_trained.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine
     config.dci_trained.divide_steps = 150
     config.dci_trained.conquer_learning_rate = 1e-3  # the same in each stage of conquer
     config.dci_trained.conquer_warmup = 20  # steps over which it rises first
-    config.dci_trained.conquer_clip = float(
-        "inf"
-    )  # global norm that the gradient is cut to; inf: never
-    config.dci_trained.deepest_steps = (
-        0  # last steps on the deepest split alone, in a chain of its own
-    )
+    # Global norm that the gradient is cut to; inf: never.
+    config.dci_trained.conquer_clip = float("inf")
+    # Last steps on the deepest split alone, in a chain of its own.
+    config.dci_trained.deepest_steps = 0
     config.dci_trained.conquer = (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450))  # stages
 
     # "dci", a chain of solved inverters for each split, and "dci_shared", one chain for all of them.
@@ -114,7 +108,7 @@ def get_config() -> ConfigDict:
     config.dci.unknowns = (10000, 10000)
     config.dci.equations = 100  # pixels for each unknown: where fewer images have so many, they do
 
-    config.refine = ConfigDict()  # dci_trained+refine: rMLE started from DCI's reconstruction
+    config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction
     config.refine.splits = ()  # empty: all of config.splits
     config.refine.steps = 300
     config.refine.learning_rate = 0.02  # in pixel units of [0, 1], falling to 0
@@ -152,9 +146,9 @@ def get_config() -> ConfigDict:
     # "gauss_newton", and "dci+gauss_newton" from DCI's answer: images or codes.
     config.gauss_newton = ConfigDict()
     config.gauss_newton.splits = ()
-    config.gauss_newton.steps = 20
+    config.gauss_newton.steps = 10
     config.gauss_newton.inner = (
-        10  # conjugate gradients in each step; for codes it is solved exactly
+        30  # conjugate gradients in each step; for codes it is solved exactly
     )
     config.gauss_newton.damping = 1e-2  # at the start, relative to the mean square of J's columns
     # Weights of TV, relative to the relative feature distance: procedural images choose one at each split.

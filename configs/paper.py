@@ -19,7 +19,7 @@ from configs import default
 def resnet50(config):
     config.target.name = "resnet50"
     config.verifier.name = "resnet18"
-    stages(config, "layer1.2", "layer2.3", "layer3.5", "layer4.2")
+    imagenet(config, "layer1.2", "layer2.3", "layer3.5", "layer4.2")
     config.dci_trained.width = (
         1.0  # a bottleneck's outer sides are four times as wide as its inside
     )
@@ -27,24 +27,24 @@ def resnet50(config):
 
 def resnet34(config):
     config.target.name = "resnet34"
-    stages(config, "layer1.2", "layer2.3", "layer3.5", "layer4.2")
+    imagenet(config, "layer1.2", "layer2.3", "layer3.5", "layer4.2")
 
 
 def resnet18(config):
     config.target.name = "resnet18"
-    stages(config, "layer1.1", "layer2.1", "layer3.1", "layer4.1")
+    imagenet(config, "layer1.1", "layer2.1", "layer3.1", "layer4.1")
 
 
 def repvgg_a0(config):
     """Synthesised from its training form, attacked in its deploy form."""
     config.target.name = "repvgg_a0"
     config.target.deploy = True
-    stages(config, "stages.0.1", "stages.1.3", "stages.2.13", "stages.3.0")
+    imagenet(config, "stages.0.1", "stages.1.3", "stages.2.13", "stages.3.0")
 
 
 def resnet18_cpu(config):
     """1 % of the steps, from dead leaves, on images of 96 px."""
-    config.target.name = "resnet18"
+    resnet18(config)
     config.splits = ("stem", "layer1.1", "layer2.1", "layer3.1")
     config.attacks = ("dci_trained",)  # refinement would take longer than all the rest
     config.batch = 20
@@ -59,8 +59,6 @@ def resnet18_cpu(config):
 
 def cifar_resnet20(config):
     """A CIFAR ResNet-20 at every split point, from dead leaves."""
-    fresh = default.get_config()
-    config.update(fresh)
     config.data.count = 200
     config.attacks = ("dci_trained", "dci_trained+refine")
     config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
@@ -68,19 +66,8 @@ def cifar_resnet20(config):
     config.refine.splits = ("layer1.0", "layer1.2", "layer2.2", "layer3.2")
 
 
-def stages(config, *splits):
-    """Conquer to each of four splits in turn, the deeper the longer; refine there."""
-    config.dci_trained.conquer = tuple(zip(splits, (1000, 2000, 4000, 4000), strict=True))
-    config.refine.splits = splits
-
-
-NETWORKS = (resnet50, resnet34, resnet18, repvgg_a0, resnet18_cpu, cifar_resnet20)
-VARIANTS = {f.__name__: f for f in NETWORKS}
-
-
-def get_config(variant: str = "resnet50"):
-    config = default.get_config()
-    config.attacks = ("dci_trained", "dci_trained+refine")
+def imagenet(config, *splits):
+    """On an accelerator: conquer to each of four splits in turn, the deeper the longer; refine there."""
     config.inputs.update(bank=1.0, dead_leaves=0.0, pink_noise=0.0)
     config.synthesis.start = "white_noise"
     config.batch = 50
@@ -103,5 +90,16 @@ def get_config(variant: str = "resnet50"):
     config.dci_trained.divide_steps = 2000
     config.inverse_network.precision = "bfloat16"
     config.refine.steps = 1000
+    config.dci_trained.conquer = tuple(zip(splits, (1000, 2000, 4000, 4000), strict=True))
+    config.refine.splits = splits
+
+
+NETWORKS = (resnet50, resnet34, resnet18, repvgg_a0, resnet18_cpu, cifar_resnet20)
+VARIANTS = {f.__name__: f for f in NETWORKS}
+
+
+def get_config(variant: str = "resnet50"):
+    config = default.get_config()
+    config.attacks = ("dci_trained", "dci_trained+refine")
     VARIANTS[variant](config)
     return config

@@ -30,11 +30,8 @@ def arm(
     network, splits = setting.device, setting.splits
     if name == "oracle":
         inputs = Inputs(setting.oracle.pixels, (("bank", 1.0),), inputs.shape)
-        section, attack, more = (
-            section_of(config, config.oracle.attack),
-            ATTACKS[config.oracle.attack],
-            {},
-        )
+        base = config.oracle.attack
+        section, attack, more = section_of(config, base), ATTACKS[base], {}
     elif name.endswith("+refine"):
         section, attack = config.refine, ATTACKS["rmle"]
         more = {"start": readers[name.partition("+")[0]]}

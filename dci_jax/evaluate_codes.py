@@ -138,7 +138,7 @@ def depths(network: Network, codes: Array, estimates: tuple[Array, ...]) -> dict
     Args:
       network: a generator.
       codes: the true ones, [B, C].
-      estimates: (f_0, ..., f_N), from `attacks.dci_trained.unwind`.
+      estimates: (f_0, ..., f_N), from an attack's `unwind`.
 
     Returns:
       "errors" [B, N]: |f'_i - f_i| / |f_i - mean f_i| of i = 0 ... N - 1; "pictures" uint8

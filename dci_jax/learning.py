@@ -88,7 +88,7 @@ def share_evenly(config: ConfigDict) -> None:
     """Warn where the devices cannot share a batch evenly: it works, but some wait for others."""
     for field, count in (
         ("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches)),
-        ("dci.batch", config.dci.batch * ("dci" in learning(config))),
+        ("dci.batch", config.dci.batch * bool({"dci", "dci_shared"} & set(learning(config)))),
         ("batch", config.batch * ("deepinversion" in config.attacks)),
     ):
         _shared(field, count, 1)

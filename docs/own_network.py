@@ -2,8 +2,7 @@
 
     python -m dci_jax.main --config=configs/default.py --workdir=runs/mine \\
         --config.target.name=docs.own_network:small_vgg --config.target.weights=my_weights.npz \\
-        --config.data.images=my_photos/ --config.synthesis.stages='((32, 150),)' \\
-        --config.dci_trained.conquer='(("conv2", 300), ("conv3", 500))'
+        --config.data.images=my_photos/
 
 `target.name` is module:function, importable from the folder where you start; the function gets
 `target.weights` and returns a `Network`. A network is a list of pieces, and behind each piece lies a
@@ -12,10 +11,10 @@ images [B, H, W, C]. Three things help the attack, and none is needed:
 
 * BatchNorm statistics. Return `(y, statistics)`, with the batch mean and biased variance of what goes
   into each BatchNorm layer, and keep the running ones under `parameters["batch_stats"]` in a tree of
-  the same shape. Images are then synthesised by matching them. Flax modules need nothing:
+  the same shape. `dci_trained` and `deepinversion` match them. Flax modules need nothing:
   `flax_piece` taps their `nn.BatchNorm` layers. Without BatchNorm a warning says so, and the label and
   procedural images must do.
-* A head. It shapes the synthesised images by their label and measures label agreement.
+* A head. It measures label agreement, and shapes synthesised images by their label.
 * Mean and std of the normalisation that your network was trained with; images are in [0, 1].
 """
 

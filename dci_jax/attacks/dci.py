@@ -1,18 +1,18 @@
 """Divide-and-Conquer Inversion with inverters that are solved for, not trained: no gradient step, no learning rate.
 
-Every split has a chain of its own (`dci`), or all share one (`dci_shared`). The deepest inverter is solved on true features; each next one on what the
-chain so far makes of them, its target always the true input: it then expects the errors that it will meet, which
-is what the conquer phase teaches trained inverters. Within an inverter corrections (`linear_inverter`) are solved
-one after the other, as long as they help on images that none was solved on.
+Every split has a chain of its own (`dci`), or all share one (`dci_shared`). The deepest inverter is solved on true
+features; each next one on what the chain so far makes of them, its target always the true input: it then expects
+the errors that it will meet, which is what the conquer phase teaches trained inverters. Within an inverter
+(`attacks.solving`) corrections are solved one after the other, as long as they help on images that none was solved on.
 """
 
 import functools
-import logging
 import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,6 @@ from dci_jax.inputs import BANK, Inputs, batches
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
 
-log = logging.getLogger("dci_jax")
-
 MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
 
 
@@ -40,14 +38,7 @@ def dci(
     splits: tuple[str, ...],
     key: Array,
     folder: Path,
-    *,
-    images: int,
-    held_out: int,
-    batch: int,
-    rounds: int,
-    size: int,
-    unknowns: tuple[int, int],
-    equations: int,
+    **settings: Any,
 ) -> dict[str, Reconstruct]:
     """Solve a chain of inverters for each split.
 
@@ -57,6 +48,79 @@ def dci(
       splits: split points to be read back.
       key: PRNG key.
       folder: gets one file for each map that was solved; a killed run goes on from the last.
+      **settings: of `check`.
+
+    Returns:
+      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1], or codes [B, C].
+
+    Raises:
+      InputError: see `check`, or the features are not finite.
+    """
+    check(network, splits, **settings)
+    made, readers = _inputs(inputs, key, settings), {}
+    for name in splits:
+        depths = (split_index(network, name),)
+        chain = _chain(network, name, depths, made, folder / name, settings)
+        readers[name] = functools.partial(invert, *zip(*chain, strict=True), network)
+    return readers
+
+
+def dci_shared(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    **settings: Any,
+) -> dict[str, Reconstruct]:
+    """Solve one chain for all splits: each inverter on true features and on what the deeper ones make, in equal parts.
+
+    As many solves as the deepest split has blocks, whatever the number of splits. Arguments, returns and errors as
+    of `dci`; a batch needs an input for each split.
+    """
+    check(network, splits, **settings)
+    check_shared(splits, settings["batch"])
+    depths = {name: split_index(network, name) for name in splits}
+    order = tuple(sorted(set(depths.values()), reverse=True))
+    chain = _chain(network, "all splits", order, _inputs(inputs, key, settings), folder, settings)
+    return {
+        name: functools.partial(invert, *zip(*chain[len(chain) - depth :], strict=True), network)
+        for name, depth in depths.items()
+    }
+
+
+def _inputs(inputs, key, settings):
+    """(to be solved on, held out), each a list of batches."""
+    key_inputs, key_held = jax.random.split(key)
+    batch = settings["batch"]
+    procedural = tuple(share for share in inputs.shares if share[0] != BANK)
+    apart = replace(inputs, shares=procedural or inputs.shares)
+    return [
+        [draw(number) for number in range(math.ceil(count / batch))]
+        for draw, count in (
+            (batches(inputs, key_inputs, batch), settings["images"]),
+            (batches(apart, key_held, batch), settings["held_out"]),
+        )
+    ]
+
+
+def check(
+    network: Network,
+    splits: tuple[str, ...],
+    *,
+    images: int,
+    held_out: int,
+    batch: int,
+    rounds: int,
+    size: int,
+    unknowns: tuple[int, int],
+    equations: int,
+) -> None:
+    """Check what `dci` is asked for.
+
+    Args:
+      network: the target.
+      splits: split points to be read back.
       images: how many inputs a map is solved on, at most but for the last batch, which is whole.
       held_out: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
         where `inputs` has any, else others drawn from the same source. Where a map is solved on fewer inputs
@@ -69,79 +133,9 @@ def dci(
       equations: how many pixels for each unknown are enough. The large features of shallow blocks have them in
         a few inputs, which is where most of the time would go.
 
-    Returns:
-      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1], or codes [B, C].
-
     Raises:
-      InputError: see `check`, or the features are not finite.
+      InputError: it could not work, or would be crippled.
     """
-    check(network, splits, images, held_out, batch, rounds, size, unknowns, equations)
-    made = _inputs(inputs, key, images, held_out, batch)
-    readers = {}
-    for name in splits:
-        depths = (split_index(network, name),)
-        chain = _chain(network, name, depths, made, folder / name, rounds, size, unknowns, equations)  # fmt: skip
-        readers[name] = functools.partial(invert, *zip(*chain, strict=True), network)
-    return readers
-
-
-def dci_shared(
-    network: Network,
-    inputs: Inputs,
-    splits: tuple[str, ...],
-    key: Array,
-    folder: Path,
-    *,
-    images: int,
-    held_out: int,
-    batch: int,
-    rounds: int,
-    size: int,
-    unknowns: tuple[int, int],
-    equations: int,
-) -> dict[str, Reconstruct]:
-    """Solve one chain for all splits: each inverter on true features and on what the deeper ones make, in equal parts.
-
-    As many solves as the deepest split has blocks, whatever the number of splits. Arguments as of `dci`.
-    """
-    check(network, splits, images, held_out, batch, rounds, size, unknowns, equations)
-    made = _inputs(inputs, key, images, held_out, batch)
-    check_shared(splits, batch)
-    depths = {name: split_index(network, name) for name in splits}
-    order = tuple(sorted(set(depths.values()), reverse=True))
-    chain = _chain(network, "all splits", order, made, folder, rounds, size, unknowns, equations)
-    return {
-        name: functools.partial(invert, *zip(*chain[len(chain) - depth :], strict=True), network)
-        for name, depth in depths.items()
-    }
-
-
-def _inputs(inputs, key, images, held_out, batch):
-    """(to be solved on, held out), each a list of batches."""
-    key_inputs, key_held = jax.random.split(key)
-    procedural = tuple(share for share in inputs.shares if share[0] != BANK)
-    apart = replace(inputs, shares=procedural or inputs.shares)
-    return [
-        [draw(number) for number in range(math.ceil(count / batch))]
-        for draw, count in (
-            (batches(inputs, key_inputs, batch), images),
-            (batches(apart, key_held, batch), held_out),
-        )
-    ]
-
-
-def check(
-    network: Network,
-    splits: tuple[str, ...],
-    images: int,
-    held_out: int,
-    batch: int,
-    rounds: int,
-    size: int,
-    unknowns: tuple[int, int],
-    equations: int,
-) -> None:
-    """Raise InputError where `dci` could not work, or would be crippled."""
     for field, value, least in (
         ("images", images, 1), ("held_out", held_out, 1), ("batch", batch, 1), ("rounds", rounds, 0),
         ("equations", equations, 1),
@@ -204,20 +198,20 @@ def undo(g: Geometry, maps: tuple[Array, ...], network: Network, f: Array) -> Ar
     return x
 
 
-def _chain(network, label, depths, made, folder, rounds, size, unknowns, equations):
+def _chain(network, label, depths, made, folder, settings):
     """[(geometry, maps)] of the inverters of a chain that serves the splits at `depths`, the deepest first.
 
     The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
     """
-    depth, inverters = max(depths), []
+    depth, rounds, inverters = max(depths), settings["rounds"], []
     seen = network.replace(input_shape=made[0][0].shape[1:])
     geometries = [geometry(seen, index) for index in range(depth)]
-    ks = [sizes(g, size, unknowns) for g in geometries]
+    ks = [sizes(g, settings["size"], settings["unknowns"]) for g in geometries]
     batch = len(made[0][0])
     enter = np.resize(depths, batch)
     images, least = (len(part) * batch for part in made)
     counts = []
-    for count in enough(geometries, ks, images, least, equations):
+    for count in enough(geometries, ks, images, least, settings["equations"]):
         part = math.ceil(count / batch)
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
     found = [[features_at(network, depth, x) for x in part] for part in made]

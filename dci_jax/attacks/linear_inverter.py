@@ -37,6 +37,7 @@ class Geometry:
       channels: of a correction's regressors, with the ones.
       grid: (height, width) of the smaller side, for one input of the network's own size.
       target: channels of the input, folded.
+      sent: channels of a first map's regressors, the output folded and the ones.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Geometry:
     channels: int
     grid: tuple[int, int]
     target: int
+    sent: int
 
 
 def geometry(network: Network, index: int) -> Geometry:
@@ -65,7 +67,7 @@ def geometry(network: Network, index: int) -> Geometry:
     target, sent = before[-1] * factor**2, after[-1] * growth**2
     return Geometry(
         index, factor, growth, len(before) == 1, before == after, float(low), float(high),
-        2 * (target + sent) + 1, (after[0] // growth, after[1] // growth), target,
+        2 * (target + sent) + 1, (after[0] // growth, after[1] // growth), target, sent + 1,
     )  # fmt: skip
 
 
@@ -77,16 +79,15 @@ def sizes(g: Geometry, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
     """
     if g.grid == (1, 1):
         return 1, 1
-    sent = (g.channels - 1) // 2 - g.target + 1
     return tuple(
         max(k for k in range(1, size + 1, 2) if k == 1 or k**2 * channels <= most)
-        for channels, most in zip((sent, g.channels), unknowns, strict=True)
+        for channels, most in zip((g.sent, g.channels), unknowns, strict=True)
     )
 
 
 def largest(g: Geometry, ks: tuple[int, int]) -> int:
     """Unknowns of an inverter's largest solve, with neighbourhoods as `sizes` gives them."""
-    return max(ks[0] ** 2 * ((g.channels - 1) // 2 - g.target + 1), ks[1] ** 2 * g.channels)
+    return max(ks[0] ** 2 * g.sent, ks[1] ** 2 * g.channels)
 
 
 def enough(
@@ -109,10 +110,10 @@ def enough(
 
 def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
     """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
-    sent, each = (g.channels - 1) // 2 - g.target + 1, 2 * height * width
+    each = 2 * height * width
     return tuple(
         each * (k * (2 * k - 1) * c**2 + k**2 * c * g.target)
-        for k, c in zip(ks, (sent, g.channels), strict=True)
+        for k, c in zip(ks, (g.sent, g.channels), strict=True)
     )
 
 

@@ -1,7 +1,7 @@
 """rMLE (He, Zhang & Lee, ACSAC 2019): optimise the input until its features match.
 
 Started from a blank image it is the published white-box attack; started from another attack's output
-it is a refinement of that, such as `dci_trained+refine`.
+it is a refinement of that, such as `dci+refine`.
 """
 
 import functools

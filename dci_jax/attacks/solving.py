@@ -63,7 +63,7 @@ def inverter(
         sums = functools.partial(_sums, size, g, network, f, x, true)
         shown = functools.partial(_shown, update, r * count)
         make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)
-        solution, chosen = _kept(folder / f"{r}.npz", make)
+        solution, chosen = _kept(folder / f"{r}.npz", make, lasting=r > 0)
         if solution is None:
             break
         kernel = parallel.put(
@@ -154,21 +154,24 @@ def _ridge(train, apart):
     return best
 
 
-def _kept(file, make):
+def _kept(file, make, lasting):
     """`make()`, (array or None, number), solved by the leading process, once, and read by all from the file.
 
-    None is not kept: the cause may be put right before the same line is given again.
+    None, no map helps, is kept where it is `lasting`. A first map that does not help is a fault in the network or the
+    inputs, which may be put right before the same line is given again.
     """
     if not hosts.agree(file.exists()):
         solution, ridge = make()
         if hosts.agree(solution is None):
-            return None, ridge
+            if not lasting:
+                return None, ridge
+            solution = np.zeros(0)
         if hosts.leads():
             with replacing(file, "wb") as stream:
                 np.savez(stream, solution=np.float32(solution), ridge=ridge)
         hosts.meet(file.name)
     with np.load(file) as saved:
-        return saved["solution"], float(saved["ridge"])
+        return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
 
 
 @jax.jit
