@@ -15,8 +15,6 @@ def get_config():
     config.target.name = "sngan_128"
     config.data.count = 500
     config.attacks = (
-        "dci",
-        "dci+gauss_newton",
         "dci_trained",
         "dci_trained+refine",
         "dci_trained+gauss_newton",

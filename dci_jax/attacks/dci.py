@@ -159,7 +159,7 @@ def check(
                 + (
                     f"give at most {math.isqrt(memory // (MATRICES * 8))}."
                     if wide > g.channels
-                    else "choose shallower splits."
+                    else "take a machine with more, or the attack dci_trained."
                 )
             )
 

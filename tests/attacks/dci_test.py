@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dci_jax import blocks, hosts
-from dci_jax.attacks import dci, linear_inverter
+from dci_jax.attacks import dci, linear_inverter, solving
 from dci_jax.errors import InputError
 from dci_jax.inputs import Inputs, batches
 from dci_jax.metrics import latent_cosine, psnr
@@ -135,6 +135,19 @@ def test_what_would_cripple_it_is_refused(network, tmp_path, change, named):
     with pytest.raises(InputError, match=named):
         dci.dci(network, INPUTS, ("stem",), KEY, tmp_path, **{**SETTINGS, **change})
     assert not any(tmp_path.iterdir())
+
+
+def test_that_no_correction_helps_is_kept_and_that_no_first_map_does_is_not(tmp_path):
+    calls = []
+
+    def make():
+        calls.append(None)
+        return None, 0.0
+
+    for lasting, solves in ((True, 1), (False, 3)):  # once, and twice more
+        for _ in range(2):
+            assert solving._kept(tmp_path / f"{lasting}.npz", make, lasting)[0] is None
+        assert len(calls) == solves
 
 
 def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_corrections(network):
