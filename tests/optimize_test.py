@@ -115,7 +115,7 @@ def test_a_trace_of_ten_dispatches_is_written_where_it_is_asked_for(tmp_path, mo
         batches,
         steps=30,
         optimizer=ADAM,
-        label="dci_trained: divide",
+        label="dci: divide",
     )
     assert len(list((tmp_path / "dci_divide").rglob("perfetto_trace.json.gz"))) == 1
 
