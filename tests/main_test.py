@@ -121,18 +121,14 @@ def test_a_network_of_ones_own_is_audited(place, name):
     split = {"small_vgg": "conv2", "small_flax": "stage1"}[name]
     more = [
         f"--config.target.name=docs.own_network:{name}", "--config.target.weights=",
-        f"--config.splits=('{split}',)", f"--config.dci_trained.conquer=(('{split}', 2),)",
+        f"--config.splits=('{split}',)", "--config.attacks=('dci',)", "--config.dci.images=16",
+        "--config.dci.held_out=8", "--config.dci.batch=8", "--config.dci.rounds=1", "--config.dci.size=3",
     ]  # fmt: skip
     done = call(place, workdir, *more)
     assert done.returncode == 0, done.stderr
     rows = lines(workdir)
     assert {row["target"] for row in rows} == {name}
-    assert {row["attack"] for row in rows} >= {
-        "dci_trained",
-        "dci_trained+refine",
-        "inverse_network",
-        "rmle",
-    }
+    assert {row["attack"] for row in rows} >= {"dci"}
     assert (rows[0]["label_agreement"] is None) == (name == "small_flax")
     assert (workdir / "report" / "index.html").exists()
 

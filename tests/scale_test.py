@@ -54,8 +54,8 @@ def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, e
 
 
 SOLVED = [
-    "--config.attacks=('dci', 'dci+refine')", "--config.dci.images=32", "--config.synthesis.batches=0",
-    "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1",
+    "--config.attacks=('dci',)", "--config.dci.images=32", "--config.synthesis.batches=0",
+    "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1", "--config.dci.size=3",
     "--config.inputs.bank=0.0",
 ]  # fmt: skip
 
