@@ -1,4 +1,4 @@
-"""The data-free audit of a published CIFAR-10 ResNet-20 at every split point, a chain of inverters for each.
+"""The data-free audit of a published CIFAR-10 ResNet-20 behind every stage, a chain of inverters for each split.
 
     python -m dci_jax.main --config=configs/cifar_resnet20.py --workdir=runs/cifar_resnet20 \\
         --config.target.weights=resnet20-12fca82f.th --config.data.images=lossless_3000.npz
@@ -13,5 +13,6 @@ from configs import default
 def get_config():
     config = default.get_config()
     config.data.count = 200
+    config.splits = ("stem", "layer1.2", "layer2.2", "layer3.2")
     config.attacks = ("dci",)
     return config

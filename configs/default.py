@@ -102,7 +102,7 @@ def get_config() -> ConfigDict:
     config.dci.images = 1152  # that a map is solved on, at most
     config.dci.held_out = 128  # procedural ones that choose ridge and number of corrections
     config.dci.batch = 64  # images at a time, shared by the devices
-    config.dci.rounds = 4  # corrections by the block's own answer, at most
+    config.dci.rounds = 6  # corrections by the block's own answer, at most
     config.dci.size = 5  # pixels, the side of a map's neighbourhood at most
     # Of a first map, of a correction: where side^2 channels are more, the side is less.
     config.dci.unknowns = (10000, 10000)

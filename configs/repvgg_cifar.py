@@ -11,6 +11,6 @@ def get_config():
     config = default.get_config()
     config.target.name = "repvgg_cifar"
     config.target.deploy = True
-    config.splits = ("stem", "stages.0.1", "stages.1.1", "stages.1.3", "stages.2.3", "stages.2.7")
+    config.splits = ("stem", "stages.0.1", "stages.1.3", "stages.2.7")
     config.attacks = ("dci",)
     return config

@@ -13,10 +13,10 @@ def get_config():
     config.splits = ("stem", "layer1.1", "layer2.1", "layer3.1")
     config.attacks = ("dci",)
     config.batch = 20
-    config.inputs.side = (
-        96  # inverters are convolutional: solved on small images, they read back large ones
-    )
-    config.dci.images = 480
-    config.dci.held_out = 48
-    config.dci.batch = 24
+    # Inverters are convolutional: solved on small images, they read back large ones.
+    config.inputs.side = 128
+    config.dci.images = 1280
+    config.dci.held_out = 96
+    config.dci.batch = 32
+    config.dci.equations = 40
     return config

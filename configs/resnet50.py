@@ -23,4 +23,5 @@ def get_config():
     # First maps look at 5 x 5 pixels in layer1 and 3 x 3 down to layer3, corrections at one behind layer1.0.
     config.dci.unknowns = (9300, 7000)
     config.dci.equations = 20
+    config.dci.rounds = 4
     return config

@@ -143,17 +143,17 @@ def _trained(config, setting):
         )
 
 
-def _geometries(config, setting, depth):
-    """[(geometry, neighbourhood)] of the first `depth` inverters, on images as they are solved on."""
+def _geometries(config, setting, depth, shared):
+    """[(geometry, neighbourhood)] of a chain of `depth` inverters, on images as they are solved on."""
     _, shape = mixture_of(config, setting.device)
     small, s = setting.device.replace(input_shape=shape), config.dci
-    found = [geometry(small, index) for index in range(depth)]
+    found = [geometry(small, index, None if shared else depth) for index in range(depth)]
     return [(g, linear_inverter.sizes(g, s.size, s.unknowns)) for g in found]
 
 
 def _solved_blocks(config, setting):
     depth = max(split_index(setting.device, name) for name in setting.splits)
-    for (g, k), block in zip(_geometries(config, setting, depth), setting.device.blocks):  # noqa: B905  to that depth
+    for (g, k), block in zip(_geometries(config, setting, depth, False), setting.device.blocks):  # noqa: B905  to that depth
         features = "x".join(map(str, feature_shapes(setting.device)[g.index + 1]))
         yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {linear_inverter.largest(g, k):9,d}"
 
@@ -161,16 +161,17 @@ def _solved_blocks(config, setting):
 def _solved(config, setting):
     """One row for each chain: its maps, FLOPs of the sums and solves, memory of the largest solve."""
     for name in tuple(config.dci.splits) or setting.splits:
-        yield name, *_chain(config, setting, split_index(setting.device, name))
+        yield name, *_chain(config, setting, split_index(setting.device, name), False)
 
 
 def _shared(config, setting):
     names = tuple(config.dci.splits) or setting.splits
-    yield "all splits", *_chain(config, setting, max(split_index(setting.device, n) for n in names))
+    depth = max(split_index(setting.device, name) for name in names)
+    yield "all splits", *_chain(config, setting, depth, True)
 
 
-def _chain(config, setting, depth):
-    s, found = config.dci, _geometries(config, setting, depth)
+def _chain(config, setting, depth, shared):
+    s, found = config.dci, _geometries(config, setting, depth, shared)
     counts = linear_inverter.enough(*zip(*found, strict=True), s.images, s.held_out, s.equations)
     total = 0.0
     for (g, k), count in zip(found, counts, strict=True):

@@ -60,6 +60,6 @@ def test_a_matrix_product_has_a_rate():
 def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
     g = geometry(network, 1)
     f = jnp.zeros((1, 32, 32, 16))
-    sums = jax.jit(lambda f, x, t: correction_moments(3, g, network, f, x, t))
+    sums = jax.jit(lambda f, x, t: correction_moments(3, g, network, f, f, x, t))
     stated = sums.lower(f, f, f).cost_analysis()["flops"]
     assert linear_inverter.flops(g, (3, 3), 32, 32)[1] == pytest.approx(stated, rel=0.25)

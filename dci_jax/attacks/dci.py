@@ -4,6 +4,8 @@ Every split has a chain of its own (`dci`), or all share one (`dci_shared`). The
 features; each next one on what the chain so far makes of them, its target always the true input: it then expects
 the errors that it will meet, which is what the conquer phase teaches trained inverters. Within an inverter
 (`attacks.solving`) corrections are solved one after the other, as long as they help on images that none was solved on.
+A chain of a split's own looks at cycle consistency at every block: what the estimate gives at the split, through all
+blocks from there on, beside the features that were sent.
 """
 
 import functools
@@ -149,8 +151,9 @@ def check(
     if size not in (1, 3, 5, 7):
         raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for index in range(max(split_index(network, name) for name in splits)):
-        g = geometry(network, index)
+    depth = max(split_index(network, name) for name in splits)
+    for index in range(depth):
+        g = geometry(network, index, depth)
         wide = largest(g, sizes(g, size, unknowns))
         if MATRICES * 8 * wide**2 > memory:
             raise InputError(
@@ -186,15 +189,15 @@ def unwind(
     """All estimates on the way of `invert`: (f_0, ..., f_k), the last of which is `features` itself."""
     found = [features]
     for g, maps in zip(geometries, chain, strict=True):
-        found.insert(0, undo(g, maps, network, found[0]))
+        found.insert(0, undo(g, maps, network, features, found[0]))
     return tuple(found)
 
 
-def undo(g: Geometry, maps: tuple[Array, ...], network: Network, f: Array) -> Array:
-    """One inverter: features behind its block -> features before it."""
+def undo(g: Geometry, maps: tuple[Array, ...], network: Network, seen: Array, f: Array) -> Array:
+    """One inverter: features behind its block -> features before it; `seen` are those that the chain was given."""
     x = linear_inverter.first(g, maps[0], f)
     for kernel in maps[1:]:
-        x = linear_inverter.corrected(g, kernel, network, f, x)
+        x = linear_inverter.corrected(g, kernel, network, seen, f, x)
     return x
 
 
@@ -204,8 +207,9 @@ def _chain(network, label, depths, made, folder, settings):
     The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
     """
     depth, rounds, inverters = max(depths), settings["rounds"], []
-    seen = network.replace(input_shape=made[0][0].shape[1:])
-    geometries = [geometry(seen, index) for index in range(depth)]
+    small = network.replace(input_shape=made[0][0].shape[1:])
+    alone = depth if len(depths) == 1 else None
+    geometries = [geometry(small, index, alone) for index in range(depth)]
     ks = [sizes(g, settings["size"], settings["unknowns"]) for g in geometries]
     batch = len(made[0][0])
     enter = np.resize(depths, batch)
@@ -214,16 +218,19 @@ def _chain(network, label, depths, made, folder, settings):
     for count in enough(geometries, ks, images, least, settings["equations"]):
         part = math.ceil(count / batch)
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
-    found = [[features_at(network, depth, x) for x in part] for part in made]
+    found = seen = [[features_at(network, depth, x) for x in part] for part in made]
     total, before = (rounds + 1) * sum(map(sum, counts)), 0
     with progress.bar(f"dci: {label}", total) as update:
         for index in reversed(range(depth)):
             g, block = geometries[index], split_names(network)[index]
             used = [part[:count] for part, count in zip(made, counts[index], strict=True)]
-            found = [part[:count] for part, count in zip(found, counts[index], strict=True)]
+            found, seen = (
+                [part[:count] for part, count in zip(parts, counts[index], strict=True)]
+                for parts in (found, seen)
+            )
             true = [[features_at(network, index, x) for x in part] for part in used]
             steps = inverter(
-                g, network, found, true, folder / f"{index:03d}", rounds, ks[index],
+                g, network, seen, found, true, folder / f"{index:03d}", rounds, ks[index],
                 functools.partial(_shown, update, before), f"{label}: {block}",
             )  # fmt: skip
             maps, found = [], None

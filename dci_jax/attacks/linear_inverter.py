@@ -1,11 +1,13 @@
 """An inverter made of linear maps, each the solution of a least-squares problem: what `dci` chains.
 
     x_0     = A_0 * f                                            (+ f where the block keeps its shape)
-    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r))]  (cut to what the input can be)
+    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r)), J'^T (f_k - F'(x_r))]  (cut to what the input can be)
 
 F is the frozen block, J its Jacobian at x_r (one `jax.vjp`): J^T routes an error back through strides, pooling
-and ReLU to what caused it, and A_r learns how far to follow. `*` is a k x k convolution on the smaller of the
-two grids, the larger one folded into channels. A channel of ones tells a map where the border is.
+and ReLU to what caused it, and A_r learns how far to follow. Between the split k and the input f is an estimate,
+too: F' runs on from x_r through all blocks to k, so that what was really sent corrects every block. `*` is a k x k
+convolution on the smaller of the two grids, the larger one folded into channels. A channel of ones tells a map
+where the border is.
 """
 
 import functools
@@ -30,6 +32,7 @@ class Geometry:
 
     Attributes:
       index: of the block, from 0.
+      stop: the split whose features a chain of its own is given; index + 1 where several splits share a chain.
       factor, growth: how much smaller, or larger, its output is than its input.
       vector: its input is a code [B, C], which counts as an image of one pixel.
       same: input and output have one shape, so that the output is a first estimate of the input.
@@ -41,6 +44,7 @@ class Geometry:
     """
 
     index: int
+    stop: int
     factor: int
     growth: int
     vector: bool
@@ -53,8 +57,8 @@ class Geometry:
     sent: int
 
 
-def geometry(network: Network, index: int) -> Geometry:
-    """The `Geometry` of block `index`.
+def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
+    """The `Geometry` of block `index` in a chain from split `stop` (by default index + 1).
 
     Raises:
       InputError: its features are no images, or differ from its input by no whole factor.
@@ -65,9 +69,11 @@ def geometry(network: Network, index: int) -> Geometry:
     if network.blocks[index].nonnegative:
         low = max(low, 0.0)
     target, sent = before[-1] * factor**2, after[-1] * growth**2
+    stop = stop or index + 1
+    channels = (3 if stop > index + 1 else 2) * target + 2 * sent + 1
     return Geometry(
-        index, factor, growth, len(before) == 1, before == after, float(low), float(high),
-        2 * (target + sent) + 1, (after[0] // growth, after[1] // growth), target, sent + 1,
+        index, stop, factor, growth, len(before) == 1, before == after, float(low), float(high),
+        channels, (after[0] // growth, after[1] // growth), target, sent + 1,
     )  # fmt: skip
 
 
@@ -125,20 +131,27 @@ def first(g: Geometry, kernel: Array, f: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def corrected(g: Geometry, kernel: Array, network: Network, f: Array, x: Array) -> Array:
+def corrected(
+    g: Geometry, kernel: Array, network: Network, seen: Array, f: Array, x: Array
+) -> Array:
     """x_{r+1} of x_r = `x`."""
-    return _out(
-        g, _image(g, x) + shuffle(_convolve(regressors(g, network, f, x), kernel), g.factor)
-    )
+    step = _convolve(regressors(g, network, seen, f, x), kernel)
+    return _out(g, _image(g, x) + shuffle(step, g.factor))
 
 
-def regressors(g: Geometry, network: Network, f: Array, x: Array) -> Array:
-    """[x, f, f - F(x), J^T (f - F(x)), 1] on the smaller grid: [B, H', W', g.channels]."""
-    answer, pull = jax.vjp(lambda x: run(network, x, g.index, g.index + 1), x)
-    residual = f - answer
-    (gradient,) = pull(residual)
-    x, gradient = (unshuffle(_image(g, a), g.factor) for a in (x, gradient))
-    return jnp.concatenate([x, unshuffle(residual, g.growth), gradient, _sent(g, f)], -1)
+def regressors(g: Geometry, network: Network, seen: Array, f: Array, x: Array) -> Array:
+    """[x, f - F(x), J^T (f - F(x)), J'^T (seen - F'(x)), f, 1] on the smaller grid: [B, H', W', g.channels].
+
+    F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is
+    this block alone.
+    """
+    found = []
+    for stop, truth in {g.index + 1: f, g.stop: seen if g.stop > g.index + 1 else f}.items():
+        answer, pull = jax.vjp(lambda x, stop=stop: run(network, x, g.index, stop), x)
+        found += [truth - answer, *pull(truth - answer)]
+    residual, *gradients = found[0], *found[1::2]
+    x, *gradients = (unshuffle(_image(g, a), g.factor) for a in (x, *gradients))
+    return jnp.concatenate([x, unshuffle(residual, g.growth), *gradients, _sent(g, f)], -1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -150,11 +163,11 @@ def first_moments(size: int, g: Geometry, f: Array, true: Array) -> dict[str, Ar
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def correction_moments(
-    size: int, g: Geometry, network: Network, f: Array, x: Array, true: Array
+    size: int, g: Geometry, network: Network, seen: Array, f: Array, x: Array, true: Array
 ) -> dict[str, Array]:
     """`moments` of a correction of the estimates `x`."""
     target = unshuffle(_image(g, true) - _image(g, x), g.factor)
-    return moments(size, regressors(g, network, f, x), target)
+    return moments(size, regressors(g, network, seen, f, x), target)
 
 
 def _sent(g, f):

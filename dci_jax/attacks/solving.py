@@ -27,12 +27,13 @@ log = logging.getLogger("dci_jax")
 # What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1)
 SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
-HELPS = 0.97  # a correction is kept going while it leaves at most so much of the held-out error
+HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
 
 
 def inverter(
     g: Geometry,
     network: Network,
+    seen: list[list[Array]],
     f: list[list[Array]],
     true: list[list[Array]],
     folder: Path,
@@ -46,6 +47,7 @@ def inverter(
     Args:
       g: of the block.
       network: the target.
+      seen: features at split g.stop, in parts and batches like the others.
       f, true: features behind the block (or estimates of them) and before it, (to be solved on, held out), each a
         list of batches.
       folder: gets a file for each map; what is there is not solved again.
@@ -60,7 +62,7 @@ def inverter(
     x, errors, count = None, [], len(f[0]) + len(f[1])
     for r in range(rounds + 1):
         size = ks[min(r, 1)]
-        sums = functools.partial(_sums, size, g, network, f, x, true)
+        sums = functools.partial(_sums, size, g, network, seen, f, x, true)
         shown = functools.partial(_shown, update, r * count)
         make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)
         solution, chosen = _kept(folder / f"{r}.npz", make, lasting=r > 0)
@@ -74,10 +76,10 @@ def inverter(
         else:
             new = [
                 [
-                    linear_inverter.corrected(g, kernel, network, a, b)
-                    for a, b in zip(*parts, strict=True)
+                    linear_inverter.corrected(g, kernel, network, *batch)
+                    for batch in zip(*parts, strict=True)
                 ]
-                for parts in zip(f, x, strict=True)
+                for parts in zip(seen, f, x, strict=True)
             ]
         errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
         if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
@@ -100,12 +102,12 @@ def inverter(
     )  # fmt: skip
 
 
-def _sums(size, g, network, f, x, true, part, i):
+def _sums(size, g, network, seen, f, x, true, part, i):
     """`moments` of batch i of a part, for the first map (x is None) or a correction of the estimates x."""
     if x is None:
         return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
     return linear_inverter.correction_moments(
-        size, g, network, f[part][i], x[part][i], true[part][i]
+        size, g, network, seen[part][i], f[part][i], x[part][i], true[part][i]
     )
 
 

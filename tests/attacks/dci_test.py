@@ -86,8 +86,22 @@ def test_a_correction_follows_its_equation(network):
     residual = f - blocks.run(network, estimate, 0, 1)
     _, pull = jax.vjp(lambda x: blocks.run(network, x, 0, 1), estimate)
     kernel = jnp.zeros((1, 1, g.channels, 3)).at[0, 0, 3 + 16 : 3 + 16 + 3].set(0.01 * jnp.eye(3))
-    found = linear_inverter.corrected(g, kernel, network, f, estimate)
+    found = linear_inverter.corrected(g, kernel, network, f, f, estimate)
     expected = jnp.clip(estimate + 0.01 * pull(residual)[0], 0, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_correction_in_a_chain_of_its_own_follows_what_was_sent_as_well(network):
+    g = linear_inverter.geometry(network, 0, 7)
+    assert g.channels == linear_inverter.geometry(network, 0).channels + 3
+    x = new_images(2)
+    sent = blocks.run(network, x, 0, 7)
+    estimate = jnp.clip(x + 0.05, 0, 1)
+    answer, pull = jax.vjp(lambda x: blocks.run(network, x, 0, 7), estimate)
+    kernel = jnp.zeros((1, 1, g.channels, 3)).at[0, 0, 22:25].set(1e-3 * jnp.eye(3))
+    f = jnp.zeros((2, 32, 32, 16))  # whatever the deeper inverters made
+    found = linear_inverter.corrected(g, kernel, network, sent, f, estimate)
+    expected = jnp.clip(estimate + 1e-3 * pull(sent - answer)[0], 0, 1)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
