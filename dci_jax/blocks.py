@@ -154,11 +154,17 @@ def with_dtype(network: Network, dtype: str) -> Network:
                 for name, value in tree.items()
             }
         matrices = isinstance(tree, dict)
-        return jax.tree.map(lambda w: w.astype(dtype) if matrices or w.ndim > 1 else w, tree)
+        return jax.tree.map(
+            lambda w: w.astype(dtype) if (matrices or w.ndim > 1) and _floats(w) else w, tree
+        )
 
     blocks = tuple(block.replace(params=cast(block.params)) for block in network.blocks)
     head = network.head and network.head.replace(params=cast(network.head.params))
     return network.replace(blocks=blocks, head=head, dtype=dtype)
+
+
+def _floats(leaf):
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def feature_shapes(network: Network) -> tuple[tuple[int, ...], ...]:

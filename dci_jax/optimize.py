@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 
 from dci_jax import hosts, parallel, progress
 from dci_jax.checkpoint import Checkpointer
+from dci_jax.errors import InputError
 
 Array = jax.Array
 Pytree = Any
@@ -93,6 +94,7 @@ def minimize(
 
     Raises:
       Preempted: the run was asked to stop; a checkpoint has been written if there is a folder.
+      InputError: the loss or the variables are not finite; nothing is saved then.
     """
     layout = layout or parallel.copied()
     # A copy, because the step donates its arguments.
@@ -120,9 +122,21 @@ def minimize(
                 jax.block_until_ready(flying.popleft())
             if update:
                 update(done, terms)
-            if checkpoints and (done % save_every < size or done == steps):
-                checkpoints.save(done, (variables, state))
+            if done % save_every < size or done == steps:
+                if not _finite((variables, terms)):
+                    raise InputError(
+                        f"{label or 'The optimisation'}: after {done} of {steps} steps the loss is no longer finite; "
+                        "lower the learning rate of that section, or look at the checkpoint and at the inputs."
+                    )
+                if checkpoints:
+                    checkpoints.save(done, (variables, state))
     return variables, terms
+
+
+@jax.jit
+def _finite(tree):
+    """Whether every number of a pytree is finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

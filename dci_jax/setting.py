@@ -17,12 +17,17 @@ from dci_jax.blocks import (
     split_index,
     split_names,
 )
-from dci_jax.damages import DAMAGES
-from dci_jax.defenses import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs import mixture
-from dci_jax.learning import check_gauss_newton, check_solved, check_trained, share_evenly
+from dci_jax.learning import (
+    check_gauss_newton,
+    check_solved,
+    check_trained,
+    section_of,
+    share_evenly,
+)
 from dci_jax.procedural import GENERATORS
+from dci_jax.ranges import check_ranges
 
 log = logging.getLogger("dci_jax")
 
@@ -39,13 +44,6 @@ ON_CODES = (
     "rmle",
     "gauss_newton",
 )
-OPTIMIZING = (
-    "refine",
-    "rmle",
-    "deepinversion",
-    "deep_image_prior",
-    "gauss_newton",
-)  # sections of those attacks
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ def check(config: ConfigDict) -> Setting:
     Raises:
       InputError: a sentence with the value and the cure.
     """
+    check_ranges(config)
     order = list(config.attacks)
     for name in order:
         check_attack(name)
@@ -77,23 +76,20 @@ def check(config: ConfigDict) -> Setting:
             raise InputError(
                 f"The attack {name!r} starts from {start!r}; name {start!r} before it in attacks."
             )
-    if config.oracle.attack not in ATTACKS:
+    if config.oracle.attack not in LEARNING:
         raise InputError(
-            f"oracle.attack is {config.oracle.attack!r}; choose from: {', '.join(ATTACKS)}."
+            f"oracle.attack is {config.oracle.attack!r}, which is none that learns from images; choose from: "
+            f"{', '.join(LEARNING)}."
         )
-    for kind, _ in config.defenses:
-        if kind not in DEFENSES:
-            raise InputError(f"No defense is called {kind!r}; choose from: {', '.join(DEFENSES)}.")
     if config.synthesis.start not in GENERATORS:
         raise InputError(
             f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
         )
-    for field in ("batch", "synthesis.batch", *(f"{name}.steps" for name in OPTIMIZING)):
-        value = functools.reduce(lambda section, name: section[name], field.split("."), config)
-        if value < 1:
-            raise InputError(f"{field} is {value}; give at least 1.")
-    if config.data.count < 0:
-        raise InputError(f"data.count is {config.data.count}; give 0 for all images, or how many.")
+    if config.data.labels and not config.data.images:
+        raise InputError(
+            f"data.labels is {config.data.labels}, but no images are given that they could belong to; give "
+            "data.images, too."
+        )
     for section in ("synthesis", "inverse_network"):
         if config[section].precision not in ("float32", "bfloat16"):
             raise InputError(
@@ -126,15 +122,7 @@ def check(config: ConfigDict) -> Setting:
             f"cannot be divided by {halves}; give fewer."
         )
     synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
-    splits = tuple(config.splits) or split_names(network)
-    for name in (
-        *splits,
-        *(name for section in OPTIMIZING for name in config[section].splits),
-        *(name for name, _ in config.rmle.total_variation_at),
-        *(name for name, _ in config.refine.total_variation_at),
-        *config.inverse_network.splits,
-    ):
-        split_index(network, name)
+    splits = checked_splits(config, network)
     _, shape = mixture_of(config, network)
     if shape[0] > network.input_shape[0]:
         raise InputError(
@@ -151,6 +139,7 @@ def check(config: ConfigDict) -> Setting:
     else:
         size = network.input_shape[0]
         private = data.photographs(size, tiles=4 if size <= 64 else 1)
+        private = private.take(range(min(config.data.count or len(private), len(private))))
     oracle = None
     if config.oracle.images:
         oracle = data.without(read(config.oracle.images, flag="--config.oracle.images"), private)
@@ -183,20 +172,19 @@ def check_generator(config: ConfigDict, network: Network) -> Setting:
             f"defenses is {config.defenses}, but what {network.name} gives are images; name what happens to "
             "them in damages."
         )
-    for kind, _ in config.damages:
-        if kind not in DAMAGES:
-            raise InputError(f"No damage is called {kind!r}; choose from: {', '.join(DAMAGES)}.")
     if config.data.count < 2:
         raise InputError(
             f"data.count is {config.data.count}; give how many codes are drawn for evaluation, at least 2."
         )
-    splits = tuple(config.splits) or split_names(network)
-    sections = ("inverse_network", "refine", "rmle", "gauss_newton")
-    for name in (
-        *splits,
-        *(name for section in sections for name in config[section].splits),
-    ):
-        split_index(network, name)
+    for field, value in (
+        ("target.deploy", config.target.deploy), ("verifier.name", config.verifier.name),
+        ("refine.prior", config.refine.prior), ("rmle.prior", config.rmle.prior),
+    ):  # fmt: skip
+        if value:
+            raise InputError(
+                f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it empty."
+            )
+    splits = checked_splits(config, network)
     check_trained(config, network, splits, network.input_shape)
     check_solved(config, network, splits)
     share_evenly(config)
@@ -206,6 +194,36 @@ def check_generator(config: ConfigDict, network: Network) -> Setting:
     else:
         given = data.photographs(side, tiles=1)
     return Setting(network, network, None, given, None, splits)
+
+
+def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
+    """The split points that a run reads back, where those of each attack are among them.
+
+    Raises:
+      InputError: a name that the network does not have, one twice, or one that an attack has and the run has not.
+    """
+    splits = tuple(config.splits) or split_names(network)
+    for name in (
+        *splits,
+        *(name for section in ("refine", "rmle") for name, _ in config[section].total_variation_at),
+    ):
+        split_index(network, name)
+        if splits.count(name) > 1:
+            raise InputError(f"splits names {name!r} twice; name it once.")
+    rows = [name.partition("@")[0] for name in config.attacks]
+    rows += [config.oracle.attack] if config.oracle.images else []
+    for row in rows:
+        section = row.partition("+")[2] or row
+        own = section_of(config, section).get("splits", ())
+        for name in own:
+            split_index(network, name)
+        missing = [name for name in own if name not in splits]
+        if missing:
+            raise InputError(
+                f"{section}.splits names {', '.join(missing)}, which is not among splits ({', '.join(splits)}); add it "
+                f'there, or give --config.{section}.splits="()" for all of them.'
+            )
+    return splits
 
 
 def check_attack(name: str) -> None:
@@ -231,7 +249,14 @@ def trusted_labels(config: ConfigDict, network: Network, private: data.Images):
     labels, count = private.labels, classes(network)
     folders = not (config.data.labels or str(config.data.images).startswith("tfds:")
                    or str(config.data.images).endswith(".npz"))  # fmt: skip
-    if labels is None or count is None or (folders and labels.max() + 1 != count):
+    if labels is not None and count is not None and folders and labels.max() + 1 != count:
+        log.warning(
+            "%d class folders for the %d classes of %s: which is which is not known, so there is no top-1; "
+            "give data.labels",
+            labels.max() + 1, count, network.name,
+        )  # fmt: skip
+        labels = None
+    if labels is None or count is None:
         return None
     if labels.max() >= count:
         raise InputError(

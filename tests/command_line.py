@@ -34,6 +34,17 @@ def call(place, workdir, *more, devices=1, **kwargs):
     )  # fmt: skip
 
 
+def call_each(place, workdir, mores, **kwargs):
+    """Run it to its end with each of `mores`, in forks of one process: [(exit code, stderr), ...]."""
+    lines = [command(place, workdir, *more, **kwargs)[2:] for more in mores]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.many_calls"], input=json.dumps(lines),
+        cwd=ROOT, env=environment(place), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def start(place, workdir, *more, devices=1):
     """Start it; a Popen whose stderr goes to a file beside the workdir, see `said`."""
     log = workdir.with_name(f"{workdir.name}.{time.monotonic_ns()}.log")

@@ -17,7 +17,7 @@ LEVELS = [
     {"generators"},
     {"arm"},
     {"setting"},
-    {"report", "report_codes", "learning"},
+    {"report", "report_codes", "learning", "ranges"},
     {"joint", "evaluate_codes"},
     {"page", "evaluate", "attacks"},
     {
@@ -120,7 +120,7 @@ def test_each_heavy_library_has_one_room():
     assert importers("orbax") == {"checkpoint"}
     assert importers("torch") == {"models.weights"}
     assert importers("ml_collections") <= {
-        "main", "experiment", "generators", "arm", "setting", "learning", "plan",
+        "main", "experiment", "generators", "arm", "setting", "learning", "plan", "ranges",
     }  # fmt: skip
     assert importers("matplotlib") == {"report", "report_codes", "joint"}
     assert importers("huggingface_hub") == {"models.sources"}

@@ -5,68 +5,72 @@ import json
 import numpy as np
 import pytest
 
-from tests.command_line import call, kill, lines, start, wait_for
+from tests.command_line import call, call_each, kill, lines, start, wait_for
+
+REFUSED = [
+    (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
+    (["--config.dci_trained.width=wide"], "wide"),
+    (["--config.splits=('layer9',)"], "no split point 'layer9'; choose from: stem, layer1.0"),
+    (["--config.attacks=('magic',)"], "'magic'; choose from: dci, dci_shared"),
+    (
+        ["--config.attacks=('dci_trained+refine', 'dci_trained')"],
+        "name 'dci_trained' before it",
+    ),
+    (["--config.oracle.attack=magic"], "oracle.attack is 'magic'"),
+    (["--config.rmle.steps=0"], "rmle.steps is 0"),
+    (["--config.data.count=-1"], "data.count is -1"),
+    (["--config.defenses=(('lock', 1.0),)"], "'lock'; choose from: none"),
+    (["--config.dci_trained.distance=l3"], "'l3'; choose from: l1"),
+    (["--config.synthesis.start=photos"], "'photos'; choose from: dead_leaves"),
+    (["--config.dci_trained.batch=1"], "2 split points down to layer1.0"),
+    (["--config.inputs.bank=-1.0"], "bank is -1"),
+    (["--config.target.weights=absent.pth"], "No checkpoint at absent.pth"),
+    (["--config.target.name=resnet7"], "'resnet7'; choose from"),
+    (["--config.data.images=absent"], "No images at absent"),
+    (["--config.target.sha256=00000000"], "00000000"),
+    (["--config.target.deploy"], "no deploy form"),
+    (["--config.target.name=nowhere:network"], "'nowhere:network' cannot be had"),
+    (["--config.target.name=docs.own_network:Stage"], "returned a Stage"),
+    (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
+    (["--config.dci_trained.precision=float16"], "dci_trained.precision is 'float16'"),
+    (["--config.inputs.side=64"], "inputs.side is 64"),
+    (["--config.dci_trained.groups=0"], "dci_trained.groups is 0"),
+    (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
+    (
+        ["--config.attacks=('gauss_newton',)", "--config.gauss_newton.damping=0.0"],
+        "damping is 0.0",
+    ),
+    (["--config.attacks=('dci',)", "--config.dci.images=0"], "images is 0"),
+    (
+        ["--config.attacks=('dci',)", "--config.dci.splits=('x',)"],
+        "no split point 'x'",
+    ),
+    (["--config.attacks=('dci_trained', 'dci+refine')"], "name 'dci' before it"),
+    (
+        [
+            "--config.attacks=('dci', 'dci+refine')",
+            "--config.dci.splits=('stem',)",
+        ],
+        "layer1.0 back, but dci does not",
+    ),
+    (["--processes=2"], "HOST:PORT"),
+    (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
+]
 
 
-@pytest.mark.parametrize(
-    ("more", "named"),
-    [
-        (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
-        (["--config.dci_trained.width=wide"], "wide"),
-        (["--config.splits=('layer9',)"], "no split point 'layer9'; choose from: stem, layer1.0"),
-        (["--config.attacks=('magic',)"], "'magic'; choose from: dci, dci_shared"),
-        (
-            ["--config.attacks=('dci_trained+refine', 'dci_trained')"],
-            "name 'dci_trained' before it",
-        ),
-        (["--config.oracle.attack=magic"], "oracle.attack is 'magic'"),
-        (["--config.rmle.steps=0"], "rmle.steps is 0"),
-        (["--config.data.count=-1"], "data.count is -1"),
-        (["--config.defenses=(('lock', 1.0),)"], "'lock'; choose from: none"),
-        (["--config.dci_trained.distance=l3"], "'l3'; choose from: l1"),
-        (["--config.synthesis.start=photos"], "'photos'; choose from: dead_leaves"),
-        (["--config.dci_trained.batch=1"], "2 split points down to layer1.0"),
-        (["--config.inputs.bank=-1.0"], "bank is -1"),
-        (["--config.target.weights=absent.pth"], "No checkpoint at absent.pth"),
-        (["--config.target.name=resnet7"], "'resnet7'; choose from"),
-        (["--config.data.images=absent"], "No images at absent"),
-        (["--config.target.sha256=00000000"], "00000000"),
-        (["--config.target.deploy"], "no deploy form"),
-        (["--config.target.name=nowhere:network"], "'nowhere:network' cannot be had"),
-        (["--config.target.name=docs.own_network:Stage"], "returned a Stage"),
-        (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
-        (["--config.dci_trained.precision=float16"], "dci_trained.precision is 'float16'"),
-        (["--config.inputs.side=64"], "inputs.side is 64"),
-        (["--config.dci_trained.groups=0"], "dci_trained.groups is 0"),
-        (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
-        (
-            ["--config.attacks=('gauss_newton',)", "--config.gauss_newton.damping=0.0"],
-            "damping is 0.0",
-        ),
-        (["--config.attacks=('dci',)", "--config.dci.images=0"], "images is 0"),
-        (
-            ["--config.attacks=('dci',)", "--config.dci.splits=('x',)"],
-            "no split point 'x'",
-        ),
-        (["--config.attacks=('dci_trained', 'dci+refine')"], "name 'dci' before it"),
-        (
-            [
-                "--config.attacks=('dci', 'dci+refine')",
-                "--config.dci.splits=('stem',)",
-            ],
-            "layer1.0 back, but dci does not",
-        ),
-        (["--processes=2"], "HOST:PORT"),
-        (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, more, named):
-    workdir = place / "never"
-    done = call(place, workdir, *more)
-    assert done.returncode == 2, done.stderr
-    assert named in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert not workdir.exists()
+@pytest.fixture(scope="module")
+def refusals(place):
+    mores = [[*more] for more, _ in REFUSED]
+    return call_each(place, place / "never", mores)
+
+
+@pytest.mark.parametrize("case", range(len(REFUSED)), ids=[named for _, named in REFUSED])
+def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, refusals, case):
+    code, said = refusals[case]
+    assert code == 2, said
+    assert REFUSED[case][1] in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not (place / "never").exists()
 
 
 def test_a_missing_config_file_is_bad_input_too(place):

@@ -9,6 +9,7 @@ import pytest
 
 from dci_jax import hosts, progress
 from dci_jax.checkpoint import Checkpointer
+from dci_jax.errors import InputError
 from dci_jax.optimize import minimize
 
 ADAM = optax.adam(0.1)
@@ -130,3 +131,15 @@ def test_only_the_latest_two_checkpoints_are_kept(tmp_path):
         step, tree = checkpoints.restore(start())
     assert step == 3
     np.testing.assert_array_equal(tree["a"], np.full(3, 3.0))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path):
+    with pytest.raises(
+        InputError, match=r"walk: after 1 of 3 steps the loss is no longer finite; lower"
+    ):
+        minimize(
+            loss, start(), jnp.full(3, jnp.nan), batches, steps=3, optimizer=ADAM, label="walk",
+            folder=tmp_path / "walk", save_every=1,
+        )  # fmt: skip
+    with Checkpointer(tmp_path / "walk") as saved:
+        assert saved.restore((start(), ADAM.init(start()))) is None

@@ -173,3 +173,32 @@ def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network)
     config.rmle.prior = "docs.own_prior:magic"
     with pytest.raises(InputError, match="has no attribute 'magic'"):
         setting.check(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"splits": ("stem",), "refine.splits": ("layer1.0",)}, r"refine\.splits names layer1\.0.*--config\.refine\.splits"),
+        ({"splits": ("stem",), "inverse_network.splits": ("layer1.0",)}, r"inverse_network\.splits names layer1\.0"),
+        ({"splits": ("stem", "stem")}, "splits names 'stem' twice"),
+        ({"oracle.attack": "rmle"}, "oracle.attack is 'rmle', which is none that learns"),
+        ({"data.labels": "labels.csv"}, "data.labels is labels.csv, but no images"),
+        ({"dci_trained.learning_rate": -1.0}, "dci_trained.learning_rate is -1.0"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_or_be_ignored_only_after_the_work_is_refused_before(
+    monkeypatch, network, change, named
+):
+    monkeypatch.setattr(setting.models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.attacks = ("dci_trained", "dci_trained+refine", "inverse_network")
+    config.update_from_flattened_dict(change)
+    with pytest.raises(InputError, match=named):
+        setting.check(config)
+
+
+def test_the_count_holds_for_the_photographs_of_the_package_too(monkeypatch, network):
+    monkeypatch.setattr(setting.models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.data.count = 3
+    assert len(setting.check(config).private) == 3

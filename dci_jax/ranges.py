@@ -1,0 +1,199 @@
+"""What each number of a config may be: one table, checked before any work, shown in docs/fields.md.
+
+A learning rate below zero or a weight of nothing would run to the end, and a crippled attack reads as a safe split.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dci_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; NaN is in none.
+
+    Attributes:
+      low: the least.
+      high: the greatest.
+      above: `low` itself is left out.
+      below: `high` itself is left out.
+      whole: integers only.
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    whole: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = value > self.low if self.above else value >= self.low
+        high = value < self.high if self.below else value <= self.high
+        return low and high and not (self.whole and value % 1)
+
+    def __str__(self) -> str:
+        kind = "a whole number " if self.whole else ""
+        least = f"{'above' if self.above else 'of at least'} {self.low:g}"
+        most = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:g}"  # fmt: skip
+        return f"{kind}{least}{most}"
+
+
+COUNT, SOME = Range(1, whole=True), Range(0, whole=True)
+WEIGHT = Range(0, below=True)  # below infinity
+POSITIVE = Range(0, above=True, below=True)
+RATE = Range(0, 10, above=True)  # of learning; pixels and weights alike are of the order of 1
+SHARE, BETA = Range(0, 1), Range(0, 1, below=True)
+
+# Dotted field -> what its number, or each number in it, may be.
+RANGES = {
+    "seed": Range(0, 2**32 - 1, whole=True),
+    "data.count": SOME,
+    "batch": COUNT,
+    "inputs.bank": WEIGHT,
+    "inputs.dead_leaves": WEIGHT,
+    "inputs.pink_noise": WEIGHT,
+    "inputs.white_noise": WEIGHT,
+    "inputs.side": SOME,
+    "synthesis.batches": SOME,
+    "synthesis.batch": COUNT,
+    "synthesis.stages": COUNT,
+    "synthesis.learning_rate": RATE,
+    "synthesis.warmup": SOME,
+    "synthesis.betas": BETA,
+    "synthesis.statistics": WEIGHT,
+    "synthesis.first": WEIGHT,
+    "synthesis.cross_entropy": WEIGHT,
+    "synthesis.total_variation": WEIGHT,
+    "synthesis.l2": WEIGHT,
+    "synthesis.jitter": SOME,
+    "dci_trained.width": POSITIVE,
+    "dci_trained.cap": Range(8, whole=True),
+    "dci_trained.rounds": COUNT,
+    "dci_trained.depth": COUNT,
+    "dci_trained.layer": WEIGHT,
+    "dci_trained.image": WEIGHT,
+    "dci_trained.cycle": WEIGHT,
+    "dci_trained.batch": COUNT,
+    "dci_trained.groups": COUNT,
+    "dci_trained.learning_rate": RATE,
+    "dci_trained.divide_steps": SOME,
+    "dci_trained.conquer_learning_rate": RATE,
+    "dci_trained.conquer_warmup": SOME,
+    "dci_trained.conquer_clip": Range(0, above=True),
+    "dci_trained.deepest_steps": SOME,
+    "dci_trained.conquer": COUNT,
+    "dci.images": COUNT,
+    "dci.held_out": COUNT,
+    "dci.batch": COUNT,
+    "dci.rounds": SOME,
+    "dci.size": Range(1, 7, whole=True),
+    "dci.unknowns": COUNT,
+    "dci.equations": COUNT,
+    "deepinversion.statistics": WEIGHT,
+    "deep_image_prior.width": COUNT,
+    "deep_image_prior.levels": COUNT,
+    "gauss_newton.steps": COUNT,
+    "gauss_newton.inner": COUNT,
+    "gauss_newton.damping": POSITIVE,
+    "gauss_newton.total_variation": WEIGHT,
+    "gauss_newton.held_out": COUNT,
+    "inverse_network.width": COUNT,
+    "inverse_network.batch": COUNT,
+    "inverse_network.learning_rate": RATE,
+    "inverse_network.steps": COUNT,
+    **{
+        f"{section}.{field}": allowed
+        for section in ("refine", "rmle", "deepinversion", "deep_image_prior")
+        for field, allowed in (("steps", COUNT), ("learning_rate", RATE), ("total_variation", WEIGHT))
+    },
+    **{
+        f"{section}.{field}": WEIGHT
+        for section in ("refine", "rmle")
+        for field in ("total_variation_at", "prior_weight")
+    },
+}  # fmt: skip
+
+# (field, kind) -> strengths of a defense or of a damage.
+STRENGTHS = {
+    ("defenses", "none"): Range(0, 0),
+    ("defenses", "gaussian"): POSITIVE,
+    ("defenses", "laplace"): POSITIVE,
+    ("defenses", "dropout"): Range(0, 1, above=True, below=True),
+    ("defenses", "quantize"): Range(1, 16, whole=True),
+    ("defenses", "prune"): Range(0, 1, above=True, below=True),
+    ("damages", "none"): Range(0, 0),
+    ("damages", "gaussian"): POSITIVE,
+    ("damages", "blur"): POSITIVE,
+    ("damages", "mask"): Range(0, 1, above=True),
+    ("damages", "quantize"): Range(1, 16, whole=True),
+}
+
+
+def check_ranges(config: ConfigDict) -> None:
+    """Raise InputError where a number of the config is out of its range, whether its section runs or not."""
+    for field, allowed in RANGES.items():
+        value = config
+        for name in field.split("."):
+            value = value[name]
+        for number in numbers(value):
+            if number not in allowed:
+                raise InputError(f"{field} is {_shown(value)}; give {_article(value)}{allowed}.")
+    for field in ("defenses", "damages"):
+        labels = []
+        for kind, strength in config[field]:
+            if (field, kind) not in STRENGTHS:
+                kinds = [k for f, k in STRENGTHS if f == field]
+                raise InputError(
+                    f"No {field[:-1]} is called {kind!r}; choose from: {', '.join(kinds)}."
+                )
+            allowed = STRENGTHS[field, kind]
+            if strength not in allowed:
+                raise InputError(
+                    f"{field} gives {kind!r} the strength {strength}; give one {allowed}."
+                )
+            labels.append(f"{kind} {strength:g}")
+            if labels.count(labels[-1]) > 1:
+                raise InputError(
+                    f"{field} names {labels[-1]!r} twice (six digits count); name it once."
+                )
+    if config.dci_trained.layer + config.dci_trained.image + config.dci_trained.cycle == 0:
+        raise InputError(
+            "dci_trained.layer, .image and .cycle are all 0; give one of them a weight."
+        )
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """All numbers in a field: itself, or those of a tuple and of the tuples in it."""
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from numbers(part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def table() -> str:
+    """docs/fields.md: the ranges as a page of Markdown."""
+    rows = [f"| `{field}` | {allowed} |" for field, allowed in RANGES.items()]
+    rows += [f"| `{field}`, strength of `{kind}` | {r} |" for (field, kind), r in STRENGTHS.items()]
+    return "\n".join(
+        (
+            "# What each number of a config may be", "",
+            "Checked before any work; what a field means is said beside it in `configs/default.py`. Of a field that holds "
+            "several numbers each is meant.", "",
+            "| field | range |", "|---|---|", *rows, "",
+            "Made by `python -c 'from dci_jax import ranges; print(ranges.table(), end=\"\")' > docs/fields.md`.", "",
+        )
+    )  # fmt: skip
+
+
+def _shown(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _article(value):
+    return "numbers, each " if isinstance(value, tuple | list) else ""

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from configs import default
+from dci_jax import damages, defenses, ranges
+from dci_jax.errors import InputError
+
+
+def fields(config, prefix=""):
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            yield from fields(value, f"{prefix}{name}.")
+        elif next(ranges.numbers(value), None) is not None:
+            yield prefix + name
+
+
+def test_every_number_of_the_default_config_has_a_range_and_is_in_it():
+    config = default.get_config()
+    found = set(fields(config)) - {"defenses", "damages"}  # those have STRENGTHS
+    assert not found - set(ranges.RANGES)
+    ranges.check_ranges(config)
+
+
+def test_every_defense_and_damage_has_its_strengths():
+    assert {k for f, k in ranges.STRENGTHS if f == "defenses"} == set(defenses.DEFENSES)
+    assert {k for f, k in ranges.STRENGTHS if f == "damages"} == set(damages.DAMAGES)
+
+
+def test_the_page_shows_the_table():
+    page = Path(__file__).parents[1] / "docs" / "fields.md"
+    assert page.read_text() == ranges.table()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dci_trained.learning_rate", -1.0),
+        ("dci_trained.learning_rate", 1e30),
+        ("dci_trained.learning_rate", float("nan")),
+        ("dci_trained.conquer_clip", 0.0),
+        ("dci_trained.conquer_clip", float("nan")),
+        ("dci_trained.width", -3.0),
+        ("dci_trained.width", float("inf")),
+        ("dci_trained.cap", 0),
+        ("dci_trained.rounds", 0),
+        ("dci_trained.depth", 0),
+        ("dci_trained.divide_steps", -3),
+        ("dci_trained.conquer", (("stem", 0),)),
+        ("synthesis.betas", (1.0, 1.0)),
+        ("synthesis.stages", ((32, 0),)),
+        ("synthesis.learning_rate", float("nan")),
+        ("refine.total_variation_at", (("stem", -1.0),)),
+        ("gauss_newton.damping", 0.0),
+        ("inverse_network.steps", 0),
+        ("dci.images", 0),
+        ("seed", -1),
+        ("batch", 0),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_with_its_value_and_the_range(field, value):
+    config = default.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError) as refused:
+        ranges.check_ranges(config)
+    assert str(refused.value).startswith(f"{field} is {value}; give ")
+    assert str(ranges.RANGES[field]) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "strength",
+    [("gaussian", -1.0), ("quantize", 0.5), ("quantize", 2.5), ("dropout", 2.0), ("prune", -1.0), ("none", 1.0)],
+)  # fmt: skip
+def test_a_defense_of_an_impossible_strength_is_refused(strength):
+    config = default.get_config()
+    config.defenses = (strength,)
+    with pytest.raises(InputError, match=f"{strength[0]}' the strength {strength[1]}"):
+        ranges.check_ranges(config)
+
+
+def test_a_defense_named_twice_would_double_n_and_is_refused():
+    config = default.get_config()
+    config.defenses = (("gaussian", 0.5), ("gaussian", 0.50000001))
+    with pytest.raises(InputError, match=r"'gaussian 0\.5' twice"):
+        ranges.check_ranges(config)
+
+
+def test_a_chain_that_is_trained_for_nothing_is_refused():
+    config = default.get_config()
+    config.dci_trained.layer = config.dci_trained.image = config.dci_trained.cycle = 0.0
+    with pytest.raises(InputError, match="all 0"):
+        ranges.check_ranges(config)
