@@ -34,9 +34,9 @@ def spectrum(network: Network, codes: Array, index: int) -> tuple[Array, Array]:
 
     def one(code):
         jacobian = jax.jacfwd(lambda z: run(network, z[None], 0, index).ravel())(code)
-        # The eigenvectors of J'J [C, C] are J's right singular vectors, without J's large left ones.
-        values, vectors = jnp.linalg.eigh(jacobian.T @ jacobian)
-        rms = jnp.sqrt(jnp.maximum(values[::-1], 0) / len(jacobian))
-        return DEVIATIONS[network.latent] * rms, vectors[:, ::-1].T
+        # J's R has its singular values and right singular vectors. J'J would square them, and lose the small ones.
+        _, values, vectors = jnp.linalg.svd(jnp.linalg.qr(jacobian, mode="r"))
+        rms = jnp.pad(values, (0, len(vectors) - len(values))) / jnp.sqrt(len(jacobian))
+        return DEVIATIONS[network.latent] * rms, vectors
 
     return jax.lax.map(one, codes)

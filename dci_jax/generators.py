@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from dci_jax import directions, hosts, parallel, report_codes
 from dci_jax.arm import arm
 from dci_jax.attacks import dci, dci_trained
-from dci_jax.blocks import Network
+from dci_jax.blocks import Network, running_statistics
 from dci_jax.evaluate import ANY_SPLIT, costs, features_at, lines, write
 from dci_jax.evaluate_codes import (
     depths,
@@ -102,7 +102,9 @@ def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
                 file, lambda: by_depth(network, codes[: config.batch], chain, readers[chain][last])
             )
         _keep(evaluation / "directions.npz", lambda: spectra(network, codes[:SPECTRA]))
-        _keep(evaluation / "unlikeliness.npz", lambda: unlikely(network, codes, evaluation, last))
+        if jax.tree.leaves(running_statistics(network)):
+            file = evaluation / "unlikeliness.npz"
+            _keep(file, lambda: unlikely(network, codes, evaluation, last))
         if hosts.leads():
             np.savez(evaluation / "given.npz", pixels=setting.private.pixels)
             write(rows, costs(network, splits), workdir)

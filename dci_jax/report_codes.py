@@ -25,7 +25,9 @@ def write(workdir: Path) -> Path:
     rows = list(csv.DictReader((workdir / "summary.csv").open()))
     evaluation = workdir / "evaluation"
     blocks = evaluation / "blocks.npz"
-    last = [r["split"] for r in rows if r["split"] != ANY_SPLIT][-1]
+    last = max((r for r in rows if r["split"] != ANY_SPLIT), key=lambda r: float(r["depth"]))[
+        "split"
+    ]
     attacks = list(dict.fromkeys(r["attack"] for r in rows if r["split"] == last))
     sections = [
         _headline(rows, last),
@@ -207,6 +209,9 @@ def _repair(rows, evaluation, attacks, last):
         "<p>Images are damaged, read back to a code and made anew. PSNR is against the undamaged image; a repair is worth "
         "having where it is above that of the damaged one.</p>"
     )
+    text += f"<table><tr>{head}</tr>{''.join(lines)}</table>" + _captioned(pictures)
+    if not (evaluation / "unlikeliness.npz").exists():  # without BatchNorm there is no telling
+        return text
     with np.load(evaluation / "unlikeliness.npz") as saved:
         before = saved["before"]
         worst = np.argsort(before)[-max(1, round(0.05 * len(before))) :]
@@ -215,7 +220,6 @@ def _repair(rows, evaluation, attacks, last):
             f"{before.mean():.2f} before, {saved[a].mean():.2f} after</li>"
             for a in attacks
         )
-    text += f"<table><tr>{head}</tr>{''.join(lines)}</table>" + _captioned(pictures)
     found = _loaded(evaluation, attacks[0], f"{last} none")
     text += (
         "<h3>The generator's own defective samples</h3><p>The 5 % of the samples whose features are least like those of "

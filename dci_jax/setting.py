@@ -184,7 +184,12 @@ def check_generator(config: ConfigDict, network: Network) -> Setting:
             raise InputError(
                 f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it empty."
             )
-    splits = checked_splits(config, network)
+    splits, last = checked_splits(config, network), split_names(network)[-1]
+    if not any(last in (own_splits(config, row) or splits) for row in config.attacks):
+        raise InputError(
+            f"No attack reads back {last!r}, the image that {network.name} gives, of which the whole report is; add it "
+            "to splits."
+        )
     check_trained(config, network, splits, network.input_shape)
     check_solved(config, network, splits)
     share_evenly(config)
@@ -213,8 +218,7 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
     rows = [name.partition("@")[0] for name in config.attacks]
     rows += [config.oracle.attack] if config.oracle.images else []
     for row in rows:
-        section = row.partition("+")[2] or row
-        own = section_of(config, section).get("splits", ())
+        section, own = row.partition("+")[2] or row, own_splits(config, row)
         for name in own:
             split_index(network, name)
         missing = [name for name in own if name not in splits]
@@ -224,6 +228,12 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
                 f'there, or give --config.{section}.splits="()" for all of them.'
             )
     return splits
+
+
+def own_splits(config: ConfigDict, row: str) -> tuple[str, ...]:
+    """The split points that an attack's section names for it; () for all of the run's."""
+    base = row.partition("@")[0]
+    return tuple(section_of(config, base.partition("+")[2] or base).get("splits", ()))
 
 
 def check_attack(name: str) -> None:

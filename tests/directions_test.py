@@ -24,6 +24,15 @@ def test_a_linear_generators_spectrum_is_its_matrixs():
     np.testing.assert_allclose(uniform, values / 3**0.5, rtol=1e-5)
 
 
+def test_directions_that_an_image_hardly_shows_keep_their_digits():
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(n, 4)))[0] for n in (20, 4))
+    wanted = np.array([1, 1e-2, 1e-4, 1e-5], np.float32)  # J'J would have 1e-10 of its largest
+    matrix = np.float32(left * wanted @ right.T)
+    values, _ = spectrum(linear(matrix, "normal"), np.zeros((1, 4), np.float32), 1)
+    np.testing.assert_allclose(values[0] * 20**0.5, wanted, rtol=0.05)
+
+
 def test_a_step_along_a_direction_changes_pixels_by_its_value(generator):
     codes = jax.random.normal(jax.random.key(0), (2, 128))
     index = len(generator.blocks)

@@ -17,8 +17,8 @@ LEVELS = [
     {"generators"},
     {"arm"},
     {"setting"},
-    {"report", "report_codes", "learning", "ranges"},
-    {"joint", "evaluate_codes"},
+    {"report", "learning", "ranges"},
+    {"joint", "report_codes", "evaluate_codes"},
     {"page", "evaluate", "attacks"},
     {
         "attacks.dci_trained",

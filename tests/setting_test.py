@@ -140,6 +140,10 @@ def test_deepinversion_needs_batch_norm():
         ({"damages": (("rust", 1.0),)}, "No damage is called 'rust'; choose from"),
         ({"dci_trained.batch": 4}, "each of the 5 split points down to image needs an input of its own"),
         ({"splits": ("layer1.0",)}, "layer1.0"),
+        ({"target.deploy": True}, "target.deploy is True, but dcgan_32 is a generator"),
+        ({"verifier.name": "resnet18"}, "verifier.name is 'resnet18', but dcgan_32 is a generator"),
+        ({"refine.prior": "docs.own_prior:smooth"}, "refine.prior is 'docs.own_prior:smooth', but dcgan_32"),
+        ({"attacks": ("dci",), "splits": ("generator_deconv.0",)}, "No attack reads back 'image'"),
     ],
 )  # fmt: skip
 def test_a_generator_has_mistakes_of_its_own(monkeypatch, change, complaint):
