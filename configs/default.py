@@ -105,7 +105,7 @@ def get_config() -> ConfigDict:
     config.dci.rounds = 6  # corrections by the block's own answer, at most
     config.dci.size = 5  # pixels, the side of a map's neighbourhood at most
     # Of a first map, of a correction: where side^2 channels are more, the side is less.
-    config.dci.unknowns = (10000, 10000)
+    config.dci.unknowns = (10000, 7000)
     config.dci.equations = 100  # pixels for each unknown: where fewer images have so many, they do
 
     config.refine = ConfigDict()  # dci+refine: rMLE started from DCI's reconstruction

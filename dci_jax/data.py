@@ -164,6 +164,8 @@ def _upright(content: bytes | None) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey; convert() would cut off all above 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose range is not known")
     if image.mode == "P" and image.has_transparency_data:
         image = image.convert("RGBA")  # straight to RGB, Pillow warns
     return image.convert("RGB")
@@ -248,6 +250,11 @@ def _load_npz(path: Path, size: int, count: int, flag: str, crop: float) -> Imag
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is damaged or no npz file ({error}); make it again.") from error
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        raise InputError(
+            f"{path}: 'images' is {list(pixels.shape)}, one image in colour or many grey ones that are 3 pixels wide; "
+            "give it four axes, [N, H, W, 3]."
+        )
     if pixels.ndim == 3:
         pixels = np.repeat(pixels[..., None], 3, axis=3)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or len(pixels) == 0:
@@ -258,7 +265,14 @@ def _load_npz(path: Path, size: int, count: int, flag: str, crop: float) -> Imag
     if pixels.shape[1:3] != (size, size):
         pixels = np.stack([fit(Image.fromarray(p), size, crop) for p in pixels])
     names = tuple(f"{path.stem}[{i}]" for i in range(len(pixels)))
-    labels = None if labels is None else labels.astype(np.int32)
+    if labels is not None:
+        whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (len(pixels),)
+        if not whole or not 0 <= labels.min() <= labels.max() < 2**31:
+            raise InputError(
+                f"{path}: 'labels' is {labels.dtype} {list(labels.shape)} for {len(pixels)} images; give one whole number "
+                "of at least 0 for each."
+            )
+        labels = labels.astype(np.int32)
     return Images(names, pixels, labels)
 
 

@@ -34,7 +34,9 @@ def connect(coordinator: str = "", processes: int = 0, process: int = -1) -> Non
     """
     given = {"coordinator": coordinator, "processes": processes > 0, "process": process >= 0}
     if any(given.values()):
-        if not all(given.values()) or process >= processes or ":" not in coordinator:
+        port = coordinator.rpartition(":")[2]
+        listens = ":" in coordinator and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+        if not all(given.values()) or process >= processes or not listens:
             raise InputError(
                 f"--coordinator={coordinator} --processes={processes} --process={process} do not say "
                 "where process 0 listens (HOST:PORT), how many processes there are, and which from 0 this is."

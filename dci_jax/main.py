@@ -16,6 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from dci_jax import experiment, hosts, progress
+from dci_jax.depends import digests
 from dci_jax.errors import InputError
 from dci_jax.plan import plan
 from dci_jax.setting import check
@@ -44,16 +45,32 @@ _PROCESSES = flags.DEFINE_integer(
 _PROCESS = flags.DEFINE_integer("process", -1, "which one this is, from 0; with --coordinator")
 
 
+_FLAGS = (_CONFIG, _WORKDIR, _DRY_RUN, _PROFILE, _COORDINATOR, _PROCESSES, _PROCESS)
+_FIELDS = "\nEvery field of the config is a flag, too, such as --config.batch=50; configs/default.py explains each."
+
+
 def main(argv: list[str]) -> int:
     """Run the experiment. Returns the exit code."""
+    if {"--help", "-h", "-help", "--helpfull"} & set(argv[1:]):
+        print(
+            __doc__,
+            *(f"  --{f.name}: {flags.FLAGS[f.name].help}" for f in _FLAGS),
+            _FIELDS,
+            sep="\n",
+        )
+        return 0
     try:
-        flags.FLAGS(argv)
+        words = flags.FLAGS(argv)[1:]
         config, workdir = _CONFIG.value, _WORKDIR.value
         config is None or config.to_dict()  # a file that failed to load only says so when it is used
     except Exception as error:  # config files and overrides raise errors of every kind
         text = error.args[0] if isinstance(error, KeyError) else error
         sentence = " ".join(str(text).replace("\\n", " ").replace("\\'", "'").split())
         return _refuse(f"{sentence} (configs/default.py explains every field)")
+    if words:
+        return _refuse(
+            f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)"
+        )
     if config is None or workdir is None:
         return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
     workdir = Path(workdir)
@@ -65,7 +82,8 @@ def main(argv: list[str]) -> int:
             print(plan(config, setting))
             return 0
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
-        claim(workdir, json.loads(config.to_json_best_effort()), command)
+        plain = json.loads(config.to_json_best_effort())
+        claim(workdir, plain, command, digests(config, setting))
         if hosts.leads():
             _log_to(workdir / "log.txt")
         if _PROFILE.value:

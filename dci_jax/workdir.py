@@ -17,16 +17,17 @@ from dci_jax.errors import InputError
 from dci_jax.files import replacing
 
 
-def claim(workdir: Path, config: dict, command: str) -> None:
-    """Write config.json and environment.json, or find the same config there.
+def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) -> None:
+    """Write config.json, depends.json and environment.json, or find the same config and files there.
 
     Args:
       workdir: the folder of the run; made if need be.
       config: nested dict of plain values.
       command: the command line, for the report.
+      depends: from `depends.digests`.
 
     Raises:
-      InputError: the workdir belongs to another config, cannot be written, or is not the same folder
+      InputError: the workdir belongs to another config, or to one whose files held something else, cannot be written, or is not the same folder
         for all processes.
     """
     text = json.dumps(config, indent=1, sort_keys=True)
@@ -37,6 +38,14 @@ def claim(workdir: Path, config: dict, command: str) -> None:
             raise InputError(
                 f"{workdir} holds a run with another config (it differs in {', '.join(names)}); "
                 "give another --workdir, or the config of that run."
+            )
+        known = workdir / "depends.json"
+        old = json.loads(known.read_text()) if known.exists() else depends
+        changed = [field for field in old if depends.get(field) != old[field]]
+        if changed:
+            raise InputError(
+                f"{workdir} began with another content of {', '.join(changed)} under the same name; restore that, or give "
+                "another --workdir."
             )
         environment = {
             "command": command,
@@ -50,6 +59,7 @@ def claim(workdir: Path, config: dict, command: str) -> None:
         if hosts.leads():
             for path, content in (
                 (file, text),
+                (known, json.dumps(depends, indent=1)),
                 (workdir / "environment.json", json.dumps(environment, indent=1)),
             ):
                 with replacing(path) as stream:

@@ -212,6 +212,35 @@ def test_the_first_image_without_a_label_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        np.zeros(3, int),  # of two images
+        np.array([0, -1]),
+        np.array([0, 2**40]),
+        np.array([0.0, 1.0]),
+        np.array([0, np.nan]),
+        np.array([False, True]),
+    ],
+)
+def test_labels_in_an_npz_that_are_none_are_refused_not_cast(tmp_path, labels):
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=labels)
+    with pytest.raises(InputError, match=r"'labels' is .* for 2 images; give one whole number"):
+        data.load(tmp_path / "x.npz", 8)
+
+
+def test_one_image_in_an_npz_is_not_taken_for_many_grey_ones(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(InputError, match=r"\[32, 32, 3\], one image in colour or many grey"):
+        data.load(tmp_path / "x.npz", 32)
+
+
+def test_a_tif_of_floating_point_is_skipped_with_its_reason(folder):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "cat" / "deep.tif")
+    skipped = data.load(folder, 8).skipped
+    assert any("deep.tif: its pixels are floating-point" in reason for reason in skipped)
+
+
+@pytest.mark.parametrize(
     ("content", "named"),
     [
         ("", "line 1: not the header"),

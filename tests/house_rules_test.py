@@ -13,7 +13,7 @@ PACKAGE = ROOT / "dci_jax"
 # Imports go downwards only, and never to a sibling: a module may import from the levels after its own.
 LEVELS = [
     {"main", "train_target", "train_generator"},
-    {"experiment", "plan"},
+    {"experiment", "plan", "depends"},
     {"generators"},
     {"arm"},
     {"setting"},
@@ -120,7 +120,7 @@ def test_each_heavy_library_has_one_room():
     assert importers("orbax") == {"checkpoint"}
     assert importers("torch") == {"models.weights"}
     assert importers("ml_collections") <= {
-        "main", "experiment", "generators", "arm", "setting", "learning", "plan", "ranges",
+        "main", "experiment", "generators", "arm", "setting", "learning", "plan", "ranges", "depends",
     }  # fmt: skip
     assert importers("matplotlib") == {"report", "report_codes", "joint"}
     assert importers("huggingface_hub") == {"models.sources"}

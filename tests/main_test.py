@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from dci_jax import main
 from tests.command_line import call, call_each, kill, lines, start, wait_for
 
 REFUSED = [
@@ -54,6 +55,8 @@ REFUSED = [
         "layer1.0 back, but dci does not",
     ),
     (["--processes=2"], "HOST:PORT"),
+    (["--coordinator=localhost:abc", "--processes=2", "--process=0"], "HOST:PORT"),
+    (["dry_run"], "'dry_run' is no flag; did you mean --dry_run?"),
     (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
 ]
 
@@ -71,6 +74,15 @@ def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, refusals, c
     assert REFUSED[case][1] in said.splitlines()[-1]
     assert "Traceback" not in said
     assert not (place / "never").exists()
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_lists_the_flags(capsys, flag):
+    assert main.main(["main", flag]) == 0
+    shown = capsys.readouterr().out
+    assert all(
+        f"--{name}" in shown or f"[no]{name}" in shown for name in ("config", "workdir", "dry_run")
+    )
 
 
 def test_a_missing_config_file_is_bad_input_too(place):

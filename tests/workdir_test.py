@@ -25,12 +25,20 @@ def test_differences_are_named_with_their_section():
 
 def test_a_workdir_belongs_to_one_config(tmp_path):
     config = {"dci_trained": {"cycle": 1.0}}
-    workdir.claim(tmp_path, config, "the command")
-    workdir.claim(tmp_path, config, "the command")
+    workdir.claim(tmp_path, config, "the command", {})
+    workdir.claim(tmp_path, config, "the command", {})
     config["dci_trained"]["cycle"] = 0.0
     with pytest.raises(InputError, match=r"differs in dci_trained\.cycle"):
-        workdir.claim(tmp_path, config, "the command")
+        workdir.claim(tmp_path, config, "the command", {})
     assert json.loads((tmp_path / "config.json").read_text())["dci_trained"]["cycle"] == 1.0
+
+
+def test_other_weights_under_the_same_path_are_another_run(tmp_path):
+    workdir.claim(tmp_path, {}, "the command", {"target.weights": "a", "data.labels": "b"})
+    workdir.claim(tmp_path, {}, "the command", {"target.weights": "a", "data.labels": "b"})
+    with pytest.raises(InputError, match=r"another content of target\.weights under the same name"):
+        workdir.claim(tmp_path, {}, "the command", {"target.weights": "c", "data.labels": "b"})
+    assert json.loads((tmp_path / "depends.json").read_text())["target.weights"] == "a"
 
 
 def test_other_images_in_the_same_workdir_are_refused(tmp_path):

@@ -1,0 +1,49 @@
+"""What a run depends on besides its config, as sha256: other weights under the same path are another run."""
+
+import hashlib
+import inspect
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dci_jax import named
+from dci_jax.setting import Setting
+
+
+def digests(config: ConfigDict, setting: Setting) -> dict[str, str]:
+    """Field of the config -> sha256 of what it stands for: weights, labels, images, the source of one's own functions.
+
+    Args:
+      config: as in configs/default.py.
+      setting: `check(config)`.
+    """
+    found = {
+        "target.weights": _arrays(setting.network),
+        "data.labels": _arrays(setting.private.labels),
+        "oracle.images": _arrays(setting.oracle and setting.oracle.pixels),
+        "verifier.weights": _arrays(setting.verifier),
+    }
+    if setting.network.latent:  # `keep_originals` looks at those of a classifier
+        found["data.images"] = _arrays(setting.private.pixels)
+    functions = {
+        "target.name": config.target.name,
+        "refine.prior": config.refine.prior,
+        "rmle.prior": config.rmle.prior,
+    }
+    return found | {field: _source(name) for field, name in functions.items() if ":" in name}
+
+
+def _arrays(tree) -> str:
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def _source(name) -> str:
+    file = inspect.getsourcefile(inspect.unwrap(named.function(name)))
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
