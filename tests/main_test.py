@@ -80,9 +80,7 @@ def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, refusals, c
 def test_help_lists_the_flags(capsys, flag):
     assert main.main(["main", flag]) == 0
     shown = capsys.readouterr().out
-    assert all(
-        f"--{name}" in shown or f"[no]{name}" in shown for name in ("config", "workdir", "dry_run")
-    )
+    assert all(f"--{name}: " in shown for name in ("config", "workdir", "dry_run"))
 
 
 def test_a_missing_config_file_is_bad_input_too(place):
