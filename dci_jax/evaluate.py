@@ -3,13 +3,15 @@
 import csv
 import functools
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 
 from dci_jax import hosts, metrics, parallel
 from dci_jax.blocks import Network, feature_shapes, logits, run, split_index
@@ -22,6 +24,7 @@ ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
 COSTS = ("bytes_sent", "device_flops", "depth")
 METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept", "top1", "top1_original",
            "latent_cosine", "latent_error", "psnr_sent")  # fmt: skip
+SHARES = ("label_agreement", "label_kept", "top1", "top1_original")  # 0 or 1 for each image
 
 
 def evaluate(
@@ -184,7 +187,7 @@ def lines(
 
 
 def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> None:
-    """results.jsonl, and summary.csv with n, mean, 95 % interval (normal) and worst 5 % per cell.
+    """results.jsonl, and summary.csv with n, mean, 95 % interval (`half_interval`) and worst 5 % per cell.
 
     What is not known (no head, no labels) is null in the one and empty in the other.
 
@@ -207,8 +210,8 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
         for metric in METRICS[1:]:
             values = np.array([row[metric] for row in members], float)  # None becomes NaN
             line[metric] = round(float(values.mean()), 4)
-            spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-            line[f"{metric}_ci95"] = round(1.96 * float(spread), 4)
+            names = [row["image"] for row in members]
+            line[f"{metric}_ci95"] = round(half_interval(values, names, metric in SHARES), 4)
             if metric in ("psnr", "ssim"):
                 line[f"{metric}_worst5"] = round(float(np.quantile(values, 0.95)), 4)
         line = {name: "" if value != value else value for name, value in line.items()}  # NaN
@@ -217,6 +220,27 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
         writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
+
+
+def half_interval(values: np.ndarray, names: Sequence[str], share: bool) -> float:
+    """Half the width of the 95 % interval of the mean, by Student's t; NaN for one image alone.
+
+    Args:
+      values: one for each image.
+      names: of the images. Tiles of one photograph, "chelsea r0c1", are not independent and count as one.
+      share: the values are 0 or 1: then at least half of Wilson's interval (1927), which is not 0 where all agree.
+    """
+    whole = np.array([re.sub(r" r\d+c\d+$", "", name) for name in names])
+    means = np.array([values[whole == name].mean() for name in dict.fromkeys(whole)])
+    count = len(means)
+    if count < 2:
+        return np.nan
+    half = scipy.stats.t.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count)
+    if share:
+        z, p = scipy.stats.norm.ppf(0.975), values.mean()
+        wilson = z * np.sqrt(p * (1 - p) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
+        half = np.maximum(half, wilson)  # NaN stays
+    return float(half)
 
 
 def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:

@@ -98,7 +98,7 @@ def _chart(rows, metric, label, path):
         axes.errorbar(
             [splits.index(r["split"]) for r in line],
             [float(r[metric]) for r in line],
-            [float(r[f"{metric}_ci95"]) for r in line],
+            [float(r[f"{metric}_ci95"] or 0) for r in line],
             marker="o",
             markersize=4,
             capsize=2,

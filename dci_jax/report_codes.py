@@ -76,7 +76,7 @@ def _charts(rows, folder):
             axes.errorbar(
                 [splits.index(r["split"]) for r in line],
                 [float(r[metric]) for r in line],
-                [float(r[f"{metric}_ci95"]) for r in line],
+                [float(r[f"{metric}_ci95"] or 0) for r in line],
                 marker="o", markersize=4, capsize=2, color=page.COLORS.get(attack), label=attack,
             )  # fmt: skip
         for r, style in zip((r for r in rows if r["split"] == ANY_SPLIT), ("--", ":"), strict=True):

@@ -104,7 +104,7 @@ def test_what_is_not_known_is_null_and_empty(network, tmp_path):
 
 def test_summary_means_intervals_and_the_defenders_worst(tmp_path):
     psnr = np.arange(101.0)
-    result = dict.fromkeys(evaluate.METRICS, psnr)
+    result = {m: psnr / 100 if m in evaluate.SHARES else psnr for m in evaluate.METRICS}
     cell = dict(target="t", split="stem", attack="dci_trained", defense="none", seed=0)
     rows = evaluate.lines(result, map(str, range(101)), **cell)
     evaluate.write(rows, {"stem": {"bytes_sent": 4, "device_flops": 8, "depth": 0.1}}, tmp_path)
@@ -112,11 +112,27 @@ def test_summary_means_intervals_and_the_defenders_worst(tmp_path):
     assert float(line["psnr"]) == 50
     assert float(line["psnr_worst5"]) == 95
     assert float(line["psnr_ci95"]) == pytest.approx(
-        1.96 * psnr.std(ddof=1) / np.sqrt(101), abs=1e-3
+        1.984 * psnr.std(ddof=1) / np.sqrt(101), abs=1e-3
     )
     assert (line["n"], line["bytes_sent"]) == ("101", "4")
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 101
     assert json.loads((tmp_path / "results.jsonl").read_text().splitlines()[3])["psnr"] == 3
+
+
+def test_an_interval_is_not_0_where_all_agree_and_unknown_for_one_image():
+    ones = np.ones(20)
+    names = [str(i) for i in range(20)]
+    assert evaluate.half_interval(ones, names, share=False) == 0
+    # Wilson's for 20 of 20 is [.839, 1].
+    assert evaluate.half_interval(ones, names, share=True) == pytest.approx(0.161 / 2, abs=1e-3)
+    assert np.isnan(evaluate.half_interval(ones[:1], names[:1], share=True))
+
+
+def test_tiles_of_one_photograph_count_as_one():
+    names = [f"{photograph} r{r}c{c}" for photograph in "abcd" for r in range(4) for c in range(4)]
+    values = np.repeat([10.0, 20.0, 30.0, 40.0], 16)
+    wanted = 3.182 * np.std([10, 20, 30, 40], ddof=1) / 2  # Student's t with 3 degrees of freedom
+    assert evaluate.half_interval(values, names, share=False) == pytest.approx(wanted, rel=1e-3)
 
 
 def test_costs_count_bytes_and_grow_with_depth(network):
