@@ -32,6 +32,9 @@ _FLOATS = {"F16": "<f2", "BF16": jax.numpy.bfloat16, "F32": "<f4", "F64": "<f8"}
 _DATE = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 
 
+_LARGEST = 1e8  # of any weight or statistic; one flipped bit of an exponent makes 1e18 of a 0.05
+
+
 def load(
     network: Network, path: str | Path, prefix: Callable[[str], str], sha256: str = ""
 ) -> Network:
@@ -45,7 +48,8 @@ def load(
 
     Raises:
       InputError: the file cannot be read (see `read`); a key is missing, left over, or of another
-        shape; a value is not finite, or a variance negative. The message names it.
+        shape; a value is not finite or beyond all that is trained, a variance negative, a layer 0 everywhere. The
+        message names it.
     """
     tensors = read(path, sha256)
     wanted = {}
@@ -71,6 +75,17 @@ def load(
             )
         if not np.all(np.isfinite(tensors[name])):
             raise InputError(f"{path}: {name!r} holds NaN or infinity; fetch the file again.")
+        largest = np.max(np.abs(tensors[name]))
+        if largest > _LARGEST:
+            raise InputError(
+                f"{path}: {name!r} holds {largest:.3g}, and nothing trained is that large: a damaged bit; fetch the file "
+                "again."
+            )
+        if largest == 0 and (leaf.ndim > 1 or name.endswith("running_var")):
+            raise InputError(
+                f"{path}: {name!r} is 0 everywhere, so that no feature says anything; give the checkpoint of a trained "
+                "network."
+            )
         if name.endswith("running_var") and np.min(tensors[name]) < 0:
             raise InputError(
                 f"{path}: {name!r} holds {np.min(tensors[name]):.3g}, but no variance is negative; "

@@ -49,10 +49,13 @@ def test_names_and_layouts_are_torchs(saved):
         (lambda t: t["linear.bias"].fill(np.nan), "'linear.bias' holds NaN"),
         (lambda t: t.update({"bn1.bias": np.full(16, 1e300)}), "'bn1.bias' holds NaN or infinity"),
         (lambda t: t["bn1.running_var"].fill(-0.5), "'bn1.running_var' holds -0.5"),
+        (lambda t: t["bn1.running_var"].fill(0), "'bn1.running_var' is 0 everywhere"),
+        (lambda t: t["conv1.weight"].fill(0), "'conv1.weight' is 0 everywhere"),
+        (lambda t: t["conv1.weight"].__setitem__((0, 0, 0, 0), 1e18), "'conv1.weight' holds 1e.18, and nothing trained"),
         (lambda t: t.update({"bn1.bias": np.zeros(16, np.int8)}), "'bn1.bias' holds I8"),
         (lambda t: t.update({"module.bn1.bias": t["bn1.bias"]}), "'bn1.bias' twice, as .*'module.bn1.bias'"),
     ],
-    ids=["missing", "left over", "shape", "nan", "overflow", "variance", "integers", "twice"],
+    ids=["missing", "left over", "shape", "nan", "overflow", "variance", "dead", "empty", "bit", "integers", "twice"],
 )  # fmt: skip
 def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(
     network, saved, change, named
