@@ -193,7 +193,7 @@ def test_a_jobset_of_several_hosts(capsys, valid, accelerator):
     assert container["command"][:5] == ["python", "-m", "dci_jax.main", "--config=c.py", "--workdir=/runs/x"]  # fmt: skip
     found = [a for a in container["command"] if a.startswith("--coordinator")]
     assert found == (["--coordinator=audit-worker-0-0.audit:8476"] if accelerator == "gpu" else [])
-    assert {"action": "FailJob", "onExitCodes": {"containerName": "dci-jax", "operator": "In", "values": [2]}} in job["podFailurePolicy"]["rules"]  # fmt: skip
+    assert {"action": "FailJob", "onExitCodes": {"containerName": "dci-jax", "operator": "In", "values": [1, 2]}} in job["podFailurePolicy"]["rules"]  # fmt: skip
 
 
 def test_a_sweep_on_kubernetes_has_an_index_for_each_point(swept, capsys, valid):
