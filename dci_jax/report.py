@@ -9,6 +9,7 @@ import html
 import json
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import matplotlib
@@ -271,10 +272,18 @@ def main(argv: list[str]) -> int:
             )
     if not finished:
         return 2
-    if len(given.workdirs) == 1:
-        print(again(finished[0]))
-    else:
-        print(joint.write(finished, given.out or joint.beside(finished)))
+    try:
+        if len(given.workdirs) == 1:
+            print(again(finished[0]))
+        else:
+            print(joint.write(finished, given.out or joint.beside(finished)))
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+        print(
+            f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give that run's command line "
+            "again, which makes what is missing.",
+            file=sys.stderr,
+        )
+        return 2
     return 0
 
 

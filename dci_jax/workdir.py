@@ -1,6 +1,7 @@
 """The files around a run: its config and machine, its timing, its private images; a workdir has one config."""
 
 import contextlib
+import fcntl
 import json
 import platform
 import time
@@ -15,6 +16,8 @@ import numpy as np
 from dci_jax import hosts
 from dci_jax.errors import InputError
 from dci_jax.files import replacing
+
+_held = {}  # workdir -> the open file that locks it
 
 
 def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) -> None:
@@ -33,6 +36,8 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
     text = json.dumps(config, indent=1, sort_keys=True)
     file = workdir / "config.json"
     try:
+        if hosts.leads():
+            _lock(workdir)
         if file.exists() and file.read_text() != text:
             names = differences(json.loads(file.read_text()), json.loads(text))
             raise InputError(
@@ -74,6 +79,23 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
             f"Process {jax.process_index()} does not see in {workdir} what process 0 has written there; "
             "give a --workdir on a file system that all hosts share."
         )
+
+
+def _lock(workdir):
+    """Keep other runs out of the folder until this process ends, however it ends."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    if workdir.resolve() in _held:
+        return
+    stream = (workdir / "lock").open("w")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"Another run is at work in {workdir}; wait for it, or give another --workdir."
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    _held[workdir.resolve()] = stream
 
 
 def present(workdir: Path, *inside: str) -> Path:

@@ -23,7 +23,8 @@ def workdir(tmp_path):
         skipped=["<b>.png: bad"],
     )
     rows = []
-    result = {name: np.linspace(0.1, 1, 4) for name in evaluate.METRICS}
+    of_images = [name for name in evaluate.METRICS if name[:6] != "latent"]
+    result = {name: np.linspace(0.1, 1, 4) for name in of_images}
     for split, attack, defense in (
         ("stem", "dci", "none"),
         ("stem", "dci", "dropout 0.5"),
@@ -65,3 +66,21 @@ def test_tiles_of_a_photograph_are_put_together_again():
     np.testing.assert_array_equal(picture[..., 0], np.kron([[0, 1], [2, 3]], np.ones((2, 2))))
     grid = report.assemble(pixels, ("a", "b", "c", "d"))
     assert grid.shape == (2, 4 * 2 + 3 * 2, 3)
+
+
+def test_a_damaged_workdir_is_one_sentence_and_code_2(workdir, capsys):
+    (workdir / "evaluation" / "originals.npz").write_bytes(b"PK half of it")
+    assert report.main([str(workdir)]) == 2
+    assert "damaged or missing" in capsys.readouterr().err
+
+
+def test_a_generators_run_gets_a_generators_page_again(workdir, monkeypatch):
+    text = (workdir / "summary.csv").read_text()
+    head, *lines = text.splitlines()
+    at = head.split(",").index("latent_cosine")
+    rows = [line.split(",") for line in lines]
+    for row in rows:
+        row[at] = "0.5"
+    (workdir / "summary.csv").write_text("\n".join([head, *map(",".join, rows)]))
+    monkeypatch.setattr(report.report_codes, "write", lambda folder: folder / "codes.html")
+    assert report.again(workdir) == workdir / "codes.html"

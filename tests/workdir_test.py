@@ -1,3 +1,4 @@
+import fcntl
 import json
 
 import numpy as np
@@ -39,6 +40,15 @@ def test_other_weights_under_the_same_path_are_another_run(tmp_path):
     with pytest.raises(InputError, match=r"another content of target\.weights under the same name"):
         workdir.claim(tmp_path, {}, "the command", {"target.weights": "c", "data.labels": "b"})
     assert json.loads((tmp_path / "depends.json").read_text())["target.weights"] == "a"
+
+
+def test_two_runs_in_one_workdir_are_kept_apart(tmp_path):
+    with (tmp_path / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="Another run is at work"):
+            workdir.claim(tmp_path, {}, "the command", {})
+        assert not (tmp_path / "config.json").exists()
+    workdir.claim(tmp_path, {}, "the command", {})
 
 
 def test_other_images_in_the_same_workdir_are_refused(tmp_path):
