@@ -2,6 +2,8 @@
 
     python -m dci_jax.main --config=configs/resnet18.py --workdir=runs/resnet18 \\
         --config.data.images=photographs/ --config.data.labels=labels.csv
+
+Not measured yet with these counts; with 480 images of 96 px and without cycle consistency it took ten minutes: README.
 """
 
 from configs import default
