@@ -13,7 +13,8 @@ def get_config():
     config.attacks = ("dci", "dci+refine", "inverse_network", "rmle")
     config.dci.images = 256
     config.dci.held_out = 64
-    config.dci.rounds = 3
+    config.dci.rounds = 4
+    config.dci.size = 3
     config.refine.splits = ("layer1.2", "layer2.0")
     config.refine.steps = 100
     config.rmle.splits = ("layer1.2", "layer2.0")
