@@ -30,8 +30,8 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
       depends: from `depends.digests`.
 
     Raises:
-      InputError: the workdir belongs to another config, or to one whose files held something else, cannot be written, or is not the same folder
-        for all processes.
+      InputError: the workdir belongs to another config, or to one whose files held something else; another run is at
+        work in it; it cannot be written, or is not the same folder for all processes.
     """
     text = json.dumps(config, indent=1, sort_keys=True)
     file = workdir / "config.json"
