@@ -15,7 +15,7 @@ shift 2
 on_all_hosts=(gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all)
 copy=(gcloud compute tpus tpu-vm scp --recurse "$PWD" "$name:dci_jax" --zone="$zone" --worker=all)
 # Into a folder that is there already, scp would put another one inside, and the old code would run; it may hold runs, so it is kept.
-"${dry_run[@]}" "${on_all_hosts[@]}" --command='[ ! -e dci_jax ] || mv dci_jax "dci_jax.$(date +%s)"'
+"${dry_run[@]}" "${on_all_hosts[@]}" --command="[ ! -e dci_jax ] || mv dci_jax dci_jax.\$(date +%s)"
 "${dry_run[@]}" "${copy[@]}"
 "${dry_run[@]}" "${on_all_hosts[@]}" --command="cd dci_jax && pip install --quiet '.[tpu]'"
 "${dry_run[@]}" "${on_all_hosts[@]}" --command="cd dci_jax && python3 -m dci_jax.main $(printf '%q ' "$@")"
