@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 source launch/setup.sh
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -21,7 +21,6 @@ def command(place, workdir, *more, config="configs/tiny.py"):
 
 
 def environment(place, devices=1):
-    """The compiled programs are shared by all tests: they lie in the home folder."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     return os.environ | {"HOME": str(place), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 

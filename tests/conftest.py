@@ -1,5 +1,7 @@
 """What several tests share: a small network, the tiny config, and paths that may be absent."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -13,11 +15,34 @@ from tests.command_line import ROOT, call
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow", action="store_true", help="also kills, many processes, trainings and PyTorch"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Long tests are left out without --slow, and come first with it, so that no worker waits for them at the end."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    if not config.getoption("--slow"):
+        config.hook.pytest_deselected(items=slow)
+        slow = []
+    items[:] = slow + quick
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compilation_cache(tmp_path_factory):
-    """The same programs are compiled once for the whole session."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    """The same programs are compiled once for all tests, in all workers and processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+        folder / "cache"
+    )  # of the processes that tests start
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+    jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,9 @@ MOMENTS = (
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def undisturbed(place):
     done = call(place, place / "undisturbed", *LONG)

@@ -164,6 +164,7 @@ def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(plac
     assert (finished / "results.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["synthesis/batch_00000.npy", "attacks/dci_trained/1_conquer_to_stem", "evaluation/dci_trained+refine"])  # fmt: skip
 def test_a_run_killed_with_9_goes_on_and_gives_the_same_numbers(place, finished, tmp_path, when):
     workdir = tmp_path / "killed"

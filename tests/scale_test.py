@@ -8,6 +8,8 @@ import pytest
 
 from tests.command_line import call, finish, lines, said, start, start_together, wait_for
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 0.01  # dB: sums are added up in another order, and a few optimiser steps magnify that
 # What the other runs here have in common: noise that must not depend on the devices either, and counts
 # that 8 devices cannot share evenly (3 images, 10 per step, 4 synthesised) or can.

@@ -19,6 +19,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_agree(name):
     pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")

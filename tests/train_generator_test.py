@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_training_leaves_a_generator_that_can_be_read_back(folder):
     done = call(folder, "--steps=2")
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 from safetensors import safe_open
 
 from dci_jax import blocks, models, train_target
@@ -19,6 +20,7 @@ def test_augmentation_shifts_flips_and_scales():
     assert set(columns) == {*range(6, 15), *range(17, 26)}  # shifted, and mirrored at 31 - x
 
 
+@pytest.mark.slow
 def test_training_writes_a_checkpoint_with_measured_statistics(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 10

@@ -39,6 +39,7 @@ def test_answers_equal_those_of_pytorch_on_seeded_weights(tmp_path):
     np.testing.assert_allclose(statistics["var"], golden["var"], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [32, 44])
 def test_other_depths_equal_pytorch_live(tmp_path, depth):
     pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")

@@ -72,6 +72,7 @@ def test_answers_and_statistics_equal_those_of_pytorch_on_seeded_weights(tmp_pat
         assert difference(statistics[layer][1][::4], var) < 1e-4, layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_a_state_dict_of_pytorch_gives_its_answers_and_all_its_statistics_live(name, tmp_path):
     pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
