@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dci_jax.inputs import Inputs, Shards, batches
+from dci_jax.inputs.mixture import Inputs, Shards, batches
 
 SHARD, BATCH, SIDE = 128, 64, 224
 

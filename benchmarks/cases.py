@@ -22,12 +22,12 @@ from benchmarks import peers
 from configs import default
 from dci_jax import models
 from dci_jax.attacks import dci_trained, inverse_network
+from dci_jax.attacks.dci_trained import of_phases
 from dci_jax.attacks.matching import match_loss
 from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss
 from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
-from dci_jax.learning import phase_settings
+from dci_jax.inputs.synthesis import clip, synthesis_loss
 from dci_jax.models.inverter import Decoder, scale
-from dci_jax.synthesis import clip, synthesis_loss
 from tests.golden.seeded import SCALES, random_state, torch_shapes
 
 JITTER = 2  # pixels
@@ -35,7 +35,7 @@ JITTER = 2  # pixels
 
 @dataclass(frozen=True)
 class Jax:
-    """What `dci_jax.optimize.step` takes."""
+    """What `dci_jax.runtime.optimize.step` takes."""
 
     loss: Callable
     variables: Any
@@ -230,7 +230,7 @@ def conquer(name: str, batch: int, size: int, split: str, **smaller: Any) -> Cas
 
 
 def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
-    settings = phase_settings(default.get_config()) | smaller | {"conquer": ()}
+    settings = of_phases(default.get_config().dci_trained) | smaller | {"conquer": ()}
     objective = Objective(*(settings[k] for k in ("distance", "layer", "image", "cycle", "remat")))
     network, modules, params, twins = chain(name, split, settings)
     depth = len(modules)

@@ -17,13 +17,13 @@ import time
 
 import jax
 
-from dci_jax import models, parallel
-from dci_jax.attacks.dci_trained import initialize, invert, phases
+from dci_jax import models
+from dci_jax.attacks.dci_trained import initialize, invert, of_phases, phases
 from dci_jax.attacks.gauss_newton import gauss_newton
 from dci_jax.attacks.rmle import rmle
 from dci_jax.blocks import run
-from dci_jax.latents import LATENTS
-from dci_jax.learning import phase_settings
+from dci_jax.inputs.latents import LATENTS
+from dci_jax.runtime import parallel
 
 REPEATS, STEPS = 20, 20  # steps of latent optimisation in each turn; a single one of Gauss-Newton
 
@@ -31,7 +31,7 @@ REPEATS, STEPS = 20, 20  # steps of latent optimisation in each turn; a single o
 def readers(config, network):
     """Name -> a function from features to codes."""
     last = network.blocks[-1].name
-    modules, _ = phases(network, (last,), **phase_settings(config))
+    modules, _ = phases(network, (last,), **of_phases(config.dci_trained))
     params = initialize(modules, network, jax.random.key(0))
     optimise = rmle(
         network, None, (last,), None, None,

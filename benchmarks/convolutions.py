@@ -14,8 +14,6 @@ import jax
 import torch
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-import dci_jax  # noqa: F401  sets XLA's flags
-
 SHAPES = (  # batch, side, channels in, out, kernel, stride
     (128, 32, 3, 16, 3, 1),
     (128, 32, 16, 16, 3, 1),

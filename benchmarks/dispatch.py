@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.scaling import phases, same
-from dci_jax import parallel
-from dci_jax.optimize import step
+from dci_jax.runtime import parallel
+from dci_jax.runtime.optimize import step
 
 REPEATS, BATCH, MANY = 8, 16, 10
 

@@ -20,10 +20,9 @@ import optax
 import torch
 
 from configs import default
-from dci_jax.attacks.dci_trained import invert
+from dci_jax.attacks.dci_trained import invert, of_phases
 from dci_jax.blocks import run, split_index
-from dci_jax.learning import phase_settings
-from dci_jax.optimize import minimize
+from dci_jax.runtime.optimize import minimize
 
 NAME, SPLIT = "cifar_resnet20", "layer2.2"
 ITERATIONS, PASSES, WARM = 5000, 50, 5
@@ -34,7 +33,7 @@ LEVEL = (
 
 def passes():
     """Column -> a function that reads one image back in a single pass; all give the same image."""
-    settings = phase_settings(default.get_config()) | {"conquer": ()}
+    settings = of_phases(default.get_config().dci_trained) | {"conquer": ()}
     network, modules, params, twins = cases.chain(NAME, SPLIT, settings)
     features = run(network, cases.uniform(1, 32), 0, split_index(network, SPLIT))
     params, network, features = jax.device_put((params, network, features))

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from configs import resnet18, resnet50
 from dci_jax import models
 from dci_jax.attacks import dci_trained
+from dci_jax.attacks.dci_trained import of_phases
 from dci_jax.blocks import split_names, with_dtype
-from dci_jax.learning import phase_settings
+from dci_jax.inputs.synthesis import synthesis_loss
 from dci_jax.plan import SHARE, step_cost
-from dci_jax.synthesis import synthesis_loss
 
 MACHINES = (  # name, devices, peak FLOP/s of one in bfloat16, bytes/s between devices of one
     ("8 x A100-80GB", 8, 312e12, 300e9),
@@ -40,7 +40,7 @@ def counted(config):
         flops, _ = step_cost(loss, images, (network, labels, weights), jax.random.key(0))
         synthesised += steps * flops / batch
     splits = tuple(config.splits) or split_names(network)
-    modules, phases = dci_trained.phases(network, splits, **phase_settings(config))
+    modules, phases = dci_trained.phases(network, splits, **of_phases(config.dci_trained))
     params = jax.eval_shape(
         functools.partial(dci_trained.initialize, modules, network), jax.random.key(0)
     )

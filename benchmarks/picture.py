@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from dci_jax.report import assemble
+from dci_jax.report.images import assemble
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -25,10 +25,11 @@ def phases(name, batch, size):
     import jax
     import numpy as np
 
-    from dci_jax import models, parallel
+    from dci_jax import models
     from dci_jax.attacks import dci_trained
     from dci_jax.blocks import classes, split_names
-    from dci_jax.synthesis import synthesis_loss
+    from dci_jax.inputs.synthesis import synthesis_loss
+    from dci_jax.runtime import parallel
 
     network = models.MODELS[name].build(jax.random.key(0))
     network = parallel.put(network, parallel.copied())
@@ -57,8 +58,8 @@ def measure(name, batch, size, repeats):
     import jax.numpy as jnp
     import optax
 
-    from dci_jax import parallel
-    from dci_jax.optimize import step
+    from dci_jax.runtime import parallel
+    from dci_jax.runtime.optimize import step
 
     rows, optimizer = [], optax.adam(1e-3)
     for label, loss, variables, frozen, data, layout in phases(name, batch, size):
@@ -101,7 +102,9 @@ def synthesise(name, count, repeats):
     import jax
 
     from configs import default
-    from dci_jax import models, parallel, synthesis
+    from dci_jax import models
+    from dci_jax.inputs import synthesis
+    from dci_jax.runtime import parallel
 
     settings = default.get_config().synthesis.to_dict()
     network = parallel.put(models.MODELS[name].build(jax.random.key(0)), parallel.copied())

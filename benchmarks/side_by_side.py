@@ -25,9 +25,9 @@ import optax
 import torch
 
 from benchmarks.cases import cases
-from dci_jax import parallel
-from dci_jax.optimize import step
 from dci_jax.plan import matrix_product_rate
+from dci_jax.runtime import parallel
+from dci_jax.runtime.optimize import step
 
 REPEATS, WARM = 20, 2
 GATE_IMAGES = 4

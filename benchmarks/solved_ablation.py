@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import default
-from dci_jax import models, synthesis
+from dci_jax import models
 from dci_jax.attacks import dci, linear_inverter
-from dci_jax.blocks import logits, run, split_index
-from dci_jax.inputs import Inputs
+from dci_jax.blocks import features_at, logits, run, split_index
+from dci_jax.inputs import synthesis
+from dci_jax.inputs.mixture import Inputs
 from dci_jax.metrics import psnr
 
 SPLIT, SEEDS, TESTED = "layer2.0", 3, 200
@@ -90,7 +91,7 @@ def main():
     network = models.load("cifar_resnet20", given.weights, "")
     pixels = np.load(given.images)["images"]
     tested = jnp.float32(pixels[:TESTED] / 255)
-    features = dci.features_at(network, split_index(network, SPLIT), tested)
+    features = features_at(network, split_index(network, SPLIT), tested)
 
     def solved(seed, shares=BOTH, bank=(), **more):
         with tempfile.TemporaryDirectory() as folder:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from dci_jax import models
 from dci_jax.blocks import running_statistics, trace
+from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.losses import batch_norm_statistics
-from dci_jax.procedural import dead_leaves
 
 
 def deep_inversion(found, running):

@@ -28,15 +28,17 @@ def get_config() -> ConfigDict:
     # scikit-image, for small networks in tiles.
     config.data.images = ""
     config.data.count = 0  # the first so many images; 0: all. Of a generator: codes to be drawn
-    config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data.py
+    config.data.labels = (
+        ""  # CSV "image,label": the label map, for top-1; see dci_jax/data/images.py
+    )
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
     # In this order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), "inverse_network",
     # "rmle", "deepinversion", "deep_image_prior", and "dci@white_noise" for one that learns from that source alone.
     config.attacks = ("dci", "dci+refine")
-    config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/defenses.py
+    config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/cases/defenses.py
     config.batch = 100  # private images at a time
-    # Generators only: what is done to the images that are repaired, (kind, strength); see dci_jax/damages.py
+    # Generators only: what is done to the images that are repaired, (kind, strength); see dci_jax/cases/damages.py
     config.damages = (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0))
 
     # What the inverters learn from: shares of every batch. The paper's own setting is bank=1 and

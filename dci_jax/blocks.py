@@ -4,6 +4,7 @@ Split points are counted by the number of blocks before them: the features at sp
 `f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named like its last block.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,6 +70,12 @@ class Network:
 def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> Array:
     """Features at split `stop` (default: the last) from the features `x` at split `start`."""
     return trace(network, x, start, stop)[0][-1]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def features_at(network: Network, index: int, x: Array) -> Array:
+    """What the device computes, f_index [B, ...] of inputs [B, ...]; f_0 are the inputs themselves. Compiled."""
+    return run(network, x, 0, index)
 
 
 def trace(

@@ -9,24 +9,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dci_jax import named
-from dci_jax.setting import Setting
+from dci_jax.cases.case import Case
 
 
-def digests(config: ConfigDict, setting: Setting) -> dict[str, str]:
+def digests(config: ConfigDict, case: Case) -> dict[str, str]:
     """Field of the config -> sha256 of what it stands for: weights, labels, images, the source of one's own functions.
 
     Args:
       config: as in configs/default.py.
-      setting: `check(config)`.
+      case: `check(config)`.
     """
-    found = {
-        "target.weights": _arrays(setting.network),
-        "data.labels": _arrays(setting.private.labels),
-        "oracle.images": _arrays(setting.oracle and setting.oracle.pixels),
-        "verifier.weights": _arrays(setting.verifier),
-    }
-    if setting.network.latent:  # `keep_originals` looks at those of a classifier
-        found["data.images"] = _arrays(setting.private.pixels)
+    found = {field: _arrays(arrays) for field, arrays in case.depends.items()}
     functions = {
         "target.name": config.target.name,
         "refine.prior": config.refine.prior,

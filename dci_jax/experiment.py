@@ -1,8 +1,9 @@
-"""The story of a run in four stages, each of which resumes: synthesize, attack, evaluate, report."""
+"""The story of a run, each part of which resumes: make inputs, fit the attacks, read back, report."""
 
 import functools
 import logging
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,105 +11,83 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax import generators, hosts, parallel, report, synthesis
-from dci_jax.arm import arm
-from dci_jax.evaluate import ANY_SPLIT, costs, evaluate, floor, lines, write
-from dci_jax.inputs import Inputs
-from dci_jax.setting import Setting, attack_names, mixture_of
-from dci_jax.workdir import keep, keep_originals, present, timing
+from dci_jax.attacks import registry
+from dci_jax.cases.case import Case
+from dci_jax.cases.kept import costs
+from dci_jax.inputs.mixture import BANK, Inputs
+from dci_jax.results import ANY_SPLIT, lines, write
+from dci_jax.runtime import hosts
+from dci_jax.runtime.workdir import present, timing
 
 log = logging.getLogger("dci_jax")
 
 
-def run(config: ConfigDict, setting: Setting, workdir: Path) -> None:
+def run(config: ConfigDict, case: Case, workdir: Path) -> None:
     """Audit the target and leave everything in `workdir`; the same call resumes.
-
-    A generator has a story of its own, `generators.run`.
 
     Args:
       config: as in configs/default.py.
-      setting: `check(config)`.
+      case: `check(config)`.
       workdir: as claimed by `claim`.
     """
-    setting = on_the_mesh(setting)
-    if setting.device.latent:
-        return generators.run(config, setting, workdir)
-    network, private, splits = setting.device, setting.private, setting.splits
-    evaluation = workdir / "evaluation"
-    keep_originals(evaluation / "originals.npz", private.pixels, private.names, private.skipped)
-    for reason in private.skipped:
-        log.warning("skipped damaged image %s", reason)
-    key_synthesis, key_attack, key_defense = jax.random.split(jax.random.key(config.seed), 3)
-    timed = functools.partial(timing, workdir)
+    evaluation, timed = workdir / "evaluation", functools.partial(timing, workdir)
+    key_learn, key_attack, key_sent = jax.random.split(jax.random.key(config.seed), 3)
+    rows, row = [], {"target": case.network.name, "seed": config.seed}
+    case.begin(evaluation)
 
     with timed("synthesize"):
-        folder = present(workdir, "synthesis")
-        made = synthesis.synthesize(setting.network, key_synthesis, folder, **config.synthesis)
-        keep(folder / "recognised.json", lambda: recognised(setting, made, config.batch))
-    inputs = Inputs(made, *mixture_of(config, network))
+        inputs = case.learn(key_learn, workdir)
 
-    rows, row = [], {"target": network.name, "seed": config.seed}
-    for name, guesses in floors(private.pixels, config.seed).items():
-        file = evaluation / f"{name}.npz"
-        result = floor(network, private.pixels, private.labels, guesses, file, config.batch)
-        rows += lines(result, private.names, split=ANY_SPLIT, attack=name, defense="none", **row)
+    for name, guesses in case.floors.items():
+        scores = case.guess(guesses, evaluation / f"{name}.npz")
+        rows += lines(scores, case.names, split=ANY_SPLIT, attack=name, defense="none", **row)
 
     readers = {}
-    for name in attack_names(config):
+    for name in registry.names(config):
         with timed(f"attack {name}"):
             # By name, so that an attack's numbers do not depend on which others run.
             key = jax.random.fold_in(key_attack, zlib.crc32(name.encode()))
-            folder = present(workdir, "attacks") / name
-            readers[name] = arm(config, name, setting, inputs, readers, key, folder)
+            readers[name] = fit(config, name, case, inputs, readers, key, workdir)
         with timed(f"evaluate {name}"):
             for split, reconstruct in readers[name].items():
-                for kind, strength in config.defenses:
+                for kind, strength in case.perturbations[split]:
                     present(workdir)
                     label = kind if kind == "none" else f"{kind} {strength:g}"
-                    result = evaluate(
-                        network,
-                        private.pixels,
-                        private.labels,
-                        reconstruct,
-                        split,
-                        (kind, strength),
-                        key_defense,
-                        evaluation / name / f"{split} {label}.npz",
-                        config.batch,
-                    )
-                    cell = dict(split=split, attack=name, defense=label, **row)
-                    rows += lines(result, private.names, **cell)
-                    mean = float(np.mean(result["psnr"]))
-                    log.info("%s after %s, defense %s: %.2f dB", name, split, label, mean)
+                    file = evaluation / name / f"{split} {label}.npz"
+                    scores = case.read(split, (kind, strength), reconstruct, key_sent, file)
+                    some = case.names[: len(scores["psnr"])]
+                    rows += lines(scores, some, split=split, attack=name, defense=label, **row)  # fmt: skip
+                    psnr = float(np.mean(scores["psnr"]))
+                    log.info("%s after %s, %s: %.2f dB", name, split, label, psnr)
 
     present(workdir)
-    if hosts.leads():
-        write(rows, costs(network, splits), workdir)
-        with timed("report"):
-            report.write(workdir)
+    with timed("report"):
+        case.finish(readers, evaluation)
+        if hosts.leads():
+            write(rows, costs(case.network, case.splits), workdir)
+            case.report(workdir)
     hosts.meet("report")
     log.info("the report is %s", workdir / "report" / "index.html")
 
 
-def on_the_mesh(setting: Setting) -> Setting:
-    """The same with every device holding the weights of the networks."""
-    names = ("network", "device", "verifier")
-    return replace(
-        setting,
-        **{name: parallel.put(getattr(setting, name), parallel.copied()) for name in names},
-    )
-
-
-def recognised(setting: Setting, images, batch: int) -> dict[str, float]:
-    """Network -> share of the synthesised images that it answers with the label they were made for."""
-    networks = (setting.network, *([setting.verifier] if setting.verifier else []))
-    if not len(images):
-        return {}
-    return {n.name: synthesis.recognised(n, images, batch) for n in networks if n.head}
-
-
-def floors(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """What needs no features at all: the mean of the private images, and another one at random."""
-    mean = np.broadcast_to(pixels.mean(0).round().astype(np.uint8), pixels.shape)
-    step = np.random.default_rng(seed).integers(1, max(len(pixels), 2))
-    return {"mean_image": mean, "random_image": np.roll(pixels, step, 0)}
+def fit(
+    config: ConfigDict,
+    name: str,
+    case: Case,
+    inputs: Inputs,
+    readers: dict[str, dict[str, Callable]],
+    key: jax.Array,
+    workdir: Path,
+) -> dict[str, Callable]:
+    """Fit the attack called `name`, on what its adversary holds: split point -> function from features to inputs."""
+    attack = registry.find(name, config.oracle.attack)
+    own, settings = registry.settings(config, attack)
+    source = name.partition("@")[2]
+    if name == registry.ORACLE:
+        inputs = Inputs(case.oracle, ((BANK, 1.0),), inputs.shape)
+    elif source:
+        inputs = replace(inputs, shares=((source, 1.0),))
+    if attack.starts_from:
+        settings["start"] = readers[attack.starts_from]
+    folder = present(workdir, "attacks") / name
+    return attack.fit(case.network, inputs, own or case.splits, key, folder, **settings)

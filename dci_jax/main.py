@@ -15,12 +15,13 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from dci_jax import experiment, hosts, progress
+from dci_jax import experiment
+from dci_jax.check import check
 from dci_jax.depends import digests
 from dci_jax.errors import InputError
 from dci_jax.plan import plan
-from dci_jax.setting import check
-from dci_jax.workdir import claim
+from dci_jax.runtime import hosts, process, progress
+from dci_jax.runtime.workdir import claim
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the experiment, such as configs/quickstart.py"
@@ -51,6 +52,7 @@ _FIELDS = "\nEvery field of the config is a flag, too, such as --config.batch=50
 
 def main(argv: list[str]) -> int:
     """Run the experiment. Returns the exit code."""
+    process.prepare()
     if {"--help", "-h", "-help", "--helpfull"} & set(argv[1:]):
         print(
             __doc__,
@@ -77,18 +79,18 @@ def main(argv: list[str]) -> int:
     try:
         hosts.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         _log_to(None)
-        setting = check(config)
+        case = check(config, planned=_DRY_RUN.value)
         if _DRY_RUN.value:
-            print(plan(config, setting))
+            print(plan(config, case))
             return 0
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
         plain = json.loads(config.to_json_best_effort())
-        claim(workdir, plain, command, digests(config, setting))
+        claim(workdir, plain, command, digests(config, case))
         if hosts.leads():
             _log_to(workdir / "log.txt")
         if _PROFILE.value:
             progress.profile_to(workdir / "profile")
-        experiment.run(config, setting, workdir)
+        experiment.run(config, case, workdir)
     except InputError as error:
         return _refuse(str(error))
     except hosts.Preempted:

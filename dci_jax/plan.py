@@ -10,84 +10,86 @@ import optax
 from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
-from dci_jax import parallel, synthesis
-from dci_jax.attacks import dci, dci_trained, linear_inverter, solving
+from dci_jax.attacks import dci, dci_trained, inverse_network, linear_inverter, registry, solving
 from dci_jax.attacks.linear_inverter import geometry
 from dci_jax.attacks.objective import undo
 from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
-from dci_jax.learning import learning, phase_settings
-from dci_jax.optimize import step
-from dci_jax.setting import Setting, mixture_of
+from dci_jax.cases.case import Case
+from dci_jax.cases.kept import costs
+from dci_jax.inputs import synthesis
+from dci_jax.runtime import parallel
+from dci_jax.runtime.optimize import step
 
 SHARE = 0.3  # of the matrix-product rate that training is assumed to reach: an estimate
 
 
-def plan(config: ConfigDict, setting: Setting) -> str:
-    """The blocks of a checked config, and what is synthesised, solved and trained, as tables.
+def plan(config: ConfigDict, case: Case) -> str:
+    """The blocks of a checked config, and what is synthesised, solved, trained and optimised, as tables.
 
     FLOPs are those of the traced program (a multiply-add counts 2). Memory is what is alive at a time
     in it, an estimate of what a device needs. Hours are an estimate: FLOPs divided by
     `SHARE` of the rate that a matrix product reaches here and now.
     """
-    rate = matrix_product_rate("float32")
-    fast = matrix_product_rate("bfloat16")
-    rows = []
-    if config.synthesis.batches and not setting.network.latent:
-        rows += _synthesis(config, setting.network)
-    runs = learning(config)
-    for attack, cost in (("dci", _solved), ("dci_shared", _shared), ("dci_trained", _trained)):
-        rows += [(f"{name}: {label}", *rest) for name in runs.get(attack, ()) for label, *rest in cost(config, setting)]  # fmt: skip
-    text = [f"{setting.device.name} on {jax.device_count()} x {jax.devices()[0].device_kind}", ""]
-    if "dci_trained" in runs:
+    rates = {precision: matrix_product_rate(precision) for precision in ("float32", "bfloat16")}
+    rows, fits, images = [], set(), case.trained is not None
+    if config.synthesis.batches and images:
+        rows += _synthesis(config, case.trained)
+    for name in registry.names(config):
+        attack = registry.find(name, config.oracle.attack)
+        own, settings = registry.settings(config, attack)
+        fits.add(attack.fit)
+        cost = COSTS.get(attack.fit, _optimised)
+        rows += [
+            (f"{name}: {label}", *rest) for label, *rest in cost(case, own or case.splits, settings)
+        ]
+    text = [f"{case.network.name} on {jax.device_count()} x {jax.devices()[0].device_kind}", ""]
+    if dci_trained.dci_trained in fits:
         text += [
             f"{'block':12} {'features':>16} {'inverter parameters':>20} {'inverter MFLOP per image':>26}",
-            *_trained_blocks(config, setting),
-            "",
-        ]
-    if {"dci", "dci_shared"} & set(runs):
+            *_trained_blocks(config, case), "",
+        ]  # fmt: skip
+    if {dci.dci, dci.dci_shared} & fits:
         text += [
             f"{'block':12} {'features':>16} {'neighbourhood':>14} {'unknowns':>9}",
-            *_solved_blocks(config, setting),
-            "",
-        ]
+            *_solved_blocks(config, case), "",
+        ]  # fmt: skip
     text += [
-        f"{'phase':34} {'steps':>6} {'GFLOP per step':>15} {'memory, GiB':>12} {'device-hours':>13}",
+        f"{'phase':34} {'steps':>6} {'GFLOP per step':>15} {'memory, GiB':>12} {'device-hours':>13}"
     ]
     total = 0.0
     for label, steps, flops, memory, precision in rows:
-        hours = steps * flops / (SHARE * (fast if precision == "bfloat16" else rate)) / 3600
+        hours = steps * flops / (SHARE * rates[precision]) / 3600
         total += hours
         text.append(
             f"{label:34} {steps:6d} {flops / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}"
         )
-    text += [
-        "",
-        f"About {total:.2f} device-hours, estimated at {SHARE:.0%} of what a matrix product reaches here:",
-    ]
-    text += [
-        f"{rate / 1e9:.0f} GFLOP/s in float32, {fast / 1e9:.0f} in bfloat16. Evaluation and the attacks that"
-    ]
-    text += [
-        "optimise each image (refine, rMLE) or train one network (inverse network) come on top."
-    ]
-    return "\n".join(text)
+    return "\n".join(
+        [
+            *text, "",
+            f"About {total:.2f} device-hours, an estimate: at {SHARE:.0%} of what a matrix product reaches here now, "
+            f"{rates['float32'] / 1e9:.0f}", f"GFLOP/s in float32 and {rates['bfloat16'] / 1e9:.0f} in bfloat16. Attacks "
+            "that optimise each image are counted for all of them; scores and",
+            "reading back by inverters come on top.",
+        ]
+    )  # fmt: skip
 
 
-def matrix_product_rate(dtype: str, size: int = 2048) -> float:
-    """FLOP/s that a product of two square matrices of this size reaches on the first device."""
+def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> float:
+    """FLOP/s that a product of two square matrices of this size reaches on the first device, the best of some."""
     a = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     times = []
-    for _ in range(4):
+    for _ in range(repeats):
         start = time.perf_counter()
         product(a, a).block_until_ready()
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times)
 
 
-def _trained_blocks(config, setting):
-    network = setting.device
-    modules, _ = dci_trained.phases(network, setting.splits, **phase_settings(config))
+def _trained_blocks(config, case):
+    network = case.network
+    settings = dci_trained.of_phases(registry.settings(config, registry.find("dci_trained"))[1])
+    modules, _ = dci_trained.phases(network, case.splits, **settings)
     shapes, lines = feature_shapes(network), []
     for i, module in enumerate(modules):
         f = jax.ShapeDtypeStruct((1, *shapes[i + 1]), jnp.float32)
@@ -126,62 +128,91 @@ def _synthesis(config, network):
         )
 
 
-def _trained(config, setting):
-    network = with_dtype(setting.device, config.dci_trained.precision)
-    modules, phases = dci_trained.phases(network, setting.splits, **phase_settings(config))
+def _trained(case, splits, settings):
+    network = with_dtype(case.network, settings["precision"])
+    modules, phases = dci_trained.phases(network, splits, **dci_trained.of_phases(settings))
     params = jax.eval_shape(
         functools.partial(dci_trained.initialize, modules, network), jax.random.key(0)
     )
-    _, shape = mixture_of(config, network)
-    images = jax.ShapeDtypeStruct((config.dci_trained.batch, *shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((settings["batch"], *case.shape), jnp.float32)
     for phase in phases:
-        yield (
-            phase.label,
-            phase.steps,
-            *step_cost(phase.loss, params, network, images),
-            config.dci_trained.precision,
-        )
+        cost = step_cost(phase.loss, params, network, images)
+        yield phase.label, phase.steps, *cost, settings["precision"]
 
 
-def _geometries(config, setting, depth, shared):
-    """[(geometry, neighbourhood)] of a chain of `depth` inverters, on images as they are solved on."""
-    _, shape = mixture_of(config, setting.device)
-    small, s = setting.device.replace(input_shape=shape), config.dci
+def _geometries(case, settings, depth, shared):
+    """[(geometry, neighbourhood)] of a chain of `depth` inverters, on inputs as they are solved on."""
+    small = case.network.replace(input_shape=case.shape)
     found = [geometry(small, index, None if shared else depth) for index in range(depth)]
-    return [(g, linear_inverter.sizes(g, s.size, s.unknowns)) for g in found]
+    return [(g, linear_inverter.sizes(g, settings["size"], settings["unknowns"])) for g in found]
 
 
-def _solved_blocks(config, setting):
-    depth = max(split_index(setting.device, name) for name in setting.splits)
-    for (g, k), block in zip(_geometries(config, setting, depth, False), setting.device.blocks):  # noqa: B905  to that depth
-        features = "x".join(map(str, feature_shapes(setting.device)[g.index + 1]))
+def _solved_blocks(config, case):
+    settings = registry.settings(config, registry.find("dci"))[1]
+    depth = max(split_index(case.network, name) for name in case.splits)
+    for (g, k), block in zip(_geometries(case, settings, depth, False), case.network.blocks):  # noqa: B905  to that depth
+        features = "x".join(map(str, feature_shapes(case.network)[g.index + 1]))
         yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {linear_inverter.largest(g, k):9,d}"
 
 
-def _solved(config, setting):
+def _solved(case, splits, settings):
     """One row for each chain: its maps, FLOPs of the sums and solves, memory of the largest solve."""
-    for name in tuple(config.dci.splits) or setting.splits:
-        yield name, *_chain(config, setting, split_index(setting.device, name), False)
+    for name in splits:
+        yield name, *_chain(case, settings, split_index(case.network, name), False)
 
 
-def _shared(config, setting):
-    names = tuple(config.dci.splits) or setting.splits
-    depth = max(split_index(setting.device, name) for name in names)
-    yield "all splits", *_chain(config, setting, depth, True)
+def _shared(case, splits, settings):
+    depth = max(split_index(case.network, name) for name in splits)
+    yield "all splits", *_chain(case, settings, depth, True)
 
 
-def _chain(config, setting, depth, shared):
-    s, found = config.dci, _geometries(config, setting, depth, shared)
-    counts = linear_inverter.enough(*zip(*found, strict=True), s.images, s.held_out, s.equations)
+def _chain(case, settings, depth, shared):
+    found = _geometries(case, settings, depth, shared)
+    images, held_out, rounds = (settings[name] for name in ("images", "held_out", "rounds"))
+    counts = linear_inverter.enough(
+        *zip(*found, strict=True), images, held_out, settings["equations"]
+    )
     total = 0.0
     for (g, k), count in zip(found, counts, strict=True):
         first, correction = linear_inverter.flops(g, k, *g.grid)
-        images = count * (1 + s.held_out / max(s.images, 1))
+        seen = count * (1 + held_out / max(images, 1))
         solve = len(solving.RIDGES) * linear_inverter.largest(g, k) ** 3 / 3
-        total += images * first + s.rounds * images * correction + (s.rounds + 1) * solve
-    steps = len(found) * (s.rounds + 1)
+        total += seen * first + rounds * seen * correction + (rounds + 1) * solve
+    steps = len(found) * (rounds + 1)
     most = max(linear_inverter.largest(g, k) for g, k in found)
     return steps, total / steps, dci.MATRICES * 8 * most**2, "float32"
+
+
+def _decoded(case, splits, settings):
+    """One row for each split's decoder: a step passes twice as much back as forward."""
+    images = jax.ShapeDtypeStruct((settings["batch"], *case.shape), jnp.float32)
+    for name in splits:
+        split = split_index(case.network, name)
+        decoder, size = inverse_network.decoder_for(case.network, split, settings["width"])
+        params = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, *size)))
+        loss = functools.partial(inverse_network.pixel_loss, decoder, split)
+        yield (
+            name,
+            settings["steps"],
+            *step_cost(loss, params, case.network, images),
+            settings["precision"],
+        )
+
+
+def _optimised(case, splits, settings):
+    """One row for each split, for all private inputs: a pass through the network and back costs three forward passes."""
+    for name in splits:
+        flops = costs(case.network, (name,))[name]["device_flops"]
+        steps = settings["steps"] * (settings.get("inner", 0) + 1)
+        yield name, steps, 3 * flops * len(case.names), 0, "float32"
+
+
+COSTS = {
+    dci.dci: _solved,
+    dci.dci_shared: _shared,
+    dci_trained.dci_trained: _trained,
+    inverse_network.inverse_network: _decoded,
+}
 
 
 def step_cost(loss, variables, frozen, batch):

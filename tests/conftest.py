@@ -10,7 +10,10 @@ from PIL import Image
 from dci_jax.models import weights
 from dci_jax.models.cifar_resnet import cifar_resnet, torch_prefix
 from dci_jax.models.sngan import sngan
+from dci_jax.runtime import process
 from tests.command_line import ROOT, call
+
+process.prepare()
 
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from configs import default
-from dci_jax import damages, defenses, ranges
+from dci_jax import ranges
+from dci_jax.cases import damages, defenses
 from dci_jax.errors import InputError
 
 

@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax import progress
 from dci_jax.attacks import linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, largest, sizes
 from dci_jax.attacks.solving import inverter
-from dci_jax.blocks import Network, run, split_index, split_names
+from dci_jax.blocks import Network, features_at, split_index, split_names
 from dci_jax.errors import InputError
-from dci_jax.inputs import BANK, Inputs, batches
+from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.runtime import parallel, progress
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -58,7 +58,7 @@ def dci(
     Raises:
       InputError: see `check`, or the features are not finite.
     """
-    check(network, splits, **settings)
+    check(network, splits, inputs.shape, **settings)
     made, readers = _inputs(inputs, key, settings), {}
     for name in splits:
         depths = (split_index(network, name),)
@@ -80,8 +80,7 @@ def dci_shared(
     As many solves as the deepest split has blocks, whatever the number of splits. Arguments, returns and errors as
     of `dci`; a batch needs an input for each split.
     """
-    check(network, splits, **settings)
-    check_shared(splits, settings["batch"])
+    check_shared(network, splits, inputs.shape, **settings)
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
     chain = _chain(network, "all splits", order, _inputs(inputs, key, settings), folder, settings)
@@ -109,6 +108,7 @@ def _inputs(inputs, key, settings):
 def check(
     network: Network,
     splits: tuple[str, ...],
+    shape: tuple[int, ...],
     *,
     images: int,
     held_out: int,
@@ -123,6 +123,7 @@ def check(
     Args:
       network: the target.
       splits: split points to be read back.
+      shape: of the inputs that it is solved on.
       images: how many inputs a map is solved on, at most but for the last batch, which is whole.
       held_out: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
         where `inputs` has any, else others drawn from the same source. Where a map is solved on fewer inputs
@@ -151,9 +152,13 @@ def check(
     if size not in (1, 3, 5, 7):
         raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    depth = max(split_index(network, name) for name in splits)
+    parallel.warn_if_uneven("dci.batch", batch)
+    depth, small = (
+        max(split_index(network, name) for name in splits),
+        network.replace(input_shape=shape),
+    )
     for index in range(depth):
-        g = geometry(network, index, depth)
+        g = geometry(small, index, depth)
         wide = largest(g, sizes(g, size, unknowns))
         if MATRICES * 8 * wide**2 > memory:
             raise InputError(
@@ -167,8 +172,12 @@ def check(
             )
 
 
-def check_shared(splits: tuple[str, ...], batch: int) -> None:
-    """Raise InputError where a batch is too small for `dci_shared`."""
+def check_shared(
+    network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any
+) -> None:
+    """Raise InputError as `check`, or where a batch is too small for `dci_shared`."""
+    check(network, splits, shape, **settings)
+    batch = settings["batch"]
     if len(set(splits)) > batch:
         raise InputError(
             f"dci.batch is {batch}, but each of the {len(set(splits))} split points of a shared chain needs an input "
@@ -254,9 +263,3 @@ def _shown(update, before, done):
 @jax.jit
 def _where(rows, a, b):
     return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def features_at(network: Network, index: int, x: Array) -> Array:
-    """f_index of inputs [B, ...]; f_0 are the inputs themselves."""
-    return run(network, x, 0, index)

@@ -7,7 +7,7 @@ same features (cycle consistency). The inverters compose, so one training serves
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,13 @@ from dci_jax.blocks import (
     split_names,
     with_dtype,
 )
-from dci_jax.inputs import Inputs, batches
-from dci_jax.latents import clip
+from dci_jax.errors import InputError
+from dci_jax.inputs.latents import clip
+from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.losses import DISTANCES
 from dci_jax.models.inverter import Inverter, inverters
-from dci_jax.optimize import minimize
+from dci_jax.runtime import parallel
+from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array
 Pytree = Any
@@ -121,6 +124,53 @@ def dci_trained(
         )
         for name, depth in depths.items()
     }
+
+
+def check(
+    network: Network,
+    splits: tuple[str, ...],
+    shape: tuple[int, ...],
+    *,
+    batch: int,
+    groups: int,
+    precision: str,
+    **settings: Any,
+) -> None:
+    """Raise InputError where the training could not work on inputs of this shape.
+
+    Args:
+      network: the target.
+      splits: split points to be read back.
+      shape: of the inputs that it is trained on.
+      batch, groups, precision: see `dci_trained`.
+      **settings: of `phases`.
+    """
+    if settings["distance"] not in DISTANCES:
+        raise InputError(
+            f"dci_trained.distance is {settings['distance']!r}; choose from: {', '.join(DISTANCES)}."
+        )
+    if precision not in ("float32", "bfloat16"):
+        raise InputError(f"dci_trained.precision is {precision!r}; give float32 or bfloat16.")
+    deepest = max(split_index(network, name) for name in splits)
+    if batch < deepest:
+        raise InputError(
+            f"dci_trained.batch is {batch}, but each of the {deepest} split points down to "
+            f"{split_names(network)[deepest - 1]} needs an input of its own in every step; give at least that many."
+        )
+    each = spread.layout(min(groups, deepest)).mesh.shape["data"]
+    if min(groups, deepest) > 1 and batch % each:
+        raise InputError(
+            f"dci_trained.batch is {batch}; with dci_trained.groups={groups} on {jax.device_count()} devices "
+            f"each group of inverters has {each} devices, so give a multiple of {each}."
+        )
+    parallel.warn_if_uneven("dci_trained.batch", batch, deepest)
+    for size in (network.input_shape, shape):
+        phases(network.replace(input_shape=size), splits, **settings)
+
+
+def of_phases(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the section "dci_trained" its phases depend on."""
+    return {k: v for k, v in settings.items() if k not in ("batch", "groups", "precision")}
 
 
 def phases(

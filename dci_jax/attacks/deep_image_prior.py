@@ -7,6 +7,7 @@ convolutional hourglass shows natural images sooner than noise is all the prior 
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,12 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from dci_jax import parallel
 from dci_jax.attacks.matching import match_loss
 from dci_jax.blocks import Network, split_index
-from dci_jax.inputs import Inputs
-from dci_jax.optimize import minimize
+from dci_jax.errors import InputError
+from dci_jax.inputs.mixture import Inputs
+from dci_jax.runtime import parallel
+from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -101,6 +103,23 @@ def deep_image_prior(
         return render(module, params, noise)
 
     return {name: functools.partial(reconstruct, name) for name in splits}
+
+
+def check(
+    network: Network,
+    splits: tuple[str, ...],
+    shape: tuple[int, ...],
+    *,
+    levels: int,
+    **settings: Any,
+) -> None:
+    """Raise InputError where the image cannot be halved so often."""
+    del splits, shape, settings
+    if network.input_shape[0] % 2**levels:
+        raise InputError(
+            f"deep_image_prior.levels is {levels}, but {network.input_shape[0]} pixels "
+            f"cannot be divided by {2**levels}; give fewer."
+        )
 
 
 def prior_loss(split: int, module: Hourglass, params, frozen: tuple, _):

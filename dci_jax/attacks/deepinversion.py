@@ -7,6 +7,7 @@ that the images of a batch depend on one another: give it batches of a hundred a
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ import optax
 
 from dci_jax.attacks.matching import Regularizer, blank, match
 from dci_jax.blocks import Network, running_statistics, trace
-from dci_jax.inputs import Inputs
+from dci_jax.errors import InputError
+from dci_jax.inputs.mixture import Inputs
 from dci_jax.losses import batch_norm_statistics
 
 Array = jax.Array
@@ -66,3 +68,15 @@ def statistics_prior(network: Network, images: Array) -> Array:
     _, found = trace(network, images)
     distance = batch_norm_statistics(found, running_statistics(network))
     return jnp.full(len(images), distance)
+
+
+def check(
+    network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any
+) -> None:
+    """Raise InputError where the network has no BatchNorm layer."""
+    del splits, shape, settings
+    if not jax.tree.leaves(running_statistics(network)):
+        raise InputError(
+            f"The attack 'deepinversion' matches BatchNorm statistics, and {network.name} has none as it "
+            "runs on the device; leave it out of attacks."
+        )

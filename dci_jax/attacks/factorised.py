@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.blocks import Network, run
-from dci_jax.latents import clip
+from dci_jax.inputs.latents import clip
 
 Array = jax.Array
 

@@ -21,15 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax import hosts, parallel
 from dci_jax.attacks import factorised
 from dci_jax.attacks.matching import blank, relative_distance, spread
-from dci_jax.blocks import Network, run, split_index
+from dci_jax.blocks import Network, features_at, run, split_index
 from dci_jax.errors import InputError
-from dci_jax.files import replacing
-from dci_jax.inputs import BANK, Inputs, batches
+from dci_jax.inputs.mixture import BANK, Inputs, batches
 from dci_jax.losses import total_variation as tv
 from dci_jax.metrics import psnr
+from dci_jax.runtime import hosts, parallel
+from dci_jax.runtime.files import replacing
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -92,9 +92,18 @@ def gauss_newton(
 
 
 def check(
-    steps: int, inner: int, damping: float, total_variation: tuple[float, ...], held_out: int
+    network: Network,
+    splits: tuple[str, ...],
+    shape: tuple[int, ...],
+    *,
+    steps: int,
+    inner: int,
+    damping: float,
+    total_variation: tuple[float, ...],
+    held_out: int,
 ) -> None:
     """Raise InputError where `gauss_newton` could not work."""
+    del network, splits, shape
     for field, value in (("steps", steps), ("inner", inner), ("held_out", held_out)):
         if value < 1:
             raise InputError(f"gauss_newton.{field} is {value}; give at least 1.")
@@ -189,7 +198,7 @@ def _diffused(x, direction):
 def _chosen(file, network, name, truth, weights, reconstruct):
     """The weight of TV that reads procedural images `truth` back best, found once."""
     if not hosts.agree(file.exists()):
-        features = _features(network, split_index(network, name), truth)
+        features = features_at(network, split_index(network, name), truth)
         found = {weight: float(psnr(reconstruct(name, weight, features), truth).mean()) for weight in weights}  # fmt: skip
         best = max(found, key=found.get)
         log.info("gauss_newton after %s: %s dB on procedural images by weight of TV", name, found)
@@ -198,11 +207,6 @@ def _chosen(file, network, name, truth, weights, reconstruct):
                 json.dump({"total_variation": best, "psnr": list(found.items())}, stream)
         hosts.meet(f"{file.parent.name} {file.name}")
     return json.loads(file.read_text())["total_variation"]
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _features(network, split, x):
-    return run(network, x, 0, split)
 
 
 def _blank(network, features):

@@ -6,16 +6,18 @@ It asks the network only for features, never for gradients or weights: a black-b
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
-from dci_jax.inputs import Inputs, batches
-from dci_jax.latents import clip
+from dci_jax.errors import InputError
+from dci_jax.inputs.latents import clip
+from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.models.inverter import Decoder, Encoder, scale
-from dci_jax.optimize import minimize
+from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -52,17 +54,14 @@ def inverse_network(
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
     """
     folder.mkdir(exist_ok=True)
-    shapes = feature_shapes(network)
     reconstructions = {}
     for name in splits:
         split = split_index(network, name)
         key_params, key_inputs = jax.random.split(jax.random.fold_in(key, split))
-        (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
-        size, kind = (grown, Encoder) if network.latent else (shrunk, Decoder)
-        decoder = kind(size, channels, width, precision)
+        decoder, shape = decoder_for(network, split, width, precision)
         params, _ = minimize(
             functools.partial(pixel_loss, decoder, split),
-            jax.jit(decoder.init)(key_params, jnp.zeros((1, *shapes[split]))),
+            jax.jit(decoder.init)(key_params, jnp.zeros((1, *shape))),
             with_dtype(network, precision),
             batches(inputs, key_inputs, batch),
             steps=steps,
@@ -70,9 +69,18 @@ def inverse_network(
             label=f"inverse network: {name}",
             folder=folder / name,
         )
-        decoder = kind(size, channels, width)
+        decoder, _ = decoder_for(network, split, width)
         reconstructions[name] = functools.partial(decode, decoder, network.latent, params)
     return reconstructions
+
+
+def decoder_for(
+    network: Network, split: int, width: int, precision: str = "float32"
+) -> tuple[Decoder | Encoder, tuple[int, ...]]:
+    """(what reads a split's features back, their shape): a decoder of images, an encoder of codes."""
+    (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
+    size, kind = (grown, Encoder) if network.latent else (shrunk, Decoder)
+    return kind(size, channels, width, precision), feature_shapes(network)[split]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -86,3 +94,14 @@ def pixel_loss(decoder: Decoder | Encoder, split: int, params, network: Network,
     features = run(network, images, 0, split)
     loss = jnp.mean((decoder.apply(params, features) - images) ** 2)
     return loss, {"mse": loss}
+
+
+def check(
+    network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any
+) -> None:
+    """Raise InputError for a precision that there is not."""
+    del network, splits, shape
+    if settings["precision"] not in ("float32", "bfloat16"):
+        raise InputError(
+            f"inverse_network.precision is {settings['precision']!r}; give float32 or bfloat16."
+        )

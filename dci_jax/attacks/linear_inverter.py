@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from dci_jax.attacks.least_squares import moments
 from dci_jax.blocks import Network, feature_shapes, run
-from dci_jax.latents import LIMITS
+from dci_jax.inputs.latents import LIMITS
 from dci_jax.models.inverter import scale, shuffle, unshuffle
 
 Array = jax.Array

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dci_jax import parallel
 from dci_jax.blocks import Network, run, split_index
-from dci_jax.latents import clip
+from dci_jax.inputs.latents import clip
 from dci_jax.losses import total_variation
-from dci_jax.optimize import minimize
+from dci_jax.runtime import parallel
+from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array
 Prior = Callable[[Network, Array], Array]

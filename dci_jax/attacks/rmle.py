@@ -7,14 +7,15 @@ it is a refinement of that, such as `dci+refine`.
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import optax
 
 from dci_jax import named
 from dci_jax.attacks.matching import Regularizer, blank, match
-from dci_jax.blocks import Network
-from dci_jax.inputs import Inputs
+from dci_jax.blocks import Network, split_index
+from dci_jax.inputs.mixture import Inputs
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -64,3 +65,20 @@ def rmle(
         return match(network, name, features, images, regularizer, optimizer, steps)
 
     return {name: functools.partial(reconstruct, name) for name in splits}
+
+
+def check(
+    network: Network,
+    splits: tuple[str, ...],
+    shape: tuple[int, ...],
+    *,
+    total_variation_at: tuple[tuple[str, float], ...] = (),
+    prior: str = "",
+    **settings: Any,
+) -> None:
+    """Raise InputError where `total_variation_at` names no split point, or `prior` no function."""
+    del splits, shape, settings
+    for name, _ in total_variation_at:
+        split_index(network, name)
+    if prior:
+        named.function(prior)

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax import hosts, parallel
 from dci_jax.attacks import least_squares, linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
-from dci_jax.files import replacing
+from dci_jax.runtime import hosts, parallel
+from dci_jax.runtime.files import replacing
 
 Array = jax.Array
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dci_jax import parallel
+from dci_jax.runtime import parallel
 
 Array = jax.Array
 Pytree = Any

@@ -21,8 +21,8 @@ class Architecture:
       build: (key, train=False) -> Network with random weights.
       prefix: block name -> what its torch names begin with.
       deploy: the network -> the same function as it runs on a device, where that differs.
-      embedded: the checkpoint inside this package, by dci_jax/train_target.py or train_generator.py.
-      latent: of a generator, the prior of its codes, a key of `dci_jax.latents.LATENTS`.
+      embedded: the checkpoint inside this package, by training/target.py or training/generator.py.
+      latent: of a generator, the prior of its codes, a key of `dci_jax.inputs.latents.LATENTS`.
     """
 
     build: Callable[..., Network]
@@ -94,6 +94,16 @@ def load(name: str, source: str = "", sha256: str = "") -> Network:
         )
     shapes = jax.eval_shape(MODELS[name].build, jax.random.key(0))
     return weights.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256)
+
+
+def at_hand(name: str, source: str = "") -> bool:
+    """Whether `load` would need nothing from a network."""
+    return ":" in name or name not in MODELS or bool(source or MODELS[name].embedded)
+
+
+def untrained(name: str) -> Network:
+    """The network called `name`, a key of `MODELS`, with random weights."""
+    return MODELS[name].build(jax.random.key(0))
 
 
 def deploy(name: str, network: Network) -> Network:

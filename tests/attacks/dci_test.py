@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax import blocks, hosts
+from dci_jax import blocks
 from dci_jax.attacks import dci, linear_inverter, solving
 from dci_jax.errors import InputError
-from dci_jax.inputs import Inputs, batches
+from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import latent_cosine, psnr
+from dci_jax.runtime import hosts
 
 SETTINGS = dict(
     images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=(10000, 10000), equations=10000

@@ -9,7 +9,7 @@ import pytest
 from dci_jax import blocks
 from dci_jax.attacks import dci_trained
 from dci_jax.attacks.objective import Objective, conquer_loss, deepest_loss, divide_loss, undo
-from dci_jax.inputs import Inputs, batches
+from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.losses import l1
 from dci_jax.metrics import latent_cosine
 from dci_jax.models.inverter import inverters

@@ -3,7 +3,7 @@ import numpy as np
 
 from dci_jax import blocks
 from dci_jax.attacks.deep_image_prior import deep_image_prior
-from dci_jax.procedural import GENERATORS
+from dci_jax.inputs.procedural import GENERATORS
 
 SETTINGS = {"width": 8, "levels": 2, "learning_rate": 0.02, "total_variation": 0.0}
 

@@ -11,7 +11,7 @@ from dci_jax.attacks.gauss_newton import check, gauss_newton
 from dci_jax.attacks.gauss_newton import losses as losses_of
 from dci_jax.blocks import Block, Network
 from dci_jax.errors import InputError
-from dci_jax.inputs import Inputs, batches
+from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import psnr
 
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
@@ -122,6 +122,6 @@ def test_procedural_images_choose_the_weight_of_tv_once(network, tmp_path):
         ({"total_variation": (float("inf"),)}, "total_variation is"),
     ],
 )
-def test_what_would_cripple_it_is_refused(change, named):
+def test_what_would_cripple_it_is_refused(network, change, named):
     with pytest.raises(InputError, match=named):
-        check(**{**SETTINGS, **change})
+        check(network, ("stem",), network.input_shape, **{**SETTINGS, **change})

@@ -3,7 +3,7 @@ import numpy as np
 
 from dci_jax import blocks
 from dci_jax.attacks.inverse_network import inverse_network
-from dci_jax.inputs import Inputs, batches
+from dci_jax.inputs.mixture import Inputs, batches
 
 
 def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):

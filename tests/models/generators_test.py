@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from dci_jax import blocks, models
 from dci_jax.errors import InputError
-from dci_jax.latents import LATENTS
+from dci_jax.inputs.latents import LATENTS
 from dci_jax.models import dcgan, sngan, weights
 from tests.conftest import ROOT
 from tests.golden.seeded import (

@@ -1,0 +1,141 @@
+"""Every attack, one row each: the only place that knows what an attack is called, needs and can read back.
+
+A new attack is one file beside this one, with `fit` and perhaps `check`, and one row here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dci_jax.attacks import (
+    dci,
+    dci_trained,
+    deep_image_prior,
+    deepinversion,
+    gauss_newton,
+    inverse_network,
+    rmle,
+)
+from dci_jax.errors import InputError
+from dci_jax.inputs.procedural import GENERATORS
+
+
+def no_demands(network, splits, shape, **settings) -> None:
+    """The `check` of an attack that can do whatever its section's ranges allow."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What is known of an attack.
+
+    Attributes:
+      fit: (network, inputs, splits, key, folder, **settings) -> {split: function from features [B, ...] to inputs
+        [B, ...]}. Nothing of it holds a private image, so data-free is what an attack can be.
+      section: of the config, whose fields but `splits` are the settings.
+      label: in a report.
+      color: in its charts.
+      learns: from `Inputs`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
+      starts_from: another attack, whose readers are given to `fit` as `start`.
+      codes: it can read back a generator's codes, too.
+      check: (network, splits, shape of what it learns from, **settings) -> raises InputError where it could not work.
+      unwind: of an attack with a chain of inverters: (*a reader's args, features) -> all estimates on the way.
+    """
+
+    fit: Callable[..., dict[str, Callable]]
+    section: str
+    label: str
+    color: str
+    learns: bool = False
+    starts_from: str = ""
+    codes: bool = True
+    check: Callable[..., None] = no_demands
+    unwind: Callable[..., tuple] | None = None
+
+
+ATTACKS = {
+    "dci": Attack(
+        dci.dci, "dci", "DCI, one forward pass", "#c2410c",
+        learns=True, check=dci.check, unwind=dci.unwind,
+    ),
+    "dci_shared": Attack(
+        dci.dci_shared, "dci", "DCI, one chain for all splits, one forward pass", "#be123c",
+        learns=True, check=dci.check_shared,
+    ),
+    "dci_trained": Attack(
+        dci_trained.dci_trained, "dci_trained", "DCI with trained inverters, one forward pass", "#9f1239",
+        learns=True, check=dci_trained.check, unwind=dci_trained.unwind,
+    ),
+    "dci+refine": Attack(
+        rmle.rmle, "refine", "DCI, then refined white-box", "#7c3aed",
+        starts_from="dci", check=rmle.check,
+    ),
+    "dci_trained+refine": Attack(
+        rmle.rmle, "refine", "DCI with trained inverters, then refined white-box", "#4338ca",
+        starts_from="dci_trained", check=rmle.check,
+    ),
+    "dci+gauss_newton": Attack(
+        gauss_newton.gauss_newton, "gauss_newton", "DCI, then Gauss-Newton", "#0f766e",
+        starts_from="dci", check=gauss_newton.check,
+    ),
+    "dci_trained+gauss_newton": Attack(
+        gauss_newton.gauss_newton, "gauss_newton", "DCI with trained inverters, then Gauss-Newton", "#115e59",
+        starts_from="dci_trained", check=gauss_newton.check,
+    ),
+    "inverse_network": Attack(
+        inverse_network.inverse_network, "inverse_network", "inverse network (black box)", "#0369a1",
+        learns=True, check=inverse_network.check,
+    ),
+    "rmle": Attack(rmle.rmle, "rmle", "rMLE from a blank image", "#64748b", check=rmle.check),
+    "gauss_newton": Attack(
+        gauss_newton.gauss_newton, "gauss_newton", "Gauss-Newton from the prior's mean", "#92400e",
+        check=gauss_newton.check,
+    ),
+    "deepinversion": Attack(
+        deepinversion.deepinversion, "deepinversion", "rMLE with BatchNorm statistics as its prior", "#a16207",
+        codes=False, check=deepinversion.check,
+    ),
+    "deep_image_prior": Attack(
+        deep_image_prior.deep_image_prior, "deep_image_prior", "deep image prior", "#be185d",
+        codes=False, check=deep_image_prior.check,
+    ),
+}  # fmt: skip
+
+ORACLE = "oracle"
+
+
+def find(name: str, oracle: str = "dci") -> Attack:
+    """The row of an attack by the name that a config or a report gives it.
+
+    Args:
+      name: a key of `ATTACKS`; one that learns may have its source behind it, "dci@dead_leaves"; or "oracle".
+      oracle: the attack that the oracle is, `config.oracle.attack`.
+
+    Raises:
+      InputError: there is no such attack, or no such source.
+    """
+    if name == ORACLE:
+        if oracle not in ATTACKS or not ATTACKS[oracle].learns:
+            learning = ", ".join(key for key, attack in ATTACKS.items() if attack.learns)
+            raise InputError(
+                f"oracle.attack is {oracle!r}, which is none that learns from images; choose from: {learning}."
+            )
+        return replace(ATTACKS[oracle], label="oracle: learned from real images", color="#15803d")
+    base, at, source = name.partition("@")
+    if base not in ATTACKS or (at and not ATTACKS[base].learns):
+        raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ATTACKS)}.")
+    if at and source not in GENERATORS:
+        raise InputError(
+            f"The attack {name!r} cannot learn from {source!r}; choose from: {', '.join(GENERATORS)}."
+        )
+    return replace(ATTACKS[base], label=f"{ATTACKS[base].label}, from {source} alone") if at else ATTACKS[base]  # fmt: skip
+
+
+def names(config) -> tuple[str, ...]:
+    """The rows of a config's report: its attacks, and "oracle" where real images are given for it."""
+    return (*config.attacks, *((ORACLE,) if config.oracle.images else ()))
+
+
+def settings(config, attack: Attack) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """(split points of the attack's own, () for all of the run's; keyword arguments of its `fit`)."""
+    section = dict(config[attack.section].items())
+    return tuple(section.pop("splits", ())), section

@@ -1,0 +1,1 @@
+"""What is read back and how it is scored: images, or a generator's codes."""

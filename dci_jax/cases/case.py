@@ -1,0 +1,56 @@
+"""What is read back and how it is scored, as one type: images (`cases.images`) or a generator's codes (`cases.codes`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dci_jax.blocks import Network
+from dci_jax.inputs.mixture import Inputs
+
+Array = jax.Array
+Reconstruct = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that the story of a run (`experiment`) asks for; it never asks what kind of case it is.
+
+    Attributes:
+      network: the target as it runs on the device: what is attacked. An attack is given this and `Inputs`, nothing else.
+      splits: split points to be read back.
+      shares, shape: of the `Inputs` that an attack learns from.
+      names: one for each private input.
+      floors: name -> guesses [N, ...] that were made without any features.
+      perturbations: split -> what happens to the features sent, ((kind, strength), ...).
+      depends: field of the config -> arrays that a run depends on, for `depends.digests`.
+      oracle: real images uint8 [M, H, W, C] that an oracle learns from; none of them is private. None: no oracle.
+      begin: (evaluation) -> None; keeps the private inputs in that folder for the report.
+      learn: (key, workdir) -> the `Inputs`; makes what has to be made first.
+      guess: (guesses, file) -> scores, as `read`.
+      read: (split, (kind, strength), reconstruct, key, file) -> metric -> [N] of `results.METRICS`, and more that the
+        report shows; reconstruct never sees a private input.
+      finish: ({attack: {split: reconstruct}}, evaluation) -> None; what the report shows besides.
+      report: (workdir) -> path of the page.
+      trained: the target with its BatchNorm layers, where it runs on the device without; None: `network`.
+    """
+
+    network: Network
+    splits: tuple[str, ...]
+    shares: tuple[tuple[str, float], ...]
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    floors: dict[str, np.ndarray]
+    perturbations: dict[str, tuple[tuple[str, float], ...]]
+    begin: Callable[[Path], None]
+    learn: Callable[[Array, Path], Inputs]
+    guess: Callable[[np.ndarray, Path], dict[str, np.ndarray]]
+    read: Callable[[str, tuple[str, float], Reconstruct, Array, Path], dict[str, np.ndarray]]
+    finish: Callable[[dict[str, dict[str, Reconstruct]], Path], None]
+    report: Callable[[Path], Path]
+    oracle: np.ndarray | None = None
+    trained: Network | None = None
+    depends: dict[str, Any] = field(default_factory=dict)

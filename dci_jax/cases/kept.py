@@ -1,0 +1,70 @@
+"""Scores of many inputs, a batch after the other, kept in files; and what a split costs."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax.blocks import Network, feature_shapes, features_at, split_index
+from dci_jax.runtime import hosts, parallel
+from dci_jax.runtime.files import replacing
+
+Array = jax.Array
+
+
+def each(
+    file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`one` batch after the other, put together and kept in files; what is finished is read from them.
+
+    Args:
+      file: .npz, made once; until then a folder beside it keeps the batches.
+      batch: rows at a time, shared by the devices.
+      one: (a batch of each array, number of its first row) -> arrays [B, ...].
+      arrays: each [N, ...]; pixels, uint8, are given on as [0, 1].
+    """
+    folder = file.with_suffix(".parts")
+    if not hosts.agree(file.exists()):
+        for start in range(0, len(arrays[0]), batch):
+            part = folder / f"{start:06d}.npz"
+            if hosts.agree(part.exists()):
+                continue
+            hosts.stop_if_asked()
+            rows = slice(start, start + batch)
+            pixels = [a.dtype == np.uint8 for a in arrays]
+            seen = [a[rows] / np.float32(255) if p else a[rows] for a, p in zip(arrays, pixels, strict=True)]  # fmt: skip
+            seen = [parallel.put(parallel.padded(a), parallel.split()) for a in seen]
+            result = parallel.fetch(one(*seen, start))
+            if hosts.leads():
+                with replacing(part, "wb") as stream:
+                    np.savez(stream, **{k: v[: len(arrays[0][rows])] for k, v in result.items()})
+        if hosts.leads():
+            parts = [dict(np.load(part)) for part in sorted(folder.glob("*.npz"))]
+            with replacing(file, "wb") as stream:
+                np.savez(stream, **{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
+    hosts.meet(file.name)
+    if hosts.leads():
+        shutil.rmtree(folder, ignore_errors=True)
+    return dict(np.load(file))
+
+
+def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
+    """What a split is, for one image: `COSTS`.
+
+    Bytes sent (float32), floating-point operations on the device, and how deep it lies: the share of the
+    network's blocks that run before it.
+    """
+    shapes, image = feature_shapes(network), jnp.zeros((1, *network.input_shape))
+    result = {}
+    for name in splits:
+        index = split_index(network, name)
+        flops = features_at.lower(network, index, image).cost_analysis()["flops"]
+        result[name] = {
+            "bytes_sent": 4 * int(np.prod(shapes[index])),
+            "device_flops": int(flops),
+            "depth": round(index / len(network.blocks), 4),
+        }
+    return result

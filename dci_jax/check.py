@@ -1,0 +1,134 @@
+"""A config checked and loaded before any work: whatever the user can put right fails here."""
+
+import logging
+
+from ml_collections import ConfigDict
+
+from dci_jax import models
+from dci_jax.attacks.registry import ATTACKS, ORACLE, find, names, settings
+from dci_jax.blocks import Network, split_index, split_names
+from dci_jax.cases import codes, images
+from dci_jax.cases.case import Case
+from dci_jax.errors import InputError
+from dci_jax.inputs.procedural import GENERATORS
+from dci_jax.ranges import check_ranges
+from dci_jax.runtime import parallel
+
+log = logging.getLogger("dci_jax")
+
+
+def check(config: ConfigDict, planned: bool = False) -> Case:
+    """Load what the config names; nothing after this fails for what the user gave.
+
+    Args:
+      config: as in configs/default.py.
+      planned: shapes are enough: weights that would have to be fetched are random, and there is no verifier.
+
+    Raises:
+      InputError: a sentence with the value and the cure.
+    """
+    check_ranges(config)
+    check_names(config)
+    if config.synthesis.start not in GENERATORS:
+        raise InputError(
+            f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
+        )
+    if config.synthesis.precision not in ("float32", "bfloat16"):
+        raise InputError(
+            f"synthesis.precision is {config.synthesis.precision!r}; give float32 or bfloat16."
+        )
+    if config.data.labels and not config.data.images:
+        raise InputError(
+            f"data.labels is {config.data.labels}, but no images are given that they could belong to; give "
+            "data.images, too."
+        )
+    name, source = config.target.name, config.target.weights
+    if planned and not models.at_hand(name, source):
+        log.info("the weights of %s are not at hand: planned by their shapes", name)
+        network = models.untrained(name)
+    else:
+        network = models.load(name, source, config.target.sha256)
+    if planned:
+        config.verifier.name = ""
+    splits = checked_splits(config, network)
+    if network.latent:
+        check_codes(config, network, splits)
+        case = codes.load(config, network, splits)
+    else:
+        case = images.load(config, network, splits)
+    for name in names(config):
+        attack = find(name, config.oracle.attack)
+        own, more = settings(config, attack)
+        attack.check(case.network, own or splits, case.shape, **more)
+    parallel.warn_if_uneven(
+        "synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches)
+    )
+    parallel.warn_if_uneven("batch", config.batch * ("deepinversion" in config.attacks))
+    return case
+
+
+def check_names(config: ConfigDict) -> None:
+    """Raise InputError unless the config's attacks exist, once each, behind those that they start from."""
+    order = list(config.attacks)
+    if ORACLE in order:
+        raise InputError(f"{ORACLE!r} is no attack to be named; give oracle.images, which adds it.")
+    for name in order:
+        start = find(name).starts_from
+        if order.count(name) > 1:
+            raise InputError(f"attacks names {name!r} twice; name it once.")
+        if start and start not in order[: order.index(name)]:
+            raise InputError(
+                f"The attack {name!r} starts from {start!r}; name {start!r} before it in attacks."
+            )
+    find(ORACLE, config.oracle.attack)
+
+
+def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
+    """The split points that a run reads back, where those of each attack are among them.
+
+    Raises:
+      InputError: a name that the network does not have, one twice, or one that an attack has and the run, or the attack
+        that it starts from, has not.
+    """
+    splits = tuple(config.splits) or split_names(network)
+    for name in splits:
+        split_index(network, name)
+        if splits.count(name) > 1:
+            raise InputError(f"splits names {name!r} twice; name it once.")
+    for row in names(config):
+        attack = find(row, config.oracle.attack)
+        own, section = settings(config, attack)[0], attack.section
+        for name in own:
+            split_index(network, name)
+        missing = [name for name in own if name not in splits]
+        if missing:
+            raise InputError(
+                f"{section}.splits names {', '.join(missing)}, which is not among splits ({', '.join(splits)}); add it "
+                f'there, or give --config.{section}.splits="()" for all of them.'
+            )
+        if attack.starts_from:
+            start = settings(config, ATTACKS[attack.starts_from])[0] or splits
+            missing = [name for name in own or splits if name not in start]
+            if missing:
+                raise InputError(
+                    f"{row} is to read {', '.join(missing)} back, but {attack.starts_from} does not; give "
+                    f"{section}.splits that are among those of {attack.starts_from}."
+                )
+    return splits
+
+
+def check_codes(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> None:
+    """Raise InputError unless the attacks can read back codes, and one of them from the generator's image."""
+    for name in config.attacks:
+        if not find(name).codes:
+            able = ", ".join(key for key, attack in ATTACKS.items() if attack.codes)
+            raise InputError(
+                f"The attack {name!r} cannot read back codes of {network.name}, which is a generator; choose "
+                f"from: {able}."
+            )
+    last = split_names(network)[-1]
+    if not any(last in (settings(config, find(name))[0] or splits) for name in config.attacks):
+        raise InputError(
+            f"No attack reads back {last!r}, the image that {network.name} gives, of which the whole report is; add it "
+            "to splits."
+        )

@@ -1,0 +1,300 @@
+"""Real images: for evaluation, for the oracle and for training a target, never for an attack."""
+
+import csv
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dci_jax.data import prepared
+from dci_jax.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Real images, all of one size.
+
+    Attributes:
+      names: one for each image.
+      pixels: uint8 [N, H, W, 3].
+      labels: int32 [N], at least 0, or None. From the file or set, or the place of an image's folder
+        among the folders in alphabetical order, or from a file of labels.
+      skipped: "name: reason" of files that could not be read.
+    """
+
+    names: tuple[str, ...]
+    pixels: np.ndarray
+    labels: np.ndarray | None = None
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices) -> "Images":
+        """The images at these indices, in this order."""
+        labels = None if self.labels is None else self.labels[indices]
+        return Images(
+            tuple(self.names[i] for i in indices), self.pixels[indices], labels, self.skipped
+        )
+
+
+def load(
+    path: str | Path,
+    size: int,
+    count: int = 0,
+    flag: str = "--config.data.images",
+    crop: float = 1.0,
+    labels: str | Path = "",
+) -> Images:
+    """Images of a folder (searched recursively), a zip of image files, an .npz file, or a tfds set.
+
+    Pictures may have any size and mode; they are turned upright, their transparency is dropped, and
+    `fit` makes them `size` x `size`. Damaged ones are skipped. An .npz holds `images`, uint8
+    [N, H, W, 3] or [N, H, W], taken as they are if H = W = `size`, and perhaps `labels` [N].
+    "tfds:NAME" or "tfds:NAME:SPLIT" is a set that tensorflow-datasets has prepared on this machine,
+    read without TensorFlow; the split is "test" where there is one ("validation" for imagenet2012,
+    whose test split has no labels), or else "validation". Its images are called "NAME/SPLIT[3]".
+
+    Args:
+      path: where they are.
+      size: side in pixels.
+      count: read the first so many only; 0 reads all. Folders (classes) take turns.
+      flag: named in error messages.
+      crop: the side of the centred square, as a share of the picture's shorter side, in (0, 1].
+      labels: a CSV file of lines `image,label` under that header, which replaces the labels that
+        come with the images. `image` is an image's name, the name of its file, or that of the
+        folder that it lies in; the first of these that the file has counts.
+
+    Raises:
+      InputError: nothing there, or nothing that can be read; or `labels` lacks an image.
+    """
+    if not 0 < crop <= 1:
+        raise InputError(f"crop is {crop}; give a share above 0, at most 1 for the whole square.")
+    table = _read_labels(Path(labels)) if labels else None
+    if str(path).startswith("tfds:"):
+        images, found = _collect(prepared.records(str(path), flag), path, size, count, flag, crop)
+        if None not in found:
+            images = replace(images, labels=np.array(found, np.int32))
+    elif not Path(path).exists():
+        raise InputError(f"No images at {path}; check the path in {flag}.")
+    elif Path(path).suffix == ".npz":
+        images = _load_npz(Path(path), size, count, flag, crop)
+    else:
+        images, found = _collect(_files(Path(path), flag), path, size, count, flag, crop)
+        classes = sorted(set(found))
+        if len(classes) > 1:
+            found = np.array([classes.index(folder) for folder in found], np.int32)
+            images = replace(images, labels=found)
+    if table is None:
+        return images
+    return replace(images, labels=_look_up(table, images.names, labels))
+
+
+def fit(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
+    """The centred square of a picture, scaled to uint8 [size, size, 3] in one step.
+
+    Equals scaling the shorter side to round(size / crop) and cutting out the centre: a picture whose
+    shorter side has that many pixels already is only cut.
+
+    Args:
+      image: of any size and mode.
+      size: side in pixels.
+      crop: the square's side as a share of the picture's shorter side, in (0, 1].
+    """
+    image = image.convert("RGB")
+    side, scaled = min(image.size), round(size / crop)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if side == scaled:
+        left, top = left + (side - size) // 2, top + (side - size) // 2
+        return np.asarray(image.crop((left, top, left + size, top + size)))
+    inset = side * (1 - size / scaled) / 2
+    box = (left + inset, top + inset, left + side - inset, top + side - inset)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box))
+
+
+def _collect(
+    pictures: Iterator[tuple], path: str | Path, size: int, count: int, flag: str, crop: float
+) -> tuple[Images, list]:
+    """The pictures that can be read, without labels, and what each one came with."""
+    names, pixels, found, skipped = [], [], [], []
+    for name, content, label in pictures:
+        try:
+            picture = _upright(content)
+        except UnidentifiedImageError:
+            skipped.append(f"{name}: no image that Pillow can read")
+            continue
+        except Exception as error:  # decoders answer damage with errors of every kind
+            reason = str(error) or type(error).__name__
+            skipped.append(f"{name}: {reason.partition(chr(10))[0]}")
+            continue
+        names.append(name)
+        pixels.append(fit(picture, size, crop))
+        found.append(label)
+        if count and len(names) == count:
+            break
+    if not names:
+        raise InputError(
+            f"{path} holds no image that can be read ({len(skipped)} damaged); "
+            f"give a folder, zip or npz of images, or tfds:NAME, in {flag}."
+        )
+    return Images(tuple(names), np.stack(pixels), None, tuple(skipped)), found
+
+
+def _in_turn(names: Iterable[str]) -> list[str]:
+    """Image files' names: the first of each folder, then the second of each, and so on."""
+    places, counts = [], Counter()
+    for name in sorted(names):
+        if name.lower().endswith(SUFFIXES):
+            folder = str(Path(name).parent)
+            places.append((counts[folder], folder, name))
+            counts[folder] += 1
+    return [name for *_, name in sorted(places)]
+
+
+def _upright(content: bytes | None) -> Image.Image:
+    """A picture in RGB, turned as its EXIF orientation says."""
+    with Image.open(io.BytesIO(content)) as image:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey; convert() would cut off all above 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose range is not known")
+    if image.mode == "P" and image.has_transparency_data:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns
+    return image.convert("RGB")
+
+
+def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes, str]]:
+    """(name, content, folder) of each image file; the folders take turns."""
+    if path.is_dir():
+        files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        for name in _in_turn(map(str, files)):
+            yield name, (path / name).read_bytes(), str(Path(name).parent)
+    elif path.suffix == ".zip":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in _in_turn(archive.namelist()):
+                    yield name, archive.read(name), str(Path(name).parent)
+        except zipfile.BadZipFile as error:
+            raise InputError(
+                f"{path} is damaged or no zip file ({error}); fetch it again."
+            ) from error
+    else:
+        raise InputError(
+            f"{path} is no folder, .zip or .npz; give one of these, or tfds:NAME, in {flag}."
+        )
+
+
+def _read_labels(path: Path) -> dict[str, int]:
+    """What a CSV file of lines `image,label` says."""
+    table, line = {}, 1
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+            reader = csv.reader(stream, strict=True)
+            if next(reader, None) != ["image", "label"]:
+                raise ValueError("not the header 'image,label'")
+            line = 2
+            for row in reader:
+                if row:
+                    image, label = row if len(row) == 2 else ("", "")
+                    number = int(label) if label.isascii() and label.isdigit() else -1
+                    if not image or not 0 <= number < 2**31:
+                        said = ",".join(row)
+                        raise ValueError(f"{said!r} is not 'image,label' with a label 0, 1, 2 ...")
+                    if "\N{REPLACEMENT CHARACTER}" in image:
+                        raise ValueError(f"{image!r} is not UTF-8")
+                    if table.setdefault(image, number) != number:
+                        raise ValueError(f"{image} has the label {table[image]} already")
+                line = reader.line_num + 1
+    except OSError as error:
+        raise InputError(
+            f"No labels can be read from {path} ({error.strerror}); check --config.data.labels."
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path}, line {line}: {error}; correct that line.") from error
+    return table
+
+
+def _look_up(table: dict[str, int], names: tuple[str, ...], source: str | Path) -> np.ndarray:
+    """int32 [N]: the label of each image, found by its name, its file's name or its folder's."""
+    labels = []
+    for name in names:
+        keys = (name, Path(name).name, Path(name).parent.name)
+        key = next((key for key in keys if key in table), None)
+        if key is None:
+            raise InputError(
+                f"{source} has no label for {name}; add a line with its name, its file's name or its "
+                "folder's."
+            )
+        labels.append(table[key])
+    return np.array(labels, np.int32)
+
+
+def _load_npz(path: Path, size: int, count: int, flag: str, crop: float) -> Images:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if "images" not in content:
+                raise InputError(
+                    f"{path} has no array 'images' but {sorted(content)}; name it 'images'."
+                )
+            pixels = content["images"][: count or None]
+            labels = content["labels"][: count or None] if "labels" in content else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged or no npz file ({error}); make it again.") from error
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        raise InputError(
+            f"{path}: 'images' is {list(pixels.shape)}, one image in colour or many grey ones that are 3 pixels wide; "
+            "give it four axes, [N, H, W, 3]."
+        )
+    if pixels.ndim == 3:
+        pixels = np.repeat(pixels[..., None], 3, axis=3)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or len(pixels) == 0:
+        raise InputError(
+            f"{path}: 'images' is {pixels.dtype} {list(pixels.shape)}; {flag} takes uint8 "
+            "[N, H, W, 3] or [N, H, W], at least one."
+        )
+    if pixels.shape[1:3] != (size, size):
+        pixels = np.stack([fit(Image.fromarray(p), size, crop) for p in pixels])
+    names = tuple(f"{path.stem}[{i}]" for i in range(len(pixels)))
+    if labels is not None:
+        whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (len(pixels),)
+        if not whole or not 0 <= labels.min() <= labels.max() < 2**31:
+            raise InputError(
+                f"{path}: 'labels' is {labels.dtype} {list(labels.shape)} for {len(pixels)} images; give one whole number "
+                "of at least 0 for each."
+            )
+        labels = labels.astype(np.int32)
+    return Images(names, pixels, labels)
+
+
+def photographs(size: int, tiles: int = 4) -> Images:
+    """Four photographs that come inside scikit-image, each cut into `tiles` x `tiles` images.
+
+    A tile is called "astronaut r0c2" by its row and column, and is an image like any other; the
+    report puts the tiles of a photograph together again.
+    """
+    import skimage.data
+
+    names, pixels = [], []
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        picture = fit(Image.fromarray(getattr(skimage.data, name)()), size * tiles)
+        for row in range(tiles):
+            for column in range(tiles):
+                names.append(f"{name} r{row}c{column}")
+                pixels.append(picture[row * size :][:size, column * size :][:, :size])
+    return Images(tuple(names), np.stack(pixels))
+
+
+def without(images: Images, others: Images) -> Images:
+    """The images that are not, pixel for pixel, among the others."""
+    seen = {pixels.tobytes() for pixels in others.pixels}
+    return images.take([i for i, p in enumerate(images.pixels) if p.tobytes() not in seen])

@@ -1,0 +1,174 @@
+"""What an attacker trains on: an endless mixture of procedural images and a bank of finished ones; or codes.
+
+The bank stays on disk; grain reads a few batches ahead, so that host memory does not grow with it.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax.errors import InputError
+from dci_jax.inputs.latents import LATENTS
+from dci_jax.inputs.procedural import GENERATORS
+from dci_jax.runtime import parallel
+
+Array = jax.Array
+
+BANK = "bank"
+_SOURCES = GENERATORS | LATENTS  # key, count, shape -> inputs
+_AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)  # in batches
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The images of many .npy files, uint8 [n, H, W, C] each, as one sequence; nothing is kept in memory.
+
+    Attributes:
+      files: all of one shape.
+      shape: (files, n, H, W, C).
+    """
+
+    files: tuple[Path, ...]
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        file, place = divmod(index, self.shape[1])
+        one = math.prod(self.shape[2:])
+        # The images are the file's last bytes. np.load would parse its header, which fails now and then in
+        # the threads of Python 3.11 (SystemError: AST constructor recursion depth mismatch).
+        start = self.files[file].stat().st_size + (place - self.shape[1]) * one
+        return np.fromfile(self.files[file], np.uint8, one, offset=start).reshape(self.shape[2:])
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A mixture of images; for a generator, codes from its prior.
+
+    Attributes:
+      bank: sequence of uint8 [H, W, C]: synthesised images; real ones only for an oracle.
+      shares: ((source, weight), ...): "bank" or a key of `GENERATORS` or `LATENTS`, and its share of
+        a batch.
+      shape: (H, W, C) of the images given out, those of the bank are cropped to it at random; or of
+        one code.
+    """
+
+    bank: Sequence[np.ndarray]
+    shares: tuple[tuple[str, float], ...]
+    shape: tuple[int, ...]
+
+
+def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
+    """`Inputs.shares` scaled to sum to one, without those that are 0.
+
+    Args:
+      shares: source -> weight.
+      stored: how much there is in the bank.
+
+    Raises:
+      InputError: an unknown source, a negative share, no share at all, or an empty bank.
+    """
+    known = (BANK, *GENERATORS)
+    for source, share in shares.items():
+        if source not in known:
+            raise InputError(
+                f"No input source is called {source!r}; choose from: {', '.join(known)}."
+            )
+        if share < 0:
+            raise InputError(f"The share of {source} is {share}; give 0 or more.")
+    total = sum(shares.values())
+    if total == 0:
+        raise InputError(
+            "All shares of the inputs are 0; give at least one source a positive share."
+        )
+    if shares.get(BANK, 0) and not stored:
+        raise InputError("The inputs take a share from an empty bank; synthesise some images.")
+    return tuple((s, share / total) for s, share in shares.items() if share > 0)
+
+
+def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
+    """Step number -> the batch of that step: images [count, H, W, C] in [0, 1], or codes [count, C].
+
+    Args:
+      inputs: the mixture.
+      key: the same key and number give the same batch, whatever was asked before.
+      count: images per batch.
+    """
+    ends = np.round(np.cumsum([share for _, share in inputs.shares]) * count).astype(int)
+    counts = tuple(
+        (source, int(number))
+        for (source, _), number in zip(inputs.shares, np.diff(ends, prepend=0), strict=True)
+    )
+    key_bank, key_mix = jax.random.split(key)
+    stored = dict(counts).get(BANK, 0)
+    read = _reader(inputs, int(jax.random.bits(key_bank)), stored) if stored else None
+
+    def batch(number: int) -> Array:
+        rows = read(number) if read else np.zeros((0, *inputs.shape), np.uint8)
+        found = parallel.put_local(rows, stored)
+        return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found)
+
+    return batch
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def mix(
+    counts: tuple[tuple[str, int], ...], shape: tuple[int, ...], key: Array, found: Array
+) -> Array:
+    """Images in [0, 1], flipped at random, in random order: `found` (uint8) and new procedural ones.
+
+    Codes are drawn from their prior and not flipped.
+
+    Args:
+      counts: (source, how many) for each source.
+      shape: (H, W, C), or (C,) of codes.
+      key: PRNG key.
+      found: uint8 [n, H, W, C] from the bank.
+    """
+    key_order, key_flip, *keys = jax.random.split(key, 2 + len(counts))
+    images = jnp.concatenate(
+        [
+            found / 255.0 if source == BANK else _SOURCES[source](source_key, number, shape)
+            for source_key, (source, number) in zip(keys, counts, strict=True)
+        ]
+    )
+    images = jax.random.permutation(key_order, images)
+    if len(shape) == 3:
+        flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
+        images = jnp.where(flip, images[:, :, ::-1], images)
+    return parallel.constrain(images, parallel.split())
+
+
+def _reader(inputs, seed, count):
+    """Step number -> this process's share of uint8 [count, H, W, C] from the bank.
+
+    It is read ahead as long as the numbers go up by one.
+    """
+    height, width, _ = inputs.shape
+
+    def crop(image, rng):
+        top = rng.integers(image.shape[0] - height + 1)
+        left = rng.integers(image.shape[1] - width + 1)
+        return image[top : top + height, left : left + width]
+
+    dataset = grain.MapDataset.source(inputs.bank).seed(seed % 2**32).shuffle().repeat()
+    rows, share = parallel.local_rows(count)
+    dataset = dataset.random_map(crop).batch(rows)[share :: count // rows]
+    place = {"next": None}
+
+    def read(number):
+        if place["next"] != number:
+            place["iterator"] = iter(dataset[number:].to_iter_dataset(_AHEAD))
+        place["next"] = number + 1
+        return next(place["iterator"])
+
+    return read

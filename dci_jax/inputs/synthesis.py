@@ -1,0 +1,240 @@
+"""Inputs without data: images whose BatchNorm statistics are those that the network remembers.
+
+DeepInversion (Yin et al., CVPR 2020): start from noise, or better from procedural images, and let
+gradient descent make the network's batch statistics on them equal to its running statistics, and
+its answer equal to a chosen label; small images first, then large ones.
+"""
+
+import functools
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dci_jax import losses
+from dci_jax.blocks import Network, logits, run, running_statistics, trace, with_dtype
+from dci_jax.errors import InputError
+from dci_jax.inputs.mixture import Shards
+from dci_jax.inputs.procedural import GENERATORS
+from dci_jax.runtime import hosts, parallel
+from dci_jax.runtime.files import replacing
+from dci_jax.runtime.optimize import minimize
+
+Array = jax.Array
+
+log = logging.getLogger("dci_jax")
+
+
+def synthesize(
+    network: Network,
+    key: Array,
+    folder: Path,
+    *,
+    batches: int,
+    batch: int,
+    stages: tuple[tuple[int, int], ...],
+    start: str,
+    learning_rate: float,
+    warmup: int,
+    betas: tuple[float, float],
+    statistics: float,
+    first: float,
+    cross_entropy: float,
+    total_variation: float,
+    l2: float,
+    jitter: int,
+    precision: str,
+) -> Shards:
+    """Images made from the network alone.
+
+    A network without BatchNorm has no statistics to match: then only the label and the image priors
+    shape the images, which is far weaker, and a warning says so.
+
+    Args:
+      network: the target.
+      key: PRNG key.
+      folder: gets two files for each finished batch, the images and their labels; a killed run goes
+        on after the last, or from the checkpoint of the unfinished one.
+      batches: how many batches.
+      batch: images in each; their joint statistics are matched, so hundreds.
+      stages: ((side in pixels, Adam updates), ...): the images are shown to the network averaged
+        down to that side; the optimiser starts anew in each stage.
+      start: what they start from, a key of `procedural.GENERATORS`; the paper's is "white_noise".
+      learning_rate: Adam's, in pixel units of [0, 1]; it falls to zero along a cosine.
+      warmup: updates, in each stage, over which it first rises from zero.
+      betas: Adam's.
+      statistics, cross_entropy, total_variation, l2: weights of the loss terms.
+      first: how much more the first BatchNorm layer counts than each other.
+      jitter: the images are shifted by up to so many pixels in every step.
+      precision: "float32", or "bfloat16" for the network's convolutions; statistics and losses are
+        float32 in any case.
+
+    Returns:
+      uint8 [H, W, C], `batches * batch` of them, on disk.
+
+    Raises:
+      InputError: the network has neither BatchNorm layers nor a head, or a stage's side does not
+        divide the image's.
+    """
+    check(network, batches, stages)
+    remembers = bool(jax.tree.leaves(running_statistics(network)))
+    if batches and not remembers:
+        log.warning(
+            "%s has no BatchNorm layer, so there are no statistics to match: its images are shaped by "
+            "their label and the image priors alone, and procedural images matter the more",
+            network.name,
+        )
+    weights = {"statistics": statistics if remembers else 0.0, "cross_entropy": cross_entropy}
+    weights |= {"total_variation": total_variation, "l2": l2, "first": first}
+    weights = {name: np.float32(weight) for name, weight in weights.items()}
+    weights = parallel.put(weights, parallel.copied())
+    size = network.input_shape[0]
+    frozen = with_dtype(network, precision)
+    # Made once, because a loss is compiled for what it is: the same one for every batch.
+    seen_at = [functools.partial(synthesis_loss, jitter, size // side) for side, _ in stages]
+    files, unfinished = [], folder / "unfinished"
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for number in range(batches):
+        file = folder / f"batch_{number:05d}.npy"
+        if not hosts.agree(file.exists()):
+            key_start, key_labels, key_steps = jax.random.split(jax.random.fold_in(key, number), 3)
+            images = _start(start, key_start, batch, network.input_shape)
+            classes = network.head and jax.eval_shape(_scores, network, images).shape[1]
+            labels = np.asarray(jax.random.randint(key_labels, (batch,), 0, classes or 1))
+            for stage, (loss, (side, steps)) in enumerate(zip(seen_at, stages, strict=True)):
+                key_stage = jax.random.fold_in(key_steps, stage) if stage else key_steps
+                images, _ = minimize(
+                    loss,
+                    images,
+                    (frozen, parallel.put(labels, parallel.split()), weights),
+                    functools.partial(jax.random.fold_in, key_stage),
+                    steps=steps,
+                    optimizer=_optimizer(learning_rate, warmup, steps, tuple(betas)),
+                    project=clip,
+                    layout=parallel.split(),
+                    folder=unfinished / f"{number}_{stage}",
+                    save_every=500,
+                    label=f"synthesis: batch {number + 1} of {batches} at {side} px",
+                )
+            pixels = np.round(parallel.fetch(images) * 255).astype(np.uint8)
+            if hosts.leads():
+                with replacing(_labels(file), "wb") as stream:
+                    np.save(stream, labels)
+                with replacing(file, "wb") as stream:
+                    np.save(stream, pixels)
+                for stage in range(len(stages)):
+                    shutil.rmtree(unfinished / f"{number}_{stage}")
+            hosts.meet(file.name)
+        files.append(file)
+    if hosts.leads():
+        shutil.rmtree(unfinished)
+    return Shards(tuple(files), (batches, batch, *network.input_shape))
+
+
+def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -> None:
+    """Raise InputError where `synthesize` could not work; see there."""
+    size = network.input_shape[0]
+    if batches and network.head is None and not jax.tree.leaves(running_statistics(network)):
+        raise InputError(
+            f"{network.name} has no BatchNorm layer and no head, so nothing can be synthesised from "
+            "it; set --config.synthesis.batches=0 and --config.inputs.bank=0."
+        )
+    for side, steps in stages:
+        if side < 1 or size % side or steps < 1:
+            raise InputError(
+                f"synthesis.stages has ({side}, {steps}); give sides that divide the image's {size} "
+                "pixels, each with at least 1 step."
+            )
+
+
+def synthesis_loss(
+    jitter: int, factor: int, images: Array, frozen: tuple, key: Array
+) -> tuple[Array, dict[str, Array]]:
+    """cross-entropy + BatchNorm statistics + total variation + l2 (DeepInversion, eqs. 2 to 4).
+
+    Args:
+      jitter: largest shift in pixels, of the images before they are averaged down.
+      factor: the network sees the images averaged over `factor` x `factor` pixels.
+      images: [B, H, W, C] in [0, 1].
+      frozen: (network, labels [B], weights).
+      key: for the shift and the flip of this step.
+
+    Returns:
+      (loss, terms), the terms without their weights.
+    """
+    network, labels, weights = frozen
+    key_shift, key_flip = jax.random.split(key)
+    small = average(images, factor)
+    reach = jitter // factor
+    shift = jax.random.randint(key_shift, (2,), -reach, reach + 1)
+    seen = jnp.roll(small, shift, (1, 2))
+    seen = jnp.where(jax.random.bernoulli(key_flip), seen[:, :, ::-1], seen)
+    features, found = trace(network, seen)
+    terms = {
+        "total_variation": losses.total_variation(small),
+        "l2": jnp.mean((images - 0.5) ** 2),
+    }
+    running = running_statistics(network)
+    if jax.tree.leaves(running):
+        terms["statistics"] = losses.batch_norm_statistics(found, running, weights["first"])
+    if network.head:
+        scores = logits(network, features[-1])
+        entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+        terms["cross_entropy"] = entropy.mean()
+    return sum(weights[name] * term for name, term in terms.items()), terms
+
+
+def recognised(network: Network, images: Shards, batch: int) -> float:
+    """The share of synthesised images that another network (or this one) answers with their label.
+
+    The "verifier" of DeepInversion: images that a network of another architecture recognises are
+    no mere adversarial patterns of the first.
+    """
+    labels = np.concatenate([np.load(_labels(file)) for file in images.files])
+    right = []
+    for start in range(0, len(images), batch):
+        pixels = np.stack([images[i] for i in range(start, min(start + batch, len(images)))])
+        seen = parallel.put(parallel.padded(pixels / np.float32(255)), parallel.split())
+        right.append(parallel.fetch(_answers(network, seen))[: len(pixels)])
+    return float(np.mean(np.concatenate(right) == labels))
+
+
+def average(images: Array, factor: int) -> Array:
+    """[B, H, W, C] -> [B, H / factor, W / factor, C], the mean of each square."""
+    batch, height, width, channels = images.shape
+    images = images.reshape(batch, height // factor, factor, width // factor, factor, channels)
+    return images.mean((2, 4))
+
+
+def clip(images: Array) -> Array:
+    """To valid pixels, [0, 1]."""
+    return jnp.clip(images, 0, 1)
+
+
+@functools.cache  # an optimiser is a static argument of the jitted step
+def _optimizer(learning_rate, warmup, steps, betas):
+    rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(warmup, steps - 1), steps)
+    rate = rate if warmup else optax.cosine_decay_schedule(learning_rate, steps)
+    return optax.adam(rate, *betas)
+
+
+def _labels(file: Path) -> Path:
+    return file.with_name(file.name.replace("batch", "labels"))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+def _start(name, key, count, shape):
+    return GENERATORS[name](key, count, shape)
+
+
+def _scores(network, images):
+    return logits(network, run(network, images))
+
+
+@jax.jit
+def _answers(network, images):
+    return _scores(network, images).argmax(1)

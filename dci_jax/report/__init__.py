@@ -1,0 +1,1 @@
+"""The files of finished runs -> pages."""

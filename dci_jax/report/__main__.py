@@ -1,0 +1,59 @@
+"""The report of a finished run again: `python -m dci_jax.report WORKDIR`.
+
+Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--out=FOLDER]`.
+"""
+
+import argparse
+import csv
+import sys
+import zipfile
+from pathlib import Path
+
+from dci_jax.report import codes, images, joint
+
+
+def again(workdir: Path) -> Path:
+    """Make the report of a finished run anew, a classifier's or a generator's. Returns the page's path."""
+    with (workdir / "summary.csv").open() as stream:
+        of_codes = any(row["latent_cosine"] for row in csv.DictReader(stream))
+    return (codes if of_codes else images).write(workdir)
+
+
+def main(argv: list[str]) -> int:
+    """The command line. Returns the exit code: 2 if no workdir given holds a finished run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dci_jax.report", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "workdirs", nargs="+", type=Path, help="one: its report again; several: together"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the joint report; default: beside the workdirs"
+    )
+    given = parser.parse_args(argv)
+    finished = [w for w in given.workdirs if (w / "summary.csv").exists()]
+    for workdir in given.workdirs:
+        if workdir not in finished:
+            print(
+                f"{workdir} holds no finished run (no summary.csv), so it is left out.",
+                file=sys.stderr,
+            )
+    if not finished:
+        return 2
+    try:
+        if len(given.workdirs) == 1:
+            print(again(finished[0]))
+        else:
+            print(joint.write(finished, given.out or joint.beside(finished)))
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+        print(
+            f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give that run's command line "
+            "again, which makes what is missing.",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""Many runs -> one page: leakage against depth for many networks, attack x defense tables, what differs.
+
+Runs that differ in their seed alone are averaged; their spread is shown instead of the interval of one.
+"""
+
+import csv
+import html
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+from dci_jax.report import page
+from dci_jax.results import ANY_SPLIT
+from dci_jax.runtime.files import replacing
+from dci_jax.runtime.workdir import differences
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+_METRICS = (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("label_agreement", "label agreement"))
+_CELL = ("run", "target", "split", "attack", "defense")
+
+
+def beside(workdirs: Sequence[Path]) -> Path:
+    """Where the joint report goes if nobody says: the folder that holds them all."""
+    return Path(os.path.commonpath([w.absolute() for w in workdirs])) / "report"
+
+
+def write(workdirs: Sequence[Path], folder: Path) -> Path:
+    """Make the page and `joint.csv` in `folder` from the files of finished runs. Returns the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = names(workdirs)
+    rows = together(
+        [
+            {"run": run, **row}
+            for workdir, run in zip(workdirs, runs, strict=True)
+            for row in csv.DictReader((workdir / "summary.csv").open())
+        ]
+    )
+    with replacing(folder / "joint.csv") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    title = f"{len(workdirs)} runs together"
+    sections = [
+        f"<h1>{title}</h1><p class=lead>How much can be read back, over networks, attacks and settings. "
+        "Runs that differ in their seed alone are averaged.</p>",
+        "<h2>Leakage against depth</h2>" + _charts(rows, folder),
+        "<p>Depth is the share of the network's blocks that run on the device. Data-free attacks without a defense; "
+        "bars: the standard deviation over seeds, or the 95 % interval of the mean over images. The dashed line is "
+        "the highest floor: a guess that sees no features.</p>",
+        "<h2>PSNR of every run at every split</h2>" + _splits(rows),
+        *_defenses(rows),
+        "<h2>The runs</h2>" + _links(workdirs, runs, folder),
+    ]
+    return page.write(folder / "index.html", title, sections)
+
+
+def names(workdirs: Sequence[Path]) -> list[str]:
+    """What is special in each run: the network, and the fields in which their configs differ, but for the seed."""
+    configs = [json.loads((w / "config.json").read_text()) for w in workdirs]
+    fields = sorted({f for c in configs[1:] for f in differences(configs[0], c)} - {"seed"})
+    targets = [next(csv.DictReader((w / "summary.csv").open()))["target"] for w in workdirs]
+    result = []
+    for config, target in zip(configs, targets, strict=True):
+        values = [f"{f}={_at(config, f)}" for f in fields if not f.startswith("target.")]
+        several = len(set(targets)) > 1 or not values
+        result.append(", ".join([target] * several + values))
+    return result
+
+
+def together(rows: list[dict]) -> list[dict]:
+    """One row per cell: means over the seeds, how many they are ("runs"), and PSNR's spread over them."""
+    cells = {}
+    for row in rows:
+        cells.setdefault(tuple(row[field] for field in _CELL), []).append(row)
+    result = []
+    for cell, members in cells.items():
+        mean = dict(zip(_CELL, cell, strict=True)) | {"runs": len(members)}
+        for field in members[0]:
+            if field in _CELL:
+                continue
+            values = [float(m[field]) for m in members if m.get(field)]
+            mean[field] = round(statistics.mean(values), 4) if len(values) == len(members) else ""
+        for metric, _ in _METRICS:
+            values = [float(m[metric]) for m in members if m[metric]]
+            mean[f"{metric}_sd"] = round(statistics.stdev(values), 4) if len(values) > 1 else ""
+        result.append(mean)
+    return result
+
+
+def _at(config, field):
+    for name in field.split("."):
+        config = config.get(name, "") if isinstance(config, dict) else ""
+    return config
+
+
+def _plain(rows, attack):
+    return [r for r in rows if r["attack"] == attack and r["defense"] == "none"]
+
+
+def _charts(rows, folder):
+    parts = []
+    names = [r["attack"] for r in rows if r["split"] != ANY_SPLIT]
+    attack = next((name for name in ("dci", "dci_trained") if name in names), names[0])
+    names = list(dict.fromkeys(r["run"] for r in _plain(rows, attack)))
+    palette = matplotlib.colormaps["turbo"].resampled(len(names) + 2)
+    colors = {run: matplotlib.colors.to_hex(palette(i + 1)) for i, run in enumerate(names)}
+    for metric, label in _METRICS:
+        shown = [r for r in _plain(rows, attack) if r[metric] != ""]
+        if not shown:
+            continue
+        figure, axes = plt.subplots(figsize=(4.6, 3.6))
+        for run, color in colors.items():
+            line = [r for r in shown if r["run"] == run]
+            depths = [r.get("depth") or (i + 1) / len(line) for i, r in enumerate(line)]
+            bars = [float(r[f"{metric}_sd"] or r[f"{metric}_ci95"] or 0) for r in line]
+            axes.errorbar(depths, [r[metric] for r in line], bars, marker="o", ms=4, capsize=2, color=color)  # fmt: skip
+        floors = [r[metric] for r in rows if r["split"] == ANY_SPLIT and r[metric] != ""]
+        if floors:
+            axes.axhline(max(floors), color="#64748b", linestyle="--")
+        axes.set_xlabel("depth of the split")
+        axes.set_ylabel(f"{label} ({attack})")
+        axes.grid(alpha=0.25)
+        figure.tight_layout()
+        path = folder / f"joint_{metric}.png"
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+        parts.append(f"<figure>{page.picture(path.read_bytes(), label)}</figure>")
+    legend = "".join(
+        f'<span style="color:{color}">&#9679;</span> {html.escape(run)} &emsp; '
+        for run, color in colors.items()
+    )
+    return f"<div class='grid smooth'>{''.join(parts)}</div><p><small>{legend}</small></p>"
+
+
+def _splits(rows):
+    """Runs and attacks down, splits across."""
+    cells = [r for r in rows if r["split"] != ANY_SPLIT and r["defense"] == "none"]
+    splits = list(dict.fromkeys(r["split"] for r in cells))
+    body = []
+    for run, attack in dict.fromkeys((r["run"], r["attack"]) for r in cells):
+        line = {r["split"]: r for r in cells if (r["run"], r["attack"]) == (run, attack)}
+        body.append([run, attack, *(_text(line.get(split)) for split in splits)])
+    return _table(["run", "attack", *splits], body)
+
+
+def _defenses(rows):
+    """For each run a table: splits and attacks down, defenses across."""
+    defended = {r["run"] for r in rows if r["defense"] != "none"}
+    if not defended:
+        return []
+    parts = [
+        "<h2>Attack x defense</h2><p>PSNR in dB; in brackets the label agreement of the reconstruction, and how often the "
+        "defended features still give the network's answer. The attacks do not adapt to a defense.</p>"
+    ]
+    cells = [r for r in rows if r["run"] in defended and r["split"] != ANY_SPLIT]
+    for run in dict.fromkeys(r["run"] for r in cells):
+        here = [r for r in cells if r["run"] == run]
+        kinds = list(dict.fromkeys(r["defense"] for r in here))
+        body = []
+        for split, attack in dict.fromkeys((r["split"], r["attack"]) for r in here):
+            line = {r["defense"]: r for r in here if (r["split"], r["attack"]) == (split, attack)}
+            body.append([split, attack, *(_text(line.get(kind), labels=True) for kind in kinds)])
+        parts.append(f"<h3>{html.escape(run)}</h3>" + _table(["split", "attack", *kinds], body))
+    return parts
+
+
+def _text(row, labels=False):
+    if row is None:
+        return ""
+    text = f"{row['psnr']:.1f}" + (f" ± {row['psnr_sd']:.1f}" if row["psnr_sd"] != "" else "")
+    if labels and row["label_agreement"] != "":
+        text += f" ({row['label_agreement']:.2f}, {row['label_kept']:.2f})"
+    return text
+
+
+def _table(head, body):
+    lines = ["".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)]
+    lines += ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) for line in body]
+    return f"<div class=wide><table><tr>{'</tr><tr>'.join(lines)}</tr></table></div>"
+
+
+def _links(workdirs, runs, folder):
+    items = []
+    for workdir, run in zip(workdirs, runs, strict=True):
+        path = os.path.relpath(workdir.absolute() / "report" / "index.html", folder.absolute())
+        items.append(f'<li><a href="{html.escape(path)}">{html.escape(str(workdir))}</a>: {html.escape(run)}</li>')  # fmt: skip
+    return f"<ul>{''.join(items)}</ul>"

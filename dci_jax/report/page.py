@@ -1,0 +1,165 @@
+"""The look of the reports: one self-contained HTML page, its pictures and charts inside it, its tables."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from dci_jax.attacks.registry import find
+from dci_jax.results import ANY_SPLIT
+from dci_jax.runtime.files import replacing
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+FLOORS = {
+    "mean_image": "floor: mean of the other images",
+    "random_image": "floor: another private image",
+    "mean_code": "floor: the prior's mean",
+    "random_code": "floor: another private code",
+}
+ENLARGED = 64  # pixels a side, at least, for a small image
+
+
+def write(path: Path, title: str, sections: list[str]) -> Path:
+    """Write the page with a title and HTML sections. Returns its path."""
+    body = "\n".join(sections)
+    with replacing(path) as stream:
+        stream.write(_PAGE.replace("{title}", html.escape(title)).replace("{body}", body))
+    return path
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """[N, H, W, 3] -> one picture, N side by side in rows of so many, with a thin gap."""
+    count, height, width, _ = images.shape
+    columns = min(columns, count)
+    gap, lines = 2, -(-count // columns)
+    canvas = np.full(
+        (lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
+    )
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        canvas[y : y + height, x : x + width] = image
+    return canvas
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """A PNG; a JPEG for a large picture, which would make the page tens of megabytes."""
+    scale = max(1, ENLARGED * 6 // max(pixels.shape[:2]))
+    image = Image.fromarray(pixels)
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    kind = {"format": "JPEG", "quality": 92} if image.width > 800 else {"format": "PNG"}
+    image.save(stream, **kind)
+    return stream.getvalue()
+
+
+def picture(content: bytes, alt: str) -> str:
+    """A PNG or JPEG as an <img> that holds its own data."""
+    kind = "png" if content[:4] == b"\x89PNG" else "jpeg"
+    data = base64.b64encode(content).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'
+
+
+def label(name: str) -> str:
+    """What an attack, "oracle" or a floor is called in a report."""
+    return FLOORS[name] if name in FLOORS else find(name).label
+
+
+def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
+    """A figure of one metric against the split points, a line for each attack and defense; dashed: the floors.
+
+    Args:
+      rows: of summary.csv.
+      metric: a column of it.
+      title: of the axis.
+      path: where the PNG is left, too.
+    """
+    at = [r for r in rows if r["split"] != ANY_SPLIT]
+    splits = list(dict.fromkeys(r["split"] for r in at))
+    drawing, axes = plt.subplots(figsize=(4.6, 3.6))
+    for attack, defense in dict.fromkeys((r["attack"], r["defense"]) for r in at):
+        line, plain = [r for r in at if (r["attack"], r["defense"]) == (attack, defense)], defense == "none"  # fmt: skip
+        axes.errorbar(
+            [splits.index(r["split"]) for r in line],
+            [float(r[metric]) for r in line],
+            [float(r[f"{metric}_ci95"] or 0) for r in line],
+            marker="o", markersize=4, capsize=2, color=find(attack).color if plain else None,
+            linestyle="-" if plain else ":", label=attack if plain else f"{attack}, {defense}",
+        )  # fmt: skip
+    floors = [r for r in rows if r["split"] == ANY_SPLIT]
+    for r, style in zip(floors, ("--", ":"), strict=False):
+        axes.axhline(float(r[metric]), color="#64748b", linestyle=style, label=r["attack"])
+    axes.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
+    axes.set_ylabel(title)
+    return figure(drawing, axes, path, title)
+
+
+def figure(drawing, axes, path: Path, alt: str) -> str:
+    """A matplotlib figure, finished, left as PNG and as HTML that holds it."""
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7, framealpha=0.6)
+    drawing.tight_layout()
+    drawing.savefig(path, dpi=150)
+    plt.close(drawing)
+    return f"<figure>{picture(path.read_bytes(), alt)}</figure>"
+
+
+def table(rows: list[dict], columns: Sequence[tuple[str, str]]) -> str:
+    """Rows of summary.csv with their 95 % intervals; `columns` are (field, title)."""
+    lines = ["".join(f"<th>{title}</th>" for _, title in columns)]
+    for r in rows:
+        cells = []
+        for field, _ in columns:
+            value = html.escape(r[field])
+            if r.get(f"{field}_ci95"):
+                value += f" <small>± {html.escape(r[f'{field}_ci95'])}</small>"
+            cells.append(f"<td>{value}</td>")
+        lines.append("".join(cells))
+    return f"<div class=wide><table><tr>{'</tr><tr>'.join(lines)}</tr></table></div>"
+
+
+def this_run(workdir: Path, skipped: Sequence[str] = ()) -> str:
+    """The command, how long each stage took, damaged files that were skipped, the config and the machine."""
+    environment, config = (
+        json.loads((workdir / f"{name}.json").read_text()) for name in ("environment", "config")
+    )
+    file = workdir / "timing.json"
+    stages = json.loads(file.read_text()) if file.exists() else {}
+    lines = "".join(
+        f"<tr><td>{html.escape(stage)}</td><td>{t['wall_s']:.0f} s</td><td>{t['compile_s']:.0f} s</td></tr>"
+        for stage, t in stages.items()
+    )
+    total = sum(t["wall_s"] for t in stages.values())
+    lines += f"<tr><td><b>all</b></td><td>{total:.0f} s</td><td></td></tr>"
+    text = f"<h2>This run</h2><pre>{html.escape(environment['command'])}</pre>"
+    text += f"<table><tr><th>stage</th><th>wall</th><th>of which compiling</th></tr>{lines}</table>"
+    if len(skipped):
+        items = "".join(f"<li>{html.escape(str(s))}</li>" for s in skipped)
+        text += f"<p>Damaged files that were skipped:</p><ul>{items}</ul>"
+    for title, content in (("the config", config), ("the machine", environment)):
+        text += f"<details><summary>{title}</summary><pre>{html.escape(json.dumps(content, indent=1))}</pre></details>"
+    return text
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 1100px; margin: 0 auto; padding: 1rem; }
+h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: #64748b; font-weight: normal; }
+img { max-width: 100%; height: auto; image-rendering: pixelated; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1rem; }
+.smooth img { image-rendering: auto; } figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+td, th { padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left; white-space: nowrap; }
+pre { background: #f1f5f9; padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
+</style></head><body>
+{body}
+</body></html>
+"""

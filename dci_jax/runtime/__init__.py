@@ -1,0 +1,1 @@
+"""Devices, processes, files and loops: what every part runs on."""

@@ -1,0 +1,32 @@
+"""What a program of this project, but no import of it, changes in its process: XLA's flags and other libraries' noise."""
+
+import logging
+import os
+import sys
+
+# On a CPU it leaves convolutions and matrix products to XLA's own code instead of YNNPACK, which JAX 0.10 to 0.12
+# take by default: on two cores up to 2 times as fast, for most shapes and with JAX 0.10 in particular
+# (benchmarks/xla_flags.py).
+_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
+
+
+def prepare() -> None:
+    """Call it before JAX's first computation, which reads XLA's flags."""
+    if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+    # Orbax reports every file there, and what it raises as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Where one file cannot be written, the others that were under way complain too, with a traceback each: the
+    # first is raised, and says it all.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is not _first_only:
+        _others.append(sys.unraisablehook)
+        sys.unraisablehook = _first_only
+
+
+_others = []
+
+
+def _first_only(unraisable) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _others[-1](unraisable)

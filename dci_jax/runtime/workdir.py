@@ -1,0 +1,190 @@
+"""The files around a run: its config and machine, its timing, its private images; a workdir has one config."""
+
+import contextlib
+import fcntl
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dci_jax.errors import InputError
+from dci_jax.runtime import hosts
+from dci_jax.runtime.files import replacing
+
+_held = {}  # workdir -> the open file that locks it
+
+
+def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) -> None:
+    """Write config.json, depends.json and environment.json, or find the same config and files there.
+
+    Args:
+      workdir: the folder of the run; made if need be.
+      config: nested dict of plain values.
+      command: the command line, for the report.
+      depends: from `depends.digests`.
+
+    Raises:
+      InputError: the workdir belongs to another config, or to one whose files held something else; another run is at
+        work in it; it cannot be written, or is not the same folder for all processes.
+    """
+    text = json.dumps(config, indent=1, sort_keys=True)
+    file = workdir / "config.json"
+    try:
+        if hosts.leads():
+            _lock(workdir)
+        if file.exists() and file.read_text() != text:
+            names = differences(json.loads(file.read_text()), json.loads(text))
+            raise InputError(
+                f"{workdir} holds a run with another config (it differs in {', '.join(names)}); "
+                "give another --workdir, or the config of that run."
+            )
+        known = workdir / "depends.json"
+        old = json.loads(known.read_text()) if known.exists() else depends
+        changed = [field for field in old if depends.get(field) != old[field]]
+        if changed:
+            raise InputError(
+                f"{workdir} began with another content of {', '.join(changed)} under the same name; restore that, or give "
+                "another --workdir."
+            )
+        environment = {
+            "command": command,
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {platform.system()}",
+            "processes": jax.process_count(),
+            "devices": jax.device_count(),
+            "device_kind": jax.devices()[0].device_kind,
+            **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
+        }
+        if hosts.leads():
+            for path, content in (
+                (file, text),
+                (known, json.dumps(depends, indent=1)),
+                (workdir / "environment.json", json.dumps(environment, indent=1)),
+            ):
+                with replacing(path) as stream:
+                    stream.write(content)
+    except OSError as error:
+        raise InputError(
+            f"The workdir {workdir} cannot be written ({error}); give another."
+        ) from error
+    hosts.meet("claimed")
+    if not file.exists():
+        raise InputError(
+            f"Process {jax.process_index()} does not see in {workdir} what process 0 has written there; "
+            "give a --workdir on a file system that all hosts share."
+        )
+
+
+def _lock(workdir):
+    """Keep other runs out of the folder until this process ends, however it ends."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    if workdir.resolve() in _held:
+        return
+    stream = (workdir / "lock").open("w")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"Another run is at work in {workdir}; wait for it, or give another --workdir."
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    _held[workdir.resolve()] = stream
+
+
+def present(workdir: Path, *inside: str) -> Path:
+    """The folder `inside` the workdir, made if need be.
+
+    Raises:
+      FileNotFoundError: the workdir has vanished; nothing may then be written in its place.
+    """
+    if not (workdir / "config.json").exists():
+        raise FileNotFoundError(2, "it has vanished", str(workdir))
+    folder = workdir.joinpath(*inside)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two nested dicts differ."""
+    names = []
+    for field in sorted(old.keys() | new.keys()):
+        a, b = old.get(field), new.get(field)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differences(a, b, f"{prefix}{field}.")
+        elif a != b:
+            names.append(prefix + field)
+    return names
+
+
+@contextlib.contextmanager
+def timing(workdir: Path, stage: str) -> Iterator[None]:
+    """Add a stage's wall seconds and the compiler's share of them to timing.json; resumed runs add up."""
+    compiling = [0.0]
+
+    def listen(event, seconds, **_):
+        if event.startswith("/jax/core/compile"):
+            compiling[0] += seconds
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+        wall = time.monotonic() - start
+        if hosts.leads() and workdir.exists():
+            _add(workdir / "timing.json", stage, wall, compiling[0])
+
+
+def _add(file, stage, wall, compiling):
+    stages = json.loads(file.read_text()) if file.exists() else {}
+    entry = stages.setdefault(stage, {"wall_s": 0, "compile_s": 0, "device_s": 0})
+    entry["wall_s"] = round(entry["wall_s"] + wall, 2)
+    entry["compile_s"] = round(entry["compile_s"] + compiling, 2)
+    entry["device_s"] = round(entry["device_s"] + wall * jax.device_count(), 2)
+    with replacing(file) as stream:
+        json.dump(stages, stream, indent=1)
+
+
+def keep(file: Path, make: Callable[[], Any]) -> Any:
+    """What the JSON file holds; if it is not there yet, what `make` returns, kept in it."""
+    if not hosts.agree(file.exists()):
+        content = make()
+        if hosts.leads():
+            with replacing(file) as stream:
+                json.dump(content, stream)
+        hosts.meet(file.name)
+    return json.loads(file.read_text())
+
+
+def keep_originals(
+    file: Path, pixels: np.ndarray, names: Sequence[str], skipped: Sequence[str]
+) -> None:
+    """Write the private images beside their reconstructions, for the report.
+
+    Args:
+      file: .npz.
+      pixels: uint8 [N, H, W, C].
+      names: one for each image.
+      skipped: the damaged files, for the report.
+
+    Raises:
+      InputError: an earlier part of this run evaluated other images.
+    """
+    if hosts.agree(file.exists()):
+        with np.load(file) as saved:
+            if not np.array_equal(saved["pixels"], pixels):
+                raise InputError(
+                    f"The private images are not those that {file.parent.parent} began with; "
+                    "restore them, or give another --workdir."
+                )
+    elif hosts.leads():
+        with replacing(file, "wb") as stream:
+            np.savez(stream, pixels=pixels, names=names, skipped=skipped)

@@ -1,0 +1,129 @@
+import csv
+
+import jax
+import numpy as np
+import pytest
+
+from dci_jax import blocks, results
+from dci_jax.cases import images
+from dci_jax.cases.kept import costs
+from dci_jax.data.images import Images
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
+
+
+def read(network, tmp_path, reconstruct, split="layer1.0", defense=("none", 0.0), labels=None):
+    file = tmp_path / "r.npz"
+    private = Images(tuple("abcde"), PIXELS, labels)
+    return images.read(network, private, 2, split, defense, reconstruct, jax.random.key(0), file)
+
+
+def answer(network):
+    """Logits of the first image, without the head's bias."""
+    features = blocks.run(network, PIXELS[:1] / np.float32(255))
+    return np.asarray(features.mean((1, 2)) @ network.head.params["params"]["linear"]["kernel"])[0]
+
+
+def test_the_attack_sees_features_and_never_the_images(network, tmp_path):
+    seen = []
+
+    def attack(features):
+        seen.append(features.shape)
+        return jax.numpy.full((len(features), 32, 32, 3), 0.5)
+
+    result = read(network, tmp_path, attack)
+    assert seen == [(2, 32, 32, 16), (2, 32, 32, 16), (1, 32, 32, 16)]
+    assert result["psnr"].shape == (5,)
+    assert result["reconstruction"].shape == (5, 32, 32, 3)
+    assert np.all(result["label_kept"] == 1)
+    expected = ((0.5 - PIXELS / 255.0) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(result["mse"], expected, rtol=1e-3)
+
+
+def test_a_defense_changes_what_is_sent_and_can_cost_the_label(network, tmp_path):
+    seen = []
+
+    def attack(features):
+        seen.append(np.asarray(features))
+        return jax.numpy.zeros((len(features), 32, 32, 3))
+
+    # On no features at all, this head answers with the class that was least likely before.
+    least = int(answer(network).argmin())
+    bias = np.zeros(10, np.float32)
+    bias[least] = 1e-3
+    variables = network.head.params["params"]
+    linear = {"kernel": 100 * variables["linear"]["kernel"], "bias": bias}
+    head = network.head.replace(params={"params": {"linear": linear}})
+    zeroed = network.replace(head=head)
+    kept = []
+    for strength in (0.0, 1.0):
+        file = tmp_path / str(strength)
+        file.mkdir()
+        kept.append(
+            read(zeroed, file, attack, "layer3.2", ("dropout", strength))["label_kept"].mean()
+        )
+    assert all((features == 0).all() for features in seen[3:])
+    assert kept[0] == 1
+    assert kept[1] < 1
+
+
+def test_what_is_done_is_not_done_again(network, tmp_path):
+    first = read(network, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
+    again = read(network, tmp_path, lambda f: pytest.fail("was asked again"))
+    np.testing.assert_array_equal(first["mse"], again["mse"])
+
+
+def test_top1_counts_true_labels_and_is_unknown_without_them(network, tmp_path):
+    scores = blocks.logits(network, blocks.run(network, PIXELS / np.float32(255)))
+    labels = np.array(scores.argmax(1))
+    labels[1:3] += 1
+    (tmp_path / "with").mkdir()
+    result = read(
+        network, tmp_path / "with", lambda f: jax.numpy.zeros((len(f), 32, 32, 3)), labels=labels
+    )
+    np.testing.assert_array_equal(result["top1_original"], [1, 0, 0, 1, 1])
+    black = int(
+        blocks.logits(network, blocks.run(network, np.zeros((1, 32, 32, 3), "f4"))).argmax()
+    )
+    np.testing.assert_array_equal(result["top1"], labels == black)
+    unknown = read(network, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
+    assert np.isnan(unknown["top1"]).all()
+
+
+def test_what_is_not_known_is_null_and_empty(network, tmp_path):
+    headless = network.replace(head=None)
+    result = read(headless, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
+    cell = dict(target="t", split="layer1.0", attack="dci_trained", defense="none", seed=0)
+    rows = results.lines(result, map(str, range(5)), **cell)
+    assert rows[0]["label_agreement"] is None
+    assert rows[0]["psnr"] > 0
+    results.write(rows, {}, tmp_path)
+    (line,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert line["label_agreement"] == line["top1_ci95"] == ""
+    assert "NaN" not in (tmp_path / "results.jsonl").read_text()
+
+
+def test_costs_count_bytes_and_grow_with_depth(network):
+    found = costs(network, ["stem", "layer1.0", "layer3.2"])
+    assert found["stem"]["bytes_sent"] == 32 * 32 * 16 * 4
+    assert found["layer3.2"]["bytes_sent"] == 8 * 8 * 64 * 4
+    assert found["stem"]["device_flops"] > 2 * 32 * 32 * 3 * 9 * 16 * 0.8
+    flops = [c["device_flops"] for c in found.values()]
+    assert flops == sorted(flops)
+    assert [c["depth"] for c in found.values()] == [0.1, 0.2, 1.0]
+
+
+def test_floors_know_nothing_of_their_image():
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 2, 2, 3), np.uint8)
+    floors = images.floors(pixels, seed=0)
+    for i, (mean, other) in enumerate(
+        zip(floors["mean_image"], floors["random_image"], strict=True)
+    ):
+        rest = np.delete(pixels, i, 0)
+        np.testing.assert_allclose(mean, rest.mean(0), atol=0.5)
+        assert any(np.array_equal(other, image) for image in rest)
+
+
+def test_a_single_image_is_no_guess_at_itself():
+    pixels = np.full((1, 2, 2, 3), 200, np.uint8)
+    assert all((guess == 128).all() for guess in images.floors(pixels, seed=0).values())

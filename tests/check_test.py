@@ -1,0 +1,216 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from configs import dcgan_celeba, tiny
+from dci_jax import blocks, experiment, models
+from dci_jax.attacks import registry
+from dci_jax.cases import images
+from dci_jax.check import check
+from dci_jax.data.images import Images, photographs
+from dci_jax.errors import InputError
+from dci_jax.inputs.mixture import Inputs
+
+
+def test_the_oracle_never_trains_on_an_evaluated_image(tmp_path, monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    path, pixels = (
+        tmp_path / "x.npz",
+        np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8),
+    )
+    np.savez(path, images=pixels)
+    config = tiny.get_config()
+    config.data.images = config.oracle.images = str(path)
+    config.data.count = 2
+    found = check(config)
+    assert len(found.names) == 2
+    np.testing.assert_array_equal(found.oracle, pixels[2:])
+    assert registry.names(config)[-1] == "oracle"
+    config.data.count = 0
+    with pytest.raises(InputError, match="also evaluated"):
+        check(config)
+
+
+def test_the_quickstarts_photographs_are_the_default(monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    assert check(tiny.get_config()).names == photographs(32).names
+
+
+def test_labels_count_for_top1_only_where_their_order_is_the_networks(network):
+    given = Images(("a", "b"), np.zeros((2, 32, 32, 3), np.uint8), np.array([0, 9]))
+    config = tiny.get_config()
+    config.data.images = "photographs/"
+    np.testing.assert_array_equal(images.trusted_labels(config, network, given), [0, 9])
+    some = dataclasses.replace(given, labels=np.array([0, 1]))  # two folders of ten classes
+    assert images.trusted_labels(config, network, some) is None
+    config.data.labels = "labels.csv"
+    np.testing.assert_array_equal(images.trusted_labels(config, network, some), [0, 1])
+    wrong = dataclasses.replace(given, labels=np.array([0, 10]))
+    with pytest.raises(InputError, match=r"label 10.*10 classes"):
+        images.trusted_labels(config, network, wrong)
+
+
+def test_a_training_side_that_does_not_fit_the_network_is_refused(monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.inputs.side = 64
+    with pytest.raises(InputError, match=r"inputs\.side is 64"):
+        check(config)
+    config.splits, config.dci_trained.batch = (), 10
+    config.inputs.side = 30  # 30, 15, 8: the last stage does not halve
+    with pytest.raises(InputError, match=r"layer3\.0 makes features"):
+        check(config)
+
+
+def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
+    import jax
+
+    from dci_jax.models import MODELS
+
+    repvgg = MODELS["repvgg_cifar"].build(jax.random.key(0))
+    monkeypatch.setattr(models, "load", lambda *_: repvgg)
+    config = tiny.get_config()
+    config.target.name, config.target.deploy = "repvgg_cifar", True
+    config.splits = ("stem",)
+    config.dci_trained.conquer = (("stem", 1),)
+    found = check(config)
+    assert jax.tree.leaves(blocks.running_statistics(found.trained))
+    assert not jax.tree.leaves(blocks.running_statistics(found.network))
+    config.target.name = "cifar_resnet20"
+    with pytest.raises(InputError, match=r"has no deploy form.*repvgg_a0"):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    "name", ["dci_trained", "rmle", "inverse_network@white_noise", "dci_trained@dead_leaves"]
+)
+def test_an_attack_may_be_named_with_what_it_learns_from(name):
+    assert registry.find(name).learns or name == "rmle"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("magic", "No attack is called 'magic'"),
+        ("rmle@white_noise", "No attack is called 'rmle@white_noise'"),
+        ("dci_trained@", "cannot learn from ''"),
+        ("dci_trained@real", "cannot learn from 'real'; choose from: dead_leaves"),
+    ],
+)
+def test_an_attack_that_does_not_exist_is_told(name, said):
+    with pytest.raises(InputError, match=said):
+        registry.find(name)
+
+
+def test_an_attack_named_with_its_source_learns_from_that_alone(monkeypatch, network, tmp_path):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    seen = []
+
+    def attack(network, inputs, splits, key, folder, **settings):
+        seen.append((inputs.shares, splits, settings.keys()))
+        return {}
+
+    row = dataclasses.replace(registry.ATTACKS["inverse_network"], fit=attack)
+    monkeypatch.setitem(registry.ATTACKS, "inverse_network", row)
+    (tmp_path / "config.json").touch()
+    config, shares = tiny.get_config(), (("bank", 0.5), ("pink_noise", 0.5))
+    inputs = Inputs((), shares, (32, 32, 3))
+    for name in ("inverse_network", "inverse_network@white_noise"):
+        experiment.fit(config, name, check(config), inputs, {}, None, tmp_path)
+    assert [found for found, *_ in seen] == [shares, (("white_noise", 1.0),)]
+    assert all(splits == ("stem", "layer1.0") and "splits" not in more for _, splits, more in seen)
+
+
+def without_batch_norm(weights):
+    del weights
+    return blocks.sequential("plain", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)])
+
+
+def test_deepinversion_needs_batch_norm():
+    config = tiny.get_config()
+    config.target.name = "tests.check_test:without_batch_norm"
+    config.attacks, config.splits = ("deepinversion",), ()
+    config.synthesis.batches, config.inputs.bank = 0, 0.0
+    with pytest.raises(InputError, match="'deepinversion' matches BatchNorm statistics"):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"data.count": 0}, "data.count is 0; give how many codes"),
+        ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot read back codes of dcgan_32"),
+        ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
+        ({"defenses": (("quantize", 2.0),)}, "name what happens to them in damages"),
+        ({"damages": (("rust", 1.0),)}, "No damage is called 'rust'; choose from"),
+        ({"dci_trained.batch": 4}, "each of the 5 split points down to image needs an input of its own"),
+        ({"splits": ("layer1.0",)}, "layer1.0"),
+        ({"target.deploy": True}, "target.deploy is True, but dcgan_32 is a generator"),
+        ({"verifier.name": "resnet18"}, "verifier.name is 'resnet18', but dcgan_32 is a generator"),
+        ({"refine.prior": "docs.own_prior:smooth"}, "refine.prior is 'docs.own_prior:smooth', but dcgan_32"),
+        ({"attacks": ("dci",), "splits": ("generator_deconv.0",)}, "No attack reads back 'image'"),
+    ],
+)  # fmt: skip
+def test_a_generator_has_mistakes_of_its_own(monkeypatch, change, complaint):
+    generator = models.MODELS["dcgan_32"].build(jax.random.key(0))
+    monkeypatch.setattr(models, "load", lambda *_: generator)
+    config = dcgan_celeba.get_config()
+    config.update_from_flattened_dict(change)
+    with pytest.raises(InputError, match=complaint):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("dci_trained", "dci_trained"),
+        ("rmle", "dci_trained+refine"),
+        ("dci_trained+refine", "dci_trained"),
+    ],
+)
+def test_attacks_are_named_once_and_dci_before_what_starts_from_it(monkeypatch, network, names):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.attacks = names
+    with pytest.raises(InputError, match=r"twice; name it once|name 'dci_trained' before it"):
+        check(config)
+
+
+def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.rmle.prior = "docs.own_prior:magic"
+    with pytest.raises(InputError, match="has no attribute 'magic'"):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"splits": ("stem",), "refine.splits": ("layer1.0",)}, r"refine\.splits names layer1\.0.*--config\.refine\.splits"),
+        ({"splits": ("stem",), "inverse_network.splits": ("layer1.0",)}, r"inverse_network\.splits names layer1\.0"),
+        ({"splits": ("stem", "stem")}, "splits names 'stem' twice"),
+        ({"oracle.attack": "rmle"}, "oracle.attack is 'rmle', which is none that learns"),
+        ({"attacks": ("oracle",)}, "'oracle' is no attack to be named; give oracle.images"),
+        ({"data.labels": "labels.csv"}, "data.labels is labels.csv, but no images"),
+        ({"dci_trained.learning_rate": -1.0}, "dci_trained.learning_rate is -1.0"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_or_be_ignored_only_after_the_work_is_refused_before(
+    monkeypatch, network, change, named
+):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.attacks = ("dci_trained", "dci_trained+refine", "inverse_network")
+    config.update_from_flattened_dict(change)
+    with pytest.raises(InputError, match=named):
+        check(config)
+
+
+def test_the_count_holds_for_the_photographs_of_the_package_too(monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.data.count = 3
+    assert len(check(config).names) == 3

@@ -1,0 +1,345 @@
+import io
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dci_jax.data import images as data
+from dci_jax.errors import InputError
+
+
+def picture(mode="RGB", size=(50, 40), color=(255, 0, 0)):
+    return Image.new(mode, size, color if mode == "RGB" else 100)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+    picture().save(tmp_path / "cat" / "a.png")
+    picture("L", (20, 90)).save(tmp_path / "dog" / "b.jpg")
+    (tmp_path / "dog" / "broken.png").write_bytes(b"\x89PNG not really")
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_a_folder_of_any_sizes_grey_or_colour_with_a_damaged_file_named(folder):
+    images = data.load(folder, 32)
+    assert images.names == ("cat/a.png", "dog/b.jpg")
+    assert images.pixels.shape == (2, 32, 32, 3)
+    assert images.pixels.dtype == np.uint8
+    assert tuple(images.pixels[0, 0, 0]) == (255, 0, 0)
+    assert len(set(images.pixels[1, 5, 5])) == 1
+    assert list(images.labels) == [0, 1]
+    assert len(images.skipped) == 1
+    assert images.skipped[0].startswith("dog/broken.png")
+
+
+def test_a_zip_gives_the_same_as_the_folder(folder, tmp_path):
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.rglob("*.[pj]*g"):
+            archive.write(file, str(file.relative_to(folder)))
+    a, b = data.load(folder, 16), data.load(path, 16)
+    np.testing.assert_array_equal(a.pixels, b.pixels)
+    assert (a.names, a.skipped) == (b.names, b.skipped)
+
+
+def test_fit_takes_the_centred_square():
+    wide = np.zeros((32, 96, 3), np.uint8)
+    wide[:, 32:64] = 200
+    np.testing.assert_array_equal(data.fit(Image.fromarray(wide), 32), np.full((32, 32, 3), 200))
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_crop_cuts_a_picture_of_the_scaled_size_without_resampling(tmp_path):
+    pixels = noise(256, 256)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    images = data.load(tmp_path, 224, crop=0.875)
+    np.testing.assert_array_equal(images.pixels[0], pixels[16:240, 16:240])
+    wide = noise(256, 301)  # its centred square starts at column 22
+    np.testing.assert_array_equal(
+        data.fit(Image.fromarray(wide), 224, 0.875), wide[16:240, 38 : 38 + 224]
+    )
+    odd = noise(37, 37)  # round(32 / .875) = 37
+    np.testing.assert_array_equal(data.fit(Image.fromarray(odd), 32, 0.875), odd[2:34, 2:34])
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (384, 640), (100, 90)])
+def test_crop_equals_scaling_the_shorter_side_and_cutting_the_centre(shape):
+    smooth = Image.fromarray(noise(8, 8)).resize(shape[::-1], Image.Resampling.BICUBIC)
+    square = smooth.crop(
+        (
+            (smooth.width - min(shape)) // 2,
+            (smooth.height - min(shape)) // 2,
+            (smooth.width - min(shape)) // 2 + min(shape),
+            (smooth.height - min(shape)) // 2 + min(shape),
+        )
+    )
+    expected = square.resize((256, 256), Image.Resampling.BICUBIC).crop((16, 16, 240, 240))
+    found = data.fit(smooth, 224, 0.875)
+    assert found.shape == (224, 224, 3)
+    assert np.abs(found.astype(int) - np.asarray(expected)).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(50, 41), (41, 50), (32, 33), (20, 20)])
+def test_without_crop_the_whole_centred_square_is_scaled(shape):
+    image, side = Image.fromarray(noise(*shape)), min(shape)
+    left, top = (shape[1] - side) // 2, (shape[0] - side) // 2
+    box = (left, top, left + side, top + side)
+    expected = image.resize((32, 32), Image.Resampling.BICUBIC, box)
+    np.testing.assert_array_equal(data.fit(image, 32), np.asarray(expected))
+
+
+@pytest.mark.parametrize("crop", [0.0, -1.0, 1.1, 87.5, float("nan")])
+def test_a_crop_that_is_no_share(tmp_path, crop):
+    with pytest.raises(InputError, match="give a share above 0"):
+        data.load(tmp_path, 8, crop=crop)
+
+
+def test_crop_leaves_an_npz_of_the_right_size_alone_and_cuts_others(tmp_path):
+    right, larger = noise(32, 32)[None], noise(37, 37)[None]
+    np.savez(tmp_path / "right.npz", images=right)
+    np.savez(tmp_path / "larger.npz", images=larger)
+    images = data.load(tmp_path / "right.npz", 32, crop=0.875)
+    np.testing.assert_array_equal(images.pixels, right)
+    images = data.load(tmp_path / "larger.npz", 32, crop=0.875)
+    np.testing.assert_array_equal(images.pixels, larger[:, 2:34, 2:34])
+
+
+def save(folder, name, image, **options):
+    """Load what Pillow reads back from this one picture: uint8 [size, size, 3], all warnings errors."""
+    folder.mkdir(exist_ok=True)
+    image.save(folder / name, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (pixels,) = data.load(folder, min(image.size), crop=options.get("crop", 1.0)).pixels
+    return pixels
+
+
+def test_pictures_of_odd_kinds(tmp_path):
+    cmyk = save(tmp_path / "cmyk", "a.jpg", Image.new("CMYK", (16, 16), (0, 255, 255, 0)))
+    assert np.abs(cmyk[8, 8].astype(int) - [255, 0, 0]).max() < 3
+    grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("a.png", "a.tif"):
+        deep = save(tmp_path / f"deep {name}", name, Image.fromarray(grey))
+        np.testing.assert_array_equal(deep, np.repeat((grey // 256)[..., None], 3, 2))
+    deep = save(tmp_path / "deeper", "a.tif", Image.fromarray(grey.astype(np.int32)))
+    np.testing.assert_array_equal(deep[..., 0], grey // 256)
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([9, 9, 9, 40, 50, 60])
+    for kind, transparency in (("all", bytes([255, 100])), ("one", 1)):
+        clear = save(tmp_path / kind, "a.png", palette, transparency=transparency)
+        assert (clear == [40, 50, 60]).all()
+    clear = save(tmp_path / "rgba", "a.png", Image.new("RGBA", (8, 8), (40, 50, 60, 0)))
+    assert (clear == [40, 50, 60]).all()
+    black_white = save(tmp_path / "1", "a.png", Image.new("1", (8, 8), 1))
+    assert (black_white == 255).all()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_a_picture_lying_on_its_side_is_turned_upright(tmp_path, name):
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise: white to the right
+    found = save(tmp_path / "x", name, Image.fromarray(pixels), exif=exif)
+    assert found[:, 10:].min() > 250
+    assert found[:, :6].max() < 5
+
+
+@pytest.mark.parametrize("shape", [(1, 4000), (4000, 1), (1, 1), (3, 7)])
+@pytest.mark.parametrize("crop", [1.0, 0.875])
+def test_pictures_of_extreme_shape_or_smaller_than_the_size(tmp_path, shape, crop):
+    Image.new("RGB", shape, (10, 20, 30)).save(tmp_path / "a.png")
+    (pixels,) = data.load(tmp_path, 64, crop=crop).pixels
+    assert pixels.shape == (64, 64, 3)
+    assert (pixels == [10, 20, 30]).all()
+
+
+def test_a_picture_that_would_fill_the_memory_is_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    picture(size=(20, 20)).save(tmp_path / "a.png")
+    picture(size=(200, 200)).save(tmp_path / "b.png")
+    images = data.load(tmp_path, 8)
+    assert images.names == ("a.png",)
+    (skipped,) = images.skipped
+    assert skipped.startswith("b.png: Image size (40000 pixels) exceeds limit")
+
+
+def test_a_picture_cut_short_and_a_folder_called_like_a_picture(tmp_path):
+    Image.fromarray(noise(64, 64)).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.jpg").mkdir()
+    images = data.load(tmp_path, 8)
+    assert images.names == ("a.jpg",)
+    assert [text.partition(":")[0] for text in images.skipped] == ["b.jpg"]
+
+
+def test_labels_by_name_by_file_and_by_folder(tmp_path):
+    folder = tmp_path / "val"
+    for name in ("n01/a.png", "n01/b.png", "n02/a.png", "n02/c.png", "d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture().save(folder / name)
+    labels = tmp_path / "labels.csv"
+    labels.write_text('\ufeffimage,label\nn01/a.png,1\na.png,2\nn01,3\n\n"n02",04\nd.png,999\n')
+    images = data.load(folder, 8, labels=labels)
+    assert images.names == ("d.png", "n01/a.png", "n02/a.png", "n01/b.png", "n02/c.png")
+    assert list(images.labels) == [999, 1, 2, 3, 4]
+    assert images.labels.dtype == np.int32
+    assert list(data.load(folder, 8).labels) == [0, 1, 2, 1, 2]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(folder / "d.png", "deep/n02/d.jpg")
+    assert list(data.load(tmp_path / "x.zip", 8, labels=labels).labels) == [4]
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([5, 5]))
+    labels.write_text("image,label\nx[1],7\nx[0],0\n")
+    assert list(data.load(tmp_path / "x.npz", 8, labels=labels).labels) == [0, 7]
+
+
+def test_the_first_image_without_a_label_is_named(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        picture().save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("image,label\na.png,1\n")
+    with pytest.raises(InputError, match=r"labels\.csv has no label for b\.png; add a line"):
+        data.load(tmp_path, 8, labels=tmp_path / "labels.csv")
+    assert list(data.load(tmp_path, 8, count=1, labels=str(tmp_path / "labels.csv")).labels) == [1]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.zeros(3, int),  # of two images
+        np.array([0, -1]),
+        np.array([0, 2**40]),
+        np.array([0.0, 1.0]),
+        np.array([0, np.nan]),
+        np.array([False, True]),
+    ],
+)
+def test_labels_in_an_npz_that_are_none_are_refused_not_cast(tmp_path, labels):
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=labels)
+    with pytest.raises(InputError, match=r"'labels' is .* for 2 images; give one whole number"):
+        data.load(tmp_path / "x.npz", 8)
+
+
+def test_one_image_in_an_npz_is_not_taken_for_many_grey_ones(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(InputError, match=r"\[32, 32, 3\], one image in colour or many grey"):
+        data.load(tmp_path / "x.npz", 32)
+
+
+def test_a_tif_of_floating_point_is_skipped_with_its_reason(folder):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "cat" / "deep.tif")
+    skipped = data.load(folder, 8).skipped
+    assert any("deep.tif: its pixels are floating-point" in reason for reason in skipped)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "line 1: not the header"),
+        ("a.png,1\n", "line 1: not the header"),
+        ("label,image\n1,a.png\n", "line 1: not the header"),
+        ("image,label\na.png,1\nb.png\n", "line 3: 'b.png' is not"),
+        ("image,label\na.png,1,2\n", "line 2: 'a.png,1,2' is not"),
+        ("image,label\na.png,-1\n", "line 2: 'a.png,-1' is not"),
+        ("image,label\na.png,1.0\n", "line 2: 'a.png,1.0' is not"),
+        ("image,label\na.png,cat\n", "line 2: 'a.png,cat' is not"),
+        ("image,label\na.png,\n", "line 2: 'a.png,' is not"),
+        ("image,label\n,1\n", "line 2: ',1' is not"),
+        ("image,label\na.png,99999999999\n", "line 2: 'a.png,99999999999' is not"),
+        ("image,label\na.png,1\na.png,2\n", "line 3: a.png has the label 1 already"),
+        ('image,label\na.png,1\n"b.png,1\n', "line 3: unexpected end of data; correct that line"),
+        (b"image,label\na.png,1\n\xff.png,1\n", "line 3: .* is not UTF-8"),
+    ],
+)
+def test_a_malformed_file_of_labels_names_the_line(tmp_path, content, named):
+    picture().save(tmp_path / "a.png")
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=named) as caught:
+        data.load(tmp_path, 8, labels=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_labels_that_is_not_there_is_said_before_any_reading(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.csv \(No such file.*--config\.data\.labels"):
+        data.load("nowhere", 8, labels=tmp_path / "absent.csv")
+    with pytest.raises(InputError, match=r"Is a directory"):
+        data.load("nowhere", 8, labels=tmp_path)
+
+
+def test_npz_with_and_without_labels_grey_and_of_another_size(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, images=np.full((3, 32, 32, 3), 7, np.uint8), labels=np.array([2, 0, 1]))
+    images = data.load(path, 32, count=2)
+    assert images.names == ("x[0]", "x[1]")
+    assert list(images.labels) == [2, 0]
+    np.savez(path, images=np.full((1, 64, 48), 7, np.uint8))
+    images = data.load(path, 32)
+    np.testing.assert_array_equal(images.pixels, np.full((1, 32, 32, 3), 7))
+    assert images.labels is None
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({"pictures": np.zeros((1, 8, 8, 3), np.uint8)}, r"no array 'images' but \['pictures'\]"),
+        ({"images": np.zeros((1, 8, 8, 3), np.float32)}, "float32"),
+        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "at least one"),
+        ({"images": np.zeros((1, 8, 8, 5), np.uint8)}, r"\[1, 8, 8, 5\]"),
+        ({"images": np.array([{}])}, "damaged"),
+    ],
+)
+def test_an_npz_of_another_kind_says_what_it_is(tmp_path, content, named):
+    np.savez(tmp_path / "x.npz", **content)
+    with pytest.raises(InputError, match=named):
+        data.load(tmp_path / "x.npz", 8)
+
+
+def test_missing_empty_damaged_and_unknown_paths(tmp_path):
+    with pytest.raises(InputError, match=r"check the path in --config\.data\.images"):
+        data.load(tmp_path / "absent", 8)
+    with pytest.raises(InputError, match="no image that can be read"):
+        data.load(tmp_path, 8)
+    (tmp_path / "x.zip").write_bytes(b"PK not a zip")
+    with pytest.raises(InputError, match="damaged or no zip"):
+        data.load(tmp_path / "x.zip", 8)
+    stream = io.BytesIO()
+    np.savez(stream, images=np.zeros((4, 8, 8, 3), np.uint8))
+    (tmp_path / "y.npz").write_bytes(stream.getvalue()[:300])
+    with pytest.raises(InputError, match="damaged or no npz"):
+        data.load(tmp_path / "y.npz", 8)
+    (tmp_path / "z.tar").touch()
+    with pytest.raises(InputError, match=r"no folder, \.zip or \.npz"):
+        data.load(tmp_path / "z.tar", 8)
+
+
+def test_photographs_are_cut_into_named_tiles():
+    images = data.photographs(32)
+    assert len(images) == 64
+    assert images.names[1] == "astronaut r0c1"
+    assert images.pixels.shape == (64, 32, 32, 3)
+
+
+def test_without_leaves_out_equal_pixels():
+    pixels = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    images = data.Images(("a", "b", "c"), pixels)
+    left = data.without(images, images.take([1]))
+    assert left.names == ("a", "c")
+
+
+def test_folders_take_turns_so_that_the_first_images_are_of_all_classes(tmp_path):
+    for folder, count in (("cat", 3), ("dog", 1), ("emu", 2)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            picture().save(tmp_path / folder / f"{number}.png")
+    images = data.load(tmp_path, 8, count=4)
+    assert images.names == ("cat/0.png", "dog/0.png", "emu/0.png", "cat/1.png")
+    assert list(images.labels) == [0, 1, 2, 0]

@@ -1,0 +1,88 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from dci_jax import results
+from dci_jax.report import __main__ as command
+from dci_jax.report import images as report
+
+NAMES = tuple(f"cat r{r}c{c}" for r in range(2) for c in range(2))
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """The files of a finished run of two cells and the floors."""
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
+    (tmp_path / "evaluation" / "dci").mkdir(parents=True)
+    (tmp_path / "synthesis").mkdir()
+    np.save(tmp_path / "synthesis" / "batch_00000.npy", pixels)
+    np.savez(
+        tmp_path / "evaluation" / "originals.npz",
+        pixels=pixels,
+        names=NAMES,
+        skipped=["<b>.png: bad"],
+    )
+    rows = []
+    of_images = [name for name in results.METRICS if name[:6] != "latent"]
+    result = {name: np.linspace(0.1, 1, 4) for name in of_images}
+    for split, attack, defense in (
+        ("stem", "dci", "none"),
+        ("stem", "dci", "dropout 0.5"),
+        ("any", "mean_image", "none"),
+    ):
+        cell = dict(target="net", split=split, attack=attack, defense=defense, seed=0)
+        rows += results.lines(result, NAMES, **cell)
+        np.savez(
+            tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels
+        ) if split != "any" else None
+    results.write(rows, {"stem": {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1}}, tmp_path)
+    (tmp_path / "config.json").write_text('{"seed": 0}')
+    (tmp_path / "environment.json").write_text(json.dumps({"command": "python <x>"}))
+    return tmp_path
+
+
+def test_the_page_is_self_contained_and_says_everything(workdir):
+    page = report.write(workdir).read_text()
+    assert (
+        len(re.findall(r'<img [^>]*src="data:image/png;base64,', page)) == page.count("<img") >= 5
+    )
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert 'name="viewport"' in page
+    for words in (
+        "DCI, one forward pass",
+        "defense dropout 0.5",
+        "lower bound",
+        "4 KiB sent",
+        "python &lt;x&gt;",
+    ):
+        assert words in page
+    assert "&lt;b&gt;.png: bad" in page
+    assert "<b>.png" not in page
+
+
+def test_tiles_of_a_photograph_are_put_together_again():
+    pixels = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    picture = report.assemble(pixels, NAMES)
+    np.testing.assert_array_equal(picture[..., 0], np.kron([[0, 1], [2, 3]], np.ones((2, 2))))
+    grid = report.assemble(pixels, ("a", "b", "c", "d"))
+    assert grid.shape == (2, 4 * 2 + 3 * 2, 3)
+
+
+def test_a_damaged_workdir_is_one_sentence_and_code_2(workdir, capsys):
+    (workdir / "evaluation" / "originals.npz").write_bytes(b"PK half of it")
+    assert command.main([str(workdir)]) == 2
+    assert "damaged or missing" in capsys.readouterr().err
+
+
+def test_a_generators_run_gets_a_generators_page_again(workdir, monkeypatch):
+    text = (workdir / "summary.csv").read_text()
+    head, *lines = text.splitlines()
+    at = head.split(",").index("latent_cosine")
+    rows = [line.split(",") for line in lines]
+    for row in rows:
+        row[at] = "0.5"
+    (workdir / "summary.csv").write_text("\n".join([head, *map(",".join, rows)]))
+    monkeypatch.setattr(command.codes, "write", lambda folder: folder / "codes.html")
+    assert command.again(workdir) == workdir / "codes.html"

@@ -1,0 +1,40 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from dci_jax import results
+
+
+def test_summary_means_intervals_and_the_defenders_worst(tmp_path):
+    psnr = np.arange(101.0)
+    result = {m: psnr / 100 if m in results.SHARES else psnr for m in results.METRICS}
+    cell = dict(target="t", split="stem", attack="dci_trained", defense="none", seed=0)
+    rows = results.lines(result, map(str, range(101)), **cell)
+    results.write(rows, {"stem": {"bytes_sent": 4, "device_flops": 8, "depth": 0.1}}, tmp_path)
+    (line,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert float(line["psnr"]) == 50
+    assert float(line["psnr_worst5"]) == 95
+    assert float(line["psnr_ci95"]) == pytest.approx(
+        1.984 * psnr.std(ddof=1) / np.sqrt(101), abs=1e-3
+    )
+    assert (line["n"], line["bytes_sent"]) == ("101", "4")
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 101
+    assert json.loads((tmp_path / "results.jsonl").read_text().splitlines()[3])["psnr"] == 3
+
+
+def test_an_interval_is_not_0_where_all_agree_and_unknown_for_one_image():
+    ones = np.ones(20)
+    names = [str(i) for i in range(20)]
+    assert results.half_interval(ones, names, share=False) == 0
+    # Wilson's for 20 of 20 is [.839, 1].
+    assert results.half_interval(ones, names, share=True) == pytest.approx(0.161 / 2, abs=1e-3)
+    assert np.isnan(results.half_interval(ones[:1], names[:1], share=True))
+
+
+def test_tiles_of_one_photograph_count_as_one():
+    names = [f"{photograph} r{r}c{c}" for photograph in "abcd" for r in range(4) for c in range(4)]
+    values = np.repeat([10.0, 20.0, 30.0, 40.0], 16)
+    wanted = 3.182 * np.std([10, 20, 30, 40], ddof=1) / 2  # Student's t with 3 degrees of freedom
+    assert results.half_interval(values, names, share=False) == pytest.approx(wanted, rel=1e-3)

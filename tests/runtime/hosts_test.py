@@ -1,0 +1,44 @@
+"""How a process learns that it is alone, and that it is to stop."""
+
+import os
+import signal
+
+import pytest
+
+from dci_jax.errors import InputError
+from dci_jax.runtime import hosts
+
+
+@pytest.fixture
+def undisturbed():
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    hosts._stop.clear()
+
+
+def test_sigterm_is_noted_and_asked_for(undisturbed):
+    hosts.listen()
+    assert not hosts.stopping()
+    hosts.stop_if_asked()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert hosts.stopping()
+    with pytest.raises(hosts.Preempted):
+        hosts.stop_if_asked()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("localhost:1", 2, -1), ("localhost:1", 0, 0), ("", 2, 1), ("localhost", 2, 1), ("localhost:1", 2, 2)],
+)  # fmt: skip
+def test_half_of_what_processes_need_is_bad_input(given):
+    with pytest.raises(InputError, match="which from 0"):
+        hosts.connect(*given)
+
+
+def test_a_process_alone_leads_agrees_and_waits_for_nobody():
+    assert hosts.leads()
+    assert hosts.agree(True)
+    assert not hosts.agree(False)
+    hosts.meet("anywhere")
+    assert not hosts.lost(RuntimeError("Gloo: Connection closed by peer"))
