@@ -22,7 +22,7 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
 
     Args:
       config: as in configs/default.py.
-      planned: shapes are enough: weights that would have to be fetched are random, and there is no verifier.
+      planned: shapes are enough: weights that would have to be fetched are 0, and there is no verifier.
 
     Raises:
       InputError: a sentence with the value and the cure.
@@ -45,7 +45,7 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
     name, source = config.target.name, config.target.weights
     if planned and not models.at_hand(name, source):
         log.info("the weights of %s are not at hand: planned by their shapes", name)
-        network = models.untrained(name)
+        network = models.blank(name)
     else:
         network = models.load(name, source, config.target.sha256)
     if planned:

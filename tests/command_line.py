@@ -10,6 +10,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+# Of configs/tiny.py, with solved inverters alone.
+SOLVED = [
+    "--config.attacks=('dci',)", "--config.dci.images=32", "--config.synthesis.batches=0",
+    "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1", "--config.dci.size=3",
+    "--config.inputs.bank=0.0",
+]  # fmt: skip
 
 
 def command(place, workdir, *more, config="configs/tiny.py"):

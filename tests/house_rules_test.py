@@ -1,11 +1,14 @@
 """The house's rules, read from the source: who may import whom, what is never committed, how long a room is."""
 
 import ast
+import importlib
 import re
 import subprocess
 
 import pytest
 
+from configs import default
+from dci_jax.check import check
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "dci_jax"
@@ -121,22 +124,21 @@ def test_no_data_is_committed():
         assert (ROOT / file).stat().st_size < 4_000_000, file
 
 
-def test_every_config_runs_through_the_checks_that_need_no_weights():
-    import importlib
-
-    from dci_jax.check import check_names
-    from dci_jax.models import MODELS
-
-    default = importlib.import_module("configs.default").get_config()
-    for path in (ROOT / "configs").glob("*.py"):
-        if path.stem == "__init__":
-            continue
+def configs():
+    """(name, variant) of every config in configs/."""
+    for path in sorted((ROOT / "configs").glob("[a-z]*.py")):
         module = importlib.import_module(f"configs.{path.stem}")
-        config = module.get_config()
-        assert module.__doc__, path
-        assert config.target.name in MODELS
-        check_names(config)
-        assert config.to_dict().keys() == default.to_dict().keys()
-        for section, content in default.to_dict().items():
-            if isinstance(content, dict):
-                assert config[section].to_dict().keys() == content.keys(), (path, section)
+        for variant in getattr(module, "VARIANTS", [""]):
+            yield path.stem, variant
+
+
+@pytest.mark.parametrize(("name", "variant"), list(configs()))
+def test_every_config_and_variant_passes_the_checks_and_has_all_fields(name, variant):
+    module = importlib.import_module(f"configs.{name}")
+    config, whole = module.get_config(*[variant] * bool(variant)), default.get_config()
+    assert module.__doc__
+    assert config.to_dict().keys() == whole.to_dict().keys()
+    for section, content in whole.to_dict().items():
+        if isinstance(content, dict):
+            assert config[section].to_dict().keys() == content.keys(), section
+    assert check(config, planned=True).splits

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dci_jax import main
-from tests.command_line import call, call_each, kill, lines, start, wait_for
+from tests.command_line import SOLVED, call, call_each, kill, lines, start, wait_for
 
 REFUSED = [
     (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
@@ -147,9 +148,20 @@ def test_a_network_of_ones_own_is_audited(place, name):
     assert (workdir / "report" / "index.html").exists()
 
 
-def test_no_attack_returns_a_private_image_itself(finished):
-    rows = lines(finished)
-    assert all(row["mse"] > 1e-5 for row in rows)
+def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_path):
+    (tmp_path / "others").mkdir()
+    pixels = np.random.default_rng(7).integers(0, 255, (40, 36, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "others" / "x.png")
+    fitted = []
+    for folder in (place / "images", tmp_path / "others"):
+        workdir = tmp_path / f"of_{folder.name}"
+        done = call(place, workdir, *SOLVED, f"--config.data.images={folder}")
+        assert done.returncode == 0, done.stderr
+        files = sorted(p for p in (workdir / "attacks").rglob("*") if p.is_file())
+        fitted.append({p.relative_to(workdir): p.read_bytes() for p in files})
+        assert len(lines(workdir)) == 4 * len({row["image"] for row in lines(workdir)})
+    assert fitted[0] == fitted[1]
+    assert any(name.suffix == ".npz" for name in fitted[0])
 
 
 def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(place, finished):

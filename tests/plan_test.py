@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax import plan
-from dci_jax.attacks import dci_trained, linear_inverter
+from configs import resnet50, tiny
+from dci_jax import models, plan
+from dci_jax.attacks import dci_trained, linear_inverter, registry
 from dci_jax.attacks.linear_inverter import correction_moments, geometry
+from dci_jax.check import check
 
 FLOAT = 4
 
@@ -63,3 +65,21 @@ def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
     sums = jax.jit(lambda f, x, t: correction_moments(3, g, network, f, f, x, t))
     stated = sums.lower(f, f, f).cost_analysis()["flops"]
     assert linear_inverter.flops(g, (3, 3), 32, 32)[1] == pytest.approx(stated, rel=0.25)
+
+
+def test_every_attack_has_its_rows(monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    monkeypatch.setattr(plan, "matrix_product_rate", lambda precision: 1e9)
+    config = tiny.get_config()
+    config.attacks, config.dci.images, config.dci.batch = tuple(registry.ATTACKS), 16, 8
+    lines = plan.plan(config, check(config)).splitlines()
+    for name in registry.ATTACKS:
+        rows = [line.split() for line in lines if line.startswith(f"{name}: ")]
+        assert rows, name
+        assert all(float(row[-3]) >= 0 and int(row[-4]) > 0 for row in rows), name
+
+
+def test_a_network_whose_weights_are_not_at_hand_is_planned_by_its_shapes(monkeypatch):
+    monkeypatch.setattr(models, "load", lambda *_: pytest.fail("would be fetched"))
+    config = resnet50.get_config()
+    assert check(config, planned=True).network.name == "resnet50"

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.command_line import call, finish, lines, said, start, start_together, wait_for
+from tests.command_line import SOLVED, call, finish, lines, said, start, start_together, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -53,13 +53,6 @@ def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, e
     done = call(place, tmp_path / "groups", *EVEN, "--config.dci_trained.groups=2", devices=8)
     assert done.returncode == 0, done.stderr
     assert_equal_results(tmp_path / "groups", even)
-
-
-SOLVED = [
-    "--config.attacks=('dci',)", "--config.dci.images=32", "--config.synthesis.batches=0",
-    "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1", "--config.dci.size=3",
-    "--config.inputs.bank=0.0",
-]  # fmt: skip
 
 
 def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(place, tmp_path):

@@ -6,6 +6,7 @@ from functools import partial
 from importlib import resources
 
 import jax
+import jax.numpy as jnp
 
 from dci_jax import named
 from dci_jax.blocks import Network
@@ -101,9 +102,10 @@ def at_hand(name: str, source: str = "") -> bool:
     return ":" in name or name not in MODELS or bool(source or MODELS[name].embedded)
 
 
-def untrained(name: str) -> Network:
-    """The network called `name`, a key of `MODELS`, with random weights."""
-    return MODELS[name].build(jax.random.key(0))
+def blank(name: str) -> Network:
+    """The network called `name`, a key of `MODELS`, with weights of 0, where its shapes are all that is asked for."""
+    shapes = jax.eval_shape(MODELS[name].build, jax.random.key(0))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def deploy(name: str, network: Network) -> Network:
