@@ -227,25 +227,38 @@ def _chain(network, label, depths, made, folder, settings):
     for count in enough(geometries, ks, images, least, settings["equations"]):
         part = math.ceil(count / batch)
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
+    # A shallower inverter may be solved on more inputs than a deeper one, which then has to read all of them back.
+    needs = [np.max(counts[: index + 1], 0) for index in range(depth)]
     found = seen = [[features_at(network, depth, x) for x in part] for part in made]
     total, before = (rounds + 1) * sum(map(sum, counts)), 0
     with progress.bar(f"dci: {label}", total) as update:
         for index in reversed(range(depth)):
             g, block = geometries[index], split_names(network)[index]
-            used = [part[:count] for part, count in zip(made, counts[index], strict=True)]
-            found, seen = (
-                [part[:count] for part, count in zip(parts, counts[index], strict=True)]
-                for parts in (found, seen)
+            used, found, seen = (
+                [part[:need] for part, need in zip(parts, needs[index], strict=True)]
+                for parts in (made, found, seen)
             )
             true = [[features_at(network, index, x) for x in part] for part in used]
+            first = [
+                [part[:count] for part, count in zip(parts, counts[index], strict=True)]
+                for parts in (seen, found, true)
+            ]
             steps = inverter(
-                g, network, seen, found, true, folder / f"{index:03d}", rounds, ks[index],
+                g, network, *first, folder / f"{index:03d}", rounds, ks[index],
                 functools.partial(_shown, update, before), f"{label}: {block}",
             )  # fmt: skip
-            maps, found = [], None
-            for kernel, estimates in steps:
-                found = estimates
+            maps, estimates = [], None
+            for kernel, made_of_them in steps:
+                estimates = made_of_them
                 maps.append(kernel)
+            rest = [
+                list(zip(a[count:], b[count:], strict=True))
+                for a, b, count in zip(seen, found, counts[index], strict=True)
+            ]
+            found = [
+                part + [undo(g, tuple(maps), network, *pair) for pair in more]
+                for part, more in zip(estimates, rest, strict=True)
+            ]
             inverters.append((g, tuple(maps)))
             if (enter <= index).any():
                 found = [

@@ -105,13 +105,13 @@ def enough(
 ) -> list[int]:
     """How many inputs each of a chain's inverters, the shallowest first, is solved on.
 
-    A deeper one never on fewer than a shallower one, which learns from what it makes of them.
+    So many that there are `equations` pixels for each unknown, but `least` at least and `images` at most.
     """
     counts = [
         math.ceil(equations * largest(g, k) / math.prod(g.grid))
         for g, k in zip(found, ks, strict=True)
     ]
-    return [min(max(least, *counts[: i + 1]), max(images, least)) for i in range(len(counts))]
+    return [min(max(least, count), max(images, least)) for count in counts]
 
 
 def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
