@@ -1,6 +1,6 @@
 """What a config names as "module.path:function": one's own network, or one's own prior."""
 
-import importlib
+import pkgutil
 from collections.abc import Callable
 
 from dci_jax.errors import InputError
@@ -15,9 +15,8 @@ def function(name: str) -> Callable:
     Raises:
       InputError: there is none of that name, or it cannot be called.
     """
-    module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"{name!r} cannot be had ({error}); give module.path:function, importable from the folder "

@@ -27,7 +27,7 @@ def lines(
     for i, name in enumerate(names):
         values = {m: float(result[m][i]) if m in result else np.nan for m in METRICS}
         values = {m: None if np.isnan(v) else round(v, 6) for m, v in values.items()}
-        rows.append(cell | {"image": name} | values | {"lpips": None})
+        rows.append(cell | {"image": name} | values)
     return rows
 
 

@@ -102,7 +102,7 @@ def test_a_run_leaves_everything(finished):
     assert {row["image"] for row in rows} == {"a.png", "b.png", "c.png"}
     assert len(rows) == 3 * len(cells)
     assert set(rows[0]) == {
-        "target", "split", "attack", "defense", "image", "mse", "psnr", "ssim", "lpips",
+        "target", "split", "attack", "defense", "image", "mse", "psnr", "ssim",
         "label_agreement", "label_kept", "top1", "top1_original", "latent_cosine", "latent_error",
         "psnr_sent", "seed",
     }  # fmt: skip

@@ -21,42 +21,13 @@ SLOPE = 0.2  # of the leaky ReLUs, below zero
 KERNEL = 4  # side of the transposed convolutions' kernels
 
 
-class TransposedConvolution(nn.Module):
-    """[B, H, W, C] -> [B, S, S', features], where S = (H - 1) stride - 2 padding + 4.
-
-    Its kernel is kept as [4, 4, features, C], with the output before the input: torch has [in, out, k, k]
-    here, and `weights.from_torch` treats all tensors of four axes alike.
-
-    Attributes:
-      features: channels of the output.
-      stride: how many pixels apart the inputs' contributions lie.
-      padding: how many pixels are cut off on every side.
-      use_bias: add a bias.
-    """
-
-    features: int
-    stride: int
-    padding: int
-    use_bias: bool = False
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        shape = (KERNEL, KERNEL, self.features, x.shape[-1])
-        kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
-        # It is the plain convolution of the input with zeros between its pixels, by the kernel turned
-        # half round.
-        pad = KERNEL - 1 - self.padding
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel[::-1, ::-1],
-            window_strides=(1, 1),
-            padding=((pad, pad), (pad, pad)),
-            lhs_dilation=(self.stride, self.stride),
-            dimension_numbers=("NHWC", "HWOI", "NHWC"),
-        )
-        if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, (self.features,))
-        return y
+def transposed(features: int, stride: int, padding: int, use_bias: bool = False, name=None):
+    """PyTorch's ConvTranspose2d of 4 x 4 pixels, whose `padding` is what is cut off on every side."""
+    pad = (KERNEL - 1 - padding,) * 2
+    return nn.ConvTranspose(
+        features, (KERNEL, KERNEL), (stride, stride), (pad, pad), use_bias=use_bias,
+        kernel_init=nn.initializers.normal(0.02), transpose_kernel=True, name=name,
+    )  # fmt: skip
 
 
 class Project(nn.Module):
@@ -66,7 +37,7 @@ class Project(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        x = TransposedConvolution(256, 1, 0, name="0")(z[:, None, None])
+        x = transposed(256, 1, 0, name="0")(z[:, None, None])
         return BatchNorm(self.train, name="1")(x)
 
 
@@ -90,7 +61,7 @@ class Double(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = TransposedConvolution(self.features, 2, 1, name="0")(x)
+        x = transposed(self.features, 2, 1, name="0")(x)
         return nn.leaky_relu(BatchNorm(self.train, name="1")(x), SLOPE)
 
 
@@ -99,7 +70,7 @@ class Image(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = TransposedConvolution(3, 2, 1, use_bias=True, name="0")(x)
+        x = transposed(3, 2, 1, use_bias=True, name="0")(x)
         return (nn.tanh(x) + 1) / 2
 
 

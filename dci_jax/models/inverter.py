@@ -14,13 +14,13 @@ reading an input back stays one forward pass. The architecture is ours: the pape
 import functools
 from collections.abc import Callable
 
+import dm_pix
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dci_jax.blocks import Network, feature_shapes, split_names
 from dci_jax.errors import InputError
-from dci_jax.models.convolution import conv_general_dilated
 
 Array = jax.Array
 
@@ -194,18 +194,12 @@ def scale(network: Network, start: int, stop: int) -> tuple[int, int]:
 
 def shuffle(x: Array, factor: int) -> Array:
     """[B, h, w, C r^2] -> [B, h r, w r, C]: pixel shuffle (Shi et al., CVPR 2016)."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height, width, factor, factor, channels // factor**2)
-    x = x.transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height * factor, width * factor, channels // factor**2)
+    return x if factor == 1 else dm_pix.depth_to_space(x, factor)
 
 
 def unshuffle(x: Array, factor: int) -> Array:
     """[B, H, W, C] -> [B, H / r, W / r, C r^2]: the inverse of `shuffle`."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height // factor, width // factor, channels * factor**2)
+    return x if factor == 1 else dm_pix.space_to_depth(x, factor)
 
 
 def _eights(width):
@@ -219,6 +213,5 @@ def _conv(features, name, kernel_init=None, dtype="float32", size=3):
         dtype=dtype,
         padding=((size // 2, size // 2),) * 2,
         kernel_init=kernel_init or nn.initializers.lecun_normal(),
-        conv_general_dilated=conv_general_dilated,
         name=name,
     )
