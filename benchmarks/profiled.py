@@ -51,4 +51,6 @@ def main(name):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in cases(GPU):
+        sys.exit(f"Give one case of: {', '.join(cases(GPU))}.")
     main(sys.argv[1])

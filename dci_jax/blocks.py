@@ -128,7 +128,7 @@ def sequential(
       mean, std, crop: as in `Network`.
 
     Raises:
-      InputError: no piece, or two split points of one name.
+      InputError: no piece, two split points of one name, or a piece that does not take what the one before it gives.
     """
     names = [piece[0] for piece in pieces]
     if not names or len(set(names)) < len(names):
@@ -136,7 +136,13 @@ def sequential(
     pieces = [*pieces, ("head", *head)] if head else pieces
     x, blocks = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32), []
     for piece_name, function, params in pieces:
-        y = jax.eval_shape(function, params, x)
+        try:
+            y = jax.eval_shape(function, params, x)
+        except Exception as error:  # of every kind: they are the user's functions
+            raise InputError(
+                f"{name}: {piece_name!r} does not take features of {list(x.shape)} ({str(error).splitlines()[0]}); "
+                "correct it or the piece before it."
+            ) from error
         apply, x = (function, y[0]) if isinstance(y, tuple) else (_without_statistics(function), y)
         blocks.append(Block(params, piece_name, apply))
     blocks, last = (blocks[:-1], blocks[-1]) if head else (blocks, None)

@@ -97,10 +97,15 @@ def run_here(points: list[Point], jobs: int, gpus: list[str], dry_run: bool) -> 
         if dry_run:
             print(shlex.join(command))
             return 0
+        try:
+            point.workdir.mkdir(parents=True, exist_ok=True)
+            log = (point.workdir / "sweep.log").open("w")
+        except OSError as error:
+            print(f"failed: {point.workdir} cannot be written ({error})", flush=True)
+            return 2
         slot = slots.get()
-        point.workdir.mkdir(parents=True, exist_ok=True)
         environment = os.environ | ({"CUDA_VISIBLE_DEVICES": slot} if gpus else {})
-        with (point.workdir / "sweep.log").open("w") as log:
+        with log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=environment
             )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A run on TPU slices or GPU nodes of GKE by XPK: launch/xpk.sh [--dry_run] CLUSTER TYPE IMAGE --config=... --workdir=/runs/...
+# A run on TPU slices of GKE by XPK: launch/xpk.sh [--dry_run] CLUSTER TYPE IMAGE --config=... --workdir=/runs/...
 # TYPE is a TPU such as v5litepod-256. Attach the shared storage with `xpk storage`; restarts go on from the checkpoints.
 set -euo pipefail
 dry_run=()

@@ -104,6 +104,13 @@ def test_finished_points_are_skipped_and_failed_ones_listed_and_retried(swept, m
     assert all(count == (2 if "seed=1" in name else 1) for name, count in starts.items())
 
 
+def test_a_workdir_that_cannot_be_made_fails_its_point_and_hangs_nothing(swept, capsys):
+    runs = sweep.Path(swept[1].removeprefix("--workdir="))
+    runs.write_text("a file where a folder should be")
+    assert sweep.main(["local", *swept, "--jobs=1"]) == 1
+    assert capsys.readouterr().out.count("cannot be written") == 4
+
+
 def test_one_gpu_for_each_point(swept, monkeypatch):
     run = "import os, sys; open(sys.argv[1] + '/gpu', 'w').write(os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(1)"
     monkeypatch.setattr(sweep, "line", lambda p: [sys.executable, "-c", run, str(p.workdir)])

@@ -19,6 +19,7 @@ afterwards, over `--statistics_batches` batches with the final weights.
 import argparse
 import functools
 import logging
+import sys
 from pathlib import Path
 
 import jax
@@ -28,6 +29,7 @@ import optax
 
 from dci_jax import blocks, models
 from dci_jax.data import images as data
+from dci_jax.errors import InputError
 from dci_jax.models import weights
 from dci_jax.runtime import parallel
 from dci_jax.runtime.optimize import minimize
@@ -104,6 +106,9 @@ def parse(arguments=None) -> argparse.Namespace:
 def main(arguments=None):
     settings = parse(arguments)
     logging.getLogger("dci_jax").setLevel(logging.INFO)
+    out = Path(settings.out)
+    if not out.parent.is_dir():
+        raise InputError(f"--out: the folder {out.parent} is not there; make it first.")
     build = models.MODELS[settings.model].build
     network = parallel.put(build(jax.random.key(settings.seed), train=True), parallel.copied())
     train = data.load(settings.train_images, network.input_shape[0], flag="--train_images")
@@ -189,4 +194,8 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s")
-    main()
+    try:
+        main()
+    except InputError as error:
+        print(f"training.target: {error}", file=sys.stderr)
+        sys.exit(2)

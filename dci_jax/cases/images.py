@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,4 +285,10 @@ def _check_shape(network):
         raise InputError(
             f"{network.name} takes images [H, W, C] of {list(shape)}, but pictures are read as squares in three colours; "
             "begin your network with a block that crops them, or makes them grey."
+        )
+    if not all(0 < value < math.inf for value in network.std) or not all(
+        map(math.isfinite, network.mean)
+    ):
+        raise InputError(
+            f"{network.name} has mean {network.mean} and std {network.std}; give finite numbers, std above 0."
         )

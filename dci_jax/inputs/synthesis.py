@@ -129,10 +129,25 @@ def synthesize(
                 for stage in range(len(stages)):
                     shutil.rmtree(unfinished / f"{number}_{stage}")
             hosts.meet(file.name)
+        _check_whole(file, (batch, *network.input_shape))
         files.append(file)
     if hosts.leads():
         shutil.rmtree(unfinished)
     return Shards(tuple(files), (batches, batch, *network.input_shape))
+
+
+def _check_whole(file: Path, shape: tuple[int, ...]) -> None:
+    try:
+        found = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{file} is damaged or cut short ({error}); delete it and give the same line, which makes it again."
+        ) from error
+    if found.shape != shape or found.dtype != np.uint8:
+        raise InputError(
+            f"{file} holds {found.dtype} {list(found.shape)} instead of uint8 {list(shape)}; delete it and give the same "
+            "line, which makes it again."
+        )
 
 
 def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -> None:

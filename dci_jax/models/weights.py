@@ -7,6 +7,7 @@ that a file holds is run, and nothing of a file is used before all of it was che
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -243,6 +244,16 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"Reading {path} needs PyTorch: pip install torch, or convert the file to safetensors."
         ) from error
+    if zipfile.is_zipfile(path):  # PyTorch does not look at the checksums that it writes
+        with zipfile.ZipFile(path) as archive:
+            try:
+                damaged = archive.testzip()
+            except Exception as error:  # of many kinds, by where the damage is
+                damaged = str(error)
+        if damaged:
+            raise InputError(
+                f"{path} is damaged ({damaged} does not have its checksum); fetch it again."
+            )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different type for every kind of damage

@@ -1,4 +1,4 @@
-"""minimize(loss, variables, frozen, batches): the only training loop.
+"""minimize(loss, variables, frozen, batches): the training loop of every attack and of synthesis.
 
 Images and network weights are both pytrees, so synthesis, rMLE, DCI and the inverse network differ
 only in their loss.

@@ -138,3 +138,12 @@ def test_every_batch_runs_the_program_of_the_first(network, tmp_path):
         synthesize(network, jax.random.key(0), tmp_path / str(batches), **settings)
         programs.append(step._cache_size() - before)
     assert programs[1] == programs[0]
+
+
+def test_a_batch_that_was_cut_is_refused_and_not_read_with_its_pixels_shifted(network, tmp_path):
+    settings = {**SETTINGS, "batches": 1}
+    synthesize(network, jax.random.key(0), tmp_path, **settings)
+    file = tmp_path / "batch_00000.npy"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"batch_00000\.npy is damaged or cut short"):
+        synthesize(network, jax.random.key(0), tmp_path, **settings)

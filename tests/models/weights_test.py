@@ -1,5 +1,6 @@
 import hashlib
 import re
+import zipfile
 
 import chex
 import jax
@@ -307,3 +308,15 @@ def test_an_embedded_network_is_small_and_says_how_good_it_is(name, least):
         assert file.metadata()["model"] == name
         assert float(file.metadata()["accuracy"].split()[0]) > least
     assert models.load(name).name == name
+
+
+def test_one_flipped_bit_in_a_pth_file_is_found_by_its_checksum(network, torch, saved, tmp_path):
+    path = tmp_path / "network.pth"
+    torch.save(as_torch(torch, saved), path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="does not have its checksum"):
+        weights.load(network, path, torch_prefix)

@@ -7,6 +7,7 @@ import pytest
 from safetensors import safe_open
 
 from dci_jax import blocks, models
+from dci_jax.errors import InputError
 from tests.conftest import ROOT
 from training import target as train_target
 
@@ -19,6 +20,12 @@ def test_augmentation_shifts_flips_and_scales():
     rows, columns = np.nonzero(images.sum((0, 3)))
     assert set(rows) == set(range(12, 21))
     assert set(columns) == {*range(6, 15), *range(17, 26)}  # shifted, and mirrored at 31 - x
+
+
+def test_a_folder_that_is_not_there_is_told_before_any_work(tmp_path):
+    arguments = [f"--{name}={tmp_path / 'x.npz'}" for name in ("train_images", "test_images")]
+    with pytest.raises(InputError, match=r"the folder .*absent is not there"):
+        train_target.main([*arguments, f"--out={tmp_path / 'absent' / 'net.safetensors'}"])
 
 
 @pytest.mark.slow
