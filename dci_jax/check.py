@@ -10,6 +10,7 @@ from dci_jax.blocks import Network, split_index, split_names
 from dci_jax.cases import codes, images
 from dci_jax.cases.case import Case
 from dci_jax.errors import InputError
+from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.ranges import check_ranges
 from dci_jax.runtime import parallel
@@ -51,7 +52,7 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
     if planned:
         config.verifier.name = ""
     splits = checked_splits(config, network)
-    if network.latent:
+    if code_prior(network):
         check_codes(config, network, splits)
         case = codes.load(config, network, splits)
     else:

@@ -78,7 +78,7 @@ def test_data_free_is_a_fact_of_the_import_graph():
 
 def test_each_heavy_library_has_one_room():
     assert importers("orbax") == {"runtime.checkpoint"}
-    assert importers("torch") == {"models.weights"}
+    assert importers("torch") == {"models.checkpoints"}
     assert importers("ml_collections") <= {
         "main", "experiment", "check", "plan", "ranges", "depends", "cases.images", "cases.codes",
     }  # fmt: skip
@@ -96,14 +96,14 @@ def test_one_room_names_the_mesh_and_one_knows_of_other_processes():
 
 
 def test_torch_is_imported_lazily():
-    assert not any(top for imported, top in imports(PACKAGE / "models" / "weights.py") if imported == "torch")  # fmt: skip
+    assert not any(top for imported, top in imports(PACKAGE / "models" / "checkpoints.py") if imported == "torch")  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "path"), NAMED, ids=[name for name, _ in NAMED])
 def test_a_room_says_what_it_is_and_stays_small(name, path):
     text = path.read_text()
     assert text.startswith('"""'), f"{name} does not begin with what it is"
-    assert len(text.splitlines()) <= 320
+    assert len(text.splitlines()) <= 300
     assert not re.search(r"jax\.pmap|pjit|nnx\b", text)
 
 

@@ -148,6 +148,30 @@ def test_a_network_of_ones_own_is_audited(place, name):
     assert (workdir / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
+def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 255, (24, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "real.npz", images=pixels)
+    workdir = tmp_path / "run"
+    done = call(
+        place, workdir, *SOLVED, "--config.target.name=repvgg_cifar", "--config.target.weights=",
+        "--config.target.deploy", "--config.verifier.name=cifar_resnet20", "--config.synthesis.batches=1",
+        "--config.splits=('stem', 'stages.0.0')", f"--config.oracle.images={tmp_path / 'real.npz'}",
+        "--config.data.count=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {(row["attack"], row["split"]): row for row in lines(workdir)}
+    assert rows.keys() == {
+        *((attack, split) for attack in ("dci", "oracle") for split in ("stem", "stages.0.0")),
+        ("mean_image", "any"), ("random_image", "any"),
+    }  # fmt: skip
+    assert rows["dci", "stem"]["psnr"] > rows["mean_image", "any"]["psnr"]
+    assert rows["dci", "stem"]["psnr"] != rows["oracle", "stem"]["psnr"]
+    judged = json.loads((workdir / "synthesis" / "recognised.json").read_text())
+    assert judged.keys() == {"repvgg_cifar", "cifar_resnet20"}
+    assert "oracle: learned from real images" in (workdir / "report" / "index.html").read_text()
+
+
 def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_path):
     (tmp_path / "others").mkdir()
     pixels = np.random.default_rng(7).integers(0, 255, (40, 36, 3), np.uint8)

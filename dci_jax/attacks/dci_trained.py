@@ -33,7 +33,7 @@ from dci_jax.blocks import (
     with_dtype,
 )
 from dci_jax.errors import InputError
-from dci_jax.inputs.latents import clip
+from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.losses import DISTANCES
 from dci_jax.models.inverter import Inverter, inverters
@@ -251,7 +251,7 @@ def unwind(
     found = [features]
     for index in reversed(range(len(modules))):
         found.insert(0, _undo(modules[index], params[index], network, index, found[0]))
-    return clip(network.latent, found[0]), *found[1:]
+    return clip(code_prior(network), found[0]), *found[1:]
 
 
 _undo = jax.jit(undo, static_argnums=(0, 3))

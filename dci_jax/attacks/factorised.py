@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.blocks import Network, run
-from dci_jax.inputs.latents import clip
+from dci_jax.inputs.latents import clip, code_prior
 
 Array = jax.Array
 
@@ -44,7 +44,7 @@ def step(
             return (run(network, z[None], 0, split)[0] - wanted).ravel()
 
         r = residual(z)
-        new = clip(network.latent, z - damped(jax.jacfwd(residual)(z), r, weight))
+        new = clip(code_prior(network), z - damped(jax.jacfwd(residual)(z), r, weight))
         r_new = residual(new)
         better = r_new @ r_new < r @ r
         return jnp.where(better, new, z), weight * jnp.where(better, _FALL, _RISE)

@@ -25,6 +25,7 @@ from dci_jax.attacks import factorised
 from dci_jax.attacks.matching import blank, relative_distance, spread
 from dci_jax.blocks import Network, features_at, run, split_index
 from dci_jax.errors import InputError
+from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.mixture import BANK, Inputs, batches
 from dci_jax.losses import total_variation as tv
 from dci_jax.metrics import psnr
@@ -77,12 +78,12 @@ def gauss_newton(
 
     def reconstruct(name, weight, features):
         split, x = split_index(network, name), first[name](features)
-        if network.latent:
+        if code_prior(network):
             return factorised.solve(network, split, features, x, steps, damping)
         return solve(network, split, features, x, weight, steps, inner, damping)
 
     weights = dict.fromkeys(splits, 0.0)
-    if not network.latent:
+    if not code_prior(network):
         shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
         apart = Inputs((), shares, network.input_shape)
         truth = batches(apart, key, held_out)(0)

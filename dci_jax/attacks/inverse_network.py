@@ -14,7 +14,7 @@ import optax
 
 from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
 from dci_jax.errors import InputError
-from dci_jax.inputs.latents import clip
+from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.models.inverter import Decoder, Encoder, scale
 from dci_jax.runtime.optimize import minimize
@@ -70,7 +70,7 @@ def inverse_network(
             folder=folder / name,
         )
         decoder, _ = decoder_for(network, split, width)
-        reconstructions[name] = functools.partial(decode, decoder, network.latent, params)
+        reconstructions[name] = functools.partial(decode, decoder, code_prior(network), params)
     return reconstructions
 
 
@@ -79,7 +79,7 @@ def decoder_for(
 ) -> tuple[Decoder | Encoder, tuple[int, ...]]:
     """(what reads a split's features back, their shape): a decoder of images, an encoder of codes."""
     (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
-    size, kind = (grown, Encoder) if network.latent else (shrunk, Decoder)
+    size, kind = (grown, Encoder) if code_prior(network) else (shrunk, Decoder)
     return kind(size, channels, width, precision), feature_shapes(network)[split]
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from dci_jax.attacks.least_squares import moments
 from dci_jax.blocks import Network, feature_shapes, run
-from dci_jax.inputs.latents import LIMITS
+from dci_jax.inputs.latents import LIMITS, code_prior
 from dci_jax.models.inverter import scale, shuffle, unshuffle
 
 Array = jax.Array
@@ -65,7 +65,7 @@ def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
     """
     factor, growth = scale(network, index, index + 1)
     before, after = feature_shapes(network)[index : index + 2]
-    low, high = LIMITS[network.latent] if index == 0 else (-jnp.inf, jnp.inf)
+    low, high = LIMITS[code_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
     if network.blocks[index].nonnegative:
         low = max(low, 0.0)
     target, sent = before[-1] * factor**2, after[-1] * growth**2

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from dci_jax.blocks import Network, run, split_index
-from dci_jax.inputs.latents import clip
+from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.losses import total_variation
 from dci_jax.runtime import parallel
 from dci_jax.runtime.optimize import minimize
@@ -71,7 +71,7 @@ def match(
         lambda _: None,
         steps=steps,
         optimizer=optimizer,
-        project=project(network.latent),
+        project=project(code_prior(network)),
         layout=parallel.split(),
     )
     return images
@@ -96,7 +96,7 @@ def match_loss(
     network, features, weights = frozen
     terms = {"features": relative_distance(run(network, images, 0, split), features)}
     loss = jnp.sum(terms["features"])
-    if not network.latent:
+    if not code_prior(network):
         terms["tv"] = jax.vmap(lambda image: total_variation(image[None]))(images)
         loss += weights[0] * jnp.sum(terms["tv"])
     if prior:

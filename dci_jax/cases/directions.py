@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.blocks import Network, run
-from dci_jax.inputs.latents import DEVIATIONS
+from dci_jax.inputs.latents import DEVIATIONS, code_prior
 
 Array = jax.Array
 
@@ -35,6 +35,6 @@ def spectrum(network: Network, codes: Array, index: int) -> tuple[Array, Array]:
         # J's R has its singular values and right singular vectors. J'J would square them, and lose the small ones.
         _, values, vectors = jnp.linalg.svd(jnp.linalg.qr(jacobian, mode="r"))
         rms = jnp.pad(values, (0, len(vectors) - len(values))) / jnp.sqrt(len(jacobian))
-        return DEVIATIONS[network.latent] * rms, vectors
+        return DEVIATIONS[code_prior(network)] * rms, vectors
 
     return jax.lax.map(one, codes)

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from dci_jax.blocks import Network
+
 Array = jax.Array
 
 
@@ -24,6 +26,11 @@ LIMITS = {"": (0.0, 1.0), "normal": (-jnp.inf, jnp.inf), "uniform": (-1.0, 1.0)}
 
 # The standard deviation of an entry of a code.
 DEVIATIONS = {"normal": 1.0, "uniform": 3**-0.5}
+
+
+def code_prior(network: Network) -> str:
+    """The prior of a generator's codes, a key of `LATENTS`; "" of a network whose input is an image."""
+    return network.latent
 
 
 def clip(latent: str, inputs: Array) -> Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dci_jax.errors import InputError
-from dci_jax.models import weights
+from dci_jax.models import checkpoints
 
 log = logging.getLogger("dci_jax")
 
@@ -101,16 +101,16 @@ def fetch(name: str) -> Path:
     size = path.stat().st_size
     if source.size is not None and size != source.size:
         raise InputError(
-            f"{path} is damaged: it has {size} bytes and sha256 {weights.sha256(path)}, but "
+            f"{path} is damaged: it has {size} bytes and sha256 {checkpoints.sha256(path)}, but "
             f"{source.size} bytes and sha256 {source.sha256} are expected; {cure}."
         )
     expected = source.sha256 or _stated(source, path)
     if expected:
-        weights.check_sha256(path, expected, cure)
-    said = f"sha256 {expected or weights.sha256(path)}"
+        checkpoints.check_sha256(path, expected, cure)
+    said = f"sha256 {expected or checkpoints.sha256(path)}"
     if not source.sha256:
         try:
-            weights.read(path)  # at the least it is whole
+            checkpoints.read(path)  # at the least it is whole
         except InputError as error:
             raise InputError(f"{str(error).rstrip('.')}: {cure}.") from error
         said += " is not pinned; " + ("the hub states it" if expected else "the hub states none")

@@ -7,7 +7,7 @@ from safetensors.numpy import load_file, save_file
 
 from dci_jax import models
 from dci_jax.errors import InputError
-from dci_jax.models import sources, weights
+from dci_jax.models import checkpoints, sources, weights
 from dci_jax.models.cifar_resnet import torch_prefix
 
 huggingface_hub = pytest.importorskip(
@@ -31,7 +31,7 @@ def publish(file, monkeypatch):
     """`publish(pinned)` puts the made file's source among `SOURCES`, with its sha256 and size or without."""
 
     def publish(pinned):
-        digest, size = (weights.sha256(file), file.stat().st_size) if pinned else (None, None)
+        digest, size = (checkpoints.sha256(file), file.stat().st_size) if pinned else (None, None)
         source = sources.Source(
             "cifar_resnet20", "made/resnet20", REVISION, digest, size, "mit", 91.7
         )
@@ -44,7 +44,7 @@ def publish(file, monkeypatch):
 @pytest.fixture
 def hub(file, monkeypatch):
     """A hub that gives `file`, and states `hub.etag` of it; an exception in its place is raised."""
-    hub = SimpleNamespace(file=file, etag=weights.sha256(file), asked=[])
+    hub = SimpleNamespace(file=file, etag=checkpoints.sha256(file), asked=[])
 
     def answer(name, value):
         hub.asked.append(name)
@@ -69,7 +69,7 @@ def hub(file, monkeypatch):
 def cache(file, tmp_path, monkeypatch):
     """The Hugging Face cache as its client lays it out, with the made file in it; and no network."""
     folder = tmp_path / "hub" / "models--made--resnet20"
-    blob = folder / "blobs" / weights.sha256(file)
+    blob = folder / "blobs" / checkpoints.sha256(file)
     blob.parent.mkdir(parents=True)
     blob.write_bytes(file.read_bytes())
     entry = folder / "snapshots" / REVISION / "model.safetensors"
@@ -124,7 +124,7 @@ def test_a_pinned_file_is_fetched_and_loaded(publish, hub, network, caplog):
 def test_another_file_than_the_pinned_is_refused_with_both_digests(publish, hub, file):
     source = publish(pinned=True)
     spoil(file)
-    found = weights.sha256(file)
+    found = checkpoints.sha256(file)
     with pytest.raises(InputError, match=f"{found}.*{source.sha256} is expected; delete {file}"):
         sources.fetch(NAME)
 
@@ -132,7 +132,7 @@ def test_another_file_than_the_pinned_is_refused_with_both_digests(publish, hub,
 def test_a_file_of_another_length_is_refused_with_both_lengths_and_digests(publish, hub, file):
     source = publish(pinned=True)
     file.write_bytes(file.read_bytes()[:-4])
-    found = f"{source.size - 4} bytes and sha256 {weights.sha256(file)}"
+    found = f"{source.size - 4} bytes and sha256 {checkpoints.sha256(file)}"
     expected = f"{source.size} bytes and sha256 {source.sha256} are expected"
     with pytest.raises(InputError, match=f"{found}.*{expected}; delete {file}"):
         sources.fetch(NAME)
@@ -145,7 +145,9 @@ def test_a_file_that_is_not_pinned_must_be_what_the_hub_states(publish, hub, fil
     assert hub.asked == ["file", "etag"]
     assert f"sha256 {hub.etag} is not pinned; the hub states it" in caplog.text
     hub.etag = 64 * "d"
-    with pytest.raises(InputError, match=f"{weights.sha256(file)}.*{hub.etag} is expected; delete"):
+    with pytest.raises(
+        InputError, match=f"{checkpoints.sha256(file)}.*{hub.etag} is expected; delete"
+    ):
         sources.fetch(NAME)
 
 
@@ -157,7 +159,7 @@ def test_a_file_that_nothing_vouches_for_is_whole_and_the_log_says_so(
     hub.etag = etag
     with caplog.at_level(logging.INFO, "dci_jax"):
         assert sources.fetch(NAME) == file
-    assert f"sha256 {weights.sha256(file)} is not pinned; the hub states none" in caplog.text
+    assert f"sha256 {checkpoints.sha256(file)} is not pinned; the hub states none" in caplog.text
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(InputError, match=f"cut short.*delete {file}"):
         sources.fetch(NAME)
@@ -212,7 +214,7 @@ def test_a_cached_file_is_used_without_a_network(publish, cache, network, caplog
 def test_a_damaged_cached_file_is_refused_and_the_file_to_delete_named(publish, cache, pinned):
     publish(pinned)
     spoil(cache.blob)
-    found = weights.sha256(cache.blob)
+    found = checkpoints.sha256(cache.blob)
     with pytest.raises(
         InputError, match=f"{found}.*{cache.blob.name} is expected; delete {cache.blob.resolve()} "
     ):

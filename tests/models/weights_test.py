@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from dci_jax import models
 from dci_jax.errors import InputError
-from dci_jax.models import repvgg, weights
+from dci_jax.models import checkpoints, repvgg, weights
 from dci_jax.models.cifar_resnet import torch_prefix
 
 
@@ -126,7 +126,7 @@ def test_a_flipped_bit_in_the_header_never_changes_a_weight(network, saved):
 
 def test_a_flipped_bit_anywhere_is_found_by_the_sha256(network, saved):
     digest = hashlib.sha256(saved.read_bytes()).hexdigest()
-    assert weights.sha256(saved) == digest
+    assert checkpoints.sha256(saved) == digest
     for expected in (digest, digest.upper(), digest[:8], digest[:20]):
         chex.assert_trees_all_equal(weights.load(network, saved, torch_prefix, expected), network)
     content = bytearray(saved.read_bytes())
@@ -140,16 +140,16 @@ def test_a_flipped_bit_anywhere_is_found_by_the_sha256(network, saved):
 @pytest.mark.parametrize("expected", ["12fca82", "12fca82g", "sha256", 65 * "a", "12fca82f 0"])
 def test_what_is_no_sha256_is_refused(saved, expected):
     with pytest.raises(InputError, match=f"'{expected}' is no sha256; give its 64 hex digits"):
-        weights.check_sha256(saved, expected)
+        checkpoints.check_sha256(saved, expected)
 
 
 def test_a_sha256_of_nothing_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"No checkpoint at .*absent\.th"):
-        weights.check_sha256(tmp_path / "absent.th", 64 * "0")
+        checkpoints.check_sha256(tmp_path / "absent.th", 64 * "0")
 
 
 def test_a_file_is_held_to_the_digits_in_its_name(network, saved):
-    digits = weights.sha256(saved)[:8]
+    digits = checkpoints.sha256(saved)[:8]
     right = saved.rename(saved.with_name(f"network-{digits}.safetensors"))
     chex.assert_trees_all_equal(weights.load(network, right, torch_prefix), network)
     wrong = right.rename(saved.with_name("network-0676ba61.safetensors"))
@@ -164,12 +164,12 @@ def test_a_file_is_held_to_the_digits_in_its_name(network, saved):
 def test_published_files_keep_what_their_names_promise(shared, tmp_path):
     for name in ("resnet20-12fca82f.th", "resnet32-d509ac18.th"):
         path = shared / "cifar10" / "weights" / name
-        assert weights.sha256(path).startswith(re.search(r"-(\w+)\.", name)[1])
+        assert checkpoints.sha256(path).startswith(re.search(r"-(\w+)\.", name)[1])
         damaged = bytearray(path.read_bytes())
         damaged[len(damaged) // 2] ^= 1
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(InputError, match="damaged"):
-            weights.read(tmp_path / name)
+            checkpoints.read(tmp_path / name)
 
 
 def test_a_missing_file_and_an_unknown_kind_are_errors(network, tmp_path):
@@ -269,11 +269,13 @@ def test_the_original_repvggs_names_are_understood(tmp_path):
 def test_only_names_of_the_original_repvgg_are_changed():
     timm = ["stem.conv_kxk.conv.weight", "stages.0.0.conv_1x1.bn.weight", "head.fc.weight"]
     resnet = ["conv1.weight", "layer1.0.bn1.bias", "linear.weight", "stage0.weight"]
-    assert weights.timm_names(timm) == timm
-    assert weights.timm_names(resnet) == resnet
+    assert checkpoints.timm_names(timm) == timm
+    assert checkpoints.timm_names(resnet) == resnet
     names = ["stage0.rbr_dense.conv.weight", "stage1.0.rbr_1x1.bn.weight", "linear.weight"]
-    assert weights.timm_names(iter(names)) == timm
-    assert weights.timm_names(["stage1.0.rbr_identity.weight"]) == ["stages.0.0.identity.weight"]
+    assert checkpoints.timm_names(iter(names)) == timm
+    assert checkpoints.timm_names(["stage1.0.rbr_identity.weight"]) == [
+        "stages.0.0.identity.weight"
+    ]
 
 
 def test_an_unknown_network_lists_the_known(network):
