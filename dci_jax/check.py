@@ -1,6 +1,7 @@
 """A config checked and loaded before any work: whatever the user can put right fails here."""
 
 import logging
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -43,6 +44,10 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
             f"data.labels is {config.data.labels}, but no images are given that they could belong to; give "
             "data.images, too."
         )
+    for field in ("images", "labels"):  # before anything is fetched
+        path = config.data[field]
+        if path and not str(path).startswith("tfds:") and not Path(path).exists():
+            raise InputError(f"No {field} at {path}; check the path in --config.data.{field}.")
     name, source = config.target.name, config.target.weights
     if planned and not models.at_hand(name, source):
         log.info("the weights of %s are not at hand: planned by their shapes", name)

@@ -7,6 +7,7 @@ be started again with the same line; 1 anything else.
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -61,6 +62,9 @@ def main(argv: list[str]) -> int:
             sep="\n",
         )
         return 0
+    # Configs import one another, "from configs import default", wherever they lie.
+    files = [a.partition("=")[2].partition(":")[0] for a in argv if re.match("--?config=", a)]
+    sys.path += [str(Path(file).absolute().parent.parent) for file in files]
     try:
         words = flags.FLAGS(argv)[1:]
         config, workdir = _CONFIG.value, _WORKDIR.value

@@ -1,11 +1,11 @@
 """How to audit your own network: give dci_jax a function that returns it. This page runs as it is.
 
-    python -m dci_jax.main --config=configs/default.py --workdir=runs/mine \\
-        --config.target.name=docs.own_network:small_vgg --config.target.weights=my_weights.npz \\
-        --config.data.images=my_photos/
+    python -m dci_jax.main --config=configs/default.py --workdir=runs/own \\
+        --config.target.name=docs.own_network:small_vgg
 
-`target.name` is module:function, importable from the folder where you start; the function gets
-`target.weights` and returns a `Network`. A network is a list of pieces, and behind each piece lies a
+and with a trained network of yours and your own images `--config.target.weights=my_weights.npz
+--config.data.images=my_photos/`. `target.name` is module:function, importable from the folder where you
+start; the function gets `target.weights` and returns a `Network`. A network is a list of pieces, and behind each piece lies a
 split point: (name, function, parameters), where the function is any pure `(parameters, x) -> y` on
 images [B, H, W, C]. Three things help the attack, and none is needed:
 

@@ -37,7 +37,10 @@ REFUSED = [
     (["--config.dci_trained.precision=float16"], "dci_trained.precision is 'float16'"),
     (["--config.inputs.side=64"], "inputs.side is 64"),
     (["--config.dci_trained.groups=0"], "dci_trained.groups is 0"),
-    (["--config.target.name=tests.conftest:narrow_generator"], "data.count is 0"),
+    (
+        ["--config.target.name=tests.conftest:narrow_generator", "--config.splits=()"],
+        "data.count is 0",
+    ),
     (
         ["--config.attacks=('gauss_newton',)", "--config.gauss_newton.damping=0.0"],
         "damping is 0.0",
