@@ -4,38 +4,50 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-Array = jax.Array
 Pytree = Any
 
 
-def l1(estimate: Array, truth: Array, scale: Array | None = None) -> Array:
+def l1(
+    estimate: Float[Array, "B *f"],
+    truth: Float[Array, "B *f"],
+    scale: Float[Array, ""] | None = None,
+) -> Float[Array, ""]:
     """mean |estimate - truth|, as a share of the truth's own mean deviation (`scale`). Scalar."""
     estimate, truth = _float32(estimate, truth)
     scale = deviation(truth) if scale is None else scale
     return jnp.mean(jnp.abs(estimate - truth)) / (jax.lax.stop_gradient(scale) + 1e-6)
 
 
-def deviation(truth: Array) -> Array:
+def deviation(truth: Float[Array, "B *f"]) -> Float[Array, ""]:
     """mean |truth - its channel means|. Scalar."""
     (truth,) = _float32(truth)
     return jnp.mean(jnp.abs(truth - _channel_mean(truth)))
 
 
-def l2(estimate: Array, truth: Array, scale: Array | None = None) -> Array:
+def l2(
+    estimate: Float[Array, "B *f"],
+    truth: Float[Array, "B *f"],
+    scale: Float[Array, ""] | None = None,
+) -> Float[Array, ""]:
     """mean (estimate - truth)^2, as a share of the truth's variance (`scale`). Scalar."""
     estimate, truth = _float32(estimate, truth)
     scale = variance(truth) if scale is None else scale
     return jnp.mean((estimate - truth) ** 2) / (jax.lax.stop_gradient(scale) + 1e-6)
 
 
-def variance(truth: Array) -> Array:
+def variance(truth: Float[Array, "B *f"]) -> Float[Array, ""]:
     """mean (truth - its channel means)^2. Scalar."""
     (truth,) = _float32(truth)
     return jnp.mean((truth - _channel_mean(truth)) ** 2)
 
 
-def cosine(estimate: Array, truth: Array, scale: Array | None = None) -> Array:
+def cosine(
+    estimate: Float[Array, "B *f"],
+    truth: Float[Array, "B *f"],
+    scale: Float[Array, ""] | None = None,
+) -> Float[Array, ""]:
     """1 - cosine similarity per example, averaged; needs no scale. Scalar in [0, 2]."""
     del scale
     a, b = (v.reshape(v.shape[0], -1) for v in _float32(estimate, truth))
@@ -50,14 +62,16 @@ DISTANCES = {"l1": l1, "l2": l2, "cosine": cosine}
 SCALES = {"l1": deviation, "l2": variance, "cosine": variance}
 
 
-def total_variation(images: Array) -> Array:
+def total_variation(images: Float[Array, "B H W C"]) -> Float[Array, ""]:
     """Mean length of the pixel gradient of [B, H, W, C] (Rudin, Osher & Fatemi, 1992). Scalar."""
     down = images[:, 1:, :-1] - images[:, :-1, :-1]
     right = images[:, :-1, 1:] - images[:, :-1, :-1]
     return jnp.mean(jnp.sqrt(down**2 + right**2 + 1e-8))
 
 
-def batch_norm_statistics(statistics: Pytree, running: Pytree, first: float = 1.0) -> Array:
+def batch_norm_statistics(
+    statistics: Pytree, running: Pytree, first: Float[Array, ""] | float | int = 1.0
+) -> Float[Array, ""]:
     """How far a batch's BatchNorm statistics are from the running ones (DeepInversion, eq. 4).
 
     For each layer `|mean - running mean| / |running std| + |var - running var| / |running var|`

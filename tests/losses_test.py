@@ -9,7 +9,7 @@ from dci_jax import losses
 @pytest.mark.parametrize("name", losses.DISTANCES)
 def test_a_distance_is_zero_at_the_truth_and_does_not_change_with_the_features_scale(name):
     rng = np.random.default_rng(0)
-    truth, estimate = rng.normal(size=(2, 4, 5, 5, 3)).astype(np.float32)
+    truth, estimate = jnp.float32(rng.normal(size=(2, 4, 5, 5, 3)))
     distance = losses.DISTANCES[name]
     assert float(distance(truth, truth)) == pytest.approx(0, abs=1e-6)
     scaled = distance(100 * estimate, 100 * truth)

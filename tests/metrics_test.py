@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
@@ -32,7 +33,12 @@ def test_labels_agree_one_by_one():
 
 
 def test_latent_errors_are_relative_and_cosines_forget_length():
-    truth = np.array([[3.0, 4.0], [1.0, 0.0]], np.float32)
-    found = np.array([[6.0, 8.0], [0.0, 1.0]], np.float32)
+    truth = jnp.array([[3.0, 4.0], [1.0, 0.0]])
+    found = jnp.array([[6.0, 8.0], [0.0, 1.0]])
     np.testing.assert_allclose(metrics.latent_cosine(found, truth), [1, 0], atol=1e-6)
     np.testing.assert_allclose(metrics.latent_error(found, truth), [1, 2**0.5], rtol=1e-6)
+
+
+def test_a_shape_that_the_signature_does_not_have_is_told():
+    with pytest.raises(jaxtyping.TypeCheckError, match="truth"):
+        metrics.psnr(jnp.zeros((2, 8, 8, 3)), jnp.zeros((1, 8, 8, 3)))

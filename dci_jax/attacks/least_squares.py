@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-
-Array = jax.Array
+from jaxtyping import Array, Float
 
 _EXACT = jax.lax.Precision.HIGHEST
 _UNSEEN = 1e-3  # share of its sum of squares below which a tap's regressor is dropped: float32 sums keep three digits more
@@ -25,7 +24,7 @@ _FLOOR = 1e-9  # of the largest mean square: channels that are dead but for roun
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def moments(size: int, u: Array, t: Array) -> dict[str, Array]:
+def moments(size: int, u: Float[Array, "B H W C"], t: Float[Array, "B H W T"]) -> dict[str, Array]:
     """The sums over one batch's images and pixels that the normal equations are made of.
 
     Args:

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dci_jax.attacks.least_squares import moments
 from dci_jax.blocks import Network, feature_shapes, run
 from dci_jax.inputs.latents import LIMITS, code_prior
 from dci_jax.models.inverter import scale, shuffle, unshuffle
-
-Array = jax.Array
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,9 @@ def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[fl
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def first(g: Geometry, kernel: Array, f: Array) -> Array:
+def first(
+    g: Geometry, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]
+) -> Float[Array, "B *x"]:
     """x_0 [B, H, W, C] (or codes [B, C]) of features f [B, h, w, c]; kernel [k, k, c growth^2 + 1, C factor^2]."""
     x = shuffle(_convolve(_sent(g, f), kernel), g.factor)
     return _out(g, x + f if g.same else x)
@@ -132,14 +133,25 @@ def first(g: Geometry, kernel: Array, f: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def corrected(
-    g: Geometry, kernel: Array, network: Network, seen: Array, f: Array, x: Array
-) -> Array:
+    g: Geometry,
+    kernel: Float[Array, "k k channels target"],
+    network: Network,
+    seen: Float[Array, "B *k_f"],
+    f: Float[Array, "B *f"],
+    x: Float[Array, "B *x"],
+) -> Float[Array, "B *x"]:
     """x_{r+1} of x_r = `x`."""
     step = _convolve(regressors(g, network, seen, f, x), kernel)
     return _out(g, _image(g, x) + shuffle(step, g.factor))
 
 
-def regressors(g: Geometry, network: Network, seen: Array, f: Array, x: Array) -> Array:
+def regressors(
+    g: Geometry,
+    network: Network,
+    seen: Float[Array, "B *k_f"],
+    f: Float[Array, "B *f"],
+    x: Float[Array, "B *x"],
+) -> Float[Array, "B h w channels"]:
     """[x, f - F(x), J^T (f - F(x)), J'^T (seen - F'(x)), f, 1] on the smaller grid: [B, H', W', g.channels].
 
     F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is

@@ -85,7 +85,7 @@ def test_the_documented_prior_takes_out_colour_noise(network):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("docs.own_prior", "cannot be had"), ("docs.nowhere:f", "No module"), ("docs.own_prior:jnp", "is a module")],
+    [("docs.own_prior", "is a module; give module"), ("docs.nowhere:f", "No module"), ("docs.own_prior:jnp", "is a module")],
 )  # fmt: skip
 def test_a_prior_that_cannot_be_had_is_told(network, name, said):
     with pytest.raises(InputError, match=said):
