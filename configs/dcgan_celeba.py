@@ -33,7 +33,6 @@ def get_config(variant: str = "data_free"):
     config.dci.images = 12000
     config.dci.held_out = 1000
     config.dci.batch = 500
-    config.dci.rounds = 3
     config.dci_trained.width = 1.0
     config.dci_trained.cap = 256
     # Weighed on codes of the prior, which are free: one round of three convolutions against two of two,

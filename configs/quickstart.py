@@ -10,16 +10,12 @@ from configs import default
 def get_config():
     config = default.get_config()
     config.splits = ("stem", "layer1.2", "layer2.0")
-    config.attacks = ("dci", "dci+refine", "inverse_network", "rmle")
-    config.dci.images = 256
-    config.dci.held_out = 64
-    config.dci.rounds = 4
+    config.attacks = ("dci", "dci+refine", "rmle")
+    config.dci.images = 128
+    config.dci.held_out = 32
+    config.dci.batch = 32
+    config.dci.rounds = 2
     config.dci.size = 3
-    config.refine.splits = ("layer1.2", "layer2.0")
-    config.refine.steps = 100
-    config.rmle.splits = ("layer1.2", "layer2.0")
-    config.rmle.steps = 100
-    config.inverse_network.splits = ("layer1.2",)
-    config.inverse_network.batch = 20
-    config.inverse_network.steps = 80
+    config.refine.splits = config.rmle.splits = ("layer2.0",)
+    config.refine.steps = config.rmle.steps = 60
     return config

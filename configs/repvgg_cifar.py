@@ -14,6 +14,5 @@ def get_config():
     config.splits = ("stem", "stages.0.1", "stages.1.3", "stages.2.7")
     config.attacks = ("dci",)
     config.dci.size = 3
-    config.dci.rounds = 4
-    config.dci.equations = 30
+    config.dci.equations = 60
     return config
