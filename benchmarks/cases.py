@@ -106,18 +106,10 @@ def cases(gpu: bool, images: int | None = None) -> dict[str, Callable[[], Case]]
         "synthesis, ResNet-18, 224 px": lambda: synthesis("resnet18", few["resnet18"], large),
         "synthesis, ResNet-50, 224 px": lambda: synthesis("resnet50", few["resnet50"], large),
         "rMLE, ResNet-20 to layer2.2": lambda: matching("cifar_resnet20", many, 32, "layer2.2"),
-        "rMLE, ResNet-18 to layer2.1, 224 px": lambda: matching(
-            "resnet18", few["resnet18"], large, "layer2.1"
-        ),
-        "inverse network, ResNet-20 to layer2.2": lambda: decoding(
-            "cifar_resnet20", decoded, 32, "layer2.2"
-        ),
-        "DCI divide, ResNet-20 to layer2.2": lambda: divide(
-            "cifar_resnet20", inverted, 32, "layer2.2", **smaller
-        ),
-        "DCI conquer, ResNet-20 to layer2.2": lambda: conquer(
-            "cifar_resnet20", inverted, 32, "layer2.2", **smaller
-        ),
+        "rMLE, ResNet-18 to layer2.1, 224 px": lambda: matching("resnet18", few["resnet18"], large, "layer2.1"),
+        "inverse network, ResNet-20 to layer2.2": lambda: decoding("cifar_resnet20", decoded, 32, "layer2.2"),
+        "DCI divide, ResNet-20 to layer2.2": lambda: divide("cifar_resnet20", inverted, 32, "layer2.2", **smaller),
+        "DCI conquer, ResNet-20 to layer2.2": lambda: conquer("cifar_resnet20", inverted, 32, "layer2.2", **smaller),
     }
 
 
@@ -260,9 +252,7 @@ def chain(name: str, split: str, settings: dict) -> tuple:
     """(network, inverters down to `split`, their parameters, a function that makes their PyTorch twins)."""
     network = seeded(name)
     modules, _ = dci_trained.phases(network, (split,), **settings)
-    params = random_params(
-        functools.partial(dci_trained.initialize, modules, network), jax.random.key(1)
-    )
+    params = random_params(functools.partial(dci_trained.initialize, modules, network), jax.random.key(1))
 
     def twins():
         shapes = feature_shapes(network)[1:]

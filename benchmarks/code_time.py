@@ -34,12 +34,16 @@ def readers(config, network):
     modules, _ = phases(network, (last,), **of_phases(config.dci_trained))
     params = initialize(modules, network, jax.random.key(0))
     optimise = rmle(
-        network, None, (last,), None, None,
-        steps=STEPS, learning_rate=config.rmle.learning_rate, total_variation=0.0,
-    )[last]  # fmt: skip
-    newton = gauss_newton(
-        network, None, (last,), None, None, steps=1, damping=config.gauss_newton.damping
+        network,
+        None,
+        (last,),
+        None,
+        None,
+        steps=STEPS,
+        learning_rate=config.rmle.learning_rate,
+        total_variation=0.0,
     )[last]
+    newton = gauss_newton(network, None, (last,), None, None, steps=1, damping=config.gauss_newton.damping)[last]
     return {
         "dci_trained": functools.partial(invert, modules, params, network),
         "latent optimisation": optimise,

@@ -93,9 +93,7 @@ def row(*shape):
         times = [[] for _ in sides]
         for _ in range(REPEATS + WARM):
             for calls, kept in zip(sides, times, strict=True):
-                time.sleep(
-                    0.02
-                )  # PyTorch's threads spin for a while after their work, and XLA would wait for them
+                time.sleep(0.02)  # PyTorch's threads spin for a while after their work, and XLA would wait for them
                 start = time.perf_counter()
                 calls[kind]()
                 kept.append(time.perf_counter() - start)

@@ -26,9 +26,7 @@ from dci_jax.runtime.optimize import minimize
 
 NAME, SPLIT = "cifar_resnet20", "layer2.2"
 ITERATIONS, PASSES, WARM = 5000, 50, 5
-LEVEL = (
-    1 / 255 / 4
-)  # a quarter of a grey level: seven inverters with random weights add up rounding
+LEVEL = 1 / 255 / 4  # a quarter of a grey level: seven inverters with random weights add up rounding
 
 
 def passes():
@@ -76,8 +74,7 @@ def time_passes():
             once()
             times[label].append(time.perf_counter() - start)
     return {
-        label: [round(1e3 * q, 2) for q in statistics.quantiles(found[WARM:], n=4)]
-        for label, found in times.items()
+        label: [round(1e3 * q, 2) for q in statistics.quantiles(found[WARM:], n=4)] for label, found in times.items()
     }
 
 
@@ -89,9 +86,14 @@ def time_rmle():
 
     def in_jax(steps):
         images, _ = minimize(
-            side.loss, side.variables, frozen, lambda _: None,
-            steps=steps, optimizer=optimizer, project=side.project,
-        )  # fmt: skip
+            side.loss,
+            side.variables,
+            frozen,
+            lambda _: None,
+            steps=steps,
+            optimizer=optimizer,
+            project=side.project,
+        )
         images.block_until_ready()
 
     in_jax(10)
@@ -126,9 +128,7 @@ def main(out):
         "rmle_s": time_rmle(),
     }
     ours, theirs = result["dci_pass_ms_quartiles"], result["rmle_s"]
-    result["rmle_over_dci"] = {
-        label: round(1e3 * theirs[label] / ours[label][1]) for label in ours if label in theirs
-    }
+    result["rmle_over_dci"] = {label: round(1e3 * theirs[label] / ours[label][1]) for label in ours if label in theirs}
     Path(out).write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -41,16 +41,11 @@ def counted(config):
         synthesised += steps * flops / batch
     splits = tuple(config.splits) or split_names(network)
     modules, phases = dci_trained.phases(network, splits, **of_phases(config.dci_trained))
-    params = jax.eval_shape(
-        functools.partial(dci_trained.initialize, modules, network), jax.random.key(0)
-    )
+    params = jax.eval_shape(functools.partial(dci_trained.initialize, modules, network), jax.random.key(0))
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     many = len(modules)
     images = jax.ShapeDtypeStruct((many, *network.input_shape), jnp.float32)
-    per_image = [
-        step_cost(phase.loss, params, network, images)[0] / many
-        for phase in (phases[0], phases[-1])
-    ]
+    per_image = [step_cost(phase.loss, params, network, images)[0] / many for phase in (phases[0], phases[-1])]
     return synthesised, *per_image, count
 
 
@@ -61,18 +56,24 @@ def main():
         images = config.dci_trained.batch
         training = images * (steps[0] * divide + steps[1] * conquer)
         stages = " + ".join(f"{n} at {side} px" for side, n in config.synthesis.stages)
-        print(f"**{config.target.name}**: one synthesised image ({stages}) {synthesised / 1e12:.1f} TFLOP; "
-              f"{IMAGES:,} of them {IMAGES * synthesised / 1e18:.2f} EFLOP. One image in a divide step {divide / 1e9:.0f} GFLOP, in a "
-              f"conquer step (at most) {conquer / 1e9:.0f}; {steps[0]} + {steps[1]} steps of {images} images {training / 1e15:.1f} PFLOP. "
-              f"Inverters: {count / 1e6:.0f} million parameters, {4 * count / 1e9:.2f} GB of gradients per step.\n")  # fmt: skip
-        print(f"| machine | synthesised images/s | hours for {IMAGES:,} | hours of training | ms per image and device: divide, conquer | ms per step for the gradients |")  # fmt: skip
+        print(
+            f"**{config.target.name}**: one synthesised image ({stages}) {synthesised / 1e12:.1f} TFLOP; "
+            f"{IMAGES:,} of them {IMAGES * synthesised / 1e18:.2f} EFLOP. One image in a divide step {divide / 1e9:.0f} GFLOP, in a "
+            f"conquer step (at most) {conquer / 1e9:.0f}; {steps[0]} + {steps[1]} steps of {images} images {training / 1e15:.1f} PFLOP. "
+            f"Inverters: {count / 1e6:.0f} million parameters, {4 * count / 1e9:.2f} GB of gradients per step.\n"
+        )
+        print(
+            f"| machine | synthesised images/s | hours for {IMAGES:,} | hours of training | ms per image and device: divide, conquer | ms per step for the gradients |"
+        )
         print("|---|---|---|---|---|---|")
         for name, devices, peak, link in MACHINES:
             rate = SHARE * devices * peak
             one = SHARE * peak / 1e3
             traffic = 1e3 * 2 * 4 * count / link
-            print(f"| {name} | {rate / synthesised:.0f} | {IMAGES * synthesised / rate / 3600:.2f} | {training / rate / 3600:.2f} | "
-                  f"{divide / one:.1f}, {conquer / one:.1f} | {traffic:.0f} |")  # fmt: skip
+            print(
+                f"| {name} | {rate / synthesised:.0f} | {IMAGES * synthesised / rate / 3600:.2f} | {training / rate / 3600:.2f} | "
+                f"{divide / one:.1f}, {conquer / one:.1f} | {traffic:.0f} |"
+            )
         print()
 
 

@@ -40,7 +40,7 @@ def table(summaries):
             found = {r["split"]: r for r in summaries[number] if r["attack"] == attack}
             if not found:
                 continue
-            cells = (f"{float(found[s]['psnr']):.2f} / {float(found[s]['ssim']):.3f}" for s in SPLITS)  # fmt: skip
+            cells = (f"{float(found[s]['psnr']):.2f} / {float(found[s]['ssim']):.3f}" for s in SPLITS)
             shown = "" if title in PUBLISHED else title
             yield f"| {shown} | here | " + " | ".join(cells) + " |"
 

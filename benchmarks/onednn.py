@@ -44,7 +44,7 @@ def onednn(stride, pad, x, kernel):
     size, side = kernel.shape[0], (x.shape[1] + 2 * pad - kernel.shape[0]) // stride + 1
     image = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
     filters = {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}
-    window = {"size": size, "pad_left": pad, "pad_right": pad, "strides": stride, "window_dilations": 1}  # fmt: skip
+    window = {"size": size, "pad_left": pad, "pad_right": pad, "strides": stride, "window_dilations": 1}
     config = {
         "dims": 4,
         "input": image,
@@ -72,7 +72,7 @@ def _forward(stride, pad, x, kernel):
 
 def _backward(stride, pad, residuals, gradient):
     x, kernel = residuals
-    input_gradient, weight_gradient = jax.vjp(lambda x, k: _plain(stride, pad, x, k), x, kernel)[1](gradient)  # fmt: skip
+    input_gradient, weight_gradient = jax.vjp(lambda x, k: _plain(stride, pad, x, k), x, kernel)[1](gradient)
     if stride == 1:
         flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
         input_gradient = onednn(1, kernel.shape[0] - 1 - pad, gradient, flipped)
@@ -98,14 +98,9 @@ def convolution(batch, side, channels):
     """The row of one shape."""
     x = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, channels)) / channels
-    both = {
-        name: jax.jit(lambda x, k, f=f: f(1, 1, x, k))
-        for name, f in (("xla", _plain), ("onednn", onednn))
-    }
+    both = {name: jax.jit(lambda x, k, f=f: f(1, 1, x, k)) for name, f in (("xla", _plain), ("onednn", onednn))}
     np.testing.assert_allclose(*(f(x, kernel) for f in both.values()), atol=1e-4)
-    times = in_turns(
-        {name: lambda f=f: jax.block_until_ready(f(x, kernel)) for name, f in both.items()}
-    )
+    times = in_turns({name: lambda f=f: jax.block_until_ready(f(x, kernel)) for name, f in both.items()})
     flops = 2 * 9 * channels**2 * batch * side**2
     rates = {name: round(flops / statistics.median(t) / 1e9, 1) for name, t in times.items()}
     return {"batch, side, channels": [batch, side, channels], "gflops": rates}

@@ -192,9 +192,7 @@ class Inverter(nn.Module):
         same = module.factor == 1 and outer == module.channels
         self.start = None if same else _conv(outer, inner)
         widths = [inner + 2 * outer, *[module.width] * (module.depth - 1), inner]
-        self.rounds = nn.ModuleList(
-            nn.ModuleList(map(_conv, widths, widths[1:])) for _ in range(module.rounds)
-        )
+        self.rounds = nn.ModuleList(nn.ModuleList(map(_conv, widths, widths[1:])) for _ in range(module.rounds))
 
     def forward(self, f, block):
         x = f
@@ -218,9 +216,7 @@ class Inverter(nn.Module):
             for i, name in enumerate(names):
                 first, last = i == 0, i == len(names) - 1
                 inner = convs[-1].out_channels
-                ported += _ported(
-                    tree[name], self.factor if last else 1, (inner, self.factor) if first else None
-                )
+                ported += _ported(tree[name], self.factor if last else 1, (inner, self.factor) if first else None)
         return ported
 
 

@@ -43,10 +43,25 @@ def phases(name, batch, size):
     yield "synthesis", loss, images, (network, labels, weights), jax.random.key(0), parallel.split()
     split = split_names(network)[4]
     modules, stages = dci_trained.phases(
-        network, (split,), width=1.0, cap=128, rounds=1, depth=2, distance="l1", layer=1.0,
-        image=1.0, cycle=1.0, remat=False, learning_rate=1e-3, divide_steps=1,
-        conquer_learning_rate=1e-3, conquer_warmup=0, conquer_clip=float("inf"), conquer=((split, 1),), deepest_steps=0,
-    )  # fmt: skip
+        network,
+        (split,),
+        width=1.0,
+        cap=128,
+        rounds=1,
+        depth=2,
+        distance="l1",
+        layer=1.0,
+        image=1.0,
+        cycle=1.0,
+        remat=False,
+        learning_rate=1e-3,
+        divide_steps=1,
+        conquer_learning_rate=1e-3,
+        conquer_warmup=0,
+        conquer_clip=float("inf"),
+        conquer=((split, 1),),
+        deepest_steps=0,
+    )
     params = dci_trained.initialize(modules, network, jax.random.key(1))
     for label, stage in zip(("divide", "conquer"), stages, strict=True):
         yield label, stage.loss, params, network, images, parallel.copied()
@@ -153,11 +168,9 @@ def main():
     if given.here:
         import jax
 
-        rows = [r for b in _numbers(given.batches) for r in measure(given.network, b, given.size, given.repeats)]  # fmt: skip
+        rows = [r for b in _numbers(given.batches) for r in measure(given.network, b, given.size, given.repeats)]
         rows += [synthesise(given.network, n, given.repeats) for n in _numbers(given.counts)]
-        print(
-            json.dumps({"kind": jax.devices()[0].device_kind, "jax": jax.__version__, "rows": rows})
-        )
+        print(json.dumps({"kind": jax.devices()[0].device_kind, "jax": jax.__version__, "rows": rows}))
         return
     found = []
     # The batches are measured on one device; more devices share the largest. A synthesis has a process of its own.
@@ -170,11 +183,13 @@ def main():
             if "CUDA_VISIBLE_DEVICES" not in os.environ
             else {}
         )
-        arguments = [f"--network={given.network}", f"--size={given.size}", f"--batches={batches}", f"--counts={counts}"]  # fmt: skip
+        arguments = [f"--network={given.network}", f"--size={given.size}", f"--batches={batches}", f"--counts={counts}"]
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.scaling", "--here", f"--repeats={given.repeats}", *arguments],
-            env=os.environ | more, capture_output=True, text=True,
-        )  # fmt: skip
+            env=os.environ | more,
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             sys.exit(done.stderr)
         found.append(json.loads(done.stdout.splitlines()[-1]))

@@ -65,8 +65,10 @@ def _ms(value):
 def text(result):
     """All that is printed."""
     lines = [*table(result), ""]
-    lines += [f"{result['device']}, JAX {result['jax']}, PyTorch {result['torch']}; milliseconds per step, "
-              f"medians of {result['repeats']}; `{result['command']}`"]  # fmt: skip
+    lines += [
+        f"{result['device']}, JAX {result['jax']}, PyTorch {result['torch']}; milliseconds per step, "
+        f"medians of {result['repeats']}; `{result['command']}`"
+    ]
     if "torch amp" in result["rows"][0]["columns"]:
         lines += ["", *on_gpu(result)]
     return "\n".join(lines)

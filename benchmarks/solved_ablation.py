@@ -27,9 +27,7 @@ from dci_jax.metrics import psnr
 
 SPLIT, SEEDS, TESTED = "layer2.0", 3, 200
 BOTH = (("dead_leaves", 0.8), ("pink_noise", 0.2))
-SETTINGS = dict(
-    images=192, held_out=64, batch=64, rounds=3, size=3, unknowns=(10000, 10000), equations=10000
-)
+SETTINGS = dict(images=192, held_out=64, batch=64, rounds=3, size=3, unknowns=(10000, 10000), equations=10000)
 
 
 @contextlib.contextmanager
@@ -116,10 +114,7 @@ def main():
 
         return row
 
-    rows = {
-        f"{rounds} corrections": lambda s, r=rounds: solved(s, rounds=r)
-        for rounds in (0, 1, 2, 3, 4, 6, 8)
-    }
+    rows = {f"{rounds} corrections": lambda s, r=rounds: solved(s, rounds=r) for rounds in (0, 1, 2, 3, 4, 6, 8)}
     rows |= {
         "3 corrections without gradients": patched(without_transpose),
         "3 corrections without the cycle's": patched(without_cycle),

@@ -46,9 +46,7 @@ def several(paths):
 
 
 def _text(row):
-    return (
-        f"{float(row['psnr']):.1f} / {float(row['ssim']):.2f} / {float(row['label_agreement']):.2f}"
-    )
+    return f"{float(row['psnr']):.1f} / {float(row['ssim']):.2f} / {float(row['label_agreement']):.2f}"
 
 
 if __name__ == "__main__":

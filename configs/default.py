@@ -18,9 +18,7 @@ def get_config() -> ConfigDict:
     # PATH of a .safetensors, .pth or .th, or a name of dci_jax.models.sources.SOURCES; empty: the
     # checkpoint in the package, or else the first source of that network.
     config.target.weights = ""
-    config.target.sha256 = (
-        ""  # of the checkpoint, or its first 8 digits or more; empty: not checked
-    )
+    config.target.sha256 = ""  # of the checkpoint, or its first 8 digits or more; empty: not checked
     config.target.deploy = False  # the device runs the reparameterised form (RepVGG)
 
     config.data = ConfigDict()  # private images, for evaluation only
@@ -28,9 +26,7 @@ def get_config() -> ConfigDict:
     # scikit-image, for small networks in tiles.
     config.data.images = ""
     config.data.count = 0  # the first so many images; 0: all. Of a generator: codes to be drawn
-    config.data.labels = (
-        ""  # CSV "image,label": the label map, for top-1; see dci_jax/data/images.py
-    )
+    config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data/images.py
 
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
     # In this order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), "inverse_network",
@@ -149,9 +145,7 @@ def get_config() -> ConfigDict:
     config.gauss_newton = ConfigDict()
     config.gauss_newton.splits = ()
     config.gauss_newton.steps = 10
-    config.gauss_newton.inner = (
-        30  # conjugate gradients in each step; for codes it is solved exactly
-    )
+    config.gauss_newton.inner = 30  # conjugate gradients in each step; for codes it is solved exactly
     config.gauss_newton.damping = 1e-2  # at the start, relative to the mean square of J's columns
     # Weights of TV, relative to the relative feature distance: procedural images choose one at each split.
     config.gauss_newton.total_variation = (0.0, 0.01, 0.1, 1.0)

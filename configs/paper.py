@@ -20,9 +20,7 @@ def resnet50(config):
     config.target.name = "resnet50"
     config.verifier.name = "resnet18"
     imagenet(config, "layer1.2", "layer2.3", "layer3.5", "layer4.2")
-    config.dci_trained.width = (
-        1.0  # a bottleneck's outer sides are four times as wide as its inside
-    )
+    config.dci_trained.width = 1.0  # a bottleneck's outer sides are four times as wide as its inside
 
 
 def resnet34(config):

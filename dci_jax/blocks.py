@@ -162,14 +162,9 @@ def with_dtype(network: Network, dtype: str) -> Network:
 
     def cast(tree):
         if isinstance(tree, dict) and "kernel" not in tree:
-            return {
-                name: value if name == "batch_stats" else cast(value)
-                for name, value in tree.items()
-            }
+            return {name: value if name == "batch_stats" else cast(value) for name, value in tree.items()}
         matrices = isinstance(tree, dict)
-        return jax.tree.map(
-            lambda w: w.astype(dtype) if (matrices or w.ndim > 1) and _floats(w) else w, tree
-        )
+        return jax.tree.map(lambda w: w.astype(dtype) if (matrices or w.ndim > 1) and _floats(w) else w, tree)
 
     blocks = tuple(block.replace(params=cast(block.params)) for block in network.blocks)
     head = network.head and network.head.replace(params=cast(network.head.params))
@@ -198,8 +193,7 @@ def classes(network: Network) -> int | None:
 def running_statistics(network: Network) -> tuple[Pytree, ...]:
     """Each block's BatchNorm running statistics, trees equal to those that `trace` returns."""
     return tuple(
-        block.params.get("batch_stats", {}) if isinstance(block.params, dict) else {}
-        for block in network.blocks
+        block.params.get("batch_stats", {}) if isinstance(block.params, dict) else {} for block in network.blocks
     )
 
 
@@ -216,7 +210,5 @@ def split_index(network: Network, name: str) -> int:
     """
     names = split_names(network)
     if name not in names:
-        raise InputError(
-            f"{network.name} has no split point {name!r}; choose from: {', '.join(names)}."
-        )
+        raise InputError(f"{network.name} has no split point {name!r}; choose from: {', '.join(names)}.")
     return names.index(name) + 1

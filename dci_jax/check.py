@@ -32,13 +32,9 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
     check_ranges(config)
     check_names(config)
     if config.synthesis.start not in GENERATORS:
-        raise InputError(
-            f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}."
-        )
+        raise InputError(f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}.")
     if config.synthesis.precision not in ("float32", "bfloat16"):
-        raise InputError(
-            f"synthesis.precision is {config.synthesis.precision!r}; give float32 or bfloat16."
-        )
+        raise InputError(f"synthesis.precision is {config.synthesis.precision!r}; give float32 or bfloat16.")
     if config.data.labels and not config.data.images:
         raise InputError(
             f"data.labels is {config.data.labels}, but no images are given that they could belong to; give "
@@ -66,9 +62,7 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         attack = find(name, config.oracle.attack)
         own, more = settings(config, attack)
         attack.check(case.network, own or splits, case.shape, **more)
-    parallel.warn_if_uneven(
-        "synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches)
-    )
+    parallel.warn_if_uneven("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches))
     parallel.warn_if_uneven("batch", config.batch * ("deepinversion" in config.attacks))
     return case
 
@@ -83,9 +77,7 @@ def check_names(config: ConfigDict) -> None:
         if order.count(name) > 1:
             raise InputError(f"attacks names {name!r} twice; name it once.")
         if start and start not in order[: order.index(name)]:
-            raise InputError(
-                f"The attack {name!r} starts from {start!r}; name {start!r} before it in attacks."
-            )
+            raise InputError(f"The attack {name!r} starts from {start!r}; name {start!r} before it in attacks.")
     find(ORACLE, config.oracle.attack)
 
 

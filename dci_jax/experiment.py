@@ -56,7 +56,7 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
                     file = evaluation / name / f"{split} {label}.npz"
                     scores = case.read(split, (kind, strength), reconstruct, key_sent, file)
                     some = case.names[: len(scores["psnr"])]
-                    rows += lines(scores, some, split=split, attack=name, defense=label, **row)  # fmt: skip
+                    rows += lines(scores, some, split=split, attack=name, defense=label, **row)
                     psnr = float(np.mean(scores["psnr"]))
                     log.info("%s after %s, %s: %.2f dB", name, split, label, psnr)
 

@@ -24,26 +24,16 @@ from dci_jax.plan import plan
 from dci_jax.runtime import hosts, process, progress
 from dci_jax.runtime.workdir import claim
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "the experiment, such as configs/quickstart.py"
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "folder for all that the run leaves; the same one resumes it"
-)
-_DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "print the plan (blocks, parameters, FLOPs, memory, hours) and stop"
-)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, such as configs/quickstart.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder for all that the run leaves; the same one resumes it")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the plan (blocks, parameters, FLOPs, memory, hours) and stop")
 _PROFILE = flags.DEFINE_bool(
     "profile",
     False,
     "write traces of ten steps of each phase to WORKDIR/profile, for Perfetto or XProf",
 )
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "HOST:PORT of process 0, where SLURM or Cloud TPU do not tell"
-)
-_PROCESSES = flags.DEFINE_integer(
-    "processes", 0, "how many processes there are; with --coordinator"
-)
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, where SLURM or Cloud TPU do not tell")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "how many processes there are; with --coordinator")
 _PROCESS = flags.DEFINE_integer("process", -1, "which one this is, from 0; with --coordinator")
 
 
@@ -74,9 +64,7 @@ def main(argv: list[str]) -> int:
         sentence = " ".join(str(text).replace("\\n", " ").replace("\\'", "'").split())
         return _refuse(f"{sentence} (configs/default.py explains every field)")
     if words:
-        return _refuse(
-            f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)"
-        )
+        return _refuse(f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)")
     if config is None or workdir is None:
         return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
     workdir = Path(workdir)
@@ -108,9 +96,7 @@ def main(argv: list[str]) -> int:
     except jax.errors.JaxRuntimeError as error:
         if not hosts.lost(error):
             raise
-        _say(
-            f"another process of this run stopped ({str(error).splitlines()[0][:200]}); start all again."
-        )
+        _say(f"another process of this run stopped ({str(error).splitlines()[0][:200]}); start all again.")
         return os.EX_TEMPFAIL
     return 0
 

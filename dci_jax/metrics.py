@@ -21,9 +21,7 @@ def ssim(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Flo
     return pix.ssim(images, truth)
 
 
-def label_agreement(
-    scores: Float[Array, "B classes"], truth: Float[Array, "B classes"]
-) -> Float[Array, "B"]:
+def label_agreement(scores: Float[Array, "B classes"], truth: Float[Array, "B classes"]) -> Float[Array, "B"]:
     """Whether two sets of logits [B, classes] have the same largest entry. Returns [B], 0 or 1."""
     return (scores.argmax(1) == truth.argmax(1)).astype(jnp.float32)
 

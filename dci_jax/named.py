@@ -19,8 +19,7 @@ def function(name: str) -> Callable:
         found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"{name!r} cannot be had ({error}); give module.path:function, importable from the folder "
-            "where you start."
+            f"{name!r} cannot be had ({error}); give module.path:function, importable from the folder where you start."
         ) from error
     if not callable(found):
         raise InputError(f"{name} is a {type(found).__name__}; give module.path:function.")

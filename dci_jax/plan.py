@@ -39,39 +39,37 @@ def plan(config: ConfigDict, case: Case) -> str:
         own, settings = registry.settings(config, attack)
         fits.add(attack.fit)
         cost = COSTS.get(attack.fit, _optimised)
-        rows += [
-            (f"{name}: {label}", *rest) for label, *rest in cost(case, own or case.splits, settings)
-        ]
+        rows += [(f"{name}: {label}", *rest) for label, *rest in cost(case, own or case.splits, settings)]
     text = [f"{case.network.name} on {jax.device_count()} x {jax.devices()[0].device_kind}", ""]
     if dci_trained.dci_trained in fits:
         text += [
             f"{'block':12} {'features':>16} {'inverter parameters':>20} {'inverter MFLOP per image':>26}",
-            *_trained_blocks(config, case), "",
-        ]  # fmt: skip
+            *_trained_blocks(config, case),
+            "",
+        ]
     if {dci.dci, dci.dci_shared} & fits:
         text += [
             f"{'block':12} {'features':>16} {'neighbourhood':>14} {'unknowns':>9}",
-            *_solved_blocks(config, case), "",
-        ]  # fmt: skip
-    text += [
-        f"{'phase':34} {'steps':>6} {'GFLOP per step':>15} {'memory, GiB':>12} {'device-hours':>13}"
-    ]
+            *_solved_blocks(config, case),
+            "",
+        ]
+    text += [f"{'phase':34} {'steps':>6} {'GFLOP per step':>15} {'memory, GiB':>12} {'device-hours':>13}"]
     total = 0.0
     for label, steps, flops, memory, precision in rows:
         hours = steps * flops / (SHARE * rates[precision]) / 3600
         total += hours
-        text.append(
-            f"{label:34} {steps:6d} {flops / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}"
-        )
+        text.append(f"{label:34} {steps:6d} {flops / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}")
     return "\n".join(
         [
-            *text, "",
+            *text,
+            "",
             f"About {total:.2f} device-hours, an estimate: at {SHARE:.0%} of what a matrix product reaches here now, "
-            f"{rates['float32'] / 1e9:.0f}", f"GFLOP/s in float32 and {rates['bfloat16'] / 1e9:.0f} in bfloat16. Attacks "
+            f"{rates['float32'] / 1e9:.0f}",
+            f"GFLOP/s in float32 and {rates['bfloat16'] / 1e9:.0f} in bfloat16. Attacks "
             "that optimise each image are counted for all of them; scores and",
             "reading back by inverters come on top.",
         ]
-    )  # fmt: skip
+    )
 
 
 def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> float:
@@ -96,12 +94,10 @@ def _trained_blocks(config, case):
         apply = functools.partial(undo, module, network=network, index=i)
         block = functools.partial(_block, network, i)
         params = jax.eval_shape(lambda f, m=module, b=block: m.init(jax.random.key(0), f, b), f)
-        flops = jax.jit(lambda p, f, a=apply: a(params=p, features=f)).lower(params, f).cost_analysis()["flops"]  # fmt: skip
+        flops = jax.jit(lambda p, f, a=apply: a(params=p, features=f)).lower(params, f).cost_analysis()["flops"]
         count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
         features = "x".join(map(str, shapes[i + 1]))
-        lines.append(
-            f"{network.blocks[i].name:12} {features:>16} {count:20,d} {flops / 1e6:26,.0f}"
-        )
+        lines.append(f"{network.blocks[i].name:12} {features:>16} {count:20,d} {flops / 1e6:26,.0f}")
     return lines
 
 
@@ -116,9 +112,7 @@ def _synthesis(config, network):
     names = ("statistics", "cross_entropy", "total_variation", "l2", "first")
     weights = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
     for side, steps in config.synthesis.stages:
-        loss = functools.partial(
-            synthesis.synthesis_loss, config.synthesis.jitter, network.input_shape[0] // side
-        )
+        loss = functools.partial(synthesis.synthesis_loss, config.synthesis.jitter, network.input_shape[0] // side)
         cost = step_cost(loss, images, (frozen, labels, weights), jax.random.key(0))
         yield (
             f"synthesis at {side} px",
@@ -131,9 +125,7 @@ def _synthesis(config, network):
 def _trained(case, splits, settings):
     network = with_dtype(case.network, settings["precision"])
     modules, phases = dci_trained.phases(network, splits, **dci_trained.of_phases(settings))
-    params = jax.eval_shape(
-        functools.partial(dci_trained.initialize, modules, network), jax.random.key(0)
-    )
+    params = jax.eval_shape(functools.partial(dci_trained.initialize, modules, network), jax.random.key(0))
     images = jax.ShapeDtypeStruct((settings["batch"], *case.shape), jnp.float32)
     for phase in phases:
         cost = step_cost(phase.loss, params, network, images)
@@ -169,9 +161,7 @@ def _shared(case, splits, settings):
 def _chain(case, settings, depth, shared):
     found = _geometries(case, settings, depth, shared)
     images, held_out, rounds = (settings[name] for name in ("images", "held_out", "rounds"))
-    counts = linear_inverter.enough(
-        *zip(*found, strict=True), images, held_out, settings["equations"]
-    )
+    counts = linear_inverter.enough(*zip(*found, strict=True), images, held_out, settings["equations"])
     total = 0.0
     for (g, k), count in zip(found, counts, strict=True):
         first, correction = linear_inverter.flops(g, k, *g.grid)
@@ -219,9 +209,7 @@ def step_cost(loss, variables, frozen, batch):
     """(FLOPs, bytes of memory) of one update on one device, from the traced program."""
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
-    traced = step.trace(
-        loss, optimizer, _same, parallel.copied(), variables, state, frozen, (batch,)
-    )
+    traced = step.trace(loss, optimizer, _same, parallel.copied(), variables, state, frozen, (batch,))
     return traced.lower().cost_analysis()["flops"], peak_bytes(traced.jaxpr.jaxpr)
 
 
@@ -236,7 +224,7 @@ def peak_bytes(jaxpr: Jaxpr) -> int:
     alive = {v: _bytes(v) for v in (*jaxpr.invars, *jaxpr.constvars)}
     peak = total = sum(alive.values())
     for i, equation in enumerate(jaxpr.eqns):
-        inner = [peak_bytes(sub) - sum(map(_bytes, sub.invars)) for sub in jaxprs_in_params(equation.params)]  # fmt: skip
+        inner = [peak_bytes(sub) - sum(map(_bytes, sub.invars)) for sub in jaxprs_in_params(equation.params)]
         new = {v: _bytes(v) for v in equation.outvars}
         # What a called program makes becomes its caller's, so it is not counted twice.
         peak = max(peak, total + max([sum(new.values()), *inner]))

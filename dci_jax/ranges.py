@@ -39,7 +39,7 @@ class Range:
     def __str__(self) -> str:
         kind = "a whole number " if self.whole else ""
         least = f"{'above' if self.above else 'of at least'} {self.low:g}"
-        most = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:g}"  # fmt: skip
+        most = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:g}"
         return f"{kind}{least}{most}"
 
 
@@ -116,7 +116,7 @@ RANGES = {
         for section in ("refine", "rmle")
         for field in ("total_variation_at", "prior_weight")
     },
-}  # fmt: skip
+}
 
 # (field, kind) -> strengths of a defense or of a damage.
 STRENGTHS = {
@@ -148,23 +148,15 @@ def check_ranges(config: ConfigDict) -> None:
         for kind, strength in config[field]:
             if (field, kind) not in STRENGTHS:
                 kinds = [k for f, k in STRENGTHS if f == field]
-                raise InputError(
-                    f"No {field[:-1]} is called {kind!r}; choose from: {', '.join(kinds)}."
-                )
+                raise InputError(f"No {field[:-1]} is called {kind!r}; choose from: {', '.join(kinds)}.")
             allowed = STRENGTHS[field, kind]
             if strength not in allowed:
-                raise InputError(
-                    f"{field} gives {kind!r} the strength {strength}; give one {allowed}."
-                )
+                raise InputError(f"{field} gives {kind!r} the strength {strength}; give one {allowed}.")
             labels.append(f"{kind} {strength:g}")
             if labels.count(labels[-1]) > 1:
-                raise InputError(
-                    f"{field} names {labels[-1]!r} twice (six digits count); name it once."
-                )
+                raise InputError(f"{field} names {labels[-1]!r} twice (six digits count); name it once.")
     if config.dci_trained.layer + config.dci_trained.image + config.dci_trained.cycle == 0:
-        raise InputError(
-            "dci_trained.layer, .image and .cycle are all 0; give one of them a weight."
-        )
+        raise InputError("dci_trained.layer, .image and .cycle are all 0; give one of them a weight.")
 
 
 def numbers(value: Any) -> Iterator[float]:
@@ -182,13 +174,19 @@ def table() -> str:
     rows += [f"| `{field}`, strength of `{kind}` | {r} |" for (field, kind), r in STRENGTHS.items()]
     return "\n".join(
         (
-            "# What each number of a config may be", "",
+            "# What each number of a config may be",
+            "",
             "Checked before any work; what a field means is said beside it in `configs/default.py`. Of a field that holds "
-            "several numbers each is meant.", "",
-            "| field | range |", "|---|---|", *rows, "",
-            "Made by `python -c 'from dci_jax import ranges; print(ranges.table(), end=\"\")' > docs/fields.md`.", "",
+            "several numbers each is meant.",
+            "",
+            "| field | range |",
+            "|---|---|",
+            *rows,
+            "",
+            "Made by `python -c 'from dci_jax import ranges; print(ranges.table(), end=\"\")' > docs/fields.md`.",
+            "",
         )
-    )  # fmt: skip
+    )
 
 
 def _shown(value):

@@ -14,8 +14,18 @@ from dci_jax.runtime.files import replacing
 ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
 VISIBLE = 1 / 255  # root mean square change of a pixel: one level of 8 bits
 COSTS = ("bytes_sent", "device_flops", "depth")
-METRICS = ("mse", "psnr", "ssim", "label_agreement", "label_kept", "top1", "top1_original",
-           "latent_cosine", "latent_error", "psnr_sent")  # fmt: skip
+METRICS = (
+    "mse",
+    "psnr",
+    "ssim",
+    "label_agreement",
+    "label_kept",
+    "top1",
+    "top1_original",
+    "latent_cosine",
+    "latent_error",
+    "psnr_sent",
+)
 SHARES = ("label_agreement", "label_kept", "top1", "top1_original")  # 0 or 1 for each image
 
 

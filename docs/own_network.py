@@ -29,9 +29,7 @@ from dci_jax.models.layers import flax_piece
 
 def convolution(params, x):
     """[B, H, W, C] -> [B, H / 2, W / 2, D]: convolution, BatchNorm, ReLU, pooling; any JAX code will do."""
-    x = jax.lax.conv_general_dilated(
-        x, params["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    x = jax.lax.conv_general_dilated(x, params["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     statistics = {"mean": jnp.mean(x, (0, 1, 2)), "var": jnp.var(x, (0, 1, 2))}
     running = params["batch_stats"]
     x = (x - running["mean"]) * jax.lax.rsqrt(running["var"] + 1e-5)

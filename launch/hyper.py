@@ -28,9 +28,7 @@ def fixed(flag: str, value: Any) -> Points:
 
 def product(grids: Sequence[Points]) -> Points:
     """Every combination; the last grid varies fastest."""
-    return [
-        {k: v for part in parts for k, v in part.items()} for parts in itertools.product(*grids)
-    ]
+    return [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*grids)]
 
 
 def zipit(grids: Sequence[Points]) -> Points:

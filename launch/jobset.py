@@ -19,9 +19,7 @@ PORT = 8476
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a cluster must be told."""
-    parser.add_argument(
-        "--accelerator", choices=("gpu", "tpu"), default="gpu", help="which template"
-    )
+    parser.add_argument("--accelerator", choices=("gpu", "tpu"), default="gpu", help="which template")
     parser.add_argument("--image", required=True, help="container image, from launch/Dockerfile")
     parser.add_argument("--claim", required=True, help="PersistentVolumeClaim, mounted at /runs")
     parser.add_argument("--name", default="dci-jax", help="of the JobSet")

@@ -47,9 +47,7 @@ def expand(config: str, workdir: Path, more: list[str]) -> list[Point]:
     file = config.split(":")[0]
     spec = importlib.util.spec_from_file_location("swept", file)
     if spec is None or not Path(file).exists():
-        raise ValueError(
-            f"No config file at {file}; give --config=configs/sweep_inverters.py, say."
-        )
+        raise ValueError(f"No config file at {file}; give --config=configs/sweep_inverters.py, say.")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(ROOT))  # config files import one another
     spec.loader.exec_module(module)
@@ -62,9 +60,7 @@ def expand(config: str, workdir: Path, more: list[str]) -> list[Point]:
         folder = workdir / name(overrides)
         points.append(Point(folder, (*arguments, *more, f"--workdir={folder}")))
     if len({point.workdir for point in points}) < max(len(points), 1):
-        raise ValueError(
-            f"get_hyper in {file} gives {len(points)} points; give one or more, each once."
-        )
+        raise ValueError(f"get_hyper in {file} gives {len(points)} points; give one or more, each once.")
     return points
 
 
@@ -106,9 +102,7 @@ def run_here(points: list[Point], jobs: int, gpus: list[str], dry_run: bool) -> 
         slot = slots.get()
         environment = os.environ | ({"CUDA_VISIBLE_DEVICES": slot} if gpus else {})
         with log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
             running.add(process)
             code = process.wait()
             running.discard(process)
@@ -142,22 +136,16 @@ def status(points: list[Point]) -> str:
 
 def main(argv: list[str]) -> int:
     """The command line. Returns the exit code: 0, 1 if points are left undone, 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launch.sweep", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m launch.sweep", description=__doc__.split("\n")[0])
     places = parser.add_subparsers(dest="place", required=True)
     for place in ("local", "slurm", "kubernetes", "status", "point"):
         sub = places.add_parser(place, allow_abbrev=False)
         sub.add_argument("--config", required=True, help="file with get_config and get_hyper")
-        sub.add_argument(
-            "--workdir", required=True, type=Path, help="folder of the points' workdirs"
-        )
+        sub.add_argument("--workdir", required=True, type=Path, help="folder of the points' workdirs")
         sub.add_argument("--dry_run", action="store_true", help="print what would be started")
         sub.add_argument("--jobs", type=int, default=1, help="points at a time")
         if place == "local":
-            sub.add_argument(
-                "--gpus", default="", help="such as 0,1,2,3: one point on each at a time"
-            )
+            sub.add_argument("--gpus", default="", help="such as 0,1,2,3: one point on each at a time")
         if place == "point":
             sub.add_argument("--index", type=int, required=True, help="which one to become")
         if place == "kubernetes":

@@ -83,9 +83,7 @@ def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
         check(config)
 
 
-@pytest.mark.parametrize(
-    "name", ["dci_trained", "rmle", "inverse_network@white_noise", "dci_trained@dead_leaves"]
-)
+@pytest.mark.parametrize("name", ["dci_trained", "rmle", "inverse_network@white_noise", "dci_trained@dead_leaves"])
 def test_an_attack_may_be_named_with_what_it_learns_from(name):
     assert registry.find(name).learns or name == "rmle"
 
@@ -152,7 +150,7 @@ def test_deepinversion_needs_batch_norm():
         ({"refine.prior": "docs.own_prior:smooth"}, "refine.prior is 'docs.own_prior:smooth', but dcgan_32"),
         ({"attacks": ("dci",), "splits": ("generator_deconv.0",)}, "No attack reads back 'image'"),
     ],
-)  # fmt: skip
+)
 def test_a_generator_has_mistakes_of_its_own(monkeypatch, change, complaint):
     generator = models.MODELS["dcgan_32"].build(jax.random.key(0))
     monkeypatch.setattr(models, "load", lambda *_: generator)
@@ -189,7 +187,10 @@ def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network)
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"splits": ("stem",), "refine.splits": ("layer1.0",)}, r"refine\.splits names layer1\.0.*--config\.refine\.splits"),
+        (
+            {"splits": ("stem",), "refine.splits": ("layer1.0",)},
+            r"refine\.splits names layer1\.0.*--config\.refine\.splits",
+        ),
         ({"splits": ("stem",), "inverse_network.splits": ("layer1.0",)}, r"inverse_network\.splits names layer1\.0"),
         ({"splits": ("stem", "stem")}, "splits names 'stem' twice"),
         ({"oracle.attack": "rmle"}, "oracle.attack is 'rmle', which is none that learns"),
@@ -197,10 +198,8 @@ def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network)
         ({"data.labels": "labels.csv"}, "data.labels is labels.csv, but no images"),
         ({"dci_trained.learning_rate": -1.0}, "dci_trained.learning_rate is -1.0"),
     ],
-)  # fmt: skip
-def test_what_would_fail_or_be_ignored_only_after_the_work_is_refused_before(
-    monkeypatch, network, change, named
-):
+)
+def test_what_would_fail_or_be_ignored_only_after_the_work_is_refused_before(monkeypatch, network, change, named):
     monkeypatch.setattr(models, "load", lambda *_: network)
     config = tiny.get_config()
     config.attacks = ("dci_trained", "dci_trained+refine", "inverse_network")
@@ -234,9 +233,7 @@ def wide(weights):
 
 
 def flat(weights):
-    return blocks.sequential(
-        "flat", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)], std=(0.0,)
-    )
+    return blocks.sequential("flat", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)], std=(0.0,))
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,28 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # Of configs/tiny.py, with solved inverters alone.
 SOLVED = [
-    "--config.attacks=('dci',)", "--config.dci.images=32", "--config.synthesis.batches=0",
-    "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1", "--config.dci.size=3",
+    "--config.attacks=('dci',)",
+    "--config.dci.images=32",
+    "--config.synthesis.batches=0",
+    "--config.dci.held_out=16",
+    "--config.dci.batch=16",
+    "--config.dci.rounds=1",
+    "--config.dci.size=3",
     "--config.inputs.bank=0.0",
-]  # fmt: skip
+]
 
 
 def command(place, workdir, *more, config="configs/tiny.py"):
     return [
-        sys.executable, "-m", "dci_jax.main", f"--config={config}", f"--workdir={workdir}",
+        sys.executable,
+        "-m",
+        "dci_jax.main",
+        f"--config={config}",
+        f"--workdir={workdir}",
         f"--config.target.weights={place / 'target.safetensors'}",
-        f"--config.data.images={place / 'images'}", *more,
-    ]  # fmt: skip
+        f"--config.data.images={place / 'images'}",
+        *more,
+    ]
 
 
 def environment(place, devices=1):
@@ -35,17 +45,24 @@ def call(place, workdir, *more, devices=1, **kwargs):
     """Run it to its end; a CompletedProcess with stdout and stderr as text."""
     return subprocess.run(
         command(place, workdir, *more, **kwargs),
-        cwd=ROOT, env=environment(place, devices), capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environment(place, devices),
+        capture_output=True,
+        text=True,
+    )
 
 
 def call_each(place, workdir, mores, **kwargs):
     """Run it to its end with each of `mores`, in forks of one process: [(exit code, stderr), ...]."""
     lines = [command(place, workdir, *more, **kwargs)[2:] for more in mores]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.many_calls"], input=json.dumps(lines),
-        cwd=ROOT, env=environment(place), capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.many_calls"],
+        input=json.dumps(lines),
+        cwd=ROOT,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -55,9 +72,12 @@ def start(place, workdir, *more, devices=1):
     log = workdir.with_name(f"{workdir.name}.{time.monotonic_ns()}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        command(place, workdir, *more), cwd=ROOT, env=environment(place, devices),
-        stdout=subprocess.DEVNULL, stderr=log.open("w"),
-    )  # fmt: skip
+        command(place, workdir, *more),
+        cwd=ROOT,
+        env=environment(place, devices),
+        stdout=subprocess.DEVNULL,
+        stderr=log.open("w"),
+    )
     process.log = log
     return process
 
@@ -69,10 +89,7 @@ def start_together(place, workdir, *more, count=2, devices=1):
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
     flags = [f"--coordinator={coordinator}", f"--processes={count}"]
-    return [
-        start(place, workdirs[i], *flags, f"--process={i}", *more, devices=devices)
-        for i in range(count)
-    ]
+    return [start(place, workdirs[i], *flags, f"--process={i}", *more, devices=devices) for i in range(count)]
 
 
 def finish(processes, code=0, timeout=600):

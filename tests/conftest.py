@@ -19,9 +19,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--slow", action="store_true", help="also kills, many processes, trainings and PyTorch"
-    )
+    parser.addoption("--slow", action="store_true", help="also kills, many processes, trainings and PyTorch")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -40,9 +38,7 @@ def compilation_cache(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
-        folder / "cache"
-    )  # of the processes that tests start
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")  # of the processes that tests start
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)

@@ -16,8 +16,12 @@ import pytest
 from tests.command_line import ROOT, call, command, environment, kill, lines, said, start, wait_for
 
 SHORT = "--config.attacks=('dci_trained', 'dci_trained+refine')"
-LONG = [SHORT, "--config.dci_trained.divide_steps=25", "--config.refine.steps=25",
-        "--config.dci_trained.conquer=(('stem', 25), ('layer1.0', 25))"]  # fmt: skip
+LONG = [
+    SHORT,
+    "--config.dci_trained.divide_steps=25",
+    "--config.refine.steps=25",
+    "--config.dci_trained.conquer=(('stem', 25), ('layer1.0', 25))",
+]
 LATE = 0.2  # a kill comes up to so many seconds after the moment named
 # In the order of a run, each there when a file matches; ".orbax-checkpoint-tmp" is a checkpoint being written.
 MOMENTS = (
@@ -54,9 +58,7 @@ def undisturbed(place):
     return place / "undisturbed"
 
 
-def test_killed_twenty_times_it_ends_with_the_results_of_an_undisturbed_run(
-    place, undisturbed, tmp_path
-):
+def test_killed_twenty_times_it_ends_with_the_results_of_an_undisturbed_run(place, undisturbed, tmp_path):
     """One run is killed at the named moments, others at random until there were 20 kills."""
     rng, killed, number, ahead = random.Random(0), [], 0, list(MOMENTS)
     while len(killed) < 20:
@@ -124,14 +126,16 @@ def limited(size):
 
 
 @pytest.mark.parametrize(("size", "kept"), [(100_000, "synthesis"), (8_000, "evaluation")])
-def test_a_disk_that_is_full_is_one_sentence_and_loses_nothing(
-    place, undisturbed, tmp_path, size, kept
-):
+def test_a_disk_that_is_full_is_one_sentence_and_loses_nothing(place, undisturbed, tmp_path, size, kept):
     workdir = tmp_path / "run"
     done = subprocess.run(
-        command(place, workdir, *LONG), cwd=ROOT, env=environment(place), capture_output=True,
-        text=True, preexec_fn=functools.partial(limited, size),
-    )  # fmt: skip
+        command(place, workdir, *LONG),
+        cwd=ROOT,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        preexec_fn=functools.partial(limited, size),
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]

@@ -11,13 +11,20 @@ from tests.command_line import call, call_each, lines
 
 TINY = [
     "--config.target.name=tests.conftest:narrow_generator",
-    "--config.target.weights=", "--config.data.images=", "--config.data.count=6",
-    "--config.splits=('block2', 'image')", "--config.dci_trained.batch=5", "--config.dci_trained.conquer=(('image', 2),)",
-    "--config.dci_trained.divide_steps=3", "--config.batch=4",
+    "--config.target.weights=",
+    "--config.data.images=",
+    "--config.data.count=6",
+    "--config.splits=('block2', 'image')",
+    "--config.dci_trained.batch=5",
+    "--config.dci_trained.conquer=(('image', 2),)",
+    "--config.dci_trained.divide_steps=3",
+    "--config.batch=4",
     "--config.attacks=('dci_trained', 'dci_trained+refine', 'dci_trained+gauss_newton', 'inverse_network')",
-    "--config.refine.splits=('image',)", "--config.gauss_newton.splits=('image',)",
-    "--config.gauss_newton.steps=2", "--config.inverse_network.splits=('image',)",
-]  # fmt: skip
+    "--config.refine.splits=('image',)",
+    "--config.gauss_newton.splits=('image',)",
+    "--config.gauss_newton.steps=2",
+    "--config.inverse_network.splits=('image',)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +67,15 @@ def test_gauss_newton_is_given_what_dci_found_and_comes_nearer(inverted):
 
 def test_the_report_is_one_page_with_every_part(inverted):
     text = (inverted / "report" / "index.html").read_text()
-    for part in ("against depth", "Every block on the way", "singular vectors", "Repair", "defective",
-                 "did not make", "Every number"):  # fmt: skip
+    for part in (
+        "against depth",
+        "Every block on the way",
+        "singular vectors",
+        "Repair",
+        "defective",
+        "did not make",
+        "Every number",
+    ):
         assert part in text, part
     assert not re.search(r'src="(?!data:)', text)
     assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
@@ -72,13 +86,8 @@ def test_the_same_line_again_does_nothing_anew(inverted, place):
     written = (inverted / "evaluation" / "dci_trained" / "image none.npz").stat().st_mtime_ns
     done = call(place, inverted, *TINY)
     assert done.returncode == 0, done.stderr
-    assert (
-        inverted / "evaluation" / "dci_trained" / "image none.npz"
-    ).stat().st_mtime_ns == written
-    assert (
-        json.loads((inverted / "timing.json").read_text())["attack dci_trained"]["compile_s"]
-        >= before
-    )
+    assert (inverted / "evaluation" / "dci_trained" / "image none.npz").stat().st_mtime_ns == written
+    assert json.loads((inverted / "timing.json").read_text())["attack dci_trained"]["compile_s"] >= before
 
 
 REFUSED = [

@@ -59,7 +59,9 @@ def test_imports_go_downwards_only(name, path):
 
 
 def test_no_circle_of_imports():
-    arrows = {name: {i.removeprefix("dci_jax.") for i, _ in imports(path) if i.startswith("dci_jax.")} for name, path in NAMED}  # fmt: skip
+    arrows = {
+        name: {i.removeprefix("dci_jax.") for i, _ in imports(path) if i.startswith("dci_jax.")} for name, path in NAMED
+    }
     while arrows:
         free = [name for name, below in arrows.items() if not below & arrows.keys()]
         assert free, f"a circle among {sorted(arrows)}"
@@ -68,7 +70,12 @@ def test_no_circle_of_imports():
 
 
 def importers(of):
-    return {name for name, path in modules() for imported, _ in imports(path) if imported.split(".")[0] == of or imported == of}  # fmt: skip
+    return {
+        name
+        for name, path in modules()
+        for imported, _ in imports(path)
+        if imported.split(".")[0] == of or imported == of
+    }
 
 
 def test_data_free_is_a_fact_of_the_import_graph():
@@ -80,8 +87,15 @@ def test_each_heavy_library_has_one_room():
     assert importers("orbax") == {"runtime.checkpoint"}
     assert importers("torch") == {"models.checkpoints"}
     assert importers("ml_collections") <= {
-        "main", "experiment", "check", "plan", "ranges", "depends", "cases.images", "cases.codes",
-    }  # fmt: skip
+        "main",
+        "experiment",
+        "check",
+        "plan",
+        "ranges",
+        "depends",
+        "cases.images",
+        "cases.codes",
+    }
     assert importers("matplotlib") == {"report.page", "report.codes", "report.joint"}
     assert importers("huggingface_hub") == {"models.sources"}
     assert importers("tensorflow_datasets") == {"data.prepared"}
@@ -96,7 +110,7 @@ def test_one_room_names_the_mesh_and_one_knows_of_other_processes():
 
 
 def test_torch_is_imported_lazily():
-    assert not any(top for imported, top in imports(PACKAGE / "models" / "checkpoints.py") if imported == "torch")  # fmt: skip
+    assert not any(top for imported, top in imports(PACKAGE / "models" / "checkpoints.py") if imported == "torch")
 
 
 @pytest.mark.parametrize(("name", "path"), NAMED, ids=[name for name, _ in NAMED])

@@ -42,15 +42,17 @@ def stubs(tmp_path):
 def script(name, *arguments, stubs, **more):
     return subprocess.run(
         ["bash", f"launch/{name}", *arguments], cwd=ROOT, env=stubs | more, capture_output=True, text=True
-    )  # fmt: skip
+    )
 
 
 def test_hyper_expands_products_zips_and_chains():
     a, b = hyper.sweep("config.a", [1, 2]), hyper.sweep("config.b", ["x", "y"])
     assert hyper.product([a, b]) == [
-        {"config.a": 1, "config.b": "x"}, {"config.a": 1, "config.b": "y"},
-        {"config.a": 2, "config.b": "x"}, {"config.a": 2, "config.b": "y"},
-    ]  # fmt: skip
+        {"config.a": 1, "config.b": "x"},
+        {"config.a": 1, "config.b": "y"},
+        {"config.a": 2, "config.b": "x"},
+        {"config.a": 2, "config.b": "y"},
+    ]
     assert hyper.zipit([a, b]) == [
         {"config.a": 1, "config.b": "x"},
         {"config.a": 2, "config.b": "y"},
@@ -71,8 +73,11 @@ def test_a_sweep_has_one_workdir_and_one_line_per_point(swept, capsys, tmp_path)
 
 
 def test_a_config_without_points_is_bad_input(tmp_path, capsys):
-    for text, said in (("x = 1\n", "no get_hyper"), ("def get_hyper(hyper): return []\n", "0 points"),
-                       ("def get_hyper(h): return h.sweep('config.seed', [1, 1])\n", "2 points")):  # fmt: skip
+    for text, said in (
+        ("x = 1\n", "no get_hyper"),
+        ("def get_hyper(hyper): return []\n", "0 points"),
+        ("def get_hyper(h): return h.sweep('config.seed', [1, 1])\n", "2 points"),
+    ):
         file = tmp_path / "bad.py"
         file.write_text(text)
         assert sweep.main(["local", f"--config={file}", f"--workdir={tmp_path}"]) == 2
@@ -133,10 +138,7 @@ def test_the_slurm_script_starts_the_line_and_requeues_what_was_stopped(stubs):
     job = {"SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(ROOT)}
     done = script("slurm.sh", "--config=a b.py", "--workdir=w", stubs=stubs, **job)
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout
-        == "srun --kill-on-bad-exit=1 python -m dci_jax.main --config=a b.py --workdir=w\n"
-    )
+    assert done.stdout == "srun --kill-on-bad-exit=1 python -m dci_jax.main --config=a b.py --workdir=w\n"
     for code, queued in (("75", True), ("137", True), ("2", False), ("1", False)):
         done = script("slurm.sh", "--config=a", stubs=stubs | {"CODE": code}, **job)
         assert done.returncode == int(code)
@@ -154,7 +156,7 @@ def test_the_slurm_script_starts_the_line_and_requeues_what_was_stopped(stubs):
         ("tpu_vm.sh", ["pod", "zone"], "gcloud compute tpus tpu-vm ssh pod --zone=zone --worker=all"),
         ("xpk.sh", ["cluster", "v5litepod-256", "image"], "xpk workload create --cluster=cluster"),
     ],
-)  # fmt: skip
+)
 def test_a_dry_run_prints_what_it_would_start_and_starts_nothing(name, before, starts, stubs):
     empty = stubs | {"PATH": "/usr/bin:/bin"}
     dry = script(name, "--dry_run", *before, "--config=c.py", "--workdir=/runs/x", stubs=empty)
@@ -166,7 +168,7 @@ def test_a_dry_run_prints_what_it_would_start_and_starts_nothing(name, before, s
 
 
 def manifest(capsys, *arguments):
-    common = ["--image=registry/dci_trained:1", "--claim=runs", "--dry_run", "--config=c.py", "--workdir=/runs/x"]  # fmt: skip
+    common = ["--image=registry/dci_trained:1", "--claim=runs", "--dry_run", "--config=c.py", "--workdir=/runs/x"]
     assert jobset.main([*arguments, *common]) == 0
     return yaml.safe_load(capsys.readouterr().out)
 
@@ -197,10 +199,13 @@ def test_a_jobset_of_several_hosts(capsys, valid, accelerator):
     job = valid(manifest(capsys, f"--accelerator={accelerator}", "--hosts=4", "--name=audit"))
     assert (job["completions"], job["parallelism"]) == (4, 4)
     (container,) = job["template"]["spec"]["containers"]
-    assert container["command"][:5] == ["python", "-m", "dci_jax.main", "--config=c.py", "--workdir=/runs/x"]  # fmt: skip
+    assert container["command"][:5] == ["python", "-m", "dci_jax.main", "--config=c.py", "--workdir=/runs/x"]
     found = [a for a in container["command"] if a.startswith("--coordinator")]
     assert found == (["--coordinator=audit-worker-0-0.audit:8476"] if accelerator == "gpu" else [])
-    assert {"action": "FailJob", "onExitCodes": {"containerName": "dci-jax", "operator": "In", "values": [1, 2]}} in job["podFailurePolicy"]["rules"]  # fmt: skip
+    assert {
+        "action": "FailJob",
+        "onExitCodes": {"containerName": "dci-jax", "operator": "In", "values": [1, 2]},
+    } in job["podFailurePolicy"]["rules"]
 
 
 def test_a_sweep_on_kubernetes_has_an_index_for_each_point(swept, capsys, valid):
@@ -211,7 +216,7 @@ def test_a_sweep_on_kubernetes_has_an_index_for_each_point(swept, capsys, valid)
         assert (job["completions"], job["parallelism"]) == (4, 2)
         (container,) = job["template"]["spec"]["containers"]
         assert "--index=$(JOB_COMPLETION_INDEX)" in container["command"]
-        assert [r["action"] for r in job["podFailurePolicy"]["rules"]] == ["FailIndex", "Ignore", "Ignore"]  # fmt: skip
+        assert [r["action"] for r in job["podFailurePolicy"]["rules"]] == ["FailIndex", "Ignore", "Ignore"]
 
 
 def test_the_skypilot_task_runs_the_same_line():
@@ -221,11 +226,11 @@ def test_the_skypilot_task_runs_the_same_line():
 
 
 def test_the_shell_scripts_and_the_container_file_are_clean(tmp_path):
-    for linter, files in (("shellcheck", [*ROOT.glob("launch/*.sh"), ROOT / ".ci" / "run"]),
-                          ("hadolint", [ROOT / "launch" / "Dockerfile"])):  # fmt: skip
-        program = shutil.which(
-            linter, path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-        )
+    for linter, files in (
+        ("shellcheck", [*ROOT.glob("launch/*.sh"), ROOT / ".ci" / "run"]),
+        ("hadolint", [ROOT / "launch" / "Dockerfile"]),
+    ):
+        program = shutil.which(linter, path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
         if program is None:
             pytest.skip(f"{linter} is not installed: pip install -e '.[dev]'")
         done = subprocess.run([program, *files], capture_output=True, text=True, cwd=ROOT)

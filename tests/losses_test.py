@@ -45,9 +45,7 @@ def test_the_first_layers_weight_counts():
 
     plain = losses.batch_norm_statistics(tree(1.0, 0.0), tree(0.0, 0.0))
     assert float(plain) == pytest.approx(0.5)
-    assert float(
-        losses.batch_norm_statistics(tree(1.0, 0.0), tree(0.0, 0.0), first=3)
-    ) == pytest.approx(0.75)
+    assert float(losses.batch_norm_statistics(tree(1.0, 0.0), tree(0.0, 0.0), first=3)) == pytest.approx(0.75)
 
 
 def test_without_batch_norm_the_loss_is_an_error_and_not_zero():

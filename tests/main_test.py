@@ -105,10 +105,23 @@ def test_a_run_leaves_everything(finished):
     assert {row["image"] for row in rows} == {"a.png", "b.png", "c.png"}
     assert len(rows) == 3 * len(cells)
     assert set(rows[0]) == {
-        "target", "split", "attack", "defense", "image", "mse", "psnr", "ssim",
-        "label_agreement", "label_kept", "top1", "top1_original", "latent_cosine", "latent_error",
-        "psnr_sent", "seed",
-    }  # fmt: skip
+        "target",
+        "split",
+        "attack",
+        "defense",
+        "image",
+        "mse",
+        "psnr",
+        "ssim",
+        "label_agreement",
+        "label_kept",
+        "top1",
+        "top1_original",
+        "latent_cosine",
+        "latent_error",
+        "psnr_sent",
+        "seed",
+    }
     for row in rows:
         assert row["psnr"] == pytest.approx(-10 * np.log10(row["mse"]), abs=0.01)
     page = (finished / "report" / "index.html").read_text()
@@ -138,10 +151,16 @@ def test_a_network_of_ones_own_is_audited(place, name):
     workdir = place / name
     split = {"small_vgg": "conv2", "small_flax": "stage1"}[name]
     more = [
-        f"--config.target.name=docs.own_network:{name}", "--config.target.weights=",
-        f"--config.splits=('{split}',)", "--config.attacks=('dci',)", "--config.dci.images=16",
-        "--config.dci.held_out=8", "--config.dci.batch=8", "--config.dci.rounds=1", "--config.dci.size=3",
-    ]  # fmt: skip
+        f"--config.target.name=docs.own_network:{name}",
+        "--config.target.weights=",
+        f"--config.splits=('{split}',)",
+        "--config.attacks=('dci',)",
+        "--config.dci.images=16",
+        "--config.dci.held_out=8",
+        "--config.dci.batch=8",
+        "--config.dci.rounds=1",
+        "--config.dci.size=3",
+    ]
     done = call(place, workdir, *more)
     assert done.returncode == 0, done.stderr
     rows = lines(workdir)
@@ -157,17 +176,25 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
     np.savez(tmp_path / "real.npz", images=pixels)
     workdir = tmp_path / "run"
     done = call(
-        place, workdir, *SOLVED, "--config.target.name=repvgg_cifar", "--config.target.weights=",
-        "--config.target.deploy", "--config.verifier.name=cifar_resnet20", "--config.synthesis.batches=1",
-        "--config.splits=('stem', 'stages.0.0')", f"--config.oracle.images={tmp_path / 'real.npz'}",
+        place,
+        workdir,
+        *SOLVED,
+        "--config.target.name=repvgg_cifar",
+        "--config.target.weights=",
+        "--config.target.deploy",
+        "--config.verifier.name=cifar_resnet20",
+        "--config.synthesis.batches=1",
+        "--config.splits=('stem', 'stages.0.0')",
+        f"--config.oracle.images={tmp_path / 'real.npz'}",
         "--config.data.count=1",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     rows = {(row["attack"], row["split"]): row for row in lines(workdir)}
     assert rows.keys() == {
         *((attack, split) for attack in ("dci", "oracle") for split in ("stem", "stages.0.0")),
-        ("mean_image", "any"), ("random_image", "any"),
-    }  # fmt: skip
+        ("mean_image", "any"),
+        ("random_image", "any"),
+    }
     assert rows["dci", "stem"]["psnr"] > rows["mean_image", "any"]["psnr"]
     assert rows["dci", "stem"]["psnr"] != rows["oracle", "stem"]["psnr"]
     judged = json.loads((workdir / "synthesis" / "recognised.json").read_text())
@@ -204,7 +231,9 @@ def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(plac
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["synthesis/batch_00000.npy", "attacks/dci_trained/1_conquer_to_stem", "evaluation/dci_trained+refine"])  # fmt: skip
+@pytest.mark.parametrize(
+    "when", ["synthesis/batch_00000.npy", "attacks/dci_trained/1_conquer_to_stem", "evaluation/dci_trained+refine"]
+)
 def test_a_run_killed_with_9_goes_on_and_gives_the_same_numbers(place, finished, tmp_path, when):
     workdir = tmp_path / "killed"
     process = start(place, workdir)

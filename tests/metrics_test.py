@@ -20,7 +20,7 @@ def test_ssim_is_scikit_images_gaussian_variant():
     b = np.clip(a + 0.2 * rng.normal(size=a.shape), 0, 1).astype(np.float32)
     expected, whole = structural_similarity(
         a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0, channel_axis=2, full=True
-    )  # fmt: skip
+    )
     found = metrics.ssim(jnp.array([a]), jnp.array([b]))
     assert float(found[0]) == pytest.approx(whole[5:-5, 5:-5].mean(), abs=1e-3)
     assert abs(expected - float(found[0])) < 0.02  # scikit-image crops by another radius

@@ -31,10 +31,23 @@ def test_called_programs_count_once():
 
 def step_bytes(network, remat):
     settings = dict(
-        width=1.0, cap=64, rounds=2, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0,
-        remat=remat, learning_rate=1e-3, divide_steps=1, conquer_learning_rate=1e-3,
-        conquer_warmup=0, conquer_clip=float("inf"), conquer=(("layer1.2", 1),), deepest_steps=0,
-    )  # fmt: skip
+        width=1.0,
+        cap=64,
+        rounds=2,
+        depth=2,
+        distance="l1",
+        layer=1.0,
+        image=1.0,
+        cycle=1.0,
+        remat=remat,
+        learning_rate=1e-3,
+        divide_steps=1,
+        conquer_learning_rate=1e-3,
+        conquer_warmup=0,
+        conquer_clip=float("inf"),
+        conquer=(("layer1.2", 1),),
+        deepest_steps=0,
+    )
     modules, (_, phase) = dci_trained.phases(network, ("layer1.2",), **settings)
     params = dci_trained.initialize(modules, network, jax.random.key(0))
     images = np.zeros((16, 32, 32, 3), np.float32)

@@ -72,7 +72,7 @@ def test_a_number_out_of_its_range_is_refused_with_its_value_and_the_range(field
 @pytest.mark.parametrize(
     "strength",
     [("gaussian", -1.0), ("quantize", 0.5), ("quantize", 2.5), ("dropout", 2.0), ("prune", -1.0), ("none", 1.0)],
-)  # fmt: skip
+)
 def test_a_defense_of_an_impossible_strength_is_refused(strength):
     config = default.get_config()
     config.defenses = (strength,)

@@ -16,9 +16,7 @@ def test_summary_means_intervals_and_the_defenders_worst(tmp_path):
     (line,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert float(line["psnr"]) == 50
     assert float(line["psnr_worst5"]) == 95
-    assert float(line["psnr_ci95"]) == pytest.approx(
-        1.984 * psnr.std(ddof=1) / np.sqrt(101), abs=1e-3
-    )
+    assert float(line["psnr_ci95"]) == pytest.approx(1.984 * psnr.std(ddof=1) / np.sqrt(101), abs=1e-3)
     assert (line["n"], line["bytes_sent"]) == ("101", "4")
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 101
     assert json.loads((tmp_path / "results.jsonl").read_text().splitlines()[3])["psnr"] == 3

@@ -39,10 +39,7 @@ def even(place):
 def test_eight_devices_that_cannot_share_evenly_give_the_same_numbers(place, finished, tmp_path):
     done = call(place, tmp_path / "run", devices=8)
     assert done.returncode == 0, done.stderr
-    assert (
-        "dci_trained.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16"
-        in done.stderr
-    )
+    assert "dci_trained.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16" in done.stderr
     assert_equal_results(tmp_path / "run", finished)
 
 

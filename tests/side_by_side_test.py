@@ -37,13 +37,13 @@ def test_the_table_takes_the_fastest_pytorch_column_and_its_ratio():
         "torch frozen": {"step_ms": [14.0, 15.0, 16.0], "images_per_s": 533.0},
         "torch compiled": {"step_ms": [16.0, 17.0, 18.0], "images_per_s": 470.0},
     }
-    ratios = {"torch shipped": [6, 7, 8], "torch frozen": [1.4, 1.52, 1.6], "torch compiled": [1.6, 1.7, 1.8]}  # fmt: skip
+    ratios = {"torch shipped": [6, 7, 8], "torch frozen": [1.4, 1.52, 1.6], "torch compiled": [1.6, 1.7, 1.8]}
     row = {"case": "a step", "images": 8, "columns": columns, "ratios": ratios}
     lines = list(side_by_side_table.table({"rows": [row]}))
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
     assert "channels_last" not in lines[0]
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
-    assert cells == ["a step", "8", "70", "15.0", "17.0", "10.0 (9.0-11.0)", "30", "2.0 s", "**1.52** (1.40-1.60)"]  # fmt: skip
+    assert cells == ["a step", "8", "70", "15.0", "17.0", "10.0 (9.0-11.0)", "30", "2.0 s", "**1.52** (1.40-1.60)"]
 
 
 def test_the_documented_table_is_the_measured_one():

@@ -1,6 +1,7 @@
 """The package works outside its repository: its wheel holds the networks, and a config by path runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,11 +16,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder that holds what the wheel installs."""
-    pytest.importorskip(
-        "setuptools", minversion="77", reason="builds the wheel: pip install setuptools"
-    )
+    pytest.importorskip("setuptools", minversion="77", reason="builds the wheel: pip install setuptools")
     folder = tmp_path_factory.mktemp("wheel")
-    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    source = folder / "source"
+    shutil.copytree(ROOT / "dci_jax", source / "dci_jax")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
     done = subprocess.run([sys.executable, "-m", "pip", *build], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("*.whl")
@@ -34,9 +37,7 @@ def python(installed, *arguments, cwd):
         "JAX_PLATFORMS": "cpu",
         "HOME": str(cwd),
     }
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=environment
-    )
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(installed):
@@ -46,9 +47,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(installed):
     }
 
 
-def test_a_config_by_path_is_planned_in_another_folder_with_an_embedded_network(
-    installed, tmp_path
-):
+def test_a_config_by_path_is_planned_in_another_folder_with_an_embedded_network(installed, tmp_path):
     done = python(installed, "-c", "import dci_jax; print(dci_jax.__file__)", cwd=tmp_path)
     assert done.stdout.startswith(str(installed)), done.stderr
     line = [f"--config={ROOT / 'configs' / 'quickstart.py'}", "--workdir=run", "--dry_run"]

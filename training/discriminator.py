@@ -34,13 +34,11 @@ class SpectralConvolution(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        u = self.variable(
-            "spectral", "u", lambda: jax.random.normal(self.make_rng("params"), (self.features,))
-        )
+        u = self.variable("spectral", "u", lambda: jax.random.normal(self.make_rng("params"), (self.features,)))
         kernel = kernel / spectral_norm(kernel, u.value)
-        return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        ) + bias  # fmt: skip
+        return (
+            jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")) + bias
+        )
 
 
 class Block(nn.Module):
@@ -104,10 +102,7 @@ def spectral_norm(kernel: Array, u: Array) -> Array:
 def power_iteration(variables: Pytree) -> Pytree:
     """Variables {"params", "spectral"} of a `Discriminator`, with every u one step nearer to its matrix's vector."""
     kernels = flatten_dict(variables["params"])
-    found = {
-        path: _step(kernels[*path[:-1], "kernel"], u)
-        for path, u in flatten_dict(variables["spectral"]).items()
-    }
+    found = {path: _step(kernels[*path[:-1], "kernel"], u) for path, u in flatten_dict(variables["spectral"]).items()}
     return {**variables, "spectral": unflatten_dict(found)}
 
 

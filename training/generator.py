@@ -91,7 +91,11 @@ def train(pixels: np.ndarray, folder: Path, settings):
     loss_g = functools.partial(generator_loss, discriminator)
     loss_d = functools.partial(discriminator_loss, discriminator)
     layout, done = parallel.copied(), 0
-    everything = (trained, optimizer_g.init(trained)), (judged, optimizer_d.init(judged)), jax.tree.map(jnp.copy, trained)  # fmt: skip
+    everything = (
+        (trained, optimizer_g.init(trained)),
+        (judged, optimizer_d.init(judged)),
+        jax.tree.map(jnp.copy, trained),
+    )
     with (
         Checkpointer(folder / "checkpoints") as checkpoints,
         progress.bar("SNGAN", settings.steps) as update,
@@ -129,7 +133,7 @@ def train(pixels: np.ndarray, folder: Path, settings):
 
 def parse(arguments=None) -> argparse.Namespace:
     """The settings out of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--train_images", required=True, help="folder, zip or npz")
     add("--test_images", required=True, help="the same, for the Fréchet distance")
@@ -163,9 +167,7 @@ def main(arguments=None):
     logging.getLogger("dci_jax").setLevel(logging.INFO)
     try:
         real = data.load(settings.train_images, 32, flag="--train_images").pixels
-        test = data.load(
-            settings.test_images, 32, count=settings.samples, flag="--test_images"
-        ).pixels
+        test = data.load(settings.test_images, 32, count=settings.samples, flag="--test_images").pixels
     except InputError as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)
@@ -216,15 +218,13 @@ def finished(mean, network: Network, settings) -> Network:
     statistics = [
         _statistics(network, LATENTS["normal"](jax.random.fold_in(key, n), settings.batch, (sngan.LATENT,)))
         for n in range(settings.statistics_batches)
-    ]  # fmt: skip
+    ]
     statistics = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *statistics)
     trained = [
         {**block.params, "batch_stats": found} if found else block.params
         for block, found in zip(network.blocks, statistics, strict=True)
     ]
-    final = sngan.sngan(
-        jax.random.key(0), 32, settings.ngf
-    )  # the same, normalised by those statistics
+    final = sngan.sngan(jax.random.key(0), 32, settings.ngf)  # the same, normalised by those statistics
     blocks = zip(final.blocks, trained, strict=True)
     return final.replace(blocks=tuple(block.replace(params=params) for block, params in blocks))
 
@@ -239,7 +239,7 @@ def made(network: Network, count: int, seed: int) -> np.ndarray:
 def features(pixels: np.ndarray) -> np.ndarray:
     """What the embedded ResNet-20 makes of uint8 images [N, 32, 32, 3] in the end, averaged over places: [N, 64]."""
     judge = models.load("cifar_resnet20")
-    found = [_images(judge, pixels[i : i + 100] / np.float32(255)) for i in range(0, len(pixels), 100)]  # fmt: skip
+    found = [_images(judge, pixels[i : i + 100] / np.float32(255)) for i in range(0, len(pixels), 100)]
     return np.concatenate([np.asarray(some).mean((1, 2)) for some in found])
 
 

@@ -84,7 +84,7 @@ def _predictions(network, images):
 def parse(arguments=None) -> argparse.Namespace:
     """The settings out of the command line."""
     classifiers = [name for name, entry in models.MODELS.items() if not entry.latent]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model", choices=classifiers, default="cifar_resnet20", help="network to train")
     add("--train_images", required=True, help="folder, zip or npz, with labels")
@@ -93,9 +93,7 @@ def parse(arguments=None) -> argparse.Namespace:
     add("--epochs", type=int, default=12, help="passes over the training images")
     add("--batch", type=int, default=128, help="images per step")
     add("--learning_rate", type=float, default=0.2, help="peak of the one-cycle schedule")
-    add(
-        "--weight_decay", type=float, default=5e-4, help="on all weights but biases and BatchNorm's"
-    )
+    add("--weight_decay", type=float, default=5e-4, help="on all weights but biases and BatchNorm's")
     add("--statistics_batches", type=int, default=80, help="batches for the running statistics")
     add("--seed", type=int, default=0, help="of weights, order and augmentation")
     add("--half", action="store_true", help="store the weights in 16 bits, and measure those")
@@ -149,10 +147,7 @@ def main(arguments=None):
         folder=settings.workdir,
     )
     network = with_trainable(network, trained)
-    statistics = [
-        _batch_statistics(network, batches(number)[0])
-        for number in range(settings.statistics_batches)
-    ]
+    statistics = [_batch_statistics(network, batches(number)[0]) for number in range(settings.statistics_batches)]
     mean = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *statistics)
     network = network.replace(
         blocks=tuple(
@@ -163,16 +158,13 @@ def main(arguments=None):
     # The same weights in the network that normalises by the running statistics.
     final = build(jax.random.key(0))
     final = final.replace(
-        blocks=tuple(
-            b.replace(params=n.params) for b, n in zip(final.blocks, network.blocks, strict=True)
-        ),
+        blocks=tuple(b.replace(params=n.params) for b, n in zip(final.blocks, network.blocks, strict=True)),
         head=network.head,
     )
     if settings.half:
         final = jax.tree.map(lambda leaf: leaf.astype("float16").astype("float32"), final)
     right = [
-        np.asarray(_predictions(final, test.pixels[i : i + 500] / np.float32(255)))
-        == test.labels[i : i + 500]
+        np.asarray(_predictions(final, test.pixels[i : i + 500] / np.float32(255))) == test.labels[i : i + 500]
         for i in range(0, len(test), 500)
     ]
     accuracy = float(np.concatenate(right).mean())

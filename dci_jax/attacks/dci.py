@@ -140,9 +140,12 @@ def check(
       InputError: it could not work, or would be crippled.
     """
     for field, value, least in (
-        ("images", images, 1), ("held_out", held_out, 1), ("batch", batch, 1), ("rounds", rounds, 0),
+        ("images", images, 1),
+        ("held_out", held_out, 1),
+        ("batch", batch, 1),
+        ("rounds", rounds, 0),
         ("equations", equations, 1),
-    ):  # fmt: skip
+    ):
         if value < least:
             raise InputError(f"dci.{field} is {value}; give at least {least}.")
     if len(unknowns) != 2 or min(unknowns) < 1:
@@ -172,9 +175,7 @@ def check(
             )
 
 
-def check_shared(
-    network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any
-) -> None:
+def check_shared(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
     """Raise InputError as `check`, or where a batch is too small for `dci_shared`."""
     check(network, splits, shape, **settings)
     batch = settings["batch"]
@@ -185,9 +186,7 @@ def check_shared(
         )
 
 
-def invert(
-    geometries: tuple[Geometry, ...], chain: tuple[tuple, ...], network: Network, features: Array
-) -> Array:
+def invert(geometries: tuple[Geometry, ...], chain: tuple[tuple, ...], network: Network, features: Array) -> Array:
     """`R_1(...R_k(f_k))`, the deepest inverter first in `geometries` and `chain`."""
     return unwind(geometries, chain, network, features)[0]
 
@@ -235,8 +234,7 @@ def _chain(network, label, depths, made, folder, settings):
         for index in reversed(range(depth)):
             g, block = geometries[index], split_names(network)[index]
             used, found, seen = (
-                [part[:need] for part, need in zip(parts, needs[index], strict=True)]
-                for parts in (made, found, seen)
+                [part[:need] for part, need in zip(parts, needs[index], strict=True)] for parts in (made, found, seen)
             )
             true = [[features_at(network, index, x) for x in part] for part in used]
             first = [
@@ -244,9 +242,15 @@ def _chain(network, label, depths, made, folder, settings):
                 for parts in (seen, found, true)
             ]
             steps = inverter(
-                g, network, *first, folder / f"{index:03d}", rounds, ks[index],
-                functools.partial(_shown, update, before), f"{label}: {block}",
-            )  # fmt: skip
+                g,
+                network,
+                *first,
+                folder / f"{index:03d}",
+                rounds,
+                ks[index],
+                functools.partial(_shown, update, before),
+                f"{label}: {block}",
+            )
             maps, estimates = [], None
             for kernel, made_of_them in steps:
                 estimates = made_of_them

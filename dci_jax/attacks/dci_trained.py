@@ -119,9 +119,7 @@ def dci_trained(
     shared = before if stages[-1].deepest else params
     depths = {name: split_index(network, name) for name in splits}
     return {
-        name: functools.partial(
-            invert, modules[:depth], params if depth == len(modules) else shared, network
-        )
+        name: functools.partial(invert, modules[:depth], params if depth == len(modules) else shared, network)
         for name, depth in depths.items()
     }
 
@@ -146,9 +144,7 @@ def check(
       **settings: of `phases`.
     """
     if settings["distance"] not in DISTANCES:
-        raise InputError(
-            f"dci_trained.distance is {settings['distance']!r}; choose from: {', '.join(DISTANCES)}."
-        )
+        raise InputError(f"dci_trained.distance is {settings['distance']!r}; choose from: {', '.join(DISTANCES)}.")
     if precision not in ("float32", "bfloat16"):
         raise InputError(f"dci_trained.precision is {precision!r}; give float32 or bfloat16.")
     deepest = max(split_index(network, name) for name in splits)
@@ -223,9 +219,7 @@ def phases(
         stop = min(split_index(network, name), deepest)
         loss = functools.partial(conquer_loss, objective, modules[:stop])
         label = f"conquer to {split_names(network)[stop - 1]}"
-        stages.append(
-            Phase(label, loss, steps, conquer_learning_rate, conquer_warmup, conquer_clip)
-        )
+        stages.append(Phase(label, loss, steps, conquer_learning_rate, conquer_warmup, conquer_clip))
     if deepest_steps:
         loss = functools.partial(deepest_loss, objective, modules)
         rate, warmup, clip = conquer_learning_rate, conquer_warmup, conquer_clip
@@ -233,9 +227,7 @@ def phases(
     return modules, tuple(stages)
 
 
-def invert(
-    modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array
-) -> Array:
+def invert(modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array) -> Array:
     """`R_1(...R_k(f_k))` with k = len(modules): images [B, H, W, C] in [0, 1], or codes [B, C].
 
     Each inverter is a program of its own, which all splits share: compiling a chain for each split
@@ -244,9 +236,7 @@ def invert(
     return unwind(modules, params, network, features)[0]
 
 
-def unwind(
-    modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array
-) -> tuple[Array, ...]:
+def unwind(modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array) -> tuple[Array, ...]:
     """All estimates on the way of `invert`: (f_0, ..., f_k), the last of which is `features` itself."""
     found = [features]
     for index in reversed(range(len(modules))):

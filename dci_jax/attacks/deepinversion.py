@@ -70,9 +70,7 @@ def statistics_prior(network: Network, images: Array) -> Array:
     return jnp.full(len(images), distance)
 
 
-def check(
-    network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any
-) -> None:
+def check(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
     """Raise InputError where the network has no BatchNorm layer."""
     del splits, shape, settings
     if not jax.tree.leaves(running_statistics(network)):

@@ -17,26 +17,20 @@ _TOGETHER = 8  # codes at a time: bounds the memory of their Jacobians
 _FALL, _RISE = 0.2, 5.0
 
 
-def solve(
-    network: Network, split: int, features: Array, codes: Array, steps: int, damping: float
-) -> Array:
+def solve(network: Network, split: int, features: Array, codes: Array, steps: int, damping: float) -> Array:
     """Codes [B, C] after `steps` steps from `codes`, for features [B, ...] at `split`; each on its own."""
     found = []
     for start in range(0, len(codes), _TOGETHER):
         wanted, z = features[start : start + _TOGETHER], codes[start : start + _TOGETHER]
         weight = jnp.full(len(z), damping)
-        for _ in range(
-            steps
-        ):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
+        for _ in range(steps):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
             z, weight = step(network, split, wanted, z, weight)
         found.append(z)
     return jnp.concatenate(found)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def step(
-    network: Network, split: int, wanted: Array, codes: Array, weights: Array
-) -> tuple[Array, Array]:
+def step(network: Network, split: int, wanted: Array, codes: Array, weights: Array) -> tuple[Array, Array]:
     """(codes, damping) after one step, of codes [B, C] that are to have the features `wanted` [B, ...]."""
 
     def one(wanted, z, weight):

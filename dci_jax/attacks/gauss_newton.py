@@ -88,7 +88,7 @@ def gauss_newton(
         apart = Inputs((), shares, network.input_shape)
         truth = batches(apart, key, held_out)(0)
         for name in splits:
-            weights[name] = _chosen(folder / f"{name}.json", network, name, truth, total_variation, reconstruct)  # fmt: skip
+            weights[name] = _chosen(folder / f"{name}.json", network, name, truth, total_variation, reconstruct)
     return {name: functools.partial(reconstruct, name, weights[name]) for name in splits}
 
 
@@ -111,9 +111,7 @@ def check(
     if not damping > 0:
         raise InputError(f"gauss_newton.damping is {damping}; give more than 0, such as 0.01.")
     if not total_variation or not all(0 <= w < np.inf for w in total_variation):
-        raise InputError(
-            f"gauss_newton.total_variation is {total_variation}; give one or more weights of 0 or more."
-        )
+        raise InputError(f"gauss_newton.total_variation is {total_variation}; give one or more weights of 0 or more.")
 
 
 def solve(
@@ -200,7 +198,7 @@ def _chosen(file, network, name, truth, weights, reconstruct):
     """The weight of TV that reads procedural images `truth` back best, found once."""
     if not hosts.agree(file.exists()):
         features = features_at(network, split_index(network, name), truth)
-        found = {weight: float(psnr(reconstruct(name, weight, features), truth).mean()) for weight in weights}  # fmt: skip
+        found = {weight: float(psnr(reconstruct(name, weight, features), truth).mean()) for weight in weights}
         best = max(found, key=found.get)
         log.info("gauss_newton after %s: %s dB on procedural images by weight of TV", name, found)
         if hosts.leads():

@@ -96,12 +96,8 @@ def pixel_loss(decoder: Decoder | Encoder, split: int, params, network: Network,
     return loss, {"mse": loss}
 
 
-def check(
-    network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any
-) -> None:
+def check(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
     """Raise InputError for a precision that there is not."""
     del network, splits, shape
     if settings["precision"] not in ("float32", "bfloat16"):
-        raise InputError(
-            f"inverse_network.precision is {settings['precision']!r}; give float32 or bfloat16."
-        )
+        raise InputError(f"inverse_network.precision is {settings['precision']!r}; give float32 or bfloat16.")

@@ -19,8 +19,12 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 _EXACT = jax.lax.Precision.HIGHEST
-_UNSEEN = 1e-3  # share of its sum of squares below which a tap's regressor is dropped: float32 sums keep three digits more
-_FLOOR = 1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
+_UNSEEN = (
+    1e-3  # share of its sum of squares below which a tap's regressor is dropped: float32 sums keep three digits more
+)
+_FLOOR = (
+    1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
+)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -80,8 +84,7 @@ def _ring(size, side):
     edge = jnp.pad(u[:, :r], ((0, 0), (r, max(r - u.shape[1], 0)), (2 * r, 2 * r), (0, 0)))
     start, length = (0, u.shape[2] + 2 * r) if corners else (r, u.shape[2])
     seen = [
-        edge[:, 1 + y : 1 + y + r, start + x : start + x + length]
-        for y, x in itertools.product(range(r), range(size))
+        edge[:, 1 + y : 1 + y + r, start + x : start + x + length] for y, x in itertools.product(range(r), range(size))
     ]
     seen = jnp.concatenate(seen, -1)
     return jnp.einsum("bhwc,bhwd->cd", seen, seen, precision=_EXACT)
@@ -119,9 +122,7 @@ def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
         matrix[i, :, j] = by_difference[d].T if d >= (0, 0) else by_difference[opposite]
     r = size // 2
     for side, gram in enumerate(sums.get("ring", ())):
-        seen = [
-            _turned(size, side, r + 1 + y, x) for y, x in itertools.product(range(r), range(size))
-        ]
+        seen = [_turned(size, side, r + 1 + y, x) for y, x in itertools.product(range(r), range(size))]
         gram = gram.reshape(len(seen), channels, len(seen), channels)
         for (a, i), (b, j) in itertools.product(enumerate(seen), enumerate(seen)):
             matrix[i, :, j] -= gram[a, :, b]

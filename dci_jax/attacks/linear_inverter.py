@@ -71,9 +71,19 @@ def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
     stop = stop or index + 1
     channels = (3 if stop > index + 1 else 2) * target + 2 * sent + 1
     return Geometry(
-        index, stop, factor, growth, len(before) == 1, before == after, float(low), float(high),
-        channels, (after[0] // growth, after[1] // growth), target, sent + 1,
-    )  # fmt: skip
+        index,
+        stop,
+        factor,
+        growth,
+        len(before) == 1,
+        before == after,
+        float(low),
+        float(high),
+        channels,
+        (after[0] // growth, after[1] // growth),
+        target,
+        sent + 1,
+    )
 
 
 def sizes(g: Geometry, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
@@ -106,10 +116,7 @@ def enough(
 
     So many that there are `equations` pixels for each unknown, but `least` at least and `images` at most.
     """
-    counts = [
-        math.ceil(equations * largest(g, k) / math.prod(g.grid))
-        for g, k in zip(found, ks, strict=True)
-    ]
+    counts = [math.ceil(equations * largest(g, k) / math.prod(g.grid)) for g, k in zip(found, ks, strict=True)]
     return [min(max(least, count), max(images, least)) for count in counts]
 
 
@@ -117,15 +124,12 @@ def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[fl
     """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
     each = 2 * height * width
     return tuple(
-        each * (k * (2 * k - 1) * c**2 + k**2 * c * g.target)
-        for k, c in zip(ks, (g.sent, g.channels), strict=True)
+        each * (k * (2 * k - 1) * c**2 + k**2 * c * g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
     )
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def first(
-    g: Geometry, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]
-) -> Float[Array, "B *x"]:
+def first(g: Geometry, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]) -> Float[Array, "B *x"]:
     """x_0 [B, H, W, C] (or codes [B, C]) of features f [B, h, w, c]; kernel [k, k, c growth^2 + 1, C factor^2]."""
     x = shuffle(_convolve(_sent(g, f), kernel), g.factor)
     return _out(g, x + f if g.same else x)
@@ -197,6 +201,4 @@ def _out(g, x):
 
 
 def _convolve(u, kernel):
-    return jax.lax.conv_general_dilated(
-        u, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return jax.lax.conv_general_dilated(u, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -77,9 +77,7 @@ def match(
     return images
 
 
-def match_loss(
-    split: int, prior: Prior | None, images: Array, frozen: tuple, _
-) -> tuple[Array, dict[str, Array]]:
+def match_loss(split: int, prior: Prior | None, images: Array, frozen: tuple, _) -> tuple[Array, dict[str, Array]]:
     """The equation above (He et al., 2019, eq. 2, with a prior).
 
     A sum, so that an image's reconstruction does not depend on the others in its batch.

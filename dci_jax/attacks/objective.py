@@ -62,10 +62,7 @@ def divide_loss(
     """
     features, _ = trace(network, images, 0, len(modules))
     scales = [SCALES[objective.distance](f) for f in features]
-    terms = [
-        alone(objective, module, params[i], network, i, features, scales)
-        for i, module in enumerate(modules)
-    ]
+    terms = [alone(objective, module, params[i], network, i, features, scales) for i, module in enumerate(modules)]
     layer, cycle = (_mean(term) for term in zip(*terms, strict=True))
     loss = len(modules) * (objective.layer * layer + objective.cycle * cycle)
     return loss, {"layer": layer, "cycle": cycle}

@@ -54,51 +54,96 @@ class Attack:
 
 ATTACKS = {
     "dci": Attack(
-        dci.dci, "dci", "DCI, one forward pass", "#c2410c",
-        learns=True, check=dci.check, unwind=dci.unwind,
+        dci.dci,
+        "dci",
+        "DCI, one forward pass",
+        "#c2410c",
+        learns=True,
+        check=dci.check,
+        unwind=dci.unwind,
     ),
     "dci_shared": Attack(
-        dci.dci_shared, "dci", "DCI, one chain for all splits, one forward pass", "#be123c",
-        learns=True, check=dci.check_shared,
+        dci.dci_shared,
+        "dci",
+        "DCI, one chain for all splits, one forward pass",
+        "#be123c",
+        learns=True,
+        check=dci.check_shared,
     ),
     "dci_trained": Attack(
-        dci_trained.dci_trained, "dci_trained", "DCI with trained inverters, one forward pass", "#9f1239",
-        learns=True, check=dci_trained.check, unwind=dci_trained.unwind,
+        dci_trained.dci_trained,
+        "dci_trained",
+        "DCI with trained inverters, one forward pass",
+        "#9f1239",
+        learns=True,
+        check=dci_trained.check,
+        unwind=dci_trained.unwind,
     ),
     "dci+refine": Attack(
-        rmle.rmle, "refine", "DCI, then refined white-box", "#7c3aed",
-        starts_from="dci", check=rmle.check,
+        rmle.rmle,
+        "refine",
+        "DCI, then refined white-box",
+        "#7c3aed",
+        starts_from="dci",
+        check=rmle.check,
     ),
     "dci_trained+refine": Attack(
-        rmle.rmle, "refine", "DCI with trained inverters, then refined white-box", "#4338ca",
-        starts_from="dci_trained", check=rmle.check,
+        rmle.rmle,
+        "refine",
+        "DCI with trained inverters, then refined white-box",
+        "#4338ca",
+        starts_from="dci_trained",
+        check=rmle.check,
     ),
     "dci+gauss_newton": Attack(
-        gauss_newton.gauss_newton, "gauss_newton", "DCI, then Gauss-Newton", "#0f766e",
-        starts_from="dci", check=gauss_newton.check,
+        gauss_newton.gauss_newton,
+        "gauss_newton",
+        "DCI, then Gauss-Newton",
+        "#0f766e",
+        starts_from="dci",
+        check=gauss_newton.check,
     ),
     "dci_trained+gauss_newton": Attack(
-        gauss_newton.gauss_newton, "gauss_newton", "DCI with trained inverters, then Gauss-Newton", "#115e59",
-        starts_from="dci_trained", check=gauss_newton.check,
+        gauss_newton.gauss_newton,
+        "gauss_newton",
+        "DCI with trained inverters, then Gauss-Newton",
+        "#115e59",
+        starts_from="dci_trained",
+        check=gauss_newton.check,
     ),
     "inverse_network": Attack(
-        inverse_network.inverse_network, "inverse_network", "inverse network (black box)", "#0369a1",
-        learns=True, check=inverse_network.check,
+        inverse_network.inverse_network,
+        "inverse_network",
+        "inverse network (black box)",
+        "#0369a1",
+        learns=True,
+        check=inverse_network.check,
     ),
     "rmle": Attack(rmle.rmle, "rmle", "rMLE from a blank image", "#64748b", check=rmle.check),
     "gauss_newton": Attack(
-        gauss_newton.gauss_newton, "gauss_newton", "Gauss-Newton from the prior's mean", "#92400e",
+        gauss_newton.gauss_newton,
+        "gauss_newton",
+        "Gauss-Newton from the prior's mean",
+        "#92400e",
         check=gauss_newton.check,
     ),
     "deepinversion": Attack(
-        deepinversion.deepinversion, "deepinversion", "rMLE with BatchNorm statistics as its prior", "#a16207",
-        codes=False, check=deepinversion.check,
+        deepinversion.deepinversion,
+        "deepinversion",
+        "rMLE with BatchNorm statistics as its prior",
+        "#a16207",
+        codes=False,
+        check=deepinversion.check,
     ),
     "deep_image_prior": Attack(
-        deep_image_prior.deep_image_prior, "deep_image_prior", "deep image prior", "#be185d",
-        codes=False, check=deep_image_prior.check,
+        deep_image_prior.deep_image_prior,
+        "deep_image_prior",
+        "deep image prior",
+        "#be185d",
+        codes=False,
+        check=deep_image_prior.check,
     ),
-}  # fmt: skip
+}
 
 ORACLE = "oracle"
 
@@ -124,10 +169,8 @@ def find(name: str, oracle: str = "dci") -> Attack:
     if base not in ATTACKS or (at and not ATTACKS[base].learns):
         raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ATTACKS)}.")
     if at and source not in GENERATORS:
-        raise InputError(
-            f"The attack {name!r} cannot learn from {source!r}; choose from: {', '.join(GENERATORS)}."
-        )
-    return replace(ATTACKS[base], label=f"{ATTACKS[base].label}, from {source} alone") if at else ATTACKS[base]  # fmt: skip
+        raise InputError(f"The attack {name!r} cannot learn from {source!r}; choose from: {', '.join(GENERATORS)}.")
+    return replace(ATTACKS[base], label=f"{ATTACKS[base].label}, from {source} alone") if at else ATTACKS[base]
 
 
 def names(config) -> tuple[str, ...]:

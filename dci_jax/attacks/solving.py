@@ -68,17 +68,12 @@ def inverter(
         solution, chosen = _kept(folder / f"{r}.npz", make, lasting=r > 0)
         if solution is None:
             break
-        kernel = parallel.put(
-            np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied()
-        )
+        kernel = parallel.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied())
         if r == 0:
             new = [[linear_inverter.first(g, kernel, a) for a in part] for part in f]
         else:
             new = [
-                [
-                    linear_inverter.corrected(g, kernel, network, *batch)
-                    for batch in zip(*parts, strict=True)
-                ]
+                [linear_inverter.corrected(g, kernel, network, *batch) for batch in zip(*parts, strict=True)]
                 for parts in zip(seen, f, x, strict=True)
             ]
         errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
@@ -98,17 +93,18 @@ def inverter(
     spread = sum(float(_spread(batch)) for batch in true[1])
     log.info(
         "%s: %.2f dB on held-out images after %d corrections, ridge %g",
-        label, 10 * math.log10(max(spread, 1e-30) / max(errors[-1], 1e-30)), len(errors) - 1, ridge,
-    )  # fmt: skip
+        label,
+        10 * math.log10(max(spread, 1e-30) / max(errors[-1], 1e-30)),
+        len(errors) - 1,
+        ridge,
+    )
 
 
 def _sums(size, g, network, seen, f, x, true, part, i):
     """`moments` of batch i of a part, for the first map (x is None) or a correction of the estimates x."""
     if x is None:
         return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
-    return linear_inverter.correction_moments(
-        size, g, network, seen[part][i], f[part][i], x[part][i], true[part][i]
-    )
+    return linear_inverter.correction_moments(size, g, network, seen[part][i], f[part][i], x[part][i], true[part][i])
 
 
 def _shown(update, before, done):

@@ -52,8 +52,7 @@ def packing(params: tuple[Pytree, ...], count: int) -> Packing:
 def pack(how: Packing, params: tuple[Pytree, ...]) -> Array:
     """Trees of float32 -> matrix [groups, longest group], filled up with zeros."""
     rows = [
-        jnp.concatenate([leaf.ravel() for i in group for leaf in jax.tree.leaves(params[i])])
-        for group in how.groups
+        jnp.concatenate([leaf.ravel() for i in group for leaf in jax.tree.leaves(params[i])]) for group in how.groups
     ]
     length = max(len(row) for row in rows)
     return jnp.stack([jnp.pad(row, (0, length - len(row))) for row in rows])
@@ -88,9 +87,7 @@ def layout(groups: int) -> NamedSharding:
     return parallel.spread(math.gcd(groups, jax.device_count()))
 
 
-def spread_sum(
-    how: Packing, term: Callable[..., Pytree], matrix: Array, shared: Pytree, batch: Pytree
-) -> Pytree:
+def spread_sum(how: Packing, term: Callable[..., Pytree], matrix: Array, shared: Pytree, batch: Pytree) -> Pytree:
     """sum_i term(i, params_i, shared, batch), each term computed where its parameters lie.
 
     Args:
@@ -127,6 +124,4 @@ def spread_sum(
 
     everywhere, rows = PartitionSpec(), PartitionSpec("block")
     specs = (rows, everywhere, PartitionSpec("data"))
-    return jax.shard_map(local, mesh=sharding.mesh, in_specs=specs, out_specs=everywhere)(
-        matrix, shared, batch
-    )
+    return jax.shard_map(local, mesh=sharding.mesh, in_specs=specs, out_specs=everywhere)(matrix, shared, batch)

@@ -20,9 +20,7 @@ def hurt(name: str, strength: float, key: Array, features: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def measure(
-    network: Network, index: int, truth: Array, found: Array, sent: Array
-) -> dict[str, Array]:
+def measure(network: Network, index: int, truth: Array, found: Array, sent: Array) -> dict[str, Array]:
     """See `codes.read`: codes [B, C], the true and the found, and the features `sent` at split `index`."""
     image, again = run(network, truth), run(network, found)
     whole = index == len(network.blocks)

@@ -49,9 +49,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     network = parallel.put(network, parallel.copied())
     shapes, last = feature_shapes(network), network.blocks[-1].name
     side = shapes[-1][0]
-    given = (
-        read_images(config.data.images, side) if config.data.images else photographs(side, tiles=1)
-    )
+    given = read_images(config.data.images, side) if config.data.images else photographs(side, tiles=1)
     key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
     codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
     shares, guesses = ((network.latent, 1.0),), floors(codes, config.seed)
@@ -118,9 +116,7 @@ def read(
     return each(file, batch, one, codes if damage == NONE else codes[:REPAIRED])
 
 
-def guess(
-    network: Network, codes: np.ndarray, batch: int, guesses: np.ndarray, file: Path
-) -> dict[str, np.ndarray]:
+def guess(network: Network, codes: np.ndarray, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
     """Like `read` at the last split, for guesses [N, C] that were made without any features."""
 
     def one(truth, guess, _):
@@ -142,9 +138,7 @@ def read_given(
     return each(file, batch, one, images)
 
 
-def by_depth(
-    network: Network, codes: np.ndarray, attack: str, reader: Reconstruct
-) -> dict[str, np.ndarray]:
+def by_depth(network: Network, codes: np.ndarray, attack: str, reader: Reconstruct) -> dict[str, np.ndarray]:
     """`depths` of codes, read back from their images by the chain that `attack` made."""
     codes = parallel.put(codes, parallel.copied())
     images = features_at(network, len(network.blocks), codes)
@@ -158,25 +152,19 @@ def spectra(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     return {"values": values, "vectors": vectors, "codes": codes, "deviation": deviation}
 
 
-def unlikely(
-    network: Network, codes: np.ndarray, evaluation: Path, last: str
-) -> dict[str, np.ndarray]:
+def unlikely(network: Network, codes: np.ndarray, evaluation: Path, last: str) -> dict[str, np.ndarray]:
     """`unlikeliness` of the private codes ("before"), and of what each attack made of their images."""
 
     def score(codes):
         return unlikeliness(network, parallel.put(codes, parallel.copied()))
 
     files = {file.parent.name: file for file in evaluation.glob(f"*/{last} none.npz")}
-    return {"before": score(codes)} | {
-        name: score(np.load(file)["code"]) for name, file in files.items()
-    }
+    return {"before": score(codes)} | {name: score(np.load(file)["code"]) for name, file in files.items()}
 
 
 def _begin(network, codes, batch, mean, evaluation):
     sent = guess(network, codes, batch, mean, evaluation / "mean_code.npz")["sent"]
-    keep_originals(
-        evaluation / "originals.npz", sent, tuple(f"code {i}" for i in range(len(codes))), ()
-    )
+    keep_originals(evaluation / "originals.npz", sent, tuple(f"code {i}" for i in range(len(codes))), ())
 
 
 def _finish(network, codes, given, batch, readers, evaluation):
@@ -184,9 +172,7 @@ def _finish(network, codes, given, batch, readers, evaluation):
     last = network.blocks[-1].name
     for name in readers:
         if last in readers[name]:
-            read_given(
-                network, given, batch, readers[name][last], evaluation / name / "given images.npz"
-            )
+            read_given(network, given, batch, readers[name][last], evaluation / name / "given images.npz")
     chains = (name for name, attack in ATTACKS.items() if attack.unwind)
     chain = next((name for name in chains if last in readers.get(name, ())), None)
     if chain:
@@ -225,9 +211,11 @@ def _check(config, network):
             f"data.count is {config.data.count}; give how many codes are drawn for evaluation, at least 2."
         )
     for field, value in (
-        ("target.deploy", config.target.deploy), ("verifier.name", config.verifier.name),
-        ("refine.prior", config.refine.prior), ("rmle.prior", config.rmle.prior),
-    ):  # fmt: skip
+        ("target.deploy", config.target.deploy),
+        ("verifier.name", config.verifier.name),
+        ("refine.prior", config.refine.prior),
+        ("rmle.prior", config.rmle.prior),
+    ):
         if value:
             raise InputError(
                 f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it empty."

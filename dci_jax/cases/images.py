@@ -59,12 +59,10 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     if config.oracle.images:
         real = read_images(
             config.oracle.images, network.input_shape[0], crop=network.crop, flag="--config.oracle.images"
-        )  # fmt: skip
+        )
         oracle = without(real, private).pixels
         if len(oracle) == 0:
-            raise InputError(
-                f"All images of {config.oracle.images} are also evaluated; give the oracle others."
-            )
+            raise InputError(f"All images of {config.oracle.images} are also evaluated; give the oracle others.")
     return Case(
         network=device,
         trained=trained,
@@ -100,9 +98,7 @@ def private_images(config: ConfigDict, network: Network) -> Images:
     if not config.data.images:
         found = photographs(size, tiles=4 if size <= 64 else 1)
         return found.take(range(min(config.data.count or len(found), len(found))))
-    found = read_images(
-        config.data.images, size, config.data.count, crop=network.crop, labels=config.data.labels
-    )
+    found = read_images(config.data.images, size, config.data.count, crop=network.crop, labels=config.data.labels)
     return replace(found, labels=trusted_labels(config, network, found))
 
 
@@ -122,14 +118,17 @@ def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.
       InputError: a label that the network does not have.
     """
     labels, count = private.labels, classes(network)
-    folders = not (config.data.labels or str(config.data.images).startswith("tfds:")
-                   or str(config.data.images).endswith(".npz"))  # fmt: skip
+    folders = not (
+        config.data.labels or str(config.data.images).startswith("tfds:") or str(config.data.images).endswith(".npz")
+    )
     if labels is not None and count is not None and folders and labels.max() + 1 != count:
         log.warning(
             "%d class folders for the %d classes of %s: which is which is not known, so there is no top-1; "
             "give data.labels",
-            labels.max() + 1, count, network.name,
-        )  # fmt: skip
+            labels.max() + 1,
+            count,
+            network.name,
+        )
         labels = None
     if labels is None or count is None:
         return None
@@ -194,9 +193,7 @@ def read(
     return each(file, batch, one, private.pixels, _labels(private))
 
 
-def guess(
-    network: Network, private: Images, batch: int, guesses: np.ndarray, file: Path
-) -> dict[str, np.ndarray]:
+def guess(network: Network, private: Images, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
     """Like `read`, for guesses uint8 [N, H, W, C] that were made without any features."""
 
     def one(truth, labels, guess, _):
@@ -212,9 +209,7 @@ def defend(name: str, strength: float, key: Array, features: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def measure(
-    network: Network, index: int, truth: Array, found: Array, sent: Array, labels: Array
-) -> dict[str, Array]:
+def measure(network: Network, index: int, truth: Array, found: Array, sent: Array, labels: Array) -> dict[str, Array]:
     """`results.METRICS`, but those of codes, [B] of reconstructions [B, H, W, C].
 
     Args:
@@ -286,9 +281,7 @@ def _check_shape(network):
             f"{network.name} takes images [H, W, C] of {list(shape)}, but pictures are read as squares in three colours; "
             "begin your network with a block that crops them, or makes them grey."
         )
-    if not all(0 < value < math.inf for value in network.std) or not all(
-        map(math.isfinite, network.mean)
-    ):
+    if not all(0 < value < math.inf for value in network.std) or not all(map(math.isfinite, network.mean)):
         raise InputError(
             f"{network.name} has mean {network.mean} and std {network.std}; give finite numbers, std above 0."
         )

@@ -15,9 +15,7 @@ from dci_jax.runtime.files import replacing
 Array = jax.Array
 
 
-def each(
-    file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray
-) -> dict[str, np.ndarray]:
+def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray) -> dict[str, np.ndarray]:
     """`one` batch after the other, put together and kept in files; what is finished is read from them.
 
     Args:
@@ -35,7 +33,7 @@ def each(
             hosts.stop_if_asked()
             rows = slice(start, start + batch)
             pixels = [a.dtype == np.uint8 for a in arrays]
-            seen = [a[rows] / np.float32(255) if p else a[rows] for a, p in zip(arrays, pixels, strict=True)]  # fmt: skip
+            seen = [a[rows] / np.float32(255) if p else a[rows] for a, p in zip(arrays, pixels, strict=True)]
             seen = [parallel.put(parallel.padded(a), parallel.split()) for a in seen]
             result = parallel.fetch(one(*seen, start))
             if hosts.leads():

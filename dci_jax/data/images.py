@@ -40,9 +40,7 @@ class Images:
     def take(self, indices) -> "Images":
         """The images at these indices, in this order."""
         labels = None if self.labels is None else self.labels[indices]
-        return Images(
-            tuple(self.names[i] for i in indices), self.pixels[indices], labels, self.skipped
-        )
+        return Images(tuple(self.names[i] for i in indices), self.pixels[indices], labels, self.skipped)
 
 
 def load(
@@ -183,13 +181,9 @@ def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes, str]]:
                 for name in _in_turn(archive.namelist()):
                     yield name, archive.read(name), str(Path(name).parent)
         except zipfile.BadZipFile as error:
-            raise InputError(
-                f"{path} is damaged or no zip file ({error}); fetch it again."
-            ) from error
+            raise InputError(f"{path} is damaged or no zip file ({error}); fetch it again.") from error
     else:
-        raise InputError(
-            f"{path} is no folder, .zip or .npz; give one of these, or tfds:NAME, in {flag}."
-        )
+        raise InputError(f"{path} is no folder, .zip or .npz; give one of these, or tfds:NAME, in {flag}.")
 
 
 def _read_labels(path: Path) -> dict[str, int]:
@@ -230,8 +224,7 @@ def _look_up(table: dict[str, int], names: tuple[str, ...], source: str | Path) 
         key = next((key for key in keys if key in table), None)
         if key is None:
             raise InputError(
-                f"{source} has no label for {name}; add a line with its name, its file's name or its "
-                "folder's."
+                f"{source} has no label for {name}; add a line with its name, its file's name or its folder's."
             )
         labels.append(table[key])
     return np.array(labels, np.int32)
@@ -241,9 +234,7 @@ def _load_npz(path: Path, size: int, count: int, flag: str, crop: float) -> Imag
     try:
         with np.load(path, allow_pickle=False) as content:
             if "images" not in content:
-                raise InputError(
-                    f"{path} has no array 'images' but {sorted(content)}; name it 'images'."
-                )
+                raise InputError(f"{path} has no array 'images' but {sorted(content)}; name it 'images'.")
             pixels = content["images"][: count or None]
             labels = content["labels"][: count or None] if "labels" in content else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -44,9 +44,7 @@ def records(path: str, flag: str) -> Iterator[tuple[str, bytes | None, int | Non
     except ImportError as error:
         needs = "tensorflow-datasets importlib_resources array_record"
         needs = "tensorflow" if "'tensorflow'" in str(error) else needs
-        raise InputError(
-            f"{path} cannot be read ({_first_line(error)}); run: pip install {needs}"
-        ) from error
+        raise InputError(f"{path} cannot be read ({_first_line(error)}); run: pip install {needs}") from error
     except Exception as error:  # of every kind, for names, configurations and damaged metadata
         raise InputError(
             f"{path} cannot be opened ({_first_line(error)}); give a set in {flag} that "
@@ -79,8 +77,7 @@ def records(path: str, flag: str) -> Iterator[tuple[str, bytes | None, int | Non
             record = records[i]
         except Exception as error:  # of every kind; it is about a whole file of many records
             raise InputError(
-                f"{path} is damaged at record {i} ({_first_line(error)}); delete {folder} and "
-                f"{_preparation(code)}"
+                f"{path} is damaged at record {i} ({_first_line(error)}); delete {folder} and {_preparation(code)}"
             ) from error
         label = record.get("label")
         known = isinstance(label, int | np.integer) and label >= 0
@@ -99,9 +96,7 @@ def _preparation(builder) -> str:
     archives = f"the archives that https://www.tensorflow.org/datasets/catalog/{builder.name} names"
     if name == "imagenet2012":
         archives = "ILSVRC2012_img_val.tar from https://image-net.org/download-images"
-    return (
-        f"put {archives} into {Path(builder.data_dir_root) / 'downloads' / 'manual'} and {command}"
-    )
+    return f"put {archives} into {Path(builder.data_dir_root) / 'downloads' / 'manual'} and {command}"
 
 
 def _first_line(error: Exception) -> str:

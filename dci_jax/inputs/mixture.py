@@ -80,16 +80,12 @@ def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], .
     known = (BANK, *GENERATORS)
     for source, share in shares.items():
         if source not in known:
-            raise InputError(
-                f"No input source is called {source!r}; choose from: {', '.join(known)}."
-            )
+            raise InputError(f"No input source is called {source!r}; choose from: {', '.join(known)}.")
         if share < 0:
             raise InputError(f"The share of {source} is {share}; give 0 or more.")
     total = sum(shares.values())
     if total == 0:
-        raise InputError(
-            "All shares of the inputs are 0; give at least one source a positive share."
-        )
+        raise InputError("All shares of the inputs are 0; give at least one source a positive share.")
     if shares.get(BANK, 0) and not stored:
         raise InputError("The inputs take a share from an empty bank; synthesise some images.")
     return tuple((s, share / total) for s, share in shares.items() if share > 0)
@@ -105,8 +101,7 @@ def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
     """
     ends = np.round(np.cumsum([share for _, share in inputs.shares]) * count).astype(int)
     counts = tuple(
-        (source, int(number))
-        for (source, _), number in zip(inputs.shares, np.diff(ends, prepend=0), strict=True)
+        (source, int(number)) for (source, _), number in zip(inputs.shares, np.diff(ends, prepend=0), strict=True)
     )
     key_bank, key_mix = jax.random.split(key)
     stored = dict(counts).get(BANK, 0)
@@ -121,9 +116,7 @@ def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def mix(
-    counts: tuple[tuple[str, int], ...], shape: tuple[int, ...], key: Array, found: Array
-) -> Array:
+def mix(counts: tuple[tuple[str, int], ...], shape: tuple[int, ...], key: Array, found: Array) -> Array:
     """Images in [0, 1], flipped at random, in random order: `found` (uint8) and new procedural ones.
 
     Codes are drawn from their prior and not flipped.

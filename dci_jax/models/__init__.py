@@ -47,9 +47,7 @@ MODELS = {
         for depth in resnet.DEPTHS
     },
     **{
-        f"resnet{depth}_cifar": Architecture(
-            partial(resnet.resnet_cifar, depth=depth), resnet.torch_prefix
-        )
+        f"resnet{depth}_cifar": Architecture(partial(resnet.resnet_cifar, depth=depth), resnet.torch_prefix)
         for depth in (18, 34)
     },
     "he_cnn": Architecture(he_cnn.he_cnn, he_cnn.torch_prefix, embedded="he_cnn.safetensors"),
@@ -61,9 +59,7 @@ MODELS = {
         embedded="repvgg_cifar.safetensors",
     ),
     **{
-        f"sngan_{size}": Architecture(
-            partial(sngan.sngan, size=size), sngan.torch_prefix, latent="normal"
-        )
+        f"sngan_{size}": Architecture(partial(sngan.sngan, size=size), sngan.torch_prefix, latent="normal")
         for size in sngan.SIZES
     },
     "sngan_narrow": Architecture(
@@ -116,9 +112,7 @@ def deploy(name: str, network: Network) -> Network:
     """
     if name not in MODELS or MODELS[name].deploy is None:
         others = ", ".join(name for name in MODELS if MODELS[name].deploy)
-        raise InputError(
-            f"{name} has no deploy form; set --config.target.deploy=False, or choose from: {others}."
-        )
+        raise InputError(f"{name} has no deploy form; set --config.target.deploy=False, or choose from: {others}.")
     return MODELS[name].deploy(network)
 
 
@@ -134,9 +128,7 @@ def _checkpoint(name, source):
     if not source and MODELS[name].embedded:
         return resources.files("dci_jax.models") / MODELS[name].embedded
     if not published:
-        raise InputError(
-            f"No weights of {name} come with this package; give --config.target.weights=PATH."
-        )
+        raise InputError(f"No weights of {name} come with this package; give --config.target.weights=PATH.")
     return sources.fetch(source or published[0])
 
 

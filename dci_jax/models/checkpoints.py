@@ -77,9 +77,7 @@ def check_sha256(path: str | Path, expected: str, cure: str = "fetch it again") 
     """
     path = Path(path)
     if not re.fullmatch(r"[0-9a-fA-F]{8,64}", expected):
-        raise InputError(
-            f"{expected!r} is no sha256; give its 64 hex digits, or at least the first 8 of them."
-        )
+        raise InputError(f"{expected!r} is no sha256; give its 64 hex digits, or at least the first 8 of them.")
     if not path.is_file():
         raise InputError(f"No checkpoint at {path}; check the path in --config.target.weights.")
     found = sha256(path)
@@ -92,15 +90,11 @@ def check_sha256(path: str | Path, expected: str, cure: str = "fetch it again") 
 
 def _check_kind(path: Path) -> None:
     if path.is_dir():
-        raise InputError(
-            f"{path} is a folder; give the checkpoint in it in --config.target.weights."
-        )
+        raise InputError(f"{path} is a folder; give the checkpoint in it in --config.target.weights.")
     if not path.is_file():
         raise InputError(f"No checkpoint at {path}; check the path in --config.target.weights.")
     if path.suffix not in (".safetensors", *_TORCH):
-        raise InputError(
-            f"{path} is not a checkpoint that can be read; give a .safetensors, .pth, .pt or .th file."
-        )
+        raise InputError(f"{path} is not a checkpoint that can be read; give a .safetensors, .pth, .pt or .th file.")
     try:
         with path.open("rb") as stream:
             start = stream.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -155,9 +149,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             except Exception as error:  # of many kinds, by where the damage is
                 damaged = str(error)
         if damaged:
-            raise InputError(
-                f"{path} is damaged ({damaged} does not have its checksum); fetch it again."
-            )
+            raise InputError(f"{path} is damaged ({damaged} does not have its checksum); fetch it again.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different type for every kind of damage

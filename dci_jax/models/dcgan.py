@@ -25,9 +25,15 @@ def transposed(features: int, stride: int, padding: int, use_bias: bool = False,
     """PyTorch's ConvTranspose2d of 4 x 4 pixels, whose `padding` is what is cut off on every side."""
     pad = (KERNEL - 1 - padding,) * 2
     return nn.ConvTranspose(
-        features, (KERNEL, KERNEL), (stride, stride), (pad, pad), use_bias=use_bias,
-        kernel_init=nn.initializers.normal(0.02), transpose_kernel=True, name=name,
-    )  # fmt: skip
+        features,
+        (KERNEL, KERNEL),
+        (stride, stride),
+        (pad, pad),
+        use_bias=use_bias,
+        kernel_init=nn.initializers.normal(0.02),
+        transpose_kernel=True,
+        name=name,
+    )
 
 
 class Project(nn.Module):

@@ -137,9 +137,7 @@ class Encoder(nn.Module):
         return nn.Dense(self.channels, name="last")(y.reshape(len(y), -1)).astype(jnp.float32)
 
 
-def inverters(
-    network: Network, stop: int, width: float, cap: int, rounds: int, depth: int
-) -> tuple[Inverter, ...]:
+def inverters(network: Network, stop: int, width: float, cap: int, rounds: int, depth: int) -> tuple[Inverter, ...]:
     """One untrained inverter for each of the first `stop` blocks.
 
     Args:

@@ -17,9 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MOMENTS = "batch_moments"  # the collection in which BatchNorm leaves its batch statistics
 
 
-def conv(
-    features: int, kernel: int, stride: int = 1, name: str | None = None, use_bias: bool = False
-) -> nn.Conv:
+def conv(features: int, kernel: int, stride: int = 1, name: str | None = None, use_bias: bool = False) -> nn.Conv:
     """A k x k convolution, padded by (k - 1) / 2 on every side as torch does.
 
     "SAME" would pad stride-2 convolutions on one side only.

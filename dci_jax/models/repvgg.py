@@ -91,9 +91,7 @@ def repvgg(
 
 def repvgg_cifar(key: Array, train: bool = False) -> Network:
     """A0's block pattern for 32x32 images and 10 classes: narrower, and halved three times only."""
-    return repvgg(
-        key, "repvgg_cifar", (16, 16, 32, 64, 256), (1, 1, 2, 2, 2), 32, 10, crop=1.0, train=train
-    )
+    return repvgg(key, "repvgg_cifar", (16, 16, 32, 64, 256), (1, 1, 2, 2, 2), 32, 10, crop=1.0, train=train)
 
 
 def reparameterize(network: Network) -> Network:

@@ -94,7 +94,7 @@ class Head(nn.Module):
 
 
 # depth -> (kind of block, blocks in each stage)
-DEPTHS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}  # fmt: skip
+DEPTHS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}
 
 
 def resnet(key: Array, depth: int, classes: int = 1000, train: bool = False) -> Network:
@@ -109,9 +109,7 @@ def resnet(key: Array, depth: int, classes: int = 1000, train: bool = False) -> 
     kind, counts = DEPTHS[depth]
     modules = [("stem", Stem(train)), *_stages(kind, counts, train=train)]
     blocks, head = chain(key, (64, 64, 3), modules, Head(classes))
-    return Network(
-        blocks, head, f"resnet{depth}", (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, crop=0.875
-    )
+    return Network(blocks, head, f"resnet{depth}", (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, crop=0.875)
 
 
 def resnet_cifar(key: Array, depth: int, classes: int = 10, train: bool = False) -> Network:

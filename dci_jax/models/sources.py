@@ -122,9 +122,7 @@ def fetch(name: str) -> Path:
 
 
 def _download(source: Source) -> Path:
-    by_hand = (
-        f"download {source.url} where there is a network and give --config.target.weights=PATH"
-    )
+    by_hand = f"download {source.url} where there is a network and give --config.target.weights=PATH"
     try:
         import huggingface_hub
         from huggingface_hub import constants
@@ -134,11 +132,7 @@ def _download(source: Source) -> Path:
             f"install huggingface_hub, or {by_hand}."
         ) from error
     try:
-        return Path(
-            huggingface_hub.hf_hub_download(
-                source.repository, source.file, revision=source.revision
-            )
-        )
+        return Path(huggingface_hub.hf_hub_download(source.repository, source.file, revision=source.revision))
     except Exception as error:  # its own types, the HTTP client's and the system's
         reason = re.split(r"\n|\.\s", str(error).strip())[0].rstrip(".") or "no reason given"
         raise InputError(
@@ -160,9 +154,7 @@ def _stated(source: Source, path: Path) -> str:
         import huggingface_hub
 
         try:
-            url = huggingface_hub.hf_hub_url(
-                source.repository, source.file, revision=source.revision
-            )
+            url = huggingface_hub.hf_hub_url(source.repository, source.file, revision=source.revision)
             stated = huggingface_hub.get_hf_file_metadata(url).etag or ""
         except Exception:  # no network: the caller says that it was not checked
             stated = ""

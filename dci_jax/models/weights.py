@@ -25,9 +25,7 @@ _LEAVES = {
 _LARGEST = 1e8  # of any weight or statistic; one flipped bit of an exponent makes 1e18 of a 0.05
 
 
-def load(
-    network: Network, path: str | Path, prefix: Callable[[str], str], sha256: str = ""
-) -> Network:
+def load(network: Network, path: str | Path, prefix: Callable[[str], str], sha256: str = "") -> Network:
     """`network` with the weights of a checkpoint.
 
     Args:

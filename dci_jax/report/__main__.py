@@ -21,15 +21,9 @@ def again(workdir: Path) -> Path:
 
 def main(argv: list[str]) -> int:
     """The command line. Returns the exit code: 2 if no workdir given holds a finished run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dci_jax.report", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument(
-        "workdirs", nargs="+", type=Path, help="one: its report again; several: together"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder of the joint report; default: beside the workdirs"
-    )
+    parser = argparse.ArgumentParser(prog="python -m dci_jax.report", description=__doc__.split("\n")[0])
+    parser.add_argument("workdirs", nargs="+", type=Path, help="one: its report again; several: together")
+    parser.add_argument("--out", type=Path, help="folder of the joint report; default: beside the workdirs")
     given = parser.parse_args(argv)
     finished = [w for w in given.workdirs if (w / "summary.csv").exists()]
     for workdir in given.workdirs:

@@ -24,9 +24,7 @@ def write(workdir: Path) -> Path:
     rows = list(csv.DictReader((workdir / "summary.csv").open()))
     evaluation = workdir / "evaluation"
     blocks = evaluation / "blocks.npz"
-    last = max((r for r in rows if r["split"] != ANY_SPLIT), key=lambda r: float(r["depth"]))[
-        "split"
-    ]
+    last = max((r for r in rows if r["split"] != ANY_SPLIT), key=lambda r: float(r["depth"]))["split"]
     attacks = list(dict.fromkeys(r["attack"] for r in rows if r["split"] == last))
     sections = [
         _headline(rows, last),
@@ -94,7 +92,7 @@ def _grid(evaluation, attacks, last):
         if not pictures:
             pictures.append(("x", "made from a private code", found["sent"]))
         caption = f"{found['psnr'].mean():.1f} dB, cosine {found['latent_cosine'].mean():.2f}"
-        pictures.append((f"G(R(x)), {page.label(attack)}", caption, found["reconstruction"]))  # fmt: skip
+        pictures.append((f"G(R(x)), {page.label(attack)}", caption, found["reconstruction"]))
     return _captioned(pictures)
 
 
@@ -135,12 +133,10 @@ def _directions(evaluation, attacks, last, folder):
         a, b = (np.einsum("nij,nj->ni", vectors, z) for z in (code, truth))
         error = np.sqrt(np.mean((a - b) ** 2, 0)) / unit
         axes.plot(error, color=find(attack).color, label=attack)
-        where.scatter(truth[:8].ravel(), code[:8].ravel(), s=3, color=find(attack).color, label=attack)  # fmt: skip
+        where.scatter(truth[:8].ravel(), code[:8].ravel(), s=3, color=find(attack).color, label=attack)
         shown = np.sqrt(np.sum((a - b) ** 2 * seen) / np.sum(b**2 * seen))
         hidden = np.sqrt(np.sum((a - b) ** 2 * ~seen) / max(np.sum(b**2 * ~seen), 1e-12))
-        cosine = np.sum(a * b * seen, 1) / np.sqrt(
-            np.sum(a**2 * seen, 1) * np.sum(b**2 * seen, 1) + 1e-12
-        )
+        cosine = np.sum(a * b * seen, 1) / np.sqrt(np.sum(a**2 * seen, 1) * np.sum(b**2 * seen, 1) + 1e-12)
         lines.append((attack, cosine.mean(), shown, hidden))
     axes.axhline(1, color="#64748b", linestyle="--", label="knowing nothing")
     axes.set_xlabel("direction of the code")
@@ -148,12 +144,9 @@ def _directions(evaluation, attacks, last, folder):
     parts.append(page.figure(figure, axes, folder / "errors.png", "error along each direction"))
     where.set_xlabel("entry of the true code")
     where.set_ylabel("as read back")
-    parts.append(
-        page.figure(scatter, where, folder / "scatter.png", "true codes and those read back")
-    )
+    parts.append(page.figure(scatter, where, folder / "scatter.png", "true codes and those read back"))
     body = "".join(
-        f"<tr><td>{html.escape(a)}</td><td>{c:.3f}</td><td>{s:.3f}</td><td>{h:.3f}</td></tr>"
-        for a, c, s, h in lines
+        f"<tr><td>{html.escape(a)}</td><td>{c:.3f}</td><td>{s:.3f}</td><td>{h:.3f}</td></tr>" for a, c, s, h in lines
     )
     return (
         f"<p>The singular vectors of the image's Jacobian at {count} codes. Along {seen.mean(0).sum():.0f} of {entries} directions a step of one "
@@ -166,7 +159,7 @@ def _directions(evaluation, attacks, last, folder):
 
 
 def _repair(rows, evaluation, attacks, last):
-    head = "<th>damage</th><th>damaged, dB</th>" + "".join(f"<th>G(R(x)), {html.escape(a)}, dB</th>" for a in attacks)  # fmt: skip
+    head = "<th>damage</th><th>damaged, dB</th>" + "".join(f"<th>G(R(x)), {html.escape(a)}, dB</th>" for a in attacks)
     damages = list(dict.fromkeys(r["defense"] for r in rows if r["split"] == last))
     lines, pictures = [], []
     for damage in damages:
@@ -228,7 +221,13 @@ def _given(evaluation, attacks):
 
 
 _COLUMNS = (
-    ("split", "split"), ("attack", "attack"), ("defense", "damage"), ("n", "n"),
-    ("latent_cosine", "cosine"), ("latent_error", "relative l2"), ("psnr", "PSNR dB"), ("ssim", "SSIM"),
+    ("split", "split"),
+    ("attack", "attack"),
+    ("defense", "damage"),
+    ("n", "n"),
+    ("latent_cosine", "cosine"),
+    ("latent_error", "relative l2"),
+    ("psnr", "PSNR dB"),
+    ("ssim", "SSIM"),
     ("psnr_sent", "PSNR given"),
-)  # fmt: skip
+)

@@ -45,7 +45,9 @@ def _headline(rows, count, skipped):
     shown = "dci" if "dci" in names else "dci_trained"
     at = [r for r in rows if r["attack"] == shown and r["defense"] == "none"]
     floor = max(float(r["psnr"]) for r in rows if r["split"] == ANY_SPLIT)
-    text = f"<h1>{html.escape(_title(rows))}</h1><p class=lead>{count} private images, none of which any attack has seen"
+    text = (
+        f"<h1>{html.escape(_title(rows))}</h1><p class=lead>{count} private images, none of which any attack has seen"
+    )
     text += f" ({skipped} damaged files were skipped)." if skipped else "."
     if at:
         first, last = at[0], at[-1]
@@ -81,13 +83,9 @@ def _grids(workdir, rows, originals, names):
                 picture = assemble(saved["reconstruction"], names)
             label = page.label(r["attack"])
             label += "" if r["defense"] == "none" else f", defense {r['defense']}"
-            figures.append(
-                (label, f"{float(r['psnr']):.1f} dB, SSIM {float(r['ssim']):.2f}", picture)
-            )
+            figures.append((label, f"{float(r['psnr']):.1f} dB, SSIM {float(r['ssim']):.2f}", picture))
         kib = next(float(r["bytes_sent"]) / 1024 for r in cells if r["split"] == split)
-        parts.append(
-            f"<h3>after <code>{split}</code> <small>{kib:.0f} KiB sent per image</small></h3>"
-        )
+        parts.append(f"<h3>after <code>{split}</code> <small>{kib:.0f} KiB sent per image</small></h3>")
         parts.append("<div class=grid>")
         for label, caption, picture in figures:
             parts.append(
@@ -130,24 +128,27 @@ def _synthesised(workdir):
     return (
         "<h2>What the attack learned from</h2><p>Some of the images that were synthesised from the network's own "
         "BatchNorm statistics. No real image was used.</p>"
-        + (
-            f"<p>Each was made for a label. That label is the answer of {shares} of them.</p>"
-            if shares
-            else ""
-        )
-        + page.picture(
-            page.encoded(page.tile(images, 12 if len(images) > 12 else 4)), "synthesised images"
-        )
+        + (f"<p>Each was made for a label. That label is the answer of {shares} of them.</p>" if shares else "")
+        + page.picture(page.encoded(page.tile(images, 12 if len(images) > 12 else 4)), "synthesised images")
     )
 
 
 _COLUMNS = (
-    ("split", "split"), ("attack", "attack"), ("defense", "defense"), ("n", "n"),
-    ("psnr", "PSNR dB"), ("ssim", "SSIM"), ("psnr_worst5", "PSNR, 5 % read best"), ("ssim_worst5", "SSIM, 5 % read best"),
-    ("label_agreement", "label agreement"), ("label_kept", "label kept"),
-    ("top1", "top-1"), ("top1_original", "top-1, original"),
-    ("bytes_sent", "bytes sent"), ("device_flops", "device FLOPs"),
-)  # fmt: skip
+    ("split", "split"),
+    ("attack", "attack"),
+    ("defense", "defense"),
+    ("n", "n"),
+    ("psnr", "PSNR dB"),
+    ("ssim", "SSIM"),
+    ("psnr_worst5", "PSNR, 5 % read best"),
+    ("ssim_worst5", "SSIM, 5 % read best"),
+    ("label_agreement", "label agreement"),
+    ("label_kept", "label kept"),
+    ("top1", "top-1"),
+    ("top1_original", "top-1, original"),
+    ("bytes_sent", "bytes sent"),
+    ("device_flops", "device FLOPs"),
+)
 
 
 _HOW_TO_READ = """<h2>How to read this</h2>

@@ -119,7 +119,7 @@ def _charts(rows, folder):
             line = [r for r in shown if r["run"] == run]
             depths = [r.get("depth") or (i + 1) / len(line) for i, r in enumerate(line)]
             bars = [float(r[f"{metric}_sd"] or r[f"{metric}_ci95"] or 0) for r in line]
-            axes.errorbar(depths, [r[metric] for r in line], bars, marker="o", ms=4, capsize=2, color=color)  # fmt: skip
+            axes.errorbar(depths, [r[metric] for r in line], bars, marker="o", ms=4, capsize=2, color=color)
         floors = [r[metric] for r in rows if r["split"] == ANY_SPLIT and r[metric] != ""]
         if floors:
             axes.axhline(max(floors), color="#64748b", linestyle="--")
@@ -132,8 +132,7 @@ def _charts(rows, folder):
         plt.close(figure)
         parts.append(f"<figure>{page.picture(path.read_bytes(), label)}</figure>")
     legend = "".join(
-        f'<span style="color:{color}">&#9679;</span> {html.escape(run)} &emsp; '
-        for run, color in colors.items()
+        f'<span style="color:{color}">&#9679;</span> {html.escape(run)} &emsp; ' for run, color in colors.items()
     )
     return f"<div class='grid smooth'>{''.join(parts)}</div><p><small>{legend}</small></p>"
 
@@ -189,5 +188,5 @@ def _links(workdirs, runs, folder):
     items = []
     for workdir, run in zip(workdirs, runs, strict=True):
         path = os.path.relpath(workdir.absolute() / "report" / "index.html", folder.absolute())
-        items.append(f'<li><a href="{html.escape(path)}">{html.escape(str(workdir))}</a>: {html.escape(run)}</li>')  # fmt: skip
+        items.append(f'<li><a href="{html.escape(path)}">{html.escape(str(workdir))}</a>: {html.escape(run)}</li>')
     return f"<ul>{''.join(items)}</ul>"

@@ -40,9 +40,7 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     count, height, width, _ = images.shape
     columns = min(columns, count)
     gap, lines = 2, -(-count // columns)
-    canvas = np.full(
-        (lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
-    )
+    canvas = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     for i, image in enumerate(images):
         y, x = i // columns * (height + gap), i % columns * (width + gap)
         canvas[y : y + height, x : x + width] = image
@@ -85,14 +83,18 @@ def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
     splits = list(dict.fromkeys(r["split"] for r in at))
     drawing, axes = plt.subplots(figsize=(4.6, 3.6))
     for attack, defense in dict.fromkeys((r["attack"], r["defense"]) for r in at):
-        line, plain = [r for r in at if (r["attack"], r["defense"]) == (attack, defense)], defense == "none"  # fmt: skip
+        line, plain = [r for r in at if (r["attack"], r["defense"]) == (attack, defense)], defense == "none"
         axes.errorbar(
             [splits.index(r["split"]) for r in line],
             [float(r[metric]) for r in line],
             [float(r[f"{metric}_ci95"] or 0) for r in line],
-            marker="o", markersize=4, capsize=2, color=find(attack).color if plain else None,
-            linestyle="-" if plain else ":", label=attack if plain else f"{attack}, {defense}",
-        )  # fmt: skip
+            marker="o",
+            markersize=4,
+            capsize=2,
+            color=find(attack).color if plain else None,
+            linestyle="-" if plain else ":",
+            label=attack if plain else f"{attack}, {defense}",
+        )
     floors = [r for r in rows if r["split"] == ANY_SPLIT]
     for r, style in zip(floors, ("--", ":"), strict=False):
         axes.axhline(float(r[metric]), color="#64748b", linestyle=style, label=r["attack"])
@@ -127,9 +129,7 @@ def table(rows: list[dict], columns: Sequence[tuple[str, str]]) -> str:
 
 def this_run(workdir: Path, skipped: Sequence[str] = ()) -> str:
     """The command, how long each stage took, damaged files that were skipped, the config and the machine."""
-    environment, config = (
-        json.loads((workdir / f"{name}.json").read_text()) for name in ("environment", "config")
-    )
+    environment, config = (json.loads((workdir / f"{name}.json").read_text()) for name in ("environment", "config"))
     file = workdir / "timing.json"
     stages = json.loads(file.read_text()) if file.exists() else {}
     lines = "".join(

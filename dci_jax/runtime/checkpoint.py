@@ -23,9 +23,7 @@ class Checkpointer:
 
     def __init__(self, folder: str | Path):
         # What a kill left half-written is swept away.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, create=True, cleanup_tmp_directories=True
-        )
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, cleanup_tmp_directories=True)
         self._folder = Path(folder).absolute()
         self._folder.parent.stat()  # orbax would make the parents again if the workdir has vanished
         self._manager = ocp.CheckpointManager(self._folder, options=options)

@@ -113,9 +113,7 @@ def minimize(
                     checkpoints.save(done, (variables, state))
                 raise hosts.Preempted
             some = tuple(batches(number) for number in range(done, done + size))
-            variables, state, terms = step(
-                loss, optimizer, project, layout, variables, state, frozen, some
-            )
+            variables, state, terms = step(loss, optimizer, project, layout, variables, state, frozen, some)
             done += size
             flying.append(terms)
             if len(flying) > _AHEAD:

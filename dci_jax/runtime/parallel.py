@@ -117,8 +117,12 @@ def warn_if_uneven(field: str, count: int, splits: int = 1) -> None:
     if devices > 1 and count % (splits * devices):
         log.warning(
             "%s=%d is not shared evenly by %d devices%s; a multiple of %d is faster",
-            field, count, devices, f" at {splits} splits" if splits > 1 else "", splits * devices,
-        )  # fmt: skip
+            field,
+            count,
+            devices,
+            f" at {splits} splits" if splits > 1 else "",
+            splits * devices,
+        )
 
 
 def padded(rows: np.ndarray) -> np.ndarray:

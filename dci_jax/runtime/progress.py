@@ -47,9 +47,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     )
     with (
         _tracer(label) as traced,
-        rich.progress.Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as display,
+        rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as display,
     ):
         task = display.add_task(label, total=total, terms="")
 

@@ -70,9 +70,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
                 with replacing(path) as stream:
                     stream.write(content)
     except OSError as error:
-        raise InputError(
-            f"The workdir {workdir} cannot be written ({error}); give another."
-        ) from error
+        raise InputError(f"The workdir {workdir} cannot be written ({error}); give another.") from error
     hosts.meet("claimed")
     if not file.exists():
         raise InputError(
@@ -90,9 +88,7 @@ def _lock(workdir):
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InputError(
-            f"Another run is at work in {workdir}; wait for it, or give another --workdir."
-        ) from error
+        raise InputError(f"Another run is at work in {workdir}; wait for it, or give another --workdir.") from error
     except OSError:  # a file system without locks
         pass
     _held[workdir.resolve()] = stream
@@ -164,9 +160,7 @@ def keep(file: Path, make: Callable[[], Any]) -> Any:
     return json.loads(file.read_text())
 
 
-def keep_originals(
-    file: Path, pixels: np.ndarray, names: Sequence[str], skipped: Sequence[str]
-) -> None:
+def keep_originals(file: Path, pixels: np.ndarray, names: Sequence[str], skipped: Sequence[str]) -> None:
     """Write the private images beside their reconstructions, for the report.
 
     Args:

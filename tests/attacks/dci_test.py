@@ -12,9 +12,7 @@ from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import latent_cosine, psnr
 from dci_jax.runtime import hosts
 
-SETTINGS = dict(
-    images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=(10000, 10000), equations=10000
-)
+SETTINGS = dict(images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=(10000, 10000), equations=10000)
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
 KEY = jax.random.key(0)
 
@@ -56,9 +54,7 @@ def test_the_next_inverter_is_solved_on_what_the_deeper_one_made(network, solved
     assert float(jnp.abs(own - other).max()) > 1e-3
 
 
-def test_one_chain_serves_all_splits_and_its_deepest_inverter_is_that_of_an_own_chain(
-    network, solved, tmp_path
-):
+def test_one_chain_serves_all_splits_and_its_deepest_inverter_is_that_of_an_own_chain(network, solved, tmp_path):
     readers = dci.dci_shared(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     for name, least in (("stem", 30), ("layer1.0", 22)):
         assert float(psnr(read(network, name, readers), new_images()).mean()) > least, name
@@ -73,9 +69,7 @@ def test_one_chain_serves_all_splits_and_its_deepest_inverter_is_that_of_an_own_
 
 def test_a_shared_chain_needs_an_input_for_each_split(network, tmp_path):
     with pytest.raises(InputError, match="batch is 1, but each of the 2 split points"):
-        dci.dci_shared(
-            network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **{**SETTINGS, "batch": 1}
-        )
+        dci.dci_shared(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **{**SETTINGS, "batch": 1})
     assert not any(tmp_path.iterdir())
 
 
@@ -112,9 +106,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_pa
         patch.setattr(hosts, "stopping", lambda: next(polls))
         with pytest.raises(hosts.Preempted):
             dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
-    assert (
-        len(list(tmp_path.rglob("*.npz"))) == 2
-    )  # four sums for each of three maps, and ten polls
+    assert len(list(tmp_path.rglob("*.npz"))) == 2  # four sums for each of three maps, and ten polls
     readers = dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     for name in readers:
         np.testing.assert_array_equal(read(network, name, readers), read(network, name, solved[0]))
@@ -122,15 +114,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_pa
 
 def test_features_that_are_not_finite_are_refused_and_nothing_is_taken(network, tmp_path):
     spoiled = jax.tree.map(lambda w: w, network)
-    stem = spoiled.blocks[0].replace(
-        params=jax.tree.map(lambda w: w * jnp.nan, spoiled.blocks[0].params)
-    )
+    stem = spoiled.blocks[0].replace(params=jax.tree.map(lambda w: w * jnp.nan, spoiled.blocks[0].params))
     spoiled = spoiled.replace(blocks=(stem, *spoiled.blocks[1:]))
     with pytest.raises(InputError, match="stem cannot be inverted"):
         dci.dci(spoiled, INPUTS, ("stem",), KEY, tmp_path, **SETTINGS)
-    assert not list(
-        tmp_path.rglob("*.npz")
-    )  # so that the same line works once the checkpoint is put right
+    assert not list(tmp_path.rglob("*.npz"))  # so that the same line works once the checkpoint is put right
 
 
 @pytest.mark.parametrize(
@@ -191,9 +179,7 @@ def test_a_few_images_do_where_their_pixels_are_enough(network):
     assert capped[4] == 50
 
 
-def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(
-    generator, tmp_path, monkeypatch
-):
+def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(generator, tmp_path, monkeypatch):
     solved, whole = [], dci.inverter
 
     def seen(g, network, sent, found, true, *rest):

@@ -15,13 +15,26 @@ from dci_jax.metrics import latent_cosine
 from dci_jax.models.inverter import inverters
 
 SETTINGS = dict(
-    width=1.0, cap=256, rounds=1, depth=2, distance="l1", layer=1.0, image=1.0, cycle=1.0, batch=10,
-    remat=False, precision="float32", groups=1,
-    learning_rate=3e-3, divide_steps=60, conquer_learning_rate=1e-3, conquer_warmup=8,
+    width=1.0,
+    cap=256,
+    rounds=1,
+    depth=2,
+    distance="l1",
+    layer=1.0,
+    image=1.0,
+    cycle=1.0,
+    batch=10,
+    remat=False,
+    precision="float32",
+    groups=1,
+    learning_rate=3e-3,
+    divide_steps=60,
+    conquer_learning_rate=1e-3,
+    conquer_warmup=8,
     conquer_clip=float("inf"),
     deepest_steps=0,
     conquer=(("stem", 10), ("layer1.0", 25)),
-)  # fmt: skip
+)
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
 
 
@@ -36,22 +49,22 @@ def chain(network):
 
 def test_training_reads_images_back_and_every_split_has_its_reader(network, tmp_path):
     splits = ("stem", "layer1.0")
-    readers = dci_trained.dci_trained(
-        network, INPUTS, splits, jax.random.key(0), tmp_path, **SETTINGS
-    )
+    readers = dci_trained.dci_trained(network, INPUTS, splits, jax.random.key(0), tmp_path, **SETTINGS)
     untrained = dci_trained.dci_trained(
-        network, INPUTS, splits, jax.random.key(0), tmp_path / "un",
+        network,
+        INPUTS,
+        splits,
+        jax.random.key(0),
+        tmp_path / "un",
         **{**SETTINGS, "divide_steps": 0, "conquer": ()},
-    )  # fmt: skip
+    )
     images = np.asarray(batches(INPUTS, jax.random.key(9), 20)(0))
     for name in splits:
         features = blocks.run(network, images, 0, blocks.split_index(network, name))
         found = np.asarray(readers[name](features))
         assert found.min() >= 0
         assert found.max() <= 1
-        error, before = (
-            np.mean((np.asarray(r[name](features)) - images) ** 2) for r in (readers, untrained)
-        )
+        error, before = (np.mean((np.asarray(r[name](features)) - images) ** 2) for r in (readers, untrained))
         assert error < 0.5 * before, name
         assert error < 0.5 * images.var(), name
 
@@ -107,9 +120,7 @@ def test_the_conquer_loss_is_that_of_each_group_read_back_alone(network, chain):
             cycles[i].append((again[i + 1], true[i + 1]))
     assert float(terms["image"]) == pytest.approx(np.mean(expected), rel=1e-4)
     assert float(terms["deepest"]) == pytest.approx(expected[0], rel=1e-4)
-    cycle = np.mean(
-        [float(l1(*map(jnp.concatenate, zip(*pairs, strict=True)))) for pairs in cycles]
-    )
+    cycle = np.mean([float(l1(*map(jnp.concatenate, zip(*pairs, strict=True)))) for pairs in cycles])
     assert float(terms["cycle"]) == pytest.approx(cycle, rel=1e-4)
 
 
@@ -137,9 +148,7 @@ def test_rematerialisation_does_not_change_the_gradient(network, chain):
 
 def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_path):
     small = Inputs((), INPUTS.shares, (16, 16, 3))
-    read = dci_trained.dci_trained(
-        network, small, ("stem",), jax.random.key(0), tmp_path, **SETTINGS
-    )["stem"]
+    read = dci_trained.dci_trained(network, small, ("stem",), jax.random.key(0), tmp_path, **SETTINGS)["stem"]
     images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
     found = np.asarray(read(blocks.run(network, images, 0, 1)))
     assert found.shape == images.shape
@@ -148,9 +157,7 @@ def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_pat
 
 def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network, tmp_path):
     settings = {**SETTINGS, "precision": "bfloat16", "divide_steps": 60, "conquer": (("stem", 5),)}
-    read = dci_trained.dci_trained(
-        network, INPUTS, ("stem",), jax.random.key(0), tmp_path, **settings
-    )["stem"]
+    read = dci_trained.dci_trained(network, INPUTS, ("stem",), jax.random.key(0), tmp_path, **settings)["stem"]
     images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
     found = read(blocks.run(network, images, 0, 1))
     assert found.dtype == jnp.float32
@@ -165,9 +172,7 @@ def test_codes_of_a_generator_are_read_back_by_the_same_training(generator, tmp_
     cosines = []
     for steps in (settings, {**settings, "divide_steps": 0, "conquer": ()}):
         folder = tmp_path / str(steps["divide_steps"])
-        readers = dci_trained.dci_trained(
-            generator, inputs, ("block2", "image"), jax.random.key(0), folder, **steps
-        )
+        readers = dci_trained.dci_trained(generator, inputs, ("block2", "image"), jax.random.key(0), folder, **steps)
         found = readers["block2"](blocks.run(generator, codes, 0, 2))
         assert readers["image"](blocks.run(generator, codes)).shape == codes.shape
         cosines.append(float(latent_cosine(found, codes).mean()))
@@ -192,10 +197,14 @@ def test_steps_on_the_deepest_split_alone_leave_the_others_as_they_were(network,
     found = []
     for steps in (0, 2):
         readers = dci_trained.dci_trained(
-            network, INPUTS, ("stem", "layer1.0"), jax.random.key(0), tmp_path / str(steps),
+            network,
+            INPUTS,
+            ("stem", "layer1.0"),
+            jax.random.key(0),
+            tmp_path / str(steps),
             **{**settings, "deepest_steps": steps},
-        )  # fmt: skip
-        found.append({n: r(blocks.run(network, images, 0, i)) for i, (n, r) in enumerate(readers.items(), 1)})  # fmt: skip
+        )
+        found.append({n: r(blocks.run(network, images, 0, i)) for i, (n, r) in enumerate(readers.items(), 1)})
     without, after = found
     np.testing.assert_array_equal(after["stem"], without["stem"])
     assert np.abs(after["layer1.0"] - without["layer1.0"]).max() > 1e-4

@@ -9,9 +9,16 @@ from dci_jax.losses import batch_norm_statistics
 
 def attack(network, features, statistics, split="layer1.0"):
     read = deepinversion(
-        network, None, (split,), jax.random.key(0), None,
-        steps=30, learning_rate=0.05, total_variation=0.0, statistics=statistics,
-    )  # fmt: skip
+        network,
+        None,
+        (split,),
+        jax.random.key(0),
+        None,
+        steps=30,
+        learning_rate=0.05,
+        total_variation=0.0,
+        statistics=statistics,
+    )
     return read[split](features)
 
 

@@ -19,9 +19,7 @@ SETTINGS = dict(steps=4, inner=6, damping=1e-2, total_variation=(0.0,), held_out
 
 
 def attack(network, split, features, folder=None, **more):
-    read = gauss_newton(
-        network, INPUTS, (split,), jax.random.key(0), folder, **{**SETTINGS, **more}
-    )
+    read = gauss_newton(network, INPUTS, (split,), jax.random.key(0), folder, **{**SETTINGS, **more})
     return np.asarray(read[split](features))
 
 
@@ -71,16 +69,16 @@ def image_problem(network, count=2):
 
 def test_an_image_comes_nearer_and_is_found_alone(network, tmp_path):
     images, features, near = image_problem(network)
-    found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: near[: len(f)]})  # fmt: skip
+    found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: near[: len(f)]})
     assert (psnr(found, images) > psnr(near, images) + 8).all()
-    alone = attack(network, "stem", features[:1], tmp_path, start={"stem": lambda f: near[: len(f)]})  # fmt: skip
+    alone = attack(network, "stem", features[:1], tmp_path, start={"stem": lambda f: near[: len(f)]})
     np.testing.assert_allclose(found[:1], alone, atol=2e-3)
 
 
 def test_the_loss_never_rises_even_from_the_worst_start(network, tmp_path):
     _, features, near = image_problem(network)
     start = jnp.where(near > 0.5, 0.0, 1.0)
-    found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: start[: len(f)]}, damping=1e-9)  # fmt: skip
+    found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: start[: len(f)]}, damping=1e-9)
     loss = [losses_of(network, 1, jnp.float32(0), features, x) for x in (start, jnp.array(found))]
     assert (loss[1] <= loss[0]).all()
     assert found.min() >= 0

@@ -13,9 +13,17 @@ def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
     errors = []
     for steps in (1, 100):
         read = inverse_network(
-            network, inputs, ("layer1.0",), jax.random.key(0), tmp_path / str(steps),
-            width=8, batch=16, learning_rate=5e-3, steps=steps, precision="float32",
-        )  # fmt: skip
+            network,
+            inputs,
+            ("layer1.0",),
+            jax.random.key(0),
+            tmp_path / str(steps),
+            width=8,
+            batch=16,
+            learning_rate=5e-3,
+            steps=steps,
+            precision="float32",
+        )
         errors.append(np.mean((np.asarray(read["layer1.0"](features)) - images) ** 2))
     assert errors[1] < 0.5 * errors[0]
     assert errors[1] < 0.5 * images.var()
@@ -28,8 +36,16 @@ def test_an_encoder_learns_a_generators_codes(generator, tmp_path):
     errors = []
     for steps in (1, 100):
         read = inverse_network(
-            generator, inputs, ("block2",), jax.random.key(0), tmp_path / str(steps),
-            width=8, batch=32, learning_rate=5e-3, steps=steps, precision="float32",
-        )  # fmt: skip
+            generator,
+            inputs,
+            ("block2",),
+            jax.random.key(0),
+            tmp_path / str(steps),
+            width=8,
+            batch=32,
+            learning_rate=5e-3,
+            steps=steps,
+            precision="float32",
+        )
         errors.append(np.mean((np.asarray(read["block2"](features)) - codes) ** 2))
     assert errors[1] < 0.9 * errors[0]

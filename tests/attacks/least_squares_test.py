@@ -43,9 +43,7 @@ def test_the_solution_is_numpys_and_its_error_that_of_the_fit():
 def test_the_ridge_weighs_every_regressor_by_its_own_scale():
     u, t, _ = problem(1)
     small = np.float32([1.0, 0.1, 1.0, 10.0])
-    plain, scaled = (
-        least_squares.solve(least_squares.assemble(1, sums(1, a, t)), 0.1) for a in (u, u * small)
-    )
+    plain, scaled = (least_squares.solve(least_squares.assemble(1, sums(1, a, t)), 0.1) for a in (u, u * small))
     np.testing.assert_allclose(scaled * small[:, None], plain, rtol=1e-3, atol=1e-6)
 
 

@@ -30,7 +30,7 @@ def test_it_finds_the_image_behind_a_shallow_split(network, images):
 
 def test_a_blank_start_is_zero_behind_the_normalisation(network):
     (first, *_), _ = blocks.trace(network, blank(network, 2), 0, 1)
-    np.testing.assert_allclose((first - np.array(network.mean)) / np.array(network.std), 0, atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose((first - np.array(network.mean)) / np.array(network.std), 0, atol=1e-6)
 
 
 def test_a_start_is_taken_and_not_lost(network, images):
@@ -43,9 +43,7 @@ def test_a_start_is_taken_and_not_lost(network, images):
 def test_an_images_result_does_not_depend_on_its_batch(network, images):
     features = blocks.run(network, images, 0, 1)
     alone = attack(network, features[:1], steps=5, total_variation=0.01)
-    np.testing.assert_allclose(
-        attack(network, features, steps=5, total_variation=0.01)[:1], alone, atol=1e-4
-    )
+    np.testing.assert_allclose(attack(network, features, steps=5, total_variation=0.01)[:1], alone, atol=1e-4)
 
 
 def test_total_variation_smooths(network, images):
@@ -85,8 +83,12 @@ def test_the_documented_prior_takes_out_colour_noise(network):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("docs.own_prior", "is a module; give module"), ("docs.nowhere:f", "No module"), ("docs.own_prior:jnp", "is a module")],
-)  # fmt: skip
+    [
+        ("docs.own_prior", "is a module; give module"),
+        ("docs.nowhere:f", "No module"),
+        ("docs.own_prior:jnp", "is a module"),
+    ],
+)
 def test_a_prior_that_cannot_be_had_is_told(network, name, said):
     with pytest.raises(InputError, match=said):
         rmle(network, None, ("stem",), jax.random.key(0), None, **SETTINGS, prior=name)

@@ -13,7 +13,10 @@ from dci_jax.attacks import dci_trained, spread
 
 def trees():
     rng = np.random.default_rng(0)
-    return tuple({"a": rng.normal(size=(n, 2)).astype(np.float32), "b": rng.normal(size=n).astype(np.float32)} for n in (5, 1, 3, 2))  # fmt: skip
+    return tuple(
+        {"a": rng.normal(size=(n, 2)).astype(np.float32), "b": rng.normal(size=n).astype(np.float32)}
+        for n in (5, 1, 3, 2)
+    )
 
 
 def test_packing_balances_the_groups_and_unpacking_gives_the_trees_back():
@@ -27,10 +30,25 @@ def test_packing_balances_the_groups_and_unpacking_gives_the_trees_back():
 @pytest.mark.parametrize("distance", ["l1", "cosine"])
 def test_the_gradient_in_rows_is_that_of_all_inverters_together(network, images, distance):
     modules, stages = dci_trained.phases(
-        network, ("layer1.1",), width=1.0, cap=16, rounds=1, depth=1, distance=distance, layer=1.0,
-        image=1.0, cycle=0.5, remat=False, learning_rate=1e-3, divide_steps=2,
-        conquer_learning_rate=1e-3, conquer_warmup=0, conquer_clip=float("inf"), conquer=(), deepest_steps=0,
-    )  # fmt: skip
+        network,
+        ("layer1.1",),
+        width=1.0,
+        cap=16,
+        rounds=1,
+        depth=1,
+        distance=distance,
+        layer=1.0,
+        image=1.0,
+        cycle=0.5,
+        remat=False,
+        learning_rate=1e-3,
+        divide_steps=2,
+        conquer_learning_rate=1e-3,
+        conquer_warmup=0,
+        conquer_clip=float("inf"),
+        conquer=(),
+        deepest_steps=0,
+    )
     params = dci_trained.initialize(modules, network, jax.random.key(1))
     together = jax.value_and_grad(stages[0].loss, has_aux=True)
     (loss, terms), gradient = jax.jit(together)(params, network, jnp.asarray(images))

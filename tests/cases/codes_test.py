@@ -38,9 +38,7 @@ def test_errors_are_relative_and_images_are_made_anew(generator, codes, tmp_path
     np.testing.assert_allclose(found["psnr"], wanted, atol=0.01)
 
 
-def test_the_attack_is_given_what_is_damaged_and_measured_against_what_is_not(
-    generator, codes, tmp_path
-):
+def test_the_attack_is_given_what_is_damaged_and_measured_against_what_is_not(generator, codes, tmp_path):
     given = []
 
     def reconstruct(sent):

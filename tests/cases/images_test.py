@@ -59,9 +59,7 @@ def test_a_defense_changes_what_is_sent_and_can_cost_the_label(network, tmp_path
     for strength in (0.0, 1.0):
         file = tmp_path / str(strength)
         file.mkdir()
-        kept.append(
-            read(zeroed, file, attack, "layer3.2", ("dropout", strength))["label_kept"].mean()
-        )
+        kept.append(read(zeroed, file, attack, "layer3.2", ("dropout", strength))["label_kept"].mean())
     assert all((features == 0).all() for features in seen[3:])
     assert kept[0] == 1
     assert kept[1] < 1
@@ -78,13 +76,9 @@ def test_top1_counts_true_labels_and_is_unknown_without_them(network, tmp_path):
     labels = np.array(scores.argmax(1))
     labels[1:3] += 1
     (tmp_path / "with").mkdir()
-    result = read(
-        network, tmp_path / "with", lambda f: jax.numpy.zeros((len(f), 32, 32, 3)), labels=labels
-    )
+    result = read(network, tmp_path / "with", lambda f: jax.numpy.zeros((len(f), 32, 32, 3)), labels=labels)
     np.testing.assert_array_equal(result["top1_original"], [1, 0, 0, 1, 1])
-    black = int(
-        blocks.logits(network, blocks.run(network, np.zeros((1, 32, 32, 3), "f4"))).argmax()
-    )
+    black = int(blocks.logits(network, blocks.run(network, np.zeros((1, 32, 32, 3), "f4"))).argmax())
     np.testing.assert_array_equal(result["top1"], labels == black)
     unknown = read(network, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
     assert np.isnan(unknown["top1"]).all()
@@ -116,9 +110,7 @@ def test_costs_count_bytes_and_grow_with_depth(network):
 def test_floors_know_nothing_of_their_image():
     pixels = np.random.default_rng(0).integers(0, 255, (4, 2, 2, 3), np.uint8)
     floors = images.floors(pixels, seed=0)
-    for i, (mean, other) in enumerate(
-        zip(floors["mean_image"], floors["random_image"], strict=True)
-    ):
+    for i, (mean, other) in enumerate(zip(floors["mean_image"], floors["random_image"], strict=True)):
         rest = np.delete(pixels, i, 0)
         np.testing.assert_allclose(mean, rest.mean(0), atol=0.5)
         assert any(np.array_equal(other, image) for image in rest)

@@ -63,9 +63,7 @@ def test_crop_cuts_a_picture_of_the_scaled_size_without_resampling(tmp_path):
     images = data.load(tmp_path, 224, crop=0.875)
     np.testing.assert_array_equal(images.pixels[0], pixels[16:240, 16:240])
     wide = noise(256, 301)  # its centred square starts at column 22
-    np.testing.assert_array_equal(
-        data.fit(Image.fromarray(wide), 224, 0.875), wide[16:240, 38 : 38 + 224]
-    )
+    np.testing.assert_array_equal(data.fit(Image.fromarray(wide), 224, 0.875), wide[16:240, 38 : 38 + 224])
     odd = noise(37, 37)  # round(32 / .875) = 37
     np.testing.assert_array_equal(data.fit(Image.fromarray(odd), 32, 0.875), odd[2:34, 2:34])
 

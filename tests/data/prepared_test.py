@@ -46,9 +46,7 @@ def prepare(tfds, name, version, labelled=True, **splits):
         VERSION = tfds.core.Version(version)
 
         def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features)
-            )
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, _):
             return {split: self._generate_examples(split) for split in splits}
@@ -160,7 +158,7 @@ def test_a_set_that_was_never_prepared_names_the_command(tfds, tmp_path):
     assert f"never prepared in {tmp_path / 'cifar10'}" in said
     assert "tfds.builder('cifar10', file_format='array_record').download_and_prepare()\"" in said
     said = one_sentence("tfds:imagenet2012:validation")
-    assert f"ILSVRC2012_img_val.tar from https://image-net.org/download-images into {tmp_path}/downloads/manual" in said  # fmt: skip
+    assert f"ILSVRC2012_img_val.tar from https://image-net.org/download-images into {tmp_path}/downloads/manual" in said
     said = one_sentence("tfds:imagenet_v2")
     assert "tfds.builder('imagenet_v2/matched-frequency'" in said
 
@@ -204,7 +202,9 @@ def test_a_set_without_images(tfds):
     builder = tfds.builder("cifar10")
     folder = prepare(tfds, "cifar10", str(builder.version), test=[(encoded(), 1)])
     features = folder / "features.json"
-    features.write_text(features.read_text().replace('"image": {\n                "image"', '"photo": {\n                "image"'))  # fmt: skip
+    features.write_text(
+        features.read_text().replace('"image": {\n                "image"', '"photo": {\n                "image"')
+    )
     assert "no feature 'image' but ['label', 'photo']" in one_sentence("tfds:cifar10")
 
 

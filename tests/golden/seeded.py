@@ -34,9 +34,7 @@ def random_state(shapes, seed, scales=None):
         elif len(shape) == 4:
             value = rng.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
         else:
-            value = rng.normal(
-                1.0 if name.endswith("weight") and len(shape) == 1 else 0, 0.1, shape
-            )
+            value = rng.normal(1.0 if name.endswith("weight") and len(shape) == 1 else 0, 0.1, shape)
         for ending, scale in (scales or {}).items():
             value = value * scale if name.endswith(ending) else value
         state[name] = value.astype(np.float32)
@@ -74,8 +72,7 @@ def torch_shapes(trees):
     """{torch's name: torch's shape} of the same pairs."""
     orders = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
     return {
-        name: tuple(leaf.shape[axis] for axis in orders[len(leaf.shape)])
-        for name, leaf in by_torch_name(trees).items()
+        name: tuple(leaf.shape[axis] for axis in orders[len(leaf.shape)]) for name, leaf in by_torch_name(trees).items()
     }
 
 

@@ -70,7 +70,7 @@ def test_shards_on_disk_are_one_sequence(tmp_path):
 @pytest.mark.parametrize(
     ("shares", "named"),
     [({"photos": 1.0}, "'photos'.*dead_leaves"), ({"bank": -1.0}, "bank is -1"), ({"bank": 0.0}, "All shares")],
-)  # fmt: skip
+)
 def test_bad_shares_are_refused(shares, named):
     with pytest.raises(InputError, match=named):
         mixture(shares, 3)

@@ -26,8 +26,7 @@ def neighbours(images):
 
 def test_procedural_images_are_smooth_like_photographs_and_white_noise_is_not():
     images = {
-        name: np.asarray(generate(jax.random.key(0), 64, SHAPE))
-        for name, generate in procedural.GENERATORS.items()
+        name: np.asarray(generate(jax.random.key(0), 64, SHAPE)) for name, generate in procedural.GENERATORS.items()
     }
     assert neighbours(images["dead_leaves"]) > 0.7
     assert neighbours(images["pink_noise"]) > 0.7

@@ -14,10 +14,21 @@ from dci_jax.losses import batch_norm_statistics
 from dci_jax.runtime.optimize import step
 
 SETTINGS = dict(
-    batches=2, batch=8, stages=((32, 30),), start="white_noise", learning_rate=0.05, warmup=0,
-    betas=(0.9, 0.999), statistics=10.0, first=1.0, cross_entropy=0.1, total_variation=0.1, l2=0.0,
-    jitter=2, precision="float32",
-)  # fmt: skip
+    batches=2,
+    batch=8,
+    stages=((32, 30),),
+    start="white_noise",
+    learning_rate=0.05,
+    warmup=0,
+    betas=(0.9, 0.999),
+    statistics=10.0,
+    first=1.0,
+    cross_entropy=0.1,
+    total_variation=0.1,
+    l2=0.0,
+    jitter=2,
+    precision="float32",
+)
 
 
 def distance(network, images):
@@ -66,20 +77,16 @@ def without_batch_norm(network):
             )
             for block in network.blocks
         )
-    )  # fmt: skip
+    )
 
 
-def test_without_batch_norm_the_label_and_the_priors_shape_the_images_and_a_warning_says_so(
-    network, tmp_path, caplog
-):
+def test_without_batch_norm_the_label_and_the_priors_shape_the_images_and_a_warning_says_so(network, tmp_path, caplog):
     bare = without_batch_norm(network)
     settings = {**SETTINGS, "batches": 1, "cross_entropy": 1.0}
     with caplog.at_level(logging.WARNING, logger="dci_jax"):
         images = synthesize(bare, jax.random.key(0), tmp_path / "a", **settings)
     assert "no BatchNorm layer" in caplog.text
-    start = synthesize(
-        bare, jax.random.key(0), tmp_path / "b", **{**settings, "stages": ((32, 1),)}
-    )
+    start = synthesize(bare, jax.random.key(0), tmp_path / "b", **{**settings, "stages": ((32, 1),)})
     labels = np.load(tmp_path / "a" / "labels_00000.npy")
     assert cross_entropy(bare, images, labels) < 0.9 * cross_entropy(bare, start, labels)
 

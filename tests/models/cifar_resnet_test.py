@@ -60,10 +60,6 @@ def test_other_depths_equal_pytorch_live(tmp_path, depth):
 @pytest.mark.parametrize("depth", cifar_resnet.DEPTHS)
 def test_depth_counts_the_convolutions_and_the_linear_layer(depth):
     network = abstract(depth)
-    kernels = [
-        leaf
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(network)
-        if keys[-1].key == "kernel"
-    ]
+    kernels = [leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(network) if keys[-1].key == "kernel"]
     assert len(kernels) == depth
     assert len(network.blocks) == 1 + (depth - 2) // 2

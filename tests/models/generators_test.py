@@ -67,8 +67,7 @@ def answer(network, codes, name):
     """Images and {torch's name of a BatchNorm layer: (mean, variance) of its input}."""
     features, statistics = trace(network, codes)
     trees = [
-        (prefix(name)(part.name), {"batch_stats": tree})
-        for part, tree in zip(network.blocks, statistics, strict=True)
+        (prefix(name)(part.name), {"batch_stats": tree}) for part, tree in zip(network.blocks, statistics, strict=True)
     ]
     named = by_torch_name(trees)
     layers = [key.removesuffix(".running_var") for key in named if key.endswith("running_var")]
@@ -163,9 +162,7 @@ def test_a_code_goes_in_and_an_image_comes_out_at_the_last_split(name):
     assert blocks.split_names(network)[-1] == "image"
     assert blocks.classes(network) is None
     assert len(features) == len(network.blocks) + 1
-    assert {shape[:2] for shape in features[1:]} == {
-        (s, s) for s in (4, 8, 16, 32, 64, 128) if s <= side
-    }
+    assert {shape[:2] for shape in features[1:]} == {(s, s) for s in (4, 8, 16, 32, 64, 128) if s <= side}
     codes = jax.ShapeDtypeStruct((2, *network.input_shape), np.float32)
     features, _ = jax.eval_shape(
         lambda network, x: blocks.trace(blocks.with_dtype(network, "bfloat16"), x), network, codes
@@ -217,9 +214,7 @@ def mimicry(size):
         norm(f"block{index}.b2", after)
     norm(f"b{len(widths) + 1}", widths[-1])
     convolution(f"c{len(widths) + 1}", widths[-1], 3, 3)
-    return {
-        name: np.ones(shape, np.float16 if shape else np.int64) for name, shape in names.items()
-    }
+    return {name: np.ones(shape, np.float16 if shape else np.int64) for name, shape in names.items()}
 
 
 @pytest.mark.parametrize(("size", "tensors"), [(32, 57), (64, 73), (128, 89)])
@@ -245,7 +240,7 @@ def test_a_checkpoint_with_mimicrys_names_and_shapes_loads(size, tensors, tmp_pa
         (lambda s: s.update({"l1.weight": s["l1.weight"][:16]}), r"'l1\.weight' has shape \(128, 16\)"),
     ],
     ids=["missing", "left over", "shape"],
-)  # fmt: skip
+)
 def test_a_checkpoint_that_does_not_fit_names_the_key(change, named, tmp_path):
     state = mimicry(32)
     change(state)
@@ -314,9 +309,7 @@ def test_codes_of_its_prior_give_the_published_generator_the_statistics_it_was_t
 
     codes = LATENTS["uniform"](jax.random.key(1), 256, network.input_shape)
     _, found = answer(network, codes, "dcgan_32")
-    running = by_torch_name(
-        [(prefix("dcgan_32")(part.name), part.params) for part in network.blocks]
-    )
+    running = by_torch_name([(prefix("dcgan_32")(part.name), part.params) for part in network.blocks])
     for layer, (mean, var) in found.items():
         spread = np.sqrt(running[f"{layer}.running_var"])
         assert np.mean(np.abs(mean - running[f"{layer}.running_mean"]) / spread) < 0.05, layer

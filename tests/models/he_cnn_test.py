@@ -38,9 +38,13 @@ def test_the_checkpoint_has_the_papers_layers(he):
 def test_the_splits_are_the_papers(he, images):
     features = dict(zip(blocks.split_names(he), blocks.trace(he, images)[0][1:], strict=True))
     assert {name: f.shape[1:] for name, f in features.items()} == {
-        "conv11": (32, 32, 64), "relu12": (32, 32, 64), "relu21": (16, 16, 128),
-        "relu22": (16, 16, 128), "relu31": (8, 8, 128), "relu32": (8, 8, 128),
-    }  # fmt: skip
+        "conv11": (32, 32, 64),
+        "relu12": (32, 32, 64),
+        "relu21": (16, 16, 128),
+        "relu22": (16, 16, 128),
+        "relu31": (8, 8, 128),
+        "relu32": (8, 8, 128),
+    }
     assert features["conv11"].min() < 0
     assert all(f.min() == 0 for name, f in features.items() if name != "conv11")
 

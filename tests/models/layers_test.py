@@ -25,9 +25,7 @@ def test_the_derivative_of_the_moments_is_that_of_their_formula(shape):
 
     rng = np.random.default_rng(0)
     x, change = (jnp.array(rng.normal(2, 3, shape), jnp.float32) for _ in range(2))
-    chex.assert_trees_all_close(
-        jax.jvp(moments, (x,), (change,)), jax.jvp(plain, (x,), (change,)), rtol=1e-4
-    )
+    chex.assert_trees_all_close(jax.jvp(moments, (x,), (change,)), jax.jvp(plain, (x,), (change,)), rtol=1e-4)
 
     def loss(f, x):
         mean, var = f(x)

@@ -56,9 +56,7 @@ def answer(network, images):
     ]
     named = by_torch_name(trees)
     layers = [name.removesuffix(".running_var") for name in named if name.endswith("running_var")]
-    return logits, {
-        layer: (named[f"{layer}.running_mean"], named[f"{layer}.running_var"]) for layer in layers
-    }
+    return logits, {layer: (named[f"{layer}.running_mean"], named[f"{layer}.running_var"]) for layer in layers}
 
 
 def test_answers_and_statistics_equal_those_of_pytorch_on_seeded_weights(tmp_path):

@@ -52,14 +52,11 @@ def answer(network, images):
         features, statistics = blocks.trace(network.replace(blocks=tuple(parts)), images)
         logits = blocks.logits(network, features[-1])
     trees = [
-        (resnet.torch_prefix(part.name), {"batch_stats": tree})
-        for part, tree in zip(parts, statistics, strict=True)
+        (resnet.torch_prefix(part.name), {"batch_stats": tree}) for part, tree in zip(parts, statistics, strict=True)
     ]
     named = by_torch_name(trees)
     layers = [name.removesuffix(".running_var") for name in named if name.endswith("running_var")]
-    return logits, {
-        layer: (named[f"{layer}.running_mean"], named[f"{layer}.running_var"]) for layer in layers
-    }
+    return logits, {layer: (named[f"{layer}.running_mean"], named[f"{layer}.running_var"]) for layer in layers}
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -113,9 +110,7 @@ def test_every_residual_block_is_a_split_point(name):
 def test_more_than_40_convolutions_lie_before_layer4_1_of_resnet50():
     network = abstract("resnet50")
     before = network.blocks[: blocks.split_index(network, "layer4.1")]
-    main_path = [
-        layer for block in before for layer in block.params["params"] if layer.startswith("conv")
-    ]
+    main_path = [layer for block in before for layer in block.params["params"] if layer.startswith("conv")]
     assert len(main_path) == 1 + 3 * (3 + 4 + 6 + 2)
     assert len(main_path) > 40
 

@@ -10,9 +10,7 @@ from dci_jax.errors import InputError
 from dci_jax.models import checkpoints, sources, weights
 from dci_jax.models.cifar_resnet import torch_prefix
 
-huggingface_hub = pytest.importorskip(
-    "huggingface_hub", reason="fetches weights: pip install huggingface_hub"
-)
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="fetches weights: pip install huggingface_hub")
 from huggingface_hub import constants, errors  # noqa: E402
 
 NAME = "resnet20.made"
@@ -32,9 +30,7 @@ def publish(file, monkeypatch):
 
     def publish(pinned):
         digest, size = (checkpoints.sha256(file), file.stat().st_size) if pinned else (None, None)
-        source = sources.Source(
-            "cifar_resnet20", "made/resnet20", REVISION, digest, size, "mit", 91.7
-        )
+        source = sources.Source("cifar_resnet20", "made/resnet20", REVISION, digest, size, "mit", 91.7)
         monkeypatch.setitem(sources.SOURCES, NAME, source)
         return source
 
@@ -57,7 +53,7 @@ def hub(file, monkeypatch):
         return answer("file", hub.file)
 
     def metadata(url):
-        assert url == huggingface_hub.hf_hub_url("made/resnet20", "model.safetensors", revision=REVISION)  # fmt: skip
+        assert url == huggingface_hub.hf_hub_url("made/resnet20", "model.safetensors", revision=REVISION)
         return SimpleNamespace(etag=answer("etag", hub.etag))
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
@@ -145,16 +141,12 @@ def test_a_file_that_is_not_pinned_must_be_what_the_hub_states(publish, hub, fil
     assert hub.asked == ["file", "etag"]
     assert f"sha256 {hub.etag} is not pinned; the hub states it" in caplog.text
     hub.etag = 64 * "d"
-    with pytest.raises(
-        InputError, match=f"{checkpoints.sha256(file)}.*{hub.etag} is expected; delete"
-    ):
+    with pytest.raises(InputError, match=f"{checkpoints.sha256(file)}.*{hub.etag} is expected; delete"):
         sources.fetch(NAME)
 
 
 @pytest.mark.parametrize("etag", [ConnectionError("no route"), None, 40 * "e"])
-def test_a_file_that_nothing_vouches_for_is_whole_and_the_log_says_so(
-    publish, hub, file, caplog, etag
-):
+def test_a_file_that_nothing_vouches_for_is_whole_and_the_log_says_so(publish, hub, file, caplog, etag):
     publish(pinned=False)
     hub.etag = etag
     with caplog.at_level(logging.INFO, "dci_jax"):
@@ -174,9 +166,7 @@ def test_a_file_that_nothing_vouches_for_is_whole_and_the_log_says_so(
     ],
     ids=["offline", "not cached", "refused"],
 )
-def test_what_cannot_be_fetched_is_one_sentence_that_says_which_file_goes_where(
-    publish, hub, error
-):
+def test_what_cannot_be_fetched_is_one_sentence_that_says_which_file_goes_where(publish, hub, error):
     source = publish(pinned=True)
     hub.file = error
     with pytest.raises(InputError) as raised:
@@ -215,9 +205,7 @@ def test_a_damaged_cached_file_is_refused_and_the_file_to_delete_named(publish, 
     publish(pinned)
     spoil(cache.blob)
     found = checkpoints.sha256(cache.blob)
-    with pytest.raises(
-        InputError, match=f"{found}.*{cache.blob.name} is expected; delete {cache.blob.resolve()} "
-    ):
+    with pytest.raises(InputError, match=f"{found}.*{cache.blob.name} is expected; delete {cache.blob.resolve()} "):
         sources.fetch(NAME)
     cache.blob.unlink()  # the cure: nothing is left that would be taken for the file
     with pytest.raises(InputError, match="could not be fetched"):
@@ -232,7 +220,7 @@ def test_a_store_shared_between_caches_is_not_taken_for_a_statement(publish, cac
     cache.blob.symlink_to(store)
     assert sources.fetch(NAME) == cache.entry
     spoil(store)
-    with pytest.raises(InputError, match=f"{cache.blob.name} is expected; delete {store.resolve()} "):  # fmt: skip
+    with pytest.raises(InputError, match=f"{cache.blob.name} is expected; delete {store.resolve()} "):
         sources.fetch(NAME)
 
 

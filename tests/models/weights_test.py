@@ -52,15 +52,16 @@ def test_names_and_layouts_are_torchs(saved):
         (lambda t: t["bn1.running_var"].fill(-0.5), "'bn1.running_var' holds -0.5"),
         (lambda t: t["bn1.running_var"].fill(0), "'bn1.running_var' is 0 everywhere"),
         (lambda t: t["conv1.weight"].fill(0), "'conv1.weight' is 0 everywhere"),
-        (lambda t: t["conv1.weight"].__setitem__((0, 0, 0, 0), 1e18), "'conv1.weight' holds 1e.18, and nothing trained"),
+        (
+            lambda t: t["conv1.weight"].__setitem__((0, 0, 0, 0), 1e18),
+            "'conv1.weight' holds 1e.18, and nothing trained",
+        ),
         (lambda t: t.update({"bn1.bias": np.zeros(16, np.int8)}), "'bn1.bias' holds I8"),
         (lambda t: t.update({"module.bn1.bias": t["bn1.bias"]}), "'bn1.bias' twice, as .*'module.bn1.bias'"),
     ],
     ids=["missing", "left over", "shape", "nan", "overflow", "variance", "dead", "empty", "bit", "integers", "twice"],
-)  # fmt: skip
-def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(
-    network, saved, change, named
-):
+)
+def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(network, saved, change, named):
     tensors = load_file(saved)
     change(tensors)
     save_file(tensors, saved)
@@ -153,9 +154,7 @@ def test_a_file_is_held_to_the_digits_in_its_name(network, saved):
     right = saved.rename(saved.with_name(f"network-{digits}.safetensors"))
     chex.assert_trees_all_equal(weights.load(network, right, torch_prefix), network)
     wrong = right.rename(saved.with_name("network-0676ba61.safetensors"))
-    with pytest.raises(
-        InputError, match=rf"sha256 is {digits}.*0676ba61\.\.\. is expected.*rename"
-    ):
+    with pytest.raises(InputError, match=rf"sha256 is {digits}.*0676ba61\.\.\. is expected.*rename"):
         weights.load(network, wrong, torch_prefix)
     dated = wrong.rename(saved.with_name("network-20261123.safetensors"))
     chex.assert_trees_all_equal(weights.load(network, dated, torch_prefix), network)
@@ -191,11 +190,13 @@ def test_a_missing_file_and_an_unknown_kind_are_errors(network, tmp_path):
         ("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page"),
         ('\ufeff<html lang="en">', "is a web page"),
         ('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
-        (f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * 'a'}\nsize 46807446\n",
-         "is a git-LFS pointer, .* fetch the file itself"),
+        (
+            f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * 'a'}\nsize 46807446\n",
+            "is a git-LFS pointer, .* fetch the file itself",
+        ),
     ],
     ids=["empty", "page", "page with a mark", "refusal", "pointer"],
-)  # fmt: skip
+)
 def test_what_a_server_gave_instead_of_weights_is_named(network, tmp_path, suffix, content, said):
     path = tmp_path / f"model{suffix}"
     path.write_text(content, encoding="utf-8")
@@ -273,9 +274,7 @@ def test_only_names_of_the_original_repvgg_are_changed():
     assert checkpoints.timm_names(resnet) == resnet
     names = ["stage0.rbr_dense.conv.weight", "stage1.0.rbr_1x1.bn.weight", "linear.weight"]
     assert checkpoints.timm_names(iter(names)) == timm
-    assert checkpoints.timm_names(["stage1.0.rbr_identity.weight"]) == [
-        "stages.0.0.identity.weight"
-    ]
+    assert checkpoints.timm_names(["stage1.0.rbr_identity.weight"]) == ["stages.0.0.identity.weight"]
 
 
 def test_an_unknown_network_lists_the_known(network):
@@ -285,9 +284,7 @@ def test_an_unknown_network_lists_the_known(network):
         models.load("cifar_resnet110")
 
 
-@pytest.mark.parametrize(
-    ("depth", "file"), [(20, "resnet20-12fca82f.th"), (32, "resnet32-d509ac18.th")]
-)
+@pytest.mark.parametrize(("depth", "file"), [(20, "resnet20-12fca82f.th"), (32, "resnet32-d509ac18.th")])
 def test_published_checkpoints_classify_their_training_images(shared, torch, depth, file):
     from dci_jax import blocks
 

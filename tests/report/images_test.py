@@ -45,9 +45,7 @@ def workdir(tmp_path):
 
 def test_the_page_is_self_contained_and_says_everything(workdir):
     page = report.write(workdir).read_text()
-    assert (
-        len(re.findall(r'<img [^>]*src="data:image/png;base64,', page)) == page.count("<img") >= 5
-    )
+    assert len(re.findall(r'<img [^>]*src="data:image/png;base64,', page)) == page.count("<img") >= 5
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert 'name="viewport"' in page
     for words in (

@@ -24,7 +24,9 @@ def runs(finished, tmp_path):
         for row in rows:
             row["psnr"] = str(float(row["psnr"]) + 2 * seed)
         if name == "c":
-            rows += [row | {"defense": "gaussian 0.5", "psnr": "5.25"} for row in rows if row["attack"] == "dci_trained"]  # fmt: skip
+            rows += [
+                row | {"defense": "gaussian 0.5", "psnr": "5.25"} for row in rows if row["attack"] == "dci_trained"
+            ]
         with (folder / "summary.csv").open("w") as stream:
             writer = csv.DictWriter(stream, rows[0].keys())
             writer.writeheader()

@@ -21,9 +21,7 @@ for number in range(4):
 
 
 def test_of_many_writes_that_fail_one_is_told(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", MANY_WRITES, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", MANY_WRITES, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["File too large"] * 4
     assert done.stderr == ""

@@ -30,7 +30,7 @@ def test_sigterm_is_noted_and_asked_for(undisturbed):
 @pytest.mark.parametrize(
     "given",
     [("localhost:1", 2, -1), ("localhost:1", 0, 0), ("", 2, 1), ("localhost", 2, 1), ("localhost:1", 2, 2)],
-)  # fmt: skip
+)
 def test_half_of_what_processes_need_is_bad_input(given):
     with pytest.raises(InputError, match="which from 0"):
         hosts.connect(*given)

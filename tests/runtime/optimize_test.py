@@ -38,9 +38,14 @@ def test_it_finds_the_minimum_and_leaves_its_arguments_alone():
 
 def test_project_is_applied_after_every_step():
     found, _ = minimize(
-        loss, start(), jnp.full(3, 5.0), batches, steps=50, optimizer=optax.adam(0.5),
+        loss,
+        start(),
+        jnp.full(3, 5.0),
+        batches,
+        steps=50,
+        optimizer=optax.adam(0.5),
         project=lambda x: jax.tree.map(lambda leaf: jnp.clip(leaf, 0, 1), x),
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(found["a"], np.ones(3))
 
 
@@ -67,17 +72,22 @@ def test_a_killed_run_goes_on_and_gives_the_same_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(("steps", "most", "dispatches"), [(20, 5, 4), (21, 5, 7), (23, 5, 23)])
-def test_several_updates_in_one_dispatch_are_the_same_updates(
-    tmp_path, monkeypatch, steps, most, dispatches
-):
+def test_several_updates_in_one_dispatch_are_the_same_updates(tmp_path, monkeypatch, steps, most, dispatches):
     target = jnp.arange(3.0)
     one, terms = minimize(loss, start(), target, batches, steps=steps, optimizer=ADAM)
     polled = []
     monkeypatch.setattr(hosts, "stopping", lambda: bool(polled.append(1)))  # once per dispatch
     several, last = minimize(
-        loss, start(), target, batches, steps=steps, optimizer=ADAM, per_dispatch=most,
-        folder=tmp_path, save_every=6,
-    )  # fmt: skip
+        loss,
+        start(),
+        target,
+        batches,
+        steps=steps,
+        optimizer=ADAM,
+        per_dispatch=most,
+        folder=tmp_path,
+        save_every=6,
+    )
     assert len(polled) == dispatches
     chex.assert_trees_all_close(several, one, rtol=1e-5, atol=1e-6)
     chex.assert_trees_all_close(last, terms, rtol=1e-5)
@@ -134,12 +144,17 @@ def test_only_the_latest_two_checkpoints_are_kept(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path):
-    with pytest.raises(
-        InputError, match=r"walk: after 1 of 3 steps the loss is no longer finite; lower"
-    ):
+    with pytest.raises(InputError, match=r"walk: after 1 of 3 steps the loss is no longer finite; lower"):
         minimize(
-            loss, start(), jnp.full(3, jnp.nan), batches, steps=3, optimizer=ADAM, label="walk",
-            folder=tmp_path / "walk", save_every=1,
-        )  # fmt: skip
+            loss,
+            start(),
+            jnp.full(3, jnp.nan),
+            batches,
+            steps=3,
+            optimizer=ADAM,
+            label="walk",
+            folder=tmp_path / "walk",
+            save_every=1,
+        )
     with Checkpointer(tmp_path / "walk") as saved:
         assert saved.restore((start(), ADAM.init(start()))) is None

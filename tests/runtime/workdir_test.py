@@ -63,9 +63,7 @@ def test_timing_adds_up_over_resumed_runs(tmp_path):
     for _ in range(2):
         with workdir.timing(tmp_path, "attack"):
             pass
-    (tmp_path / "timing.json").write_text(
-        '{"attack": {"wall_s": 5, "compile_s": 1, "device_s": 5}}'
-    )
+    (tmp_path / "timing.json").write_text('{"attack": {"wall_s": 5, "compile_s": 1, "device_s": 5}}')
     with workdir.timing(tmp_path, "attack"):
         pass
     assert json.loads((tmp_path / "timing.json").read_text())["attack"]["wall_s"] >= 5

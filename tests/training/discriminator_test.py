@@ -27,9 +27,7 @@ def test_the_power_iteration_finds_the_largest_singular_value():
 
 def test_scaling_a_weight_changes_nothing():
     found, images = variables(5), jax.random.uniform(jax.random.key(1), (3, 32, 32, 3))
-    scaled = jax.tree.map_with_path(
-        lambda path, leaf: 7 * leaf if path[-1].key == "kernel" else leaf, found["params"]
-    )
+    scaled = jax.tree.map_with_path(lambda path, leaf: 7 * leaf if path[-1].key == "kernel" else leaf, found["params"])
     scores = NARROW.apply(found, images)
     assert scores.shape == (3,)
     np.testing.assert_allclose(NARROW.apply({**found, "params": scaled}, images), scores, rtol=1e-4)

@@ -14,10 +14,20 @@ from training import generator as train_generator
 
 def call(folder, *more):
     command = [
-        sys.executable, "-m", "training.generator", f"--train_images={folder / 'x.npz'}",
-        f"--test_images={folder / 'x.npz'}", f"--workdir={folder / 'run'}", "--batch=4", "--n_dis=2",
-        "--ngf=32", "--ndf=8", "--statistics_batches=2", "--samples=100", *more,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "training.generator",
+        f"--train_images={folder / 'x.npz'}",
+        f"--test_images={folder / 'x.npz'}",
+        f"--workdir={folder / 'run'}",
+        "--batch=4",
+        "--n_dis=2",
+        "--ngf=32",
+        "--ndf=8",
+        "--statistics_batches=2",
+        "--samples=100",
+        *more,
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

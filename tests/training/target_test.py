@@ -36,10 +36,16 @@ def test_training_writes_a_checkpoint_with_measured_statistics(tmp_path):
     np.savez(tmp_path / "x.npz", images=images, labels=labels)
     out = tmp_path / "net.safetensors"
     command = [
-        sys.executable, "-m", "training.target", f"--train_images={tmp_path / 'x.npz'}",
-        f"--test_images={tmp_path / 'x.npz'}", f"--out={out}", "--epochs=1", "--batch=20",
+        sys.executable,
+        "-m",
+        "training.target",
+        f"--train_images={tmp_path / 'x.npz'}",
+        f"--test_images={tmp_path / 'x.npz'}",
+        f"--out={out}",
+        "--epochs=1",
+        "--batch=20",
         "--statistics_batches=2",
-    ]  # fmt: skip
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with safe_open(out, "numpy") as file:
