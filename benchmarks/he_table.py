@@ -1,4 +1,4 @@
-"""He et al.'s table beside ours: `python -m benchmarks.he_table DCI RMLE INVERSE SAME`
+"""He et al.'s table beside ours: `python -m benchmarks.he_table TRAINED RMLE INVERSE SAME SOLVED`
 
 Prints markdown: PSNR / SSIM at the paper's three split points. Each is the summary.csv of a variant of
 `configs/he_cifar.py`; those at the end may be missing.
@@ -23,8 +23,9 @@ OURS = {
     (3, "oracle"): "inverse network, same distribution",
     (2, "inverse_network@white_noise"): "inverse network, random noise",
     (2, "inverse_network"): "inverse network, procedural images",
-    (0, "dci_trained"): "**DCI, trained, data-free, one forward pass**",
-    (0, "dci_trained+refine"): "**DCI, trained, then refined**",
+    (0, "dci_trained"): "DCI, trained, data-free, one forward pass",
+    (0, "dci_trained+refine"): "DCI, trained, then refined",
+    (4, "dci"): "**DCI, solved, data-free, one forward pass**",
 }
 
 
