@@ -17,5 +17,5 @@ def get_config():
     config.dci.rounds = 2
     config.dci.size = 3
     config.refine.splits = config.rmle.splits = ("layer2.0",)
-    config.refine.steps = config.rmle.steps = 60
+    config.refine.steps = config.rmle.steps = 200
     return config
