@@ -2,6 +2,9 @@
 
     python -m dci_jax.main --config=configs/repvgg_cifar.py --workdir=runs/repvgg_cifar \\
         --config.data.images=lossless_3000.npz --config.data.count=200
+
+Two CPU cores, JAX 0.10.2, 2026-11-25: 4.4 minutes to solve. To expect, PSNR of the single forward pass: stem 66.3,
+stages.0.1 37.0, stages.1.3 26.6, stages.2.7 17.6 dB.
 """
 
 from configs import default
