@@ -62,6 +62,8 @@ def main(argv: list[str]) -> int:
     except Exception as error:  # config files and overrides raise errors of every kind
         text = error.args[0] if isinstance(error, KeyError) else error
         sentence = " ".join(str(text).replace("\\n", " ").replace("\\'", "'").split())
+        if " " not in sentence:
+            sentence = f"No field of the config is called {sentence}"
         return _refuse(f"{sentence} (configs/default.py explains every field)")
     if words:
         return _refuse(f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)")

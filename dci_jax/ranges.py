@@ -37,7 +37,7 @@ class Range:
         return low and high and not (self.whole and value % 1)
 
     def __str__(self) -> str:
-        kind = "a whole number " if self.whole else ""
+        kind = "a whole number " if self.whole else "a number "
         least = f"{'above' if self.above else 'of at least'} {self.low:g}"
         most = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:g}"
         return f"{kind}{least}{most}"
@@ -134,12 +134,39 @@ STRENGTHS = {
 }
 
 
+# Fields that hold several things -> what each of them is, with an example. Names of split points besides: "splits" of
+# the run and of each section.
+FORMS = {
+    "attacks": ((str,), "('dci', 'rmle')"),
+    "defenses": ((str, float), "(('none', 0.0), ('gaussian', 0.5))"),
+    "damages": ((str, float), "(('blur', 1.0),)"),
+    "synthesis.stages": ((int, int), "((32, 150),)"),
+    "dci_trained.conquer": ((str, int), "(('layer1.2', 100),)"),
+    "refine.total_variation_at": ((str, float), "(('stem', 0.1),)"),
+    "rmle.total_variation_at": ((str, float), "(('stem', 0.1),)"),
+}
+SPLITS = ("", "dci.", "refine.", "rmle.", "deepinversion.", "deep_image_prior.", "gauss_newton.", "inverse_network.")
+
+
+def check_forms(config: ConfigDict) -> None:
+    """Raise InputError where a field that holds several things holds others, or not as many in each."""
+    forms = FORMS | {f"{section}splits": ((str,), "('stem',)") for section in SPLITS}
+    for field, (kinds, example) in forms.items():
+        value = _value(config, field)
+        for part in value:
+            parts = (part,) if len(kinds) == 1 else part
+            fits = isinstance(parts, tuple | list) and len(parts) == len(kinds)
+            if not fits or not all(
+                isinstance(p, int | k if k is float else k) for p, k in zip(parts, kinds, strict=True)
+            ):
+                raise InputError(f"{field} is {_shown(value)}; give it such as {example}.")
+
+
 def check_ranges(config: ConfigDict) -> None:
     """Raise InputError where a number of the config is out of its range, whether its section runs or not."""
+    check_forms(config)
     for field, allowed in RANGES.items():
-        value = config
-        for name in field.split("."):
-            value = value[name]
+        value = _value(config, field)
         for number in numbers(value):
             if number not in allowed:
                 raise InputError(f"{field} is {_shown(value)}; give {_article(value)}{allowed}.")
@@ -151,7 +178,7 @@ def check_ranges(config: ConfigDict) -> None:
                 raise InputError(f"No {field[:-1]} is called {kind!r}; choose from: {', '.join(kinds)}.")
             allowed = STRENGTHS[field, kind]
             if strength not in allowed:
-                raise InputError(f"{field} gives {kind!r} the strength {strength}; give one {allowed}.")
+                raise InputError(f"{field} gives {kind!r} the strength {strength}; give {allowed}.")
             labels.append(f"{kind} {strength:g}")
             if labels.count(labels[-1]) > 1:
                 raise InputError(f"{field} names {labels[-1]!r} twice (six digits count); name it once.")
@@ -189,9 +216,15 @@ def table() -> str:
     )
 
 
+def _value(config, field):
+    for name in field.split("."):
+        config = config[name]
+    return config
+
+
 def _shown(value):
     return tuple(value) if isinstance(value, list) else value
 
 
 def _article(value):
-    return "numbers, each " if isinstance(value, tuple | list) else ""
+    return "for each of its numbers " if isinstance(value, tuple | list) else ""

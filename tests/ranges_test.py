@@ -92,3 +92,24 @@ def test_a_chain_that_is_trained_for_nothing_is_refused():
     config.dci_trained.layer = config.dci_trained.image = config.dci_trained.cycle = 0.0
     with pytest.raises(InputError, match="all 0"):
         ranges.check_ranges(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("attacks", (1,)),
+        ("defenses", (("gaussian",),)),
+        ("defenses", ("gaussian", 1.0)),
+        ("damages", (("blur", "x"),)),
+        ("synthesis.stages", (32, 2)),
+        ("dci_trained.conquer", (("stem", 2.5),)),
+        ("refine.splits", (("stem",),)),
+    ],
+)
+def test_what_does_not_have_the_form_of_its_field_is_refused_with_an_example(field, value):
+    config = default.get_config()
+    section, _, name = field.rpartition(".")
+    with config.ignore_type():
+        (config[section] if section else config)[name] = value
+    with pytest.raises(InputError, match=rf"{field} is .*; give it such as \("):
+        ranges.check_ranges(config)
