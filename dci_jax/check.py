@@ -68,8 +68,14 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
 
 
 def check_names(config: ConfigDict) -> None:
-    """Raise InputError unless the config's attacks exist, once each, behind those that they start from."""
+    """Raise InputError unless there are attacks, they exist, once each, behind those that they start from, and features are sent."""
     order = list(config.attacks)
+    if not order and not config.oracle.images:
+        raise InputError("attacks is (), so that nothing would be read back; name one, such as ('dci',).")
+    if not config.defenses:
+        raise InputError(
+            "defenses is (), so that nothing would be sent; give (('none', 0.0),) for the features as they are."
+        )
     if ORACLE in order:
         raise InputError(f"{ORACLE!r} is no attack to be named; give oracle.images, which adds it.")
     for name in order:

@@ -194,6 +194,8 @@ def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network)
         ({"splits": ("stem",), "inverse_network.splits": ("layer1.0",)}, r"inverse_network\.splits names layer1\.0"),
         ({"splits": ("stem", "stem")}, "splits names 'stem' twice"),
         ({"oracle.attack": "rmle"}, "oracle.attack is 'rmle', which is none that learns"),
+        ({"attacks": ()}, r"attacks is \(\), so that nothing would be read back"),
+        ({"defenses": ()}, r"defenses is \(\), so that nothing would be sent"),
         ({"attacks": ("oracle",)}, "'oracle' is no attack to be named; give oracle.images"),
         ({"data.labels": "labels.csv"}, "data.labels is labels.csv, but no images"),
         ({"dci_trained.learning_rate": -1.0}, "dci_trained.learning_rate is -1.0"),
@@ -224,6 +226,10 @@ def bad_head(weights):
     )
 
 
+def failing(weights):
+    return {}["absent"]
+
+
 def grey(weights):
     return blocks.sequential("grey", (28, 28, 1), [("only", lambda scale, x: scale * x, 2.0)])
 
@@ -240,6 +246,7 @@ def flat(weights):
     ("name", "said"),
     [
         ("bad_head", r"odd: 'head' does not take features of \[1, 32, 32, 3\]"),
+        ("failing", r"failing failed in .*check_test.py, line \d+ \(KeyError: 'absent'\); correct it"),
         ("grey", r"grey takes images \[H, W, C\] of \[28, 28, 1\]"),
         ("wide", r"wide takes images \[H, W, C\] of \[32, 64, 3\]"),
         ("flat", r"flat has mean .* and std \(0.0,\)"),

@@ -1,5 +1,6 @@
 """Target networks by name, classifiers and generators; `load` gives one with its weights."""
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -133,7 +134,16 @@ def _checkpoint(name, source):
 
 
 def _own(name, source):
-    network = named.function(name)(source)
+    function = named.function(name)
+    try:
+        network = function(source)
+    except InputError:
+        raise
+    except Exception as error:  # of every kind: it is the user's function
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"{name} failed in {where.filename}, line {where.lineno} ({type(error).__name__}: {error}); correct it."
+        ) from error
     if not isinstance(network, Network):
         raise InputError(
             f"{name} returned a {type(network).__name__}; let it return a dci_jax.blocks.Network, such "
