@@ -4,7 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
+
+Array = jax.Array | np.ndarray
 
 Pytree = Any
 

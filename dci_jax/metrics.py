@@ -1,8 +1,12 @@
 """How close a reconstruction is: PSNR, SSIM, label agreement, latent error; one number per example."""
 
 import dm_pix as pix
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
+
+Array = jax.Array | np.ndarray
 
 
 def mse(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Float[Array, "B"]:

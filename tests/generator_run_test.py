@@ -34,6 +34,7 @@ def inverted(place):
     return place / "generator"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     rows = lines(inverted)
     cells = {(r["attack"], r["split"], r["defense"]) for r in rows}
@@ -57,6 +58,7 @@ def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     assert (inverted / "evaluation" / "dci_trained" / "given images.npz").exists()
 
 
+@pytest.mark.slow
 def test_gauss_newton_is_given_what_dci_found_and_comes_nearer(inverted):
     psnr = {
         attack: np.load(inverted / "evaluation" / attack / "image none.npz")["psnr"]
@@ -65,6 +67,7 @@ def test_gauss_newton_is_given_what_dci_found_and_comes_nearer(inverted):
     assert (psnr["dci_trained+gauss_newton"] > psnr["dci_trained"]).all()
 
 
+@pytest.mark.slow
 def test_the_report_is_one_page_with_every_part(inverted):
     text = (inverted / "report" / "index.html").read_text()
     for part in (
@@ -81,6 +84,7 @@ def test_the_report_is_one_page_with_every_part(inverted):
     assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
 
 
+@pytest.mark.slow
 def test_the_same_line_again_does_nothing_anew(inverted, place):
     before = json.loads((inverted / "timing.json").read_text())["attack dci_trained"]["compile_s"]
     written = (inverted / "evaluation" / "dci_trained" / "image none.npz").stat().st_mtime_ns

@@ -146,6 +146,7 @@ def test_the_plan_states_parameters_flops_and_memory_and_does_nothing(place):
     assert any(words[:2] == ["stem", "32x32x16"] for words in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["small_vgg", "small_flax"])
 def test_a_network_of_ones_own_is_audited(place, name):
     workdir = place / name

@@ -122,7 +122,7 @@ def enough(
 
 def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
     """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
-    each = 2 * height * width
+    each = 2.0 * height * width
     return tuple(
         each * (k * (2 * k - 1) * c**2 + k**2 * c * g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
     )

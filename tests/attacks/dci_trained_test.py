@@ -146,6 +146,7 @@ def test_rematerialisation_does_not_change_the_gradient(network, chain):
     chex.assert_trees_all_close(*gradients, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_path):
     small = Inputs((), INPUTS.shares, (16, 16, 3))
     read = dci_trained.dci_trained(network, small, ("stem",), jax.random.key(0), tmp_path, **SETTINGS)["stem"]
@@ -165,6 +166,7 @@ def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network,
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(read.args[1]))
 
 
+@pytest.mark.slow
 def test_codes_of_a_generator_are_read_back_by_the_same_training(generator, tmp_path):
     inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "divide_steps": 60, "conquer": (("image", 40),), "width": 0.5}

@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import pytest
 
 from dci_jax import blocks
 from dci_jax.attacks.deep_image_prior import deep_image_prior
@@ -13,6 +14,7 @@ def attack(network, features, **more):
     return np.asarray(read["stem"](features))
 
 
+@pytest.mark.slow
 def test_it_finds_the_image_behind_a_shallow_split(network):
     images = np.asarray(GENERATORS["dead_leaves"](jax.random.key(1), 3, (32, 32, 3)))  # not noise
     features = blocks.run(network, images, 0, 1)
@@ -24,6 +26,7 @@ def test_it_finds_the_image_behind_a_shallow_split(network):
     assert np.mean((found - images) ** 2) < 0.3 * np.mean((start - images) ** 2)
 
 
+@pytest.mark.slow
 def test_an_images_result_does_not_depend_on_its_batch(network, images):
     features = blocks.run(network, images, 0, 1)
     alone = attack(network, features[:1], steps=3)

@@ -7,7 +7,9 @@ from tests.conftest import ROOT
 MANY_WRITES = """
 import resource, signal, sys
 import numpy as np
+from dci_jax.runtime import process
 from dci_jax.runtime.checkpoint import Checkpointer
+process.prepare()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 tree = {str(i): np.random.rand(300, 300) for i in range(60)}

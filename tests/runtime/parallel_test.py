@@ -34,7 +34,7 @@ def test_an_uneven_last_batch_is_padded_with_its_last_row(monkeypatch):
 def test_weights_are_copied_and_images_are_split():
     said = on_eight_devices("""
 import numpy as np
-from dci_jax import parallel
+from dci_jax.runtime import parallel
 even = parallel.put(np.ones((16, 3)), parallel.split())
 print(even.addressable_shards[0].data.shape[0], len(even.addressable_shards))
 print(parallel.put(np.ones((10, 3)), parallel.split()).is_fully_replicated)
@@ -50,7 +50,7 @@ print(parallel.local_rows(24), parallel.local_rows(10))
 def test_training_state_stays_as_it_was_laid_and_images_are_optimised_in_shares():
     said = on_eight_devices("""
 import jax, jax.numpy as jnp, numpy as np, optax
-from dci_jax import parallel
+from dci_jax.runtime import parallel
 from dci_jax.runtime.optimize import minimize, step
 seen = []
 def loss(x, target, batch):
@@ -68,7 +68,7 @@ for count in (16, 10):
 def test_the_inputs_of_a_step_do_not_depend_on_the_devices(tmp_path):
     program = """
 import jax, numpy as np
-from dci_jax import parallel
+from dci_jax.runtime import parallel
 from dci_jax.inputs.mixture import Inputs, batches
 bank = [np.full((8, 8, 3), i, np.uint8) for i in range(40)]
 read = batches(Inputs(bank, (("bank", 0.5), ("dead_leaves", 0.5)), (6, 6, 3)), jax.random.key(0), 16)
