@@ -6,6 +6,8 @@
         --workdir=runs/dcgan_latent_optimisation --config.target.weights=generator.pt
 
 The second starts from the prior's mean, code by code: what GAN inversion does where nothing is trained.
+Two CPU cores, JAX 0.10.2, 2026-11-25: with --config.attacks="('dci',)" --config.splits="('image',)" 9 minutes to solve; to
+expect, in one forward pass from the image: cosine .83, 32.7 dB.
 The weights are those of fletchersarip93/face-generator (`weights/generator.pt` there).
 """
 

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         )
         return 0
     # Configs import one another, "from configs import default", wherever they lie.
-    files = [a.partition("=")[2].partition(":")[0] for a in argv if re.match("--?config=", a)]
+    files = re.findall(r"(?:^|\n)--?config[=\n]([^:\n]+)", "\n".join(argv))
     sys.path += [str(Path(file).absolute().parent.parent) for file in files]
     try:
         words = flags.FLAGS(argv)[1:]

@@ -31,8 +31,8 @@ def plan(config: ConfigDict, case: Case) -> str:
     `SHARE` of the rate that a matrix product reaches here and now.
     """
     rates = {precision: matrix_product_rate(precision) for precision in ("float32", "bfloat16")}
-    rows, fits, images = [], set(), case.trained is not None
-    if config.synthesis.batches and images:
+    rows, fits = [], set()
+    if config.synthesis.batches and case.trained is not None:
         rows += _synthesis(config, case.trained)
     for name in registry.names(config):
         attack = registry.find(name, config.oracle.attack)

@@ -259,3 +259,13 @@ def test_a_network_of_ones_own_that_cannot_be_audited_is_told_why(name, said):
     config.synthesis.batches, config.inputs.bank = 0, 0.0
     with pytest.raises(InputError, match=said):
         check(config)
+
+
+def test_what_is_sent_undamaged_counts_once(monkeypatch):
+    generator = models.MODELS["dcgan_32"].build(jax.random.key(0))
+    monkeypatch.setattr(models, "load", lambda *_: generator)
+    config = dcgan_celeba.get_config()
+    config.damages = (("none", 0.0), ("blur", 1.0))
+    found = check(config).perturbations
+    assert found["image"] == (("none", 0.0), ("blur", 1.0))
+    assert found["generator_deconv.1"] == (("none", 0.0),)

@@ -35,7 +35,7 @@ class Case:
         report shows; reconstruct never sees a private input.
       finish: ({attack: {split: reconstruct}}, evaluation) -> None; what the report shows besides.
       report: (workdir) -> path of the page.
-      trained: the target with its BatchNorm layers, where it runs on the device without; None: `network`.
+      trained: the target with its BatchNorm layers, from which images are synthesised; None where none can be.
     """
 
     network: Network

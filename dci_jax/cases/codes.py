@@ -53,6 +53,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
     codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
     shares, guesses = ((network.latent, 1.0),), floors(codes, config.seed)
+    damages = (NONE, *(damage for damage in config.damages if damage[0] != "none"))  # once, or n would double
     return Case(
         network=network,
         splits=splits,
@@ -60,7 +61,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         shape=network.input_shape,
         names=tuple(f"code {i}" for i in range(len(codes))),
         floors=guesses,
-        perturbations={name: (NONE, *(config.damages if name == last else ())) for name in splits},
+        perturbations={name: damages if name == last else (NONE,) for name in splits},
         begin=functools.partial(_begin, network, codes, config.batch, guesses["mean_code"]),
         learn=lambda key, workdir: Inputs((), shares, network.input_shape),
         guess=functools.partial(guess, network, codes, config.batch),

@@ -49,7 +49,8 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     if config.verifier.name:
         verifier = put(models.load(config.verifier.name, config.verifier.weights))
     synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
-    shares, (side, *_) = learned_from(config, network)
+    shares, shape = learned_from(config, network)
+    side = shape[0]
     if side > network.input_shape[0]:
         raise InputError(
             f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
@@ -68,12 +69,12 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         trained=trained,
         splits=splits,
         shares=shares,
-        shape=(side, side, network.input_shape[2]),
+        shape=shape,
         names=private.names,
         floors=floors(private.pixels, config.seed),
         perturbations=dict.fromkeys(splits, tuple(config.defenses)),
         begin=functools.partial(_begin, private),
-        learn=functools.partial(_learn, config, trained, verifier),
+        learn=functools.partial(_learn, config, trained, verifier, shares, shape),
         guess=functools.partial(guess, device, private, config.batch),
         read=functools.partial(read, device, private, config.batch),
         finish=lambda readers, evaluation: None,
@@ -256,12 +257,12 @@ def _begin(private, evaluation):
         log.warning("skipped damaged image %s", reason)
 
 
-def _learn(config, trained, verifier, key, workdir):
+def _learn(config, trained, verifier, shares, shape, key, workdir):
     folder = present(workdir, "synthesis")
     made = synthesis.synthesize(trained, key, folder, **config.synthesis)
     judges = (trained, verifier) if verifier else (trained,)
     keep(folder / "recognised.json", lambda: recognised(judges, made, config.batch))
-    return Inputs(made, *learned_from(config, trained))
+    return Inputs(made, shares, shape)
 
 
 def _labels(private):
