@@ -162,15 +162,17 @@ def _chain(case, settings, depth, shared):
     found = _geometries(case, settings, depth, shared)
     images, held_out, rounds = (settings[name] for name in ("images", "held_out", "rounds"))
     counts = linear_inverter.enough(*zip(*found, strict=True), images, held_out, settings["equations"])
-    total = 0.0
+    total = kept = 0.0
     for (g, k), count in zip(found, counts, strict=True):
         first, correction = linear_inverter.flops(g, k, *g.grid)
         seen = count * (1 + held_out / max(images, 1))
-        solve = len(solving.RIDGES) * linear_inverter.largest(g, k) ** 3 / 3
+        solve = 3 * linear_inverter.largest(g, k) ** 3 / 3  # about three ridges are tried
+        bytes_seen = 4 * seen * math.prod(g.grid) * g.channels
+        kept = max(kept, bytes_seen if bytes_seen <= solving.KEPT else 0)
         total += seen * first + rounds * seen * correction + (rounds + 1) * solve
     steps = len(found) * (rounds + 1)
     most = max(linear_inverter.largest(g, k) for g, k in found)
-    return steps, total / steps, dci.MATRICES * 8 * most**2, "float32"
+    return steps, total / steps, max(dci.MATRICES * 8 * most**2, kept), "float32"
 
 
 def _decoded(case, splits, settings):

@@ -6,7 +6,7 @@ import pytest
 from configs import resnet50, tiny
 from dci_jax import models, plan
 from dci_jax.attacks import dci_trained, linear_inverter, registry
-from dci_jax.attacks.linear_inverter import correction_moments, geometry
+from dci_jax.attacks.linear_inverter import correction_moments, geometry, regressors
 from dci_jax.check import check
 
 FLOAT = 4
@@ -75,7 +75,7 @@ def test_a_matrix_product_has_a_rate():
 def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
     g = geometry(network, 1)
     f = jnp.zeros((1, 32, 32, 16))
-    sums = jax.jit(lambda f, x, t: correction_moments(3, g, network, f, f, x, t))
+    sums = jax.jit(lambda f, x, t: correction_moments(3, g, regressors(g, network, f, f, x), x, t))
     stated = sums.lower(f, f, f).cost_analysis()["flops"]
     assert linear_inverter.flops(g, (3, 3), 32, 32)[1] == pytest.approx(stated, rel=0.25)
 

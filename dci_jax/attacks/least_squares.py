@@ -10,6 +10,7 @@ border takes away is what the taps of a ring around the image see, and is subtra
 
 import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -141,8 +142,8 @@ def _turned(size, side, y, x):
     return y * size + x if side < 2 else x * size + y
 
 
-def solve(normal: Normal, ridge: float) -> np.ndarray:
-    """The ridge solution [k^2 C, T], float64.
+def factored(normal: Normal, ridge: float) -> Callable[[np.ndarray], np.ndarray]:
+    """The ridge solution as a function of `Normal.cross` [k^2 C, T], of any targets of the same regressors; float64.
 
     Args:
       normal: of the training images.
@@ -160,7 +161,12 @@ def solve(normal: Normal, ridge: float) -> np.ndarray:
     matrix *= scale
     matrix[np.diag_indices_from(matrix)] = 1 + ridge  # at least: the floor adds to it
     factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    return scale[:, None] * scipy.linalg.cho_solve(factor, scale[:, None] * normal.cross)
+    return lambda cross: scale[:, None] * scipy.linalg.cho_solve(factor, scale[:, None] * cross)
+
+
+def solve(normal: Normal, ridge: float) -> np.ndarray:
+    """The ridge solution [k^2 C, T], float64; arguments and errors as of `factored`."""
+    return factored(normal, ridge)(normal.cross)
 
 
 def sketched(normal: Normal, count: int) -> Normal:

@@ -145,10 +145,21 @@ def corrected(
     x: Float[Array, "B *x"],
 ) -> Float[Array, "B *x"]:
     """x_{r+1} of x_r = `x`."""
-    step = _convolve(regressors(g, network, seen, f, x), kernel)
-    return _out(g, _image(g, x) + shuffle(step, g.factor))
+    return moved(g, kernel, regressors(g, network, seen, f, x), x)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def moved(
+    g: Geometry,
+    kernel: Float[Array, "k k channels target"],
+    u: Float[Array, "B h w channels"],
+    x: Float[Array, "B *x"],
+) -> Float[Array, "B *x"]:
+    """x_{r+1} of x_r = `x` and its `regressors`."""
+    return _out(g, _image(g, x) + shuffle(_convolve(u, kernel), g.factor))
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def regressors(
     g: Geometry,
     network: Network,
@@ -178,12 +189,10 @@ def first_moments(size: int, g: Geometry, f: Array, true: Array) -> dict[str, Ar
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def correction_moments(
-    size: int, g: Geometry, network: Network, seen: Array, f: Array, x: Array, true: Array
-) -> dict[str, Array]:
-    """`moments` of a correction of the estimates `x`."""
+def correction_moments(size: int, g: Geometry, u: Array, x: Array, true: Array) -> dict[str, Array]:
+    """`moments` of a correction of the estimates `x`, of which `u` are the `regressors`."""
     target = unshuffle(_image(g, true) - _image(g, x), g.factor)
-    return moments(size, regressors(g, network, seen, f, x), target)
+    return moments(size, u, target)
 
 
 def _sent(g, f):

@@ -27,6 +27,7 @@ log = logging.getLogger("dci_jax")
 # What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0)
 SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
+KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are made twice
 HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
 
 
@@ -59,12 +60,16 @@ def inverter(
     Raises:
       InputError: the features are not finite, or no map is better than none.
     """
-    x, errors, count = None, [], len(f[0]) + len(f[1])
+    x, ridge, errors, count = None, RIDGES[len(RIDGES) // 2], [], len(f[0]) + len(f[1])
+    pixels = count * true[0][0].size // g.target
     for r in range(rounds + 1):
         size = ks[min(r, 1)]
-        sums = functools.partial(_sums, size, g, network, seen, f, x, true)
+        regressors = functools.partial(_regressors, g, network, seen, f, x)
+        if 4 * pixels * g.channels <= KEPT:
+            regressors = functools.cache(regressors)
+        sums = functools.partial(_sums, size, g, regressors, f, x, true)
         shown = functools.partial(_shown, update, r * count)
-        make = functools.partial(_solve, (len(f[0]), len(f[1])), size, sums, shown, label)
+        make = functools.partial(_solve, (len(f[0]), len(f[1])), size, ridge, sums, shown, label)
         solution, chosen = _kept(folder / f"{r}.npz", make, lasting=r > 0)
         if solution is None:
             break
@@ -73,8 +78,8 @@ def inverter(
             new = [[linear_inverter.first(g, kernel, a) for a in part] for part in f]
         else:
             new = [
-                [linear_inverter.corrected(g, kernel, network, *batch) for batch in zip(*parts, strict=True)]
-                for parts in zip(seen, f, x, strict=True)
+                [linear_inverter.moved(g, kernel, regressors(part, i), batch) for i, batch in enumerate(x[part])]
+                for part in range(len(x))
             ]
         errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
         if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
@@ -100,18 +105,23 @@ def inverter(
     )
 
 
-def _sums(size, g, network, seen, f, x, true, part, i):
+def _regressors(g, network, seen, f, x, part, i):
+    """Of a correction, for batch i of a part."""
+    return linear_inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])
+
+
+def _sums(size, g, regressors, f, x, true, part, i):
     """`moments` of batch i of a part, for the first map (x is None) or a correction of the estimates x."""
     if x is None:
         return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
-    return linear_inverter.correction_moments(size, g, network, seen[part][i], f[part][i], x[part][i], true[part][i])
+    return linear_inverter.correction_moments(size, g, regressors(part, i), x[part][i], true[part][i])
 
 
 def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(counts, size, sums, shown, label):
+def _solve(counts, size, start, sums, shown, label):
     """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
     totals, done = [], 0
     for part, count in enumerate(counts):
@@ -125,30 +135,39 @@ def _solve(counts, size, sums, shown, label):
             done += 1
             shown(done)
         totals.append(total)
-    best = (None, 0.0)
-    if all(np.isfinite(v).all() for total in totals for v in total.values()):
-        train, apart = (least_squares.assemble(size, total) for total in totals)
-        del total, totals, new
-        ridge = _ridge(*(least_squares.sketched(normal, SKETCH) for normal in (train, apart)))
-        if ridge is not None:
-            solution = least_squares.solve(train, ridge)
-            if least_squares.error(apart, solution) < apart.energy:
-                best = solution, ridge
-    else:
+    if not all(np.isfinite(v).all() for total in totals for v in total.values()):
         log.warning("%s: the sums of its normal equations are not finite", label)
-    return best
+        return None, 0.0
+    train, apart = (least_squares.assemble(size, total) for total in totals)
+    del total, totals, new
+    solved, ridge = _ridge(*(least_squares.sketched(normal, SKETCH) for normal in (train, apart)), start)
+    return solved and solved(train.cross), ridge
 
 
-def _ridge(train, apart):
-    """The one of `RIDGES` whose solution is best on `apart`; None where none is better than no map."""
-    best, least = None, apart.energy
-    for ridge in RIDGES:
-        try:
-            error = least_squares.error(apart, least_squares.solve(train, ridge))
-        except np.linalg.LinAlgError:
-            continue
-        if error < least:
-            best, least = ridge, error
+def _ridge(train, apart, start):
+    """(factored, ridge) of the one of `RIDGES` that is best on `apart`; (None, 0) where none is better than no map.
+
+    The ridge before is a good guess: from `start` downwards, then upwards, as long as it gets better.
+    """
+    errors, best = {}, (None, 0.0)
+
+    def error(i):
+        nonlocal best
+        if i not in errors:
+            try:
+                solved = least_squares.factored(train, RIDGES[i])
+                found = least_squares.error(apart, solved(train.cross))
+            except np.linalg.LinAlgError:
+                found = math.inf
+            if found < min([apart.energy, *errors.values()]):
+                best = solved, RIDGES[i]
+            errors[i] = found
+        return errors[i]
+
+    i = RIDGES.index(start)
+    for step in (-1, 1):
+        while 0 <= i + step < len(RIDGES) and error(i + step) < error(i):
+            i += step
     return best
 
 
