@@ -184,7 +184,7 @@ def decoding(name: str, batch: int, size: int, split: str, width: int = 32) -> C
     twin = peers.Decoder(decoder, shape)
 
     def in_jax(dtype):
-        loss = functools.partial(inverse_network.pixel_loss, decoder.clone(dtype=dtype), stop)
+        loss = functools.partial(_decoding_loss, decoder.clone(dtype=dtype), stop)
         return Jax(loss, params, with_dtype(network, dtype), images, same)
 
     def in_torch():
@@ -194,6 +194,12 @@ def decoding(name: str, batch: int, size: int, split: str, width: int = 32) -> C
         return Torch(target, list(module.parameters()), leaves(images), tuple, tuple, loss, False)
 
     return Case(f"inverse network {name}", batch, in_jax, in_torch, twin.port)
+
+
+def _decoding_loss(decoder, stop, params, network, images):
+    """The inverse network's loss with the network's forward pass in it."""
+    batch = {"images": images, "features": run(network, images, 0, stop)}
+    return inverse_network.pixel_loss(decoder, params, (), batch)
 
 
 def divide(name: str, batch: int, size: int, split: str, **smaller: Any) -> Case:

@@ -28,14 +28,33 @@ def get_config() -> ConfigDict:
     config.data.count = 0  # the first so many images; 0: all. Of a generator: codes to be drawn
     config.data.labels = ""  # CSV "image,label": the label map, for top-1; see dci_jax/data/images.py
 
+    # Recorded features, an .npz with "features" [N, ...] and "split": they are read back. data.images are then the
+    # originals, where they are known, and defenses names what they went through.
+    config.features = ""
+
     config.splits = ()  # split points, such as ("layer1.2", "layer2.2"); empty: all
     # In this order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), "inverse_network",
-    # "rmle", "deepinversion", "deep_image_prior", and "dci@white_noise" for one that learns from that source alone.
+    # "rmle", "deepinversion", "deep_image_prior", and "dci@white_noise" for one that learns from that source alone;
+    # "adapted_dci", "adapted_dci+refine", "adapted_inverse_network", "adapted_rmle" know the defense.
     config.attacks = ("dci", "dci+refine")
-    config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/cases/defenses.py
+    config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/defenses/registry.py
+    config.sends = (1,)  # how often an input is sent through a random defense; the attacker has all
     config.batch = 100  # private images at a time
     # Generators only: what is done to the images that are repaired, (kind, strength); see dci_jax/cases/damages.py
     config.damages = (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0))
+
+    config.defense = ConfigDict()  # bottleneck, prune_channels, nopeek, learned_noise: what they learn from
+    config.defense.images = ""  # real images: folder, zip or npz; empty: those that the attacks learn from, no real one
+    config.defense.steps = 200  # Adam updates at each split
+
+    # When a cell of the page's map counts as readable, by the attack that reads most. These levels are ours; no
+    # published threshold exists. configs/audit.py and docs/audit.md say how they were chosen.
+    config.audit = ConfigDict()
+    config.audit.page = False  # the report is the audit's page: verdict, map, costs
+    config.audit.ssim = 0.5  # mean SSIM of the 5 % of images that are read best
+    config.audit.rank1 = 0.5  # share of images that are re-identified among all
+    config.audit.psnr = 20.0  # dB, as SSIM
+    config.audit.label_kept = 0.95  # a defense that keeps fewer of the server's answers is no choice
 
     # What the inverters learn from: shares of every batch. The paper's own setting is bank=1 and
     # the others 0, with synthesis.start="white_noise" (configs/paper.py).

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from dci_jax import models
 from dci_jax.attacks.registry import ATTACKS, ORACLE, find, names, settings
 from dci_jax.blocks import Network, split_index, split_names
-from dci_jax.cases import codes, images
+from dci_jax.cases import codes, images, recorded
 from dci_jax.cases.case import Case
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
@@ -40,10 +40,10 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
             f"data.labels is {config.data.labels}, but no images are given that they could belong to; give "
             "data.images, too."
         )
-    for field in ("images", "labels"):  # before anything is fetched
-        path = config.data[field]
+    for field in ("data.images", "data.labels", "features"):  # before anything is fetched
+        path = config.features if field == "features" else config.data[field.removeprefix("data.")]
         if path and not str(path).startswith("tfds:") and not Path(path).exists():
-            raise InputError(f"No {field} at {path}; check the path in --config.data.{field}.")
+            raise InputError(f"No {field.removeprefix('data.')} at {path}; check the path in --config.{field}.")
     name, source = config.target.name, config.target.weights
     if planned and not models.at_hand(name, source):
         log.info("the weights of %s are not at hand: planned by their shapes", name)
@@ -52,8 +52,18 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         network = models.load(name, source, config.target.sha256)
     if planned:
         config.verifier.name = ""
+    if config.features and code_prior(network):
+        raise InputError(
+            f"features is {config.features}, but {network.name} takes codes; recorded features are those of images."
+        )
+    recording = recorded.load(config, network) if config.features else None
+    if recording:
+        config = config.copy_and_resolve_references()
+        config.splits = recording.splits
     splits = checked_splits(config, network)
-    if code_prior(network):
+    if recording:
+        case = recording
+    elif code_prior(network):
         check_codes(config, network, splits)
         case = codes.load(config, network, splits)
     else:
@@ -80,6 +90,11 @@ def check_names(config: ConfigDict) -> None:
         raise InputError(f"{ORACLE!r} is no attack to be named; give oracle.images, which adds it.")
     for name in order:
         start = find(name).starts_from
+        if find(name).adapted and all(kind == "none" for kind, _ in config.defenses):
+            raise InputError(
+                f"The attack {name!r} adapts to defenses, but defenses is {tuple(config.defenses)}; name one, such as "
+                "(('none', 0.0), ('gaussian', 0.5))."
+            )
         if order.count(name) > 1:
             raise InputError(f"attacks names {name!r} twice; name it once.")
         if start and start not in order[: order.index(name)]:
@@ -111,7 +126,7 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
                 f'there, or give --config.{section}.splits="()" for all of them.'
             )
         if attack.starts_from:
-            start = settings(config, ATTACKS[attack.starts_from])[0] or splits
+            start = settings(config, find(attack.starts_from))[0] or splits
             missing = [name for name in own or splits if name not in start]
             if missing:
                 raise InputError(

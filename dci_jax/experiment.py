@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from dci_jax.attacks import registry
 from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
+from dci_jax.defenses.channel import Channel
 from dci_jax.inputs.mixture import BANK, Inputs
 from dci_jax.results import ANY_SPLIT, lines, write
 from dci_jax.runtime import hosts
@@ -32,11 +33,21 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
     """
     evaluation, timed = workdir / "evaluation", functools.partial(timing, workdir)
     key_learn, key_attack, key_sent = jax.random.split(jax.random.key(config.seed), 3)
+    key_defense = jax.random.fold_in(key_sent, 1)
     rows, row = [], {"target": case.network.name, "seed": config.seed}
     case.begin(evaluation)
 
     with timed("synthesize"):
         inputs = case.learn(key_learn, workdir)
+    with timed("defenses"):
+        channels = case.learn_channels(inputs, key_defense, workdir)
+        sent = {
+            (split, channel.label): case.sent(
+                split, channel, key_sent, evaluation / "sent" / f"{split} {channel.label}.npz"
+            )
+            for split, several in channels.items()
+            for channel in several
+        }
 
     for name, guesses in case.floors.items():
         scores = case.guess(guesses, evaluation / f"{name}.npz")
@@ -47,22 +58,23 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
         with timed(f"attack {name}"):
             # By name, so that an attack's numbers do not depend on which others run.
             key = jax.random.fold_in(key_attack, zlib.crc32(name.encode()))
-            readers[name] = fit(config, name, case, inputs, readers, key, workdir)
+            readers[name] = fit(config, name, case, inputs, channels, readers, key, workdir)
         with timed(f"evaluate {name}"):
-            for split, reconstruct in readers[name].items():
-                for kind, strength in case.perturbations[split]:
-                    present(workdir)
-                    label = kind if kind == "none" else f"{kind} {strength:g}"
-                    file = evaluation / name / f"{split} {label}.npz"
-                    scores = case.read(split, (kind, strength), reconstruct, key_sent, file)
-                    some = case.names[: len(scores["psnr"])]
-                    rows += lines(scores, some, split=split, attack=name, defense=label, **row)
-                    psnr = float(np.mean(scores["psnr"]))
-                    log.info("%s after %s, %s: %.2f dB", name, split, label, psnr)
+            for (split, label), reconstruct in readers[name].items():
+                present(workdir)
+                channel = next(c for c in channels[split] if c.label == label)
+                file = evaluation / name / f"{split} {label}.npz"
+                scores = case.read(split, channel, reconstruct, key_sent, file)
+                some = case.names[: len(next(iter(scores.values())))]
+                rows += lines(scores | sent[split, label], some, split=split, attack=name, defense=label, **row)
+                shown, form = ("psnr", "%.2f dB") if "psnr" in scores else ("feature_error", "feature error %.3g")
+                log.info(f"%s after %s, %s: {form}", name, split, label, float(np.mean(scores[shown])))
 
     present(workdir)
     with timed("report"):
-        case.finish(readers, evaluation)
+        case.finish(
+            {name: {split: r for (split, _), r in found.items()} for name, found in readers.items()}, evaluation
+        )
         if hosts.leads():
             write(rows, costs(case.network, case.splits), workdir)
             case.report(workdir)
@@ -75,11 +87,17 @@ def fit(
     name: str,
     case: Case,
     inputs: Inputs,
-    readers: dict[str, dict[str, Callable]],
+    channels: dict[str, tuple[Channel, ...]],
+    readers: dict[str, dict[tuple[str, str], Callable]],
     key: jax.Array,
     workdir: Path,
-) -> dict[str, Callable]:
-    """Fit the attack called `name`, on what its adversary holds: split point -> function from features to inputs."""
+) -> dict[tuple[str, str], Callable]:
+    """Fit the attack called `name`, on what its adversary holds.
+
+    Returns:
+      (split point, label of its channel) -> function from features to inputs: one for all channels of a split, but
+      where the attack is adapted one of its own for each that does something.
+    """
     attack = registry.find(name, config.oracle.attack)
     own, settings = registry.settings(config, attack)
     source = name.partition("@")[2]
@@ -87,7 +105,18 @@ def fit(
         inputs = Inputs(case.oracle, ((BANK, 1.0),), inputs.shape)
     elif source:
         inputs = replace(inputs, shares=((source, 1.0),))
-    if attack.starts_from:
-        settings["start"] = readers[attack.starts_from]
-    folder = present(workdir, "attacks") / name
-    return attack.fit(case.network, inputs, own or case.splits, key, folder, **settings)
+    splits, start = own or case.splits, readers.get(attack.starts_from, {})
+    if not attack.adapted:
+        if start:
+            settings["start"] = {split: start[split, channels[split][0].label] for split in splits}
+        folder = present(workdir, "attacks") / name
+        found = attack.fit(case.network, inputs, splits, key, folder, **settings)
+        return {(split, channel.label): found[split] for split in splits for channel in channels[split]}
+    folder, found = present(workdir, "attacks", name), {}
+    for split, channel in ((s, c) for s in splits for c in channels[s] if c.kind != "none"):
+        at = (split, channel.label)
+        if start:
+            settings["start"] = {split: start[at]}
+        one = folder / f"{split} {channel.label}"
+        found[at] = attack.fit(case.network, inputs, (split,), key, one, channel=channel, **settings)[split]
+    return found

@@ -106,6 +106,19 @@ def batch_norm_statistics(
     return sum(w * t for w, t in zip(weights, terms, strict=True)) / sum(weights)
 
 
+def distance_correlation(a: Float[Array, "B *a"], b: Float[Array, "B *b"]) -> Float[Array, ""]:
+    """Distance correlation of two sets of B vectors (Székely et al., 2007), what NoPeek makes small. Scalar in [0, 1]."""
+
+    def centred(x):
+        x = x.reshape(len(x), -1)
+        squares = jnp.sum(x**2, 1)
+        distances = jnp.sqrt(jnp.maximum(squares[:, None] + squares - 2 * x @ x.T, 0) + 1e-8)
+        return distances - distances.mean(0) - distances.mean(1, keepdims=True) + distances.mean()
+
+    a, b = map(centred, _float32(a, b))
+    return jnp.sqrt(jnp.maximum(jnp.sum(a * b), 1e-12) / jnp.sqrt(jnp.sum(a**2) * jnp.sum(b**2) + 1e-12))
+
+
 def _float32(*arrays):
     return tuple(array.astype(jnp.float32) for array in arrays)
 

@@ -4,6 +4,7 @@ import dm_pix as pix
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jaxtyping import Float
 
 Array = jax.Array | np.ndarray
@@ -23,6 +24,24 @@ def ssim(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Flo
     """Structural similarity (Wang et al., 2004) of [B, H, W, C] in [0, 1]: Gaussian window 11 x 11,
     sigma 1.5, mean over pixels and channels. Returns [B] in [-1, 1]."""
     return pix.ssim(images, truth)
+
+
+_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the five scales, the finest first
+
+
+def ms_ssim(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Float[Array, "B"]:
+    """Multi-scale structural similarity (Wang et al., 2003) of [B, H, W, C] in [0, 1]. Returns [B] in [0, 1].
+
+    NaN where an image is too small for the window at the coarsest of five scales: below 176 pixels.
+    """
+    if min(images.shape[1:3]) < 176:
+        return jnp.full(len(images), jnp.nan)
+    found = 1.0
+    for number, weight in enumerate(_SCALES):
+        luminance = {} if number == len(_SCALES) - 1 else {"k1": 1e4}  # so large that its factor is 1
+        found *= jnp.maximum(pix.ssim(images, truth, **luminance), 0.0) ** weight
+        images, truth = (nn.avg_pool(x, (2, 2), (2, 2)) for x in (images, truth))
+    return found
 
 
 def label_agreement(scores: Float[Array, "B classes"], truth: Float[Array, "B classes"]) -> Float[Array, "B"]:

@@ -39,7 +39,10 @@ def plan(config: ConfigDict, case: Case) -> str:
         own, settings = registry.settings(config, attack)
         fits.add(attack.fit)
         cost = COSTS.get(attack.fit, _optimised)
-        rows += [(f"{name}: {label}", *rest) for label, *rest in cost(case, own or case.splits, settings)]
+        for split_label, steps, *rest in cost(case, own or case.splits, settings):
+            several = [c for c in case.channels.get(split_label, ()) if c.kind != "none"]
+            times = len(several) if attack.adapted else 1
+            rows.append((f"{name}: {split_label}" + f", {times} defenses" * attack.adapted, steps * times, *rest))
     text = [f"{case.network.name} on {jax.device_count()} x {jax.devices()[0].device_kind}", ""]
     if dci_trained.dci_trained in fits:
         text += [
@@ -182,11 +185,15 @@ def _decoded(case, splits, settings):
         split = split_index(case.network, name)
         decoder, size = inverse_network.decoder_for(case.network, split, settings["width"])
         params = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, *size)))
-        loss = functools.partial(inverse_network.pixel_loss, decoder, split)
+        batch = {
+            "images": images,
+            "features": jax.ShapeDtypeStruct((settings["batch"], *feature_shapes(case.network)[split]), jnp.float32),
+        }
+        loss = functools.partial(inverse_network.pixel_loss, decoder)
         yield (
             name,
             settings["steps"],
-            *step_cost(loss, params, case.network, images),
+            *step_cost(loss, params, (), batch),
             settings["precision"],
         )
 

@@ -13,11 +13,14 @@ from dci_jax.runtime.files import replacing
 
 ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
 VISIBLE = 1 / 255  # root mean square change of a pixel: one level of 8 bits
-COSTS = ("bytes_sent", "device_flops", "depth")
+COSTS = ("bytes_sent", "device_flops", "depth", "device_parameters")
 METRICS = (
     "mse",
     "psnr",
     "ssim",
+    "ms_ssim",
+    "rank1",
+    "rank5",
     "label_agreement",
     "label_kept",
     "top1",
@@ -25,8 +28,19 @@ METRICS = (
     "latent_cosine",
     "latent_error",
     "psnr_sent",
+    "bytes_coded",
+    "top1_sent",
+    "feature_error",
 )
-SHARES = ("label_agreement", "label_kept", "top1", "top1_original")  # 0 or 1 for each image
+SHARES = (
+    "rank1",
+    "rank5",
+    "label_agreement",
+    "label_kept",
+    "top1",
+    "top1_original",
+    "top1_sent",
+)  # 0 or 1 for each image
 
 
 def lines(

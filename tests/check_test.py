@@ -108,7 +108,7 @@ def test_an_attack_named_with_its_source_learns_from_that_alone(monkeypatch, net
 
     def attack(network, inputs, splits, key, folder, **settings):
         seen.append((inputs.shares, splits, settings.keys()))
-        return {}
+        return dict.fromkeys(splits)
 
     row = dataclasses.replace(registry.ATTACKS["inverse_network"], fit=attack)
     monkeypatch.setitem(registry.ATTACKS, "inverse_network", row)
@@ -116,9 +116,54 @@ def test_an_attack_named_with_its_source_learns_from_that_alone(monkeypatch, net
     config, shares = tiny.get_config(), (("bank", 0.5), ("pink_noise", 0.5))
     inputs = Inputs((), shares, (32, 32, 3))
     for name in ("inverse_network", "inverse_network@white_noise"):
-        experiment.fit(config, name, check(config), inputs, {}, None, tmp_path)
+        case = check(config)
+        experiment.fit(config, name, case, inputs, case.channels, {}, None, tmp_path)
     assert [found for found, *_ in seen] == [shares, (("white_noise", 1.0),)]
     assert all(splits == ("stem", "layer1.0") and "splits" not in more for _, splits, more in seen)
+
+
+def test_an_adapted_attack_is_fitted_for_each_split_and_defense(monkeypatch, network, tmp_path):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    seen = []
+
+    def attack(network, inputs, splits, key, folder, channel=None, start=None, **settings):
+        seen.append((splits, channel and channel.label, start and set(start)))
+        return dict.fromkeys(splits)
+
+    for name in ("dci", "dci+refine"):
+        monkeypatch.setitem(registry.ATTACKS, name, dataclasses.replace(registry.ATTACKS[name], fit=attack))
+    (tmp_path / "config.json").touch()
+    config = tiny.get_config()
+    config.attacks, config.sends = ("dci", "adapted_dci", "adapted_dci+refine"), (1, 10)
+    config.defenses = (("none", 0.0), ("gaussian", 1.0), ("quantize", 2.0))
+    case, readers = check(config), {}
+    for name in config.attacks:
+        readers[name] = experiment.fit(config, name, case, None, case.channels, readers, None, tmp_path)
+    defended = [("gaussian 1"), ("gaussian 1 x10"), ("quantize 2")]
+    assert seen[0] == (("stem", "layer1.0"), None, None)
+    assert seen[1:7] == [((split,), label, None) for split in ("stem", "layer1.0") for label in defended]
+    assert seen[7:] == [((split,), label, {split}) for split in ("stem", "layer1.0") for label in defended]
+    assert set(readers["dci"]) == {(s, d) for s in ("stem", "layer1.0") for d in ("none", *defended)}
+
+
+@pytest.mark.parametrize(
+    ("attacks", "defenses", "said"),
+    [
+        (("adapted_dci",), (("none", 0.0),), "adapts to defenses, but defenses is"),
+        (("adapted_gauss_newton",), (("gaussian", 1.0),), "cannot adapt to a defense; choose from: adapted_dci"),
+        (("dci", "adapted_dci+refine"), (("gaussian", 1.0),), "name 'adapted_dci' before it"),
+        (("adapted_dci@white_noise",), (("gaussian", 1.0),), ""),
+    ],
+)
+def test_an_attack_that_cannot_adapt_is_refused(attacks, defenses, said, monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.attacks, config.defenses = attacks, defenses
+    if not said:
+        assert check(config).channels["stem"][0].label == "gaussian 1"
+        return
+    with pytest.raises(InputError, match=said):
+        check(config)
 
 
 def without_batch_norm(weights):
@@ -266,6 +311,6 @@ def test_what_is_sent_undamaged_counts_once(monkeypatch):
     monkeypatch.setattr(models, "load", lambda *_: generator)
     config = dcgan_celeba.get_config()
     config.damages = (("none", 0.0), ("blur", 1.0))
-    found = check(config).perturbations
-    assert found["image"] == (("none", 0.0), ("blur", 1.0))
-    assert found["generator_deconv.1"] == (("none", 0.0),)
+    found = check(config).channels
+    assert [channel.label for channel in found["image"]] == ["none", "blur 1"]
+    assert [channel.label for channel in found["generator_deconv.1"]] == ["none"]

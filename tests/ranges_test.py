@@ -4,7 +4,8 @@ import pytest
 
 from configs import default
 from dci_jax import ranges
-from dci_jax.cases import damages, defenses
+from dci_jax.cases import damages
+from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 
 
@@ -24,7 +25,7 @@ def test_every_number_of_the_default_config_has_a_range_and_is_in_it():
 
 
 def test_every_defense_and_damage_has_its_strengths():
-    assert {k for f, k in ranges.STRENGTHS if f == "defenses"} == set(defenses.DEFENSES)
+    assert {k for f, k in ranges.STRENGTHS if f == "defenses"} == set(DEFENSES)
     assert {k for f, k in ranges.STRENGTHS if f == "damages"} == set(damages.DAMAGES)
 
 
@@ -71,7 +72,7 @@ def test_a_number_out_of_its_range_is_refused_with_its_value_and_the_range(field
 
 @pytest.mark.parametrize(
     "strength",
-    [("gaussian", -1.0), ("quantize", 0.5), ("quantize", 2.5), ("dropout", 2.0), ("prune", -1.0), ("none", 1.0)],
+    [("gaussian", -1.0), ("quantize", 0.5), ("quantize", 2.5), ("dropout", 2.0), ("topk", -1.0), ("none", 1.0)],
 )
 def test_a_defense_of_an_impossible_strength_is_refused(strength):
     config = default.get_config()

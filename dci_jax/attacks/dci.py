@@ -24,6 +24,7 @@ from dci_jax.attacks import linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, largest, sizes
 from dci_jax.attacks.solving import inverter
 from dci_jax.blocks import Network, features_at, split_index, split_names
+from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import BANK, Inputs, batches
 from dci_jax.runtime import parallel, progress
@@ -40,6 +41,8 @@ def dci(
     splits: tuple[str, ...],
     key: Array,
     folder: Path,
+    *,
+    channel: Channel = NONE,
     **settings: Any,
 ) -> dict[str, Reconstruct]:
     """Solve a chain of inverters for each split.
@@ -50,6 +53,7 @@ def dci(
       splits: split points to be read back.
       key: PRNG key.
       folder: gets one file for each map that was solved; a killed run goes on from the last.
+      channel: the defense that this attacker knows: the deepest inverter is solved on defended features.
       **settings: of `check`.
 
     Returns:
@@ -61,9 +65,15 @@ def dci(
     check(network, splits, inputs.shape, **settings)
     made, readers = _inputs(inputs, key, settings), {}
     for name in splits:
-        depths = (split_index(network, name),)
-        chain = _chain(network, name, depths, made, folder / name, settings)
-        readers[name] = functools.partial(invert, *zip(*chain, strict=True), network)
+        depth = split_index(network, name)
+        noise = jax.random.fold_in(key, depth)
+        seen = [
+            [sent(network, depth, channel, jax.random.fold_in(noise, i), x) for i, x in enumerate(part, start)]
+            for part, start in zip(made, (0, len(made[0])), strict=True)
+        ]
+        known = behind(network, depth, channel)
+        chain = _chain(known, name, (depth,), made, seen, folder / name, settings)
+        readers[name] = functools.partial(invert, *zip(*chain, strict=True), known)
     return readers
 
 
@@ -83,7 +93,9 @@ def dci_shared(
     check_shared(network, splits, inputs.shape, **settings)
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
-    chain = _chain(network, "all splits", order, _inputs(inputs, key, settings), folder, settings)
+    made = _inputs(inputs, key, settings)
+    seen = [[features_at(network, order[0], x) for x in part] for part in made]
+    chain = _chain(network, "all splits", order, made, seen, folder, settings)
     return {
         name: functools.partial(invert, *zip(*chain[len(chain) - depth :], strict=True), network)
         for name, depth in depths.items()
@@ -209,8 +221,10 @@ def undo(g: Geometry, maps: tuple[Array, ...], network: Network, seen: Array, f:
     return x
 
 
-def _chain(network, label, depths, made, folder, settings):
+def _chain(network, label, depths, made, seen, folder, settings):
     """[(geometry, maps)] of the inverters of a chain that serves the splits at `depths`, the deepest first.
+
+    `seen` is what arrives from the inputs `made` at the deepest.
 
     The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
     """
@@ -228,7 +242,7 @@ def _chain(network, label, depths, made, folder, settings):
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
     # A shallower inverter may be solved on more inputs than a deeper one, which then has to read all of them back.
     needs = [np.max(counts[: index + 1], 0) for index in range(depth)]
-    found = seen = [[features_at(network, depth, x) for x in part] for part in made]
+    found = seen
     total, before = (rounds + 1) * sum(map(sum, counts)), 0
     with progress.bar(f"dci: {label}", total) as update:
         for index in reversed(range(depth)):

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
+from dci_jax.blocks import Network, feature_shapes, split_index, with_dtype
+from dci_jax.defenses.channel import NONE, Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.inputs.mixture import Inputs, batches
@@ -35,6 +36,7 @@ def inverse_network(
     learning_rate: float,
     steps: int,
     precision: str,
+    channel: Channel = NONE,
 ) -> dict[str, Reconstruct]:
     """Train one decoder for each split, by the squared pixel error.
 
@@ -49,6 +51,7 @@ def inverse_network(
       learning_rate: Adam's, at the start; it falls to zero along a cosine.
       steps: training steps for each split.
       precision: "float32", or "bfloat16" for the convolutions in training.
+      channel: the defense that this attacker knows: the decoders learn from defended features.
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
@@ -59,11 +62,14 @@ def inverse_network(
         split = split_index(network, name)
         key_params, key_inputs = jax.random.split(jax.random.fold_in(key, split))
         decoder, shape = decoder_for(network, split, width, precision)
+        draw = functools.partial(
+            _pair, with_dtype(network, precision), split, channel, key_inputs, batches(inputs, key_inputs, batch)
+        )
         params, _ = minimize(
-            functools.partial(pixel_loss, decoder, split),
+            functools.partial(pixel_loss, decoder),
             jax.jit(decoder.init)(key_params, jnp.zeros((1, *shape))),
-            with_dtype(network, precision),
-            batches(inputs, key_inputs, batch),
+            (),
+            draw,
             steps=steps,
             optimizer=optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
             label=f"inverse network: {name}",
@@ -89,9 +95,15 @@ def decode(decoder: Decoder | Encoder, latent: str, params, features: Array) -> 
     return clip(latent, decoder.apply(params, features))
 
 
-def pixel_loss(decoder: Decoder | Encoder, split: int, params, network: Network, images: Array):
-    """mean (decoder(F(x)) - x)^2."""
-    features = run(network, images, 0, split)
+def _pair(network, split, channel, key, draw, number):
+    """The batch of a step: images, and what was sent of them."""
+    images = draw(number)
+    return {"images": images, "features": sent(network, split, channel, jax.random.fold_in(key, number), images)}
+
+
+def pixel_loss(decoder: Decoder | Encoder, params, frozen: tuple, batch: dict[str, Array]):
+    """mean (decoder(F(x)) - x)^2 of a batch {"images", "features"}."""
+    images, features = batch["images"], batch["features"]
     loss = jnp.mean((decoder.apply(params, features) - images) ** 2)
     return loss, {"mse": loss}
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from dci_jax.attacks.least_squares import moments
 from dci_jax.blocks import Network, feature_shapes, run
+from dci_jax.defenses.channel import knowing
 from dci_jax.inputs.latents import LIMITS, code_prior
 from dci_jax.models.inverter import scale, shuffle, unshuffle
 
@@ -172,7 +173,7 @@ def regressors(
     F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is
     this block alone.
     """
-    found = []
+    found, network = [], knowing(network, seen)
     for stop, truth in {g.index + 1: f, g.stop: seen if g.stop > g.index + 1 else f}.items():
         answer, pull = jax.vjp(lambda x, stop=stop: run(network, x, g.index, stop), x)
         found += [truth - answer, *pull(truth - answer)]

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from dci_jax.blocks import Network, run, split_index
+from dci_jax.defenses.channel import knowing
 from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.losses import total_variation
 from dci_jax.runtime import parallel
@@ -92,7 +93,7 @@ def match_loss(split: int, prior: Prior | None, images: Array, frozen: tuple, _)
       (loss, terms), the terms per image and without their weights.
     """
     network, features, weights = frozen
-    terms = {"features": relative_distance(run(network, images, 0, split), features)}
+    terms = {"features": relative_distance(run(knowing(network, features), images, 0, split), features)}
     loss = jnp.sum(terms["features"])
     if not code_prior(network):
         terms["tv"] = jax.vmap(lambda image: total_variation(image[None]))(images)

@@ -37,6 +37,8 @@ class Attack:
       learns: from `Inputs`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
       starts_from: another attack, whose readers are given to `fit` as `start`.
       codes: it can read back a generator's codes, too.
+      adapts: its `fit` takes `channel`, too, the defense that its adversary knows: "adapted_NAME" is that attack.
+      adapted: it is one of those, fitted for each split and defense anew.
       check: (network, splits, shape of what it learns from, **settings) -> raises InputError where it could not work.
       unwind: of an attack with a chain of inverters: (*a reader's args, features) -> all estimates on the way.
     """
@@ -48,6 +50,8 @@ class Attack:
     learns: bool = False
     starts_from: str = ""
     codes: bool = True
+    adapts: bool = False
+    adapted: bool = False
     check: Callable[..., None] = no_demands
     unwind: Callable[..., tuple] | None = None
 
@@ -59,6 +63,7 @@ ATTACKS = {
         "DCI, one forward pass",
         "#c2410c",
         learns=True,
+        adapts=True,
         check=dci.check,
         unwind=dci.unwind,
     ),
@@ -85,6 +90,7 @@ ATTACKS = {
         "DCI, then refined white-box",
         "#7c3aed",
         starts_from="dci",
+        adapts=True,
         check=rmle.check,
     ),
     "dci_trained+refine": Attack(
@@ -117,9 +123,10 @@ ATTACKS = {
         "inverse network (black box)",
         "#0369a1",
         learns=True,
+        adapts=True,
         check=inverse_network.check,
     ),
-    "rmle": Attack(rmle.rmle, "rmle", "rMLE from a blank image", "#64748b", check=rmle.check),
+    "rmle": Attack(rmle.rmle, "rmle", "rMLE from a blank image", "#64748b", adapts=True, check=rmle.check),
     "gauss_newton": Attack(
         gauss_newton.gauss_newton,
         "gauss_newton",
@@ -146,13 +153,15 @@ ATTACKS = {
 }
 
 ORACLE = "oracle"
+ADAPTED = "adapted_"
 
 
 def find(name: str, oracle: str = "dci") -> Attack:
     """The row of an attack by the name that a config or a report gives it.
 
     Args:
-      name: a key of `ATTACKS`; one that learns may have its source behind it, "dci@dead_leaves"; or "oracle".
+      name: a key of `ATTACKS`; one that learns may have its source behind it, "dci@dead_leaves"; one that adapts may
+        be "adapted_dci"; or "oracle".
       oracle: the attack that the oracle is, `config.oracle.attack`.
 
     Raises:
@@ -165,6 +174,13 @@ def find(name: str, oracle: str = "dci") -> Attack:
                 f"oracle.attack is {oracle!r}, which is none that learns from images; choose from: {learning}."
             )
         return replace(ATTACKS[oracle], label="oracle: learned from real images", color="#15803d")
+    if name.startswith(ADAPTED):
+        row = find(name.removeprefix(ADAPTED))
+        if not row.adapts:
+            able = ", ".join(ADAPTED + key for key, attack in ATTACKS.items() if attack.adapts)
+            raise InputError(f"The attack {name!r} cannot adapt to a defense; choose from: {able}.")
+        start = row.starts_from and ADAPTED + row.starts_from
+        return replace(row, label=f"{row.label}, adapted to the defense", adapted=True, codes=False, starts_from=start)
     base, at, source = name.partition("@")
     if base not in ATTACKS or (at and not ATTACKS[base].learns):
         raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ATTACKS)}.")

@@ -15,6 +15,7 @@ import optax
 from dci_jax import named
 from dci_jax.attacks.matching import Regularizer, blank, match
 from dci_jax.blocks import Network, split_index
+from dci_jax.defenses.channel import NONE, Channel, behind
 from dci_jax.inputs.mixture import Inputs
 
 Array = jax.Array
@@ -35,6 +36,7 @@ def rmle(
     prior: str = "",
     prior_weight: float = 0.0,
     start: dict[str, Reconstruct] | None = None,
+    channel: Channel = NONE,
 ) -> dict[str, Reconstruct]:
     """Optimise images for their features; nothing is trained, so this returns at once.
 
@@ -50,6 +52,8 @@ def rmle(
       start: split point -> another attack's reconstruction to start from; None starts from zeros
         with AMSGrad, as published. A start is left with Adam, because AMSGrad keeps the large
         gradients of the first steps in mind and stalls when the start is good.
+      channel: the defense that this attacker knows, which is then in the loop: noise by its expectation, rounding
+        with straight-through gradients, what dropout left out is not compared.
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
@@ -57,12 +61,13 @@ def rmle(
     del inputs, key, folder
     rate = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.adam(rate, b2=0.99) if start else optax.amsgrad(rate)
-    known = named.function(prior) if prior else None
-    regularizer = Regularizer(total_variation, tuple(total_variation_at), known, prior_weight)
+    own = named.function(prior) if prior else None
+    regularizer = Regularizer(total_variation, tuple(total_variation_at), own, prior_weight)
 
     def reconstruct(name, features):
         images = start[name](features) if start else blank(network, len(features))
-        return match(network, name, features, images, regularizer, optimizer, steps)
+        known = behind(network, split_index(network, name), channel)
+        return match(known, name, features, images, regularizer, optimizer, steps)
 
     return {name: functools.partial(reconstruct, name) for name in splits}
 

@@ -25,7 +25,7 @@ Array = jax.Array
 log = logging.getLogger("dci_jax")
 
 # What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
-RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0)
+RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
 SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
 KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are made twice
 HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from dci_jax.blocks import Network
+from dci_jax.defenses.channel import Channel
 from dci_jax.inputs.mixture import Inputs
 
 Array = jax.Array
@@ -25,16 +26,19 @@ class Case:
       shares, shape: of the `Inputs` that an attack learns from.
       names: one for each private input.
       floors: name -> guesses [N, ...] that were made without any features.
-      perturbations: split -> what happens to the features sent, ((kind, strength), ...).
+      channels: split -> what the features go through, before anything of it has learned.
       depends: field of the config -> arrays that a run depends on, for `depends.digests`.
       oracle: real images uint8 [M, H, W, C] that an oracle learns from; none of them is private. None: no oracle.
       begin: (evaluation) -> None; keeps the private inputs in that folder for the report.
       learn: (key, workdir) -> the `Inputs`; makes what has to be made first.
+      learn_channels: (inputs, key, workdir) -> `channels`, having learned what there is to learn.
+      sent: (split, channel, key, file) -> metric -> [N] of `results.METRICS`: what a defense costs, whatever the attack.
       guess: (guesses, file) -> scores, as `read`.
-      read: (split, (kind, strength), reconstruct, key, file) -> metric -> [N] of `results.METRICS`, and more that the
+      read: (split, channel, reconstruct, key, file) -> metric -> [N] of `results.METRICS`, and more that the
         report shows; reconstruct never sees a private input.
       finish: ({attack: {split: reconstruct}}, evaluation) -> None; what the report shows besides.
       report: (workdir) -> path of the page.
+      private: the images to be read back, where the case is of images: only to be scored with.
       trained: the target with its BatchNorm layers, from which images are synthesised; None where none can be.
     """
 
@@ -44,13 +48,16 @@ class Case:
     shape: tuple[int, ...]
     names: tuple[str, ...]
     floors: dict[str, np.ndarray]
-    perturbations: dict[str, tuple[tuple[str, float], ...]]
+    channels: dict[str, tuple[Channel, ...]]
     begin: Callable[[Path], None]
     learn: Callable[[Array, Path], Inputs]
     guess: Callable[[np.ndarray, Path], dict[str, np.ndarray]]
-    read: Callable[[str, tuple[str, float], Reconstruct, Array, Path], dict[str, np.ndarray]]
+    learn_channels: Callable[[Inputs, Array, Path], dict[str, tuple[Channel, ...]]]
+    sent: Callable[[str, Channel, Array, Path], dict[str, np.ndarray]]
+    read: Callable[[str, Channel, Reconstruct, Array, Path], dict[str, np.ndarray]]
     finish: Callable[[dict[str, dict[str, Reconstruct]], Path], None]
     report: Callable[[Path], Path]
     oracle: np.ndarray | None = None
+    private: Any = None
     trained: Network | None = None
     depends: dict[str, Any] = field(default_factory=dict)

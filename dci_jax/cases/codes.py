@@ -19,6 +19,7 @@ from dci_jax.cases.directions import spectrum
 from dci_jax.cases.kept import each
 from dci_jax.data.images import load as read_images
 from dci_jax.data.images import photographs
+from dci_jax.defenses.channel import NONE, Channel
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import DEVIATIONS, LATENTS
 from dci_jax.inputs.mixture import Inputs
@@ -31,7 +32,6 @@ Array = jax.Array
 
 REPAIRED = 100  # codes whose images are damaged, to be repaired
 SPECTRA = 64  # codes whose Jacobian is looked at
-NONE = ("none", 0.0)
 
 
 def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
@@ -53,7 +53,9 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
     codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
     shares, guesses = ((network.latent, 1.0),), floors(codes, config.seed)
-    damages = (NONE, *(damage for damage in config.damages if damage[0] != "none"))  # once, or n would double
+    # "none" once, or n would double
+    damages = (NONE, *(Channel(kind, strength) for kind, strength in config.damages if kind != "none"))
+    channels = {name: damages if name == last else (NONE,) for name in splits}
     return Case(
         network=network,
         splits=splits,
@@ -61,7 +63,9 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         shape=network.input_shape,
         names=tuple(f"code {i}" for i in range(len(codes))),
         floors=guesses,
-        perturbations={name: damages if name == last else (NONE,) for name in splits},
+        channels=channels,
+        learn_channels=lambda inputs, key, workdir: channels,
+        sent=lambda split, channel, key, file: {},
         begin=functools.partial(_begin, network, codes, config.batch, guesses["mean_code"]),
         learn=lambda key, workdir: Inputs((), shares, network.input_shape),
         guess=functools.partial(guess, network, codes, config.batch),
@@ -83,7 +87,7 @@ def read(
     codes: np.ndarray,
     batch: int,
     split: str,
-    damage: tuple[str, float],
+    damage: Channel,
     reconstruct: Reconstruct,
     key: Array,
     file: Path,
@@ -95,8 +99,7 @@ def read(
       codes: the private ones, float32 [N, C]; where something happens to the features the first `REPAIRED` of them.
       batch: codes at a time, shared by the devices.
       split: split point; the last has the image itself for features.
-      damage: (key of `DAMAGES`, strength), applied to the features; other than "none" at the last
-        split only.
+      damage: its kind is a key of `DAMAGES`, applied to the features; other than "none" at the last split only.
       reconstruct: features [B, ...] -> codes [B, C]. It never sees the codes.
       key: for the damage.
       file: .npz, see `kept.each`.
@@ -107,14 +110,14 @@ def read(
       was given to the attack, where that is an image. And "code" float32 [N, C], "reconstruction"
       and "sent" uint8 [N, H, W, 3].
     """
-    index, (name, strength) = split_index(network, split), damage
+    index = split_index(network, split)
 
     def one(truth, start):
         features = features_at(network, index, truth)
-        sent = hurt(name, strength, jax.random.fold_in(key, start), features)
+        sent = hurt(damage.kind, damage.strength, jax.random.fold_in(key, start), features)
         return measure(network, index, truth, reconstruct(sent), sent)
 
-    return each(file, batch, one, codes if damage == NONE else codes[:REPAIRED])
+    return each(file, batch, one, codes if damage.kind == "none" else codes[:REPAIRED])
 
 
 def guess(network: Network, codes: np.ndarray, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:

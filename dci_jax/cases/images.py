@@ -4,23 +4,25 @@ import functools
 import logging
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax import metrics, models
-from dci_jax.blocks import Network, classes, features_at, logits, run, split_index
-from dci_jax.cases.case import Case, Reconstruct
-from dci_jax.cases.defenses import DEFENSES
-from dci_jax.cases.kept import each
+from dci_jax import models
+from dci_jax.blocks import Network, classes, split_index
+from dci_jax.cases.case import Case
+from dci_jax.cases.image_scores import guess, measure_sent, read
+from dci_jax.cases.kept import latency
 from dci_jax.data.images import Images, photographs, without
 from dci_jax.data.images import load as read_images
+from dci_jax.defenses import channel as channels
+from dci_jax.defenses.channel import Channel
+from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs import synthesis
-from dci_jax.inputs.mixture import Inputs, mixture
+from dci_jax.inputs.mixture import BANK, Inputs, mixture
+from dci_jax.report import audit
 from dci_jax.report import images as page
 from dci_jax.runtime import parallel
 from dci_jax.runtime.workdir import keep, keep_originals, present
@@ -56,7 +58,14 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
             f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
             "pixels; give a smaller side, or 0 for the network's own."
         )
-    private, oracle = private_images(config, network), None
+    private, oracle, taught = private_images(config, network), None, None
+    if config.defense.images:
+        real = read_images(
+            config.defense.images, network.input_shape[0], crop=network.crop, flag="--config.defense.images"
+        )
+        taught = without(real, private).pixels
+        if len(taught) == 0:
+            raise InputError(f"All images of {config.defense.images} are also evaluated; give the defense others.")
     if config.oracle.images:
         real = read_images(
             config.oracle.images, network.input_shape[0], crop=network.crop, flag="--config.oracle.images"
@@ -68,22 +77,26 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         network=device,
         trained=trained,
         splits=splits,
+        private=private,
         shares=shares,
         shape=shape,
         names=private.names,
         floors=floors(private.pixels, config.seed),
-        perturbations=dict.fromkeys(splits, tuple(config.defenses)),
+        channels=dict.fromkeys(splits, asked(config)),
+        learn_channels=functools.partial(_learn_channels, config, device, splits, taught),
+        sent=functools.partial(measure_sent, device, private, config.batch),
         begin=functools.partial(_begin, private),
         learn=functools.partial(_learn, config, trained, verifier, shares, shape),
         guess=functools.partial(guess, device, private, config.batch),
         read=functools.partial(read, device, private, config.batch),
-        finish=lambda readers, evaluation: None,
-        report=page.write,
+        finish=functools.partial(_finish, device, private) if config.audit.page else lambda readers, evaluation: None,
+        report=audit.write if config.audit.page else page.write,
         oracle=oracle,
         depends={
             "target.weights": network,
             "data.labels": private.labels,
             "oracle.images": oracle,
+            "defense.images": taught,
             "verifier.weights": verifier,
         },
     )
@@ -156,94 +169,6 @@ def floors(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {"mean_image": mean, "random_image": np.roll(pixels, step, 0)}
 
 
-def read(
-    network: Network,
-    private: Images,
-    batch: int,
-    split: str,
-    defense: tuple[str, float],
-    reconstruct: Reconstruct,
-    key: Array,
-    file: Path,
-) -> dict[str, np.ndarray]:
-    """Read every image back from its features at one split; kept in files, so that it is done once.
-
-    Args:
-      network: the target.
-      private: the images; their labels are true classes, or None.
-      batch: images at a time, shared by the devices.
-      split: split point.
-      defense: (key of `DEFENSES`, strength), applied to the features.
-      reconstruct: features [B, ...] -> images [B, H, W, C] in [0, 1]. It never sees the images.
-      key: for the defense.
-      file: .npz, see `kept.each`.
-
-    Returns:
-      `results.METRICS` but those of codes, each float32 [N], and "reconstruction" uint8 [N, H, W, C].
-      "label_kept" tells whether the defended features still give the network's answer; "top1" and
-      "top1_original" whether reconstruction and original get their true label. NaN where the
-      network has no head or the labels are not known.
-    """
-    index, (name, strength) = split_index(network, split), defense
-
-    def one(truth, labels, start):
-        features = features_at(network, index, truth)
-        sent = defend(name, strength, jax.random.fold_in(key, start), features)
-        return measure(network, index, truth, reconstruct(sent), sent, labels)
-
-    return each(file, batch, one, private.pixels, _labels(private))
-
-
-def guess(network: Network, private: Images, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
-    """Like `read`, for guesses uint8 [N, H, W, C] that were made without any features."""
-
-    def one(truth, labels, guess, _):
-        return measure(network, 0, truth, guess, truth, labels)
-
-    return each(file, batch, one, private.pixels, _labels(private), guesses)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def defend(name: str, strength: float, key: Array, features: Array) -> Array:
-    """What the device sends: its features behind a key of `DEFENSES`."""
-    return DEFENSES[name](key, features, strength)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def measure(network: Network, index: int, truth: Array, found: Array, sent: Array, labels: Array) -> dict[str, Array]:
-    """`results.METRICS`, but those of codes, [B] of reconstructions [B, H, W, C].
-
-    Args:
-      network: the target.
-      index: the split at which the features were sent.
-      truth, found: images [B, H, W, C] in [0, 1] and their reconstructions.
-      sent: the features.
-      labels: int [B], true classes, -1 where not known.
-    """
-
-    def answer(features, start):
-        return logits(network, run(network, features, start))
-
-    unknown = jnp.full(len(truth), jnp.nan)
-    agreement = kept = top1 = top1_original = unknown
-    if network.head:
-        original, again = answer(truth, 0), answer(found, 0)
-        agreement = metrics.label_agreement(again, original)
-        kept = metrics.label_agreement(answer(sent, index), original)
-        top1 = jnp.where(labels < 0, unknown, again.argmax(1) == labels)
-        top1_original = jnp.where(labels < 0, unknown, original.argmax(1) == labels)
-    return {
-        "mse": metrics.mse(found, truth),
-        "psnr": metrics.psnr(found, truth),
-        "ssim": metrics.ssim(found, truth),
-        "label_agreement": agreement,
-        "label_kept": kept,
-        "top1": top1,
-        "top1_original": top1_original,
-        "reconstruction": jnp.round(found * 255).astype(jnp.uint8),
-    }
-
-
 def recognised(networks: tuple[Network, ...], images, batch: int) -> dict[str, float]:
     """Network -> share of the synthesised images that it answers with the label they were made for."""
     if not len(images):
@@ -265,9 +190,38 @@ def _learn(config, trained, verifier, shares, shape, key, workdir):
     return Inputs(made, shares, shape)
 
 
-def _labels(private):
-    unknown = np.full(len(private), -1)
-    return unknown if private.labels is None else np.asarray(private.labels)
+def asked(config: ConfigDict) -> tuple[Channel, ...]:
+    """The channels that a config names: every defense, the random ones sent as often as it says."""
+    found = []
+    for kind, strength in config.defenses:
+        often = config.sends if DEFENSES[kind].random else (1,)
+        found += [Channel(kind, float(strength), sends) for sends in often]
+    return tuple(found)
+
+
+def _learn_channels(config, network, splits, taught, inputs, key, workdir):
+    """{split: channels}, each with what its defense has learned, from the attack's inputs or from real images."""
+    if taught is not None:
+        inputs = Inputs(taught, ((BANK, 1.0),), inputs.shape)
+    found = {}
+    for split in splits:
+        made, index = {}, split_index(network, split)
+        for channel in asked(config):
+            once = replace(channel, sends=1)
+            if once.label not in made:
+                folder = present(workdir, "defenses", split) / once.label
+                seed = jax.random.fold_in(key, index)
+                made[once.label] = channels.learn(once, network, index, inputs, seed, folder, config.defense.steps)
+            found.setdefault(split, []).append(replace(made[once.label], sends=channel.sends))
+    return {split: tuple(some) for split, some in found.items()}
+
+
+def _finish(network, private, readers, evaluation):
+    """How long device and attack take for one image on this machine, for the audit's page."""
+    keep(
+        evaluation / "latency.json",
+        lambda: latency(network, private.pixels[:1] / np.float32(255), readers.get("dci", {})),
+    )
 
 
 def _check_shape(network):

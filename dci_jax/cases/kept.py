@@ -1,6 +1,8 @@
 """Scores of many inputs, a batch after the other, kept in files; and what a split costs."""
 
+import functools
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: 
 def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
     """What a split is, for one image: `COSTS`.
 
-    Bytes sent (float32), floating-point operations on the device, and how deep it lies: the share of the
+    Bytes sent (float32), parameters and floating-point operations on the device, and how deep it lies: the share of the
     network's blocks that run before it.
     """
     shapes, image = feature_shapes(network), jnp.zeros((1, *network.input_shape))
@@ -64,5 +66,29 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
             "bytes_sent": 4 * int(np.prod(shapes[index])),
             "device_flops": int(flops),
             "depth": round(index / len(network.blocks), 4),
+            "device_parameters": sum(leaf.size for leaf in jax.tree.leaves(network.blocks[:index])),
         }
     return result
+
+
+def latency(network: Network, image: np.ndarray, readers: dict[str, Callable]) -> dict[str, dict[str, float]]:
+    """{split: {"device_ms", "attack_ms"}}: the median of ten runs for one image [1, H, W, C] on this machine, compiled."""
+    result = {}
+    for split, reconstruct in readers.items():
+        index = split_index(network, split)
+        features = features_at(network, index, image)
+        result[split] = {
+            "device_ms": _milliseconds(functools.partial(features_at, network, index), image),
+            "attack_ms": _milliseconds(reconstruct, features),
+        }
+    return result
+
+
+def _milliseconds(function, x):
+    jax.block_until_ready(function(x))
+    taken = []
+    for _ in range(10):
+        start = time.perf_counter()
+        jax.block_until_ready(function(x))
+        taken.append(1000 * (time.perf_counter() - start))
+    return round(float(np.median(taken)), 3)

@@ -5,15 +5,21 @@ Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--o
 
 import argparse
 import csv
+import json
 import sys
 import zipfile
 from pathlib import Path
 
-from dci_jax.report import codes, images, joint
+from dci_jax.report import audit, codes, images, joint, recorded
 
 
 def again(workdir: Path) -> Path:
-    """Make the report of a finished run anew, a classifier's or a generator's. Returns the page's path."""
+    """Make the report of a finished run anew: an audit's, a classifier's or a generator's. Returns the page's path."""
+    config = json.loads((workdir / "config.json").read_text())
+    if config.get("features") and not config["data"]["images"]:
+        return recorded.write(workdir)
+    if config.get("audit", {}).get("page"):
+        return audit.write(workdir)
     with (workdir / "summary.csv").open() as stream:
         of_codes = any(row["latent_cosine"] for row in csv.DictReader(stream))
     return (codes if of_codes else images).write(workdir)

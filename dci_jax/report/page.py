@@ -27,9 +27,9 @@ FLOORS = {
 ENLARGED = 64  # pixels a side, at least, for a small image
 
 
-def write(path: Path, title: str, sections: list[str]) -> Path:
-    """Write the page with a title and HTML sections. Returns its path."""
-    body = "\n".join(sections)
+def write(path: Path, title: str, sections: list[str], script: str = "") -> Path:
+    """Write the page with a title, HTML sections and a script, if need be. Returns its path."""
+    body = "<main>" + "\n".join(sections) + "</main>" + script
     with replacing(path) as stream:
         stream.write(_PAGE.replace("{title}", html.escape(title)).replace("{body}", body))
     return path
@@ -124,7 +124,8 @@ def table(rows: list[dict], columns: Sequence[tuple[str, str]]) -> str:
                 value += f" <small>± {html.escape(r[f'{field}_ci95'])}</small>"
             cells.append(f"<td>{value}</td>")
         lines.append("".join(cells))
-    return f"<div class=wide><table><tr>{'</tr><tr>'.join(lines)}</tr></table></div>"
+    body = "</tr><tr>".join(lines)
+    return f"<div class=wide role=region tabindex=0 aria-label=numbers><table><tr>{body}</tr></table></div>"
 
 
 def this_run(workdir: Path, skipped: Sequence[str] = ()) -> str:
@@ -151,14 +152,27 @@ def this_run(workdir: Path, skipped: Sequence[str] = ()) -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #1e293b; max-width: 1100px; margin: 0 auto; padding: 1rem; }
-h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: #64748b; font-weight: normal; }
+:root { color-scheme: light dark; --ink: #1e293b; --paper: #fff; --soft: #475569; --line: #cbd5e1; --box: #f1f5f9;
+  --read: #fecaca; --doubt: #fef08a; --low: #bbf7d0; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e2e8f0; --paper: #0f172a; --soft: #cbd5e1; --line: #475569;
+  --box: #1e293b; --read: #7f1d1d; --doubt: #713f12; --low: #14532d; } .smooth img { background: #fff; } a { color: #93c5fd; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1100px;
+  margin: 0 auto; padding: 1rem; }
+h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: var(--soft); font-weight: normal; }
+.first { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; } .first > div { max-width: 100%; }
+.first > figure { flex: 1 1 220px; max-width: 320px; } .map td { text-align: center; line-height: 1.1; }
+.read { background: var(--read); } .doubt { background: var(--doubt); } .low { background: var(--low); }
+.key { padding: 0 .3rem; font-weight: normal; } .chosen { outline: 3px solid var(--ink); outline-offset: -3px; }
+.warn { border-left: 4px solid #dc2626; padding-left: .7rem; }
+th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
+@media print { body { max-width: none; font-size: 11px; } details, #filter, label { display: none; } h2 { break-after: avoid; } }
 img { max-width: 100%; height: auto; image-rendering: pixelated; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1rem; }
 .smooth img { image-rendering: auto; } figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-td, th { padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left; white-space: nowrap; }
-pre { background: #f1f5f9; padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
+td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+pre { background: var(--box); padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
 </style></head><body>
 {body}
 </body></html>

@@ -5,6 +5,7 @@ import pytest
 from dci_jax import blocks
 from dci_jax.cases.code_scores import depths, unlikeliness
 from dci_jax.cases.codes import guess, read, read_given
+from dci_jax.defenses.channel import NONE, Channel
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def codes():
     return np.asarray(jax.random.normal(jax.random.key(0), (3, 128)))
 
 
-def evaluate(generator, codes, reconstruct, file, split="image", damage=("none", 0.0)):
+def evaluate(generator, codes, reconstruct, file, split="image", damage=NONE):
     key = jax.random.key(1)
     return read(generator, codes, 2, split, damage, reconstruct, key, file)
 
@@ -45,7 +46,7 @@ def test_the_attack_is_given_what_is_damaged_and_measured_against_what_is_not(ge
         given.append(np.asarray(sent))
         return np.zeros((len(sent), 128), np.float32)
 
-    found = evaluate(generator, codes, reconstruct, tmp_path / "x.npz", damage=("gaussian", 0.1))
+    found = evaluate(generator, codes, reconstruct, tmp_path / "x.npz", damage=Channel("gaussian", 0.1))
     image = np.asarray(blocks.run(generator, codes))
     difference = np.concatenate(given) - image
     assert 0.08 < difference.std() < 0.11

@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 
 from dci_jax import blocks, results
-from dci_jax.cases import images
+from dci_jax.cases import image_scores, images
 from dci_jax.cases.kept import costs
 from dci_jax.data.images import Images
+from dci_jax.defenses.channel import NONE, Channel
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
 
 
-def read(network, tmp_path, reconstruct, split="layer1.0", defense=("none", 0.0), labels=None):
-    file = tmp_path / "r.npz"
-    private = Images(tuple("abcde"), PIXELS, labels)
-    return images.read(network, private, 2, split, defense, reconstruct, jax.random.key(0), file)
+def read(network, tmp_path, reconstruct, split="layer1.0", channel=NONE, labels=None):
+    private, key = Images(tuple("abcde"), PIXELS, labels), jax.random.key(0)
+    cost = image_scores.measure_sent(network, private, 2, split, channel, key, tmp_path / "s.npz")
+    return image_scores.read(network, private, 2, split, channel, reconstruct, key, tmp_path / "r.npz") | cost
 
 
 def answer(network):
@@ -59,7 +60,7 @@ def test_a_defense_changes_what_is_sent_and_can_cost_the_label(network, tmp_path
     for strength in (0.0, 1.0):
         file = tmp_path / str(strength)
         file.mkdir()
-        kept.append(read(zeroed, file, attack, "layer3.2", ("dropout", strength))["label_kept"].mean())
+        kept.append(read(zeroed, file, attack, "layer3.2", Channel("dropout", strength))["label_kept"].mean())
     assert all((features == 0).all() for features in seen[3:])
     assert kept[0] == 1
     assert kept[1] < 1
@@ -82,6 +83,24 @@ def test_top1_counts_true_labels_and_is_unknown_without_them(network, tmp_path):
     np.testing.assert_array_equal(result["top1"], labels == black)
     unknown = read(network, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
     assert np.isnan(unknown["top1"]).all()
+
+
+def test_who_is_read_back_is_found_among_the_others(network, tmp_path):
+    guesses = iter(np.split(PIXELS[[0, 2, 1, 3, 4]] / np.float32(255), [2, 4]))
+    found = read(network, tmp_path, lambda f: jax.numpy.asarray(next(guesses)))
+    np.testing.assert_array_equal(found["rank1"], [1, 0, 0, 1, 1])
+    np.testing.assert_array_equal(found["rank5"], np.ones(5))
+
+
+def test_a_message_is_counted_once_for_each_send(network, tmp_path):
+    sizes = []
+    for sends in (1, 3):
+        (tmp_path / str(sends)).mkdir()
+        channel = Channel("dropout", 0.9, sends)
+        found = read(network, tmp_path / str(sends), lambda f: jax.numpy.zeros((len(f), 32, 32, 3)), channel=channel)
+        sizes.append(found["bytes_coded"])
+    np.testing.assert_array_equal(*sizes)
+    assert 0 < sizes[0].max() < 4 * 32 * 32 * 16 * 0.2
 
 
 def test_what_is_not_known_is_null_and_empty(network, tmp_path):

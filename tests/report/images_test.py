@@ -37,7 +37,9 @@ def workdir(tmp_path):
         np.savez(
             tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels
         ) if split != "any" else None
-    results.write(rows, {"stem": {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1}}, tmp_path)
+    results.write(
+        rows, {"stem": {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3}}, tmp_path
+    )
     (tmp_path / "config.json").write_text('{"seed": 0}')
     (tmp_path / "environment.json").write_text(json.dumps({"command": "python <x>"}))
     return tmp_path

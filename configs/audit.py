@@ -1,0 +1,44 @@
+"""The audit: which split, which defense, what is left to read. All split points x defenses x attackers, one page.
+
+    python -m dci_jax.main --config=configs/audit.py --workdir=runs/audit
+
+The embedded ResNet-20 by default; your own by --config.target.name and .weights. docs/audit.md explains the page.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.attacks = ("dci", "adapted_dci", "adapted_dci+refine", "adapted_inverse_network")
+    config.defenses = (
+        ("none", 0.0),
+        ("gaussian", 0.5),
+        ("gaussian", 1.0),
+        ("laplace", 0.5),
+        ("dropout", 0.5),
+        ("quantize", 8.0),
+        ("quantize", 4.0),
+        ("quantize", 2.0),
+        ("quantize", 1.0),
+        ("topk", 0.1),
+        ("topk_channels", 0.25),
+        ("jpeg", 50.0),
+        ("prune_channels", 0.5),
+        ("bottleneck", 4.0),
+        ("nopeek", 1.0),
+        ("learned_noise", 1.0),
+    )
+    config.sends = (1, 10)
+    config.audit.page = True
+    config.dci.images = 96
+    config.dci.held_out = 32
+    config.dci.batch = 32
+    config.dci.rounds = 2
+    config.dci.size = 3
+    # The attackers that take minutes, at the split points in the middle.
+    config.refine.splits = config.inverse_network.splits = ("layer1.2", "layer2.2")
+    config.refine.steps = 100
+    config.inverse_network.steps = 150
+    config.inverse_network.width = 16
+    return config

@@ -1,0 +1,1 @@
+"""What a device may do to its features before it sends them."""

@@ -1,0 +1,131 @@
+"""What lies between device and server: one defense at one split, learned if need be, as sent once or several times."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax.blocks import Network, features_at
+from dci_jax.defenses.noise import unchanged
+from dci_jax.defenses.registry import DEFENSES
+from dci_jax.inputs.mixture import Inputs, batches
+
+Array = jax.Array
+Pytree = Any
+
+BATCH = 64  # images at a time that a defense learns on
+
+
+@flax.struct.dataclass
+class Channel:
+    """A pytree, so that a compiled program serves every strength and number of sends.
+
+    Attributes:
+      kind: a key of `DEFENSES`.
+      strength: of it.
+      sends: how often an input is sent, each time with other randomness; the attacker has all of them.
+      params: what it has learned, {} before or where there is nothing to learn.
+      received: what arrived, [B, ...], for an attacker's comparison; None elsewhere.
+    """
+
+    kind: str = flax.struct.field(pytree_node=False)
+    strength: float | Array
+    sends: int | Array = 1
+    params: Pytree = flax.struct.field(default_factory=dict)
+    received: Array | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and files, such as "none", "gaussian 0.5" or "gaussian 0.5 x10"."""
+        if self.kind == "none":
+            return "none"
+        return f"{self.kind} {self.strength:g}" + (f" x{self.sends}" if self.sends > 1 else "")
+
+
+NONE = Channel("none", 0.0)
+
+
+def learn(
+    channel: Channel, network: Network, index: int, inputs: Inputs, key: Array, folder: Path, steps: int
+) -> Channel:
+    """The channel with what its defense learns from `inputs`, at split `index`; a killed run goes on in `folder`."""
+    row = DEFENSES[channel.kind]
+    if not row.learn:
+        return channel
+    key_inputs, key = jax.random.split(key)
+    made = batches(inputs, key_inputs, BATCH)
+    return replace(channel, params=row.learn(network, index, channel.strength, made, key, folder, steps))
+
+
+def send(channel: Channel, key: Array, features: Array) -> Array:
+    """What the server receives of features [B, ...]; of several sends what an attacker makes of them. [B, ...]."""
+    once = replace(channel, sends=1)
+    found = [_send(once, jax.random.fold_in(key, number), features) for number in range(channel.sends)]
+    return DEFENSES[channel.kind].joined(found)
+
+
+@jax.jit
+def _send(channel, key, features):
+    return DEFENSES[channel.kind].send(channel.params, key, features, channel.strength)
+
+
+def sent(network: Network, index: int, channel: Channel, key: Array, images: Array) -> Array:
+    """Images [B, H, W, C] -> what the server receives of them from split `index`."""
+    features = features_at(network, index, images)
+    return features if channel.kind == "none" else send(channel, key, features)
+
+
+def message_bytes(channel: Channel, features: Array, received: Array) -> np.ndarray:
+    """Bytes that each example's message takes, int [B]; see `size`.
+
+    Args:
+      channel: what the features go through.
+      features, received: before and behind it, [B, ...]; of random defenses those of one send.
+    """
+    row = DEFENSES[channel.kind]
+    travels = row.travels(channel.params, features, channel.strength)
+    arrays = np.asarray(received if travels is None else travels)
+    return np.array([row.size(example, channel.strength) for example in arrays])
+
+
+def behind(network: Network, index: int, channel: Channel) -> Network:
+    """The network as an attacker computes it who knows the defense: at split `index` what is received on average."""
+    if DEFENSES[channel.kind].expected in (DEFENSES["none"].expected, unchanged):
+        return network
+    block = network.blocks[index - 1]
+    joined = block.replace(params={"block": block.params, "channel": channel}, apply=_joined(block.apply))
+    return network.replace(blocks=(*network.blocks[: index - 1], joined, *network.blocks[index:]))
+
+
+def knowing(network: Network, received: Array) -> Network:
+    """The same network where the channel, if there is one, knows what was received, [B, ...]: zeros may say nothing."""
+
+    def tell(block):
+        if not _is_joined(block):
+            return block
+        channel = replace(block.params["channel"], received=received)
+        return block.replace(params={**block.params, "channel": channel})
+
+    return network.replace(blocks=tuple(map(tell, network.blocks)))
+
+
+def _is_joined(block):
+    return isinstance(block.params, dict) and isinstance(block.params.get("channel"), Channel)
+
+
+@functools.cache  # one identity for each block's function, because programs are compiled for it
+def _joined(apply: Callable) -> Callable:
+    def joined(params, x):
+        y, statistics = apply(params["block"], x)
+        channel = params["channel"]
+        row = DEFENSES[channel.kind]
+        strength, sends = (jnp.asarray(n, jnp.float32) for n in (channel.strength, channel.sends))
+        return row.expected(channel.params, y, strength, channel.received, sends), statistics
+
+    return joined

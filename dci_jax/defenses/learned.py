@@ -1,0 +1,158 @@
+"""Defenses that are trained before anything is sent: a narrow bottleneck, NoPeek, learned noise. The server is frozen.
+
+They learn on procedural or synthesised images, or on real ones where `defense.images` gives some; the server's own
+answer is the label. Every `learn` is `(network, index, strength, batches, key, folder, steps) -> params`.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dci_jax.blocks import Network, features_at, logits, run
+from dci_jax.defenses.noise import deviation
+from dci_jax.losses import distance_correlation, l2
+from dci_jax.runtime.optimize import minimize
+
+Array = jax.Array
+Batches = Callable[[int], Array]
+
+LEVELS = 255  # a bottleneck's values travel in 8 bits
+_NOISE = (1e-3, 100.0)  # scales of learned noise, in units of the features' deviation
+_RATE = 3e-3
+
+
+def task_loss(network: Network, index: int, features: Array, received: Array) -> Array:
+    """What the server loses: KL(answer to the features || answer to what it receives) + their distance. Scalar.
+
+    Args:
+      network: the target; without a head the distance of the last features counts alone.
+      index: split.
+      features, received: at that split, [B, ...].
+    """
+    right, found = (run(network, f, index) for f in (features, received))
+    loss = l2(found, right)
+    if network.head:
+        right, found = (jax.nn.log_softmax(logits(network, f)) for f in (right, found))
+        loss += jnp.mean(jnp.sum(jnp.exp(right) * (right - found), -1))
+    return loss
+
+
+def bottleneck(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+    """1 x 1 convolution down to 1 / `strength` of the channels, 8 bits, 1 x 1 convolution up. Gradients pass straight."""
+    return narrow(params, features) @ params["up"] + params["bias"]
+
+
+def narrow(params: dict[str, Array], features: Array) -> Array:
+    """What a bottleneck sends: [B, ..., channels / strength], each example's range in 8 bits."""
+    sent = (features - params["bias"]) @ params["down"]
+    axes = tuple(range(1, sent.ndim))
+    low, high = jnp.min(sent, axes, keepdims=True), jnp.max(sent, axes, keepdims=True)
+    step = (high - low) / LEVELS + 1e-12
+    coarse = jnp.round((sent - low) / step) * step + low
+    return sent + jax.lax.stop_gradient(coarse - sent)
+
+
+def learn_bottleneck(
+    network: Network, index: int, strength: float, batches: Batches, key: Array, folder: Path, steps: int
+) -> dict[str, Array]:
+    """The features' principal components, then `steps` of Adam on `task_loss` (Eshratifar et al., ISLPED 2019)."""
+    features = np.concatenate([features_at(network, index, batches(number)) for number in range(4)])
+    rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
+    bias, channels = rows.mean(0), max(1, round(rows.shape[1] / strength))
+    _, vectors = np.linalg.eigh(np.cov(rows.T).reshape(rows.shape[1], -1))
+    main = np.float32(vectors[:, ::-1][:, :channels])
+    start = {"down": main, "up": main.T, "bias": np.float32(bias)}
+    return _trained(bottleneck, 0.0, network, index, start, batches, key, folder, steps)
+
+
+def nopeek(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+    """One more 3 x 3 convolution on the device, beside a shortcut."""
+    if features.ndim == 2:
+        return features + features @ params["kernel"][1, 1]
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return features + jax.lax.conv_general_dilated(
+        features, params["kernel"], (1, 1), "SAME", dimension_numbers=dimensions
+    )
+
+
+def learn_nopeek(
+    network: Network, index: int, strength: float, batches: Batches, key: Array, folder: Path, steps: int
+) -> dict[str, Array]:
+    """NoPeek (Vepakomma et al., ICDMW 2020): `task_loss` + strength x distance correlation of features and images.
+
+    There the whole device part learns, with labels; here one more layer does, without, and the server stays.
+    """
+    channels = features_at(network, index, batches(0)).shape[-1]
+    start = {"kernel": np.zeros((3, 3, channels, channels), np.float32)}
+    return _trained(nopeek, strength, network, index, start, batches, key, folder, steps)
+
+
+def learned_noise(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+    """Laplace noise whose scale is learned for every value of the features."""
+    scale = jnp.exp(params["scale"]) * deviation(features)
+    return features + scale * jax.random.laplace(key, features.shape)
+
+
+def learn_noise(
+    network: Network, index: int, strength: float, batches: Batches, key: Array, folder: Path, steps: int
+) -> dict[str, Array]:
+    """After Shredder (Mireshghallah et al., ASPLOS 2020): `task_loss` - strength x mean log scale of the noise.
+
+    Shredder draws from a collection of noise tensors that were trained one by one; here one distribution is trained.
+    """
+    shape = features_at(network, index, batches(0)).shape[1:]
+    start = {"scale": np.full(shape, np.log(0.5), np.float32)}
+    return _trained(learned_noise, strength, network, index, start, batches, key, folder, steps)
+
+
+def _trained(send, strength, network, index, start, batches, key, folder, steps):
+    def drawn(number):
+        return {"images": batches(number), "key": jax.random.fold_in(key, number)}
+
+    params, _ = minimize(
+        _loss(send, index, "scale" in start),
+        start,
+        (network, jnp.float32(strength)),
+        drawn,
+        steps=steps,
+        optimizer=_optimizer(steps),
+        project=_bounded if "scale" in start else _free,
+        label=f"defense {folder.name}",
+        folder=folder,
+    )
+    return params
+
+
+@functools.cache
+def _optimizer(steps):
+    return optax.adam(optax.cosine_decay_schedule(_RATE, steps))
+
+
+@functools.cache  # a loss is compiled for what it is
+def _loss(send: Callable[..., Array], index: int, noise: bool) -> Callable[..., Any]:
+    def loss(params, frozen, batch):
+        network, strength = frozen
+        features = run(network, batch["images"], 0, index)
+        received = send(params, batch["key"], features, strength)
+        terms = {"task": task_loss(network, index, features, received)}
+        if noise:
+            terms["noise"] = -jnp.mean(params["scale"])
+        elif send is nopeek:
+            terms["correlation"] = distance_correlation(batch["images"], received)
+        return terms["task"] + strength * sum(list(terms.values())[1:]), terms
+
+    return loss
+
+
+def _free(params):
+    return params
+
+
+def _bounded(params):
+    return {"scale": jnp.clip(params["scale"], *map(np.log, _NOISE))}

@@ -1,0 +1,75 @@
+"""Channel pruning: the channels that say most about the image and least about the answer are not sent."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax.blocks import Network, features_at, logits, run
+from dci_jax.models.inverter import unshuffle
+
+Array = jax.Array
+
+_BATCHES = 4  # of images that the two measures are taken on
+_RIDGE = 1e-3
+
+
+def prune_channels(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+    """The same channels of every example become zero; the server knows which."""
+    return features * params["kept"]
+
+
+def learn_channels(
+    network: Network, index: int, strength: float, batches: Callable[[int], Array], key: Array, folder: Path, steps: int
+) -> dict[str, Array]:
+    """Which channels to keep: all but the share `strength` whose `leak` over `use` is largest. Solved, not trained.
+
+    DISCO (Singh et al., CVPR 2021) lets a network choose the channels against an adversary that is trained beside it;
+    this is its criterion, information on the input against the task, in closed form and without the adversary.
+    """
+    images = [batches(number) for number in range(_BATCHES)]
+    leaks, uses = _leak(network, index, images), sum(np.asarray(use(network, index, batch)) for batch in images)
+    order = np.argsort(leaks / leaks.sum() / (uses / uses.sum() + 1e-6))
+    kept = np.zeros(len(order), np.float32)
+    kept[order[: len(order) - round(strength * len(order))]] = 1
+    return {"kept": jnp.array(kept)}
+
+
+def _leak(network, index, images):
+    """How much worse the best linear map from a pixel's channels to its patch of the image gets without each, [C].
+
+    Of x = A f, dropping channel c costs |A_c|^2 / (G^-1)_cc, with G the channels' second moments.
+    """
+    gram = cross = 0.0
+    for batch in images:
+        f = np.asarray(features_at(network, index, batch), np.float64)
+        factor = batch.shape[1] // f.shape[1] if f.ndim == 4 else 1
+        x = np.asarray(unshuffle(batch, factor) if f.ndim == 4 else batch, np.float64).reshape(*f.shape[:-1], -1)
+        f, x = (a.reshape(-1, a.shape[-1]) for a in (f, x))
+        gram, cross = gram + f.T @ f, cross + f.T @ (x - x.mean(0))
+    inverse = np.linalg.inv(gram + _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)))
+    return np.sum((inverse @ cross) ** 2, 1) / np.diag(inverse) + 1e-12
+
+
+@jax.jit
+def _answer(network, features):
+    return logits(network, features) if network.head else features.reshape(len(features), -1)
+
+
+def use(network: Network, index: int, images: Array) -> Array:
+    """What each channel contributes to the answer: |sum over pixels of gradient x value| (Molchanov et al., ICLR 2017), [C].
+
+    Args:
+      network: the target.
+      index: split.
+      images: [B, H, W, C] in [0, 1].
+    """
+    features = features_at(network, index, images)
+
+    def top(f):
+        return jnp.sum(jnp.max(_answer(network, run(network, f, index)), -1))
+
+    value = features * jax.grad(top)(features)
+    return jnp.sum(jnp.abs(jnp.sum(value.reshape(len(value), -1, value.shape[-1]), 1)), 0)

@@ -1,0 +1,116 @@
+"""Every defense, one row each: what the server receives, what an attacker who knows the defense can compute, its bytes.
+
+A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from dci_jax.defenses import compression, learned, noise, pruning
+from dci_jax.defenses.compression import as_sent, straight_through
+from dci_jax.defenses.size import coded_bytes
+
+
+def _as_received(params, features, strength):
+    """What travels is what the server receives."""
+    return None
+
+
+@dataclass(frozen=True)
+class Defense:
+    """What is known of a defense.
+
+    Attributes:
+      send: (params, key, features [B, ...], strength) -> what the server receives [B, ...], each example on its own.
+      expected: (params, features, strength, received or None, sends) -> the same on average, differentiable: what an
+        attacker compares his guess with.
+      unit: of its strength.
+      source: where it was proposed.
+      random: two sends of one input differ.
+      joined: [what each of several sends gave] -> what an attacker makes of them.
+      learn: makes params before anything is sent; see `learned`.
+      travels: (params, features, strength) -> what is transmitted, where the server computes on from it; else None.
+      size: bytes of one example of what travels: (array, strength) -> int.
+    """
+
+    send: Callable
+    expected: Callable
+    unit: str
+    source: str
+    random: bool = False
+    joined: Callable[[list], jax.Array] = noise.mean
+    learn: Callable | None = None
+    travels: Callable = _as_received
+    size: Callable[[np.ndarray, float], int] = lambda example, strength: coded_bytes(example)
+
+
+DEFENSES = {
+    "none": Defense(compression.none, as_sent(compression.none), "", "the features as they are"),
+    "gaussian": Defense(
+        noise.gaussian, noise.unchanged, "deviations of the features", "Titcombe et al., 2021", random=True
+    ),
+    "laplace": Defense(
+        noise.laplace, noise.unchanged, "deviations of the features", "Titcombe et al., 2021", random=True
+    ),
+    "dropout": Defense(
+        noise.dropout,
+        noise.where_sent,
+        "share left out",
+        "He et al., ACSAC 2019",
+        random=True,
+        joined=noise.any_that_arrived,
+    ),
+    "quantize": Defense(
+        compression.quantize,
+        straight_through(compression.quantize),
+        "bits",
+        "Choi & Bajić, ICIP 2018",
+    ),
+    "topk": Defense(compression.topk, as_sent(compression.topk), "share of values kept", "magnitude sparsification"),
+    "topk_channels": Defense(
+        compression.topk_channels,
+        as_sent(compression.topk_channels),
+        "share of channels kept, for each image",
+        "magnitude sparsification",
+    ),
+    "jpeg": Defense(
+        compression.jpeg,
+        straight_through(compression.jpeg),
+        "quality",
+        "Choi & Bajić, ICIP 2018",
+        size=compression.jpeg_bytes,
+    ),
+    "prune_channels": Defense(
+        pruning.prune_channels,
+        as_sent(pruning.prune_channels),
+        "share of channels left out",
+        "criterion of DISCO, Singh et al., CVPR 2021",
+        learn=pruning.learn_channels,
+    ),
+    "bottleneck": Defense(
+        learned.bottleneck,
+        as_sent(learned.bottleneck),
+        "times fewer channels, in 8 bits",
+        "Eshratifar et al., ISLPED 2019",
+        learn=learned.learn_bottleneck,
+        travels=lambda params, features, strength: learned.narrow(params, features),
+    ),
+    "nopeek": Defense(
+        learned.nopeek,
+        as_sent(learned.nopeek),
+        "weight of distance correlation",
+        "Vepakomma et al., ICDMW 2020",
+        learn=learned.learn_nopeek,
+    ),
+    "learned_noise": Defense(
+        learned.learned_noise,
+        noise.unchanged,
+        "weight of the noise",
+        "after Shredder, Mireshghallah et al., ASPLOS 2020",
+        random=True,
+        learn=learned.learn_noise,
+    ),
+}

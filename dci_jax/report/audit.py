@@ -1,0 +1,289 @@
+"""The page of an audit: verdict, map of split x defense, costs against leakage, pictures, every number, its limits."""
+
+import csv
+import html
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from dci_jax.report import page, script
+from dci_jax.report.verdict import LEVELS, MEASURES, Cell, Policy, adapting, cells, choice, front, least, once, weaker
+from dci_jax.results import COSTS
+
+_SHOWN = 8  # images in a strip
+
+
+def write(workdir: Path) -> Path:
+    """Make report/index.html, audit.json and audit.csv of a finished run from its files alone. Returns the page's path."""
+    folder = workdir / "report"
+    folder.mkdir(exist_ok=True)
+    config = json.loads((workdir / "config.json").read_text())
+    policy = Policy(**{name: config["audit"][name] for name in ("ssim", "psnr", "rank1", "label_kept")})
+    with (workdir / "summary.csv").open() as stream:
+        summary = list(csv.DictReader(stream))
+    costs = {r["split"]: {name: float(r[name]) for name in COSTS} for r in summary if r["bytes_sent"]}
+    found = cells(workdir, policy, costs)
+    with np.load(workdir / "evaluation" / "originals.npz") as saved:
+        originals = saved["pixels"]
+    chosen, table = choice(found, policy), _table(found)
+    data = {"policy": asdict(policy), "images": len(originals), "cells": [_plain(c) for c in found]}
+    data["choice"] = chosen and [chosen.split, chosen.defense]
+    (folder / "audit.json").write_text(json.dumps(data, indent=1))
+    with (folder / "audit.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    target = summary[0]["target"]
+    title = f"What can be read from a split of {target}?"
+    sections = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p class=lead id=verdict>{_verdict(found, chosen, policy)}</p>",
+        f"<div class=first>{_map(found, chosen, policy)}{_most_exposed(workdir, found, chosen, originals)}</div>",
+        "<h2>What adapting to the defense gains</h2>" + _adapted(found, policy),
+        "<h2>Leakage against cost</h2>" + _fronts(found, policy, folder),
+        "<h2>Pictures</h2>" + _strips(workdir, found, originals),
+        "<h2>What a split costs</h2>" + _costs(workdir, costs),
+        "<h2>Every number</h2>" + _numbers(table),
+        _threat(config, len(originals), policy),
+        page.this_run(workdir),
+    ]
+    return page.write(folder / "index.html", title, sections, script.SORT_AND_FILTER)
+
+
+def _verdict(found, chosen, policy):
+    readable = [c for c in found if c.level == LEVELS[2]]
+    plain = [c for c in readable if c.defense == "none"]
+    splits = len(dict.fromkeys(c.split for c in found if c.defense == "none"))
+    text = f"Of {len(found)} pairs of split point and defense, {len(readable)} can be read back under this policy"
+    text += f"; without a defense {len(plain)} of {splits} split points. " if splits else ". "
+    if chosen:
+        kept = f", {chosen.kept[0]:.0%} of answers kept" if chosen.kept else ""
+        return text + (
+            f"The cheapest that was not read: cut after <b>{html.escape(chosen.split)}</b> with "
+            f"<b>{html.escape(_named(chosen.defense))}</b> ({chosen.bytes_coded / 1024:.1f} KiB an image{kept}, best "
+            f"attacker at SSIM {chosen.leak('ssim'):.2f}, {chosen.leak('psnr'):.1f} dB). Not read here is no proof of safety."
+        )
+    nearest = least(found, policy)
+    return text + (
+        f"None that keeps {policy.label_kept:.0%} of the server's answers stays below it; the least leaking is "
+        f"<b>{html.escape(nearest.split)}</b> with <b>{html.escape(_named(nearest.defense))}</b>, SSIM {nearest.leak('ssim'):.2f}."
+    )
+
+
+def _who(attack):
+    """What an attack is called, with the number of sends that it has."""
+    name, sends = once(attack)
+    return page.label(name) + (f", {sends[2:]} sends of each image" if sends else "")
+
+
+def _named(defense):
+    return "no defense" if defense == "none" else defense
+
+
+def _map(found, chosen, policy):
+    """Split points are columns, defenses rows; the colour is the SSIM of the attacker who reads most."""
+    splits, defenses = (list(dict.fromkeys(getattr(c, part) for c in found)) for part in ("split", "defense"))
+    at = {(c.split, c.defense): c for c in found}
+    lines = [
+        "<tr><th scope=col>defense</th>" + "".join(f"<th scope=col>{html.escape(s)}</th>" for s in splits) + "</tr>"
+    ]
+    for defense in defenses:
+        row = f"<th scope=row>{html.escape(_named(defense))}</th>"
+        for split in splits:
+            row += _square(at.get((split, defense)), chosen, policy)
+        lines.append(f"<tr>{row}</tr>")
+    legend = (
+        "Numbers: SSIM and PSNR in dB under the attacker who reads most. <b class='key read'>red</b> readable, "
+        "<b class='key doubt'>yellow</b> in doubt, <b class='key low'>green</b> below the policy; in brackets: the defense "
+        "costs more answers than the policy allows; framed: the choice."
+    )
+    return (
+        "<div><div class=wide role=region tabindex=0 aria-label='map of split points and defenses'>"
+        f"<table class=map>{''.join(lines)}</table></div><p><small>{legend}</small></p></div>"
+    )
+
+
+def _square(cell, chosen, policy):
+    if cell is None:
+        return "<td>–</td>"
+    kind = dict(zip(LEVELS, ("low", "doubt", "read"), strict=True))[cell.level]
+    lost = cell.kept is not None and cell.kept[0] < policy.label_kept
+    text = f"{cell.leak('ssim'):.2f}<br><small>{cell.leak('psnr'):.1f}</small>"
+    text = f"({text})" if lost else text
+    mark = " chosen" if cell is chosen else ""
+    hint = f"{cell.split}, {_named(cell.defense)}: {cell.level}; worst attacker {cell.worst}"
+    return f"<td class='{kind}{mark}' title='{html.escape(hint, quote=True)}'>{text}</td>"
+
+
+def _most_exposed(workdir, found, chosen, originals):
+    """The image that is read best in the chosen cell; without a choice, in the one that leaks most."""
+    cell = chosen or max(found, key=lambda c: c.leak("ssim"))
+    scores = _read(workdir, cell, cell.worst)
+    worst = int(np.argmax(scores["ssim"]))
+    pair = page.tile(np.stack([originals[worst], scores["reconstruction"][worst]]), 2)
+    caption = (
+        f"The most exposed image {'of the choice' if chosen else 'of all'}: original, and what "
+        f"{_who(cell.worst)} reads ({float(scores['psnr'][worst]):.1f} dB, SSIM {float(scores['ssim'][worst]):.2f})."
+    )
+    return (
+        f"<figure>{page.picture(page.encoded(pair), caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _read(workdir, cell, attack):
+    name, sends = once(attack)
+    with np.load(workdir / "evaluation" / name / f"{cell.split} {cell.defense}{sends}.npz") as saved:
+        return dict(saved)
+
+
+def _adapted(found, policy):
+    pairs = adapting(found, policy)
+    if not pairs:
+        return "<p>No adapted attacker ran; name adapted_dci in attacks.</p>"
+    only_blind = [c for c, before, after, _ in pairs if before < policy.psnr <= after]
+    text = (
+        f"<p>In {len(only_blind)} of {len(pairs)} defended pairs the mean PSNR is below {policy.psnr:g} dB for the "
+        "attacker who does not know the defense and not for the one who does: such a defense stopped only those who did "
+        "not adapt.</p>"
+    )
+    odd = weaker(found)
+    if odd:
+        names = ", ".join(f"{c.split} with {c.defense}" for c in odd)
+        text += (
+            f"<p class=warn>At {html.escape(names)} the adapted attacker reads less than the other beyond both "
+            "intervals. That is a weakness of the attack, not of the defense.</p>"
+        )
+    rows = [
+        {
+            "split": c.split,
+            "defense": c.defense,
+            "not adapted": f"{before:.1f}",
+            "adapted": f"{after:.1f}",
+            "by": best,
+        }
+        for c, before, after, best in pairs[:20]
+    ]
+    return text + page.table(rows, [(k, k if k not in ("not adapted", "adapted") else f"{k}, dB") for k in rows[0]])
+
+
+def _fronts(found, policy, folder):
+    parts = []
+    for name, cost, title, log in (
+        ("bytes", lambda c: c.bytes_coded, "bytes of a message", True),
+        ("accuracy", lambda c: 1 - c.kept[0], "share of the server's answers lost", False),
+    ):
+        if name == "accuracy" and any(c.kept is None for c in found):
+            continue
+        drawing, axes = plt.subplots(figsize=(6.4, 4.6))
+        best = front(found, cost)
+        axes.scatter(
+            [cost(c) for c in found], [c.leak("ssim") for c in found], s=12, color="#94a3b8", label="all pairs"
+        )
+        axes.plot([cost(c) for c in best], [c.leak("ssim") for c in best], "o-", color="#c2410c", label="Pareto front")
+        for c in best[:: max(1, len(best) // 8)]:
+            axes.annotate(
+                f"{c.split}, {_named(c.defense)}", (cost(c), c.leak("ssim")), fontsize=6, rotation=20, xytext=(3, 3),
+                textcoords="offset points",
+            )  # fmt: skip
+        axes.axhline(policy.ssim, color="#64748b", linestyle="--", linewidth=0.8, label="policy")
+        axes.set_xscale("log" if log else "linear")
+        axes.set_xlabel(title)
+        axes.set_ylabel("SSIM of the attacker who reads most")
+        parts.append(page.figure(drawing, axes, folder / f"front_{name}.png", f"leakage against {title}"))
+    return f"<div class='grid smooth'>{''.join(parts)}</div>"
+
+
+def _strips(workdir, found, originals):
+    count, parts = min(_SHOWN, len(originals)), []
+    pick = np.linspace(0, len(originals) - 1, count).astype(int)
+    for split in dict.fromkeys(c.split for c in found):
+        several = [c for c in found if c.split == split]
+        rows = [("original", originals[pick])]
+        plain = [c for c in several if c.defense == "none"]
+        hardest = min(several, key=lambda c: c.leak("ssim"))
+        for c in (*plain, *([hardest] if hardest not in plain else ())):
+            label = f"{_named(c.defense)}, read by {_who(c.worst)}: {c.leak('psnr'):.1f} dB, SSIM {c.leak('ssim'):.2f}"
+            rows.append((label, _read(workdir, c, c.worst)["reconstruction"][pick]))
+        with np.load(workdir / "evaluation" / "mean_image.npz") as saved:
+            rows.append(("floor: mean of the other images", saved["reconstruction"][pick]))
+        strip = page.tile(np.concatenate([images for _, images in rows]), count)
+        names = "<br>".join(html.escape(name) for name, _ in rows)
+        alt = f"images after {split}, each row a reading"
+        parts.append(
+            f"<h3>after <code>{html.escape(split)}</code></h3><figure>{page.picture(page.encoded(strip), alt)}"
+            f"<figcaption>{names}</figcaption></figure>"
+        )
+    return "\n".join(parts)
+
+
+def _table(found):
+    """One dict a row, of every cell and attack."""
+    rows = []
+    for c in found:
+        for attack, measures in c.attacks.items():
+            row = {"split": c.split, "defense": c.defense, "attack": attack, "level": c.level}
+            for m in MEASURES:
+                mean, low, high, worst = measures.get(m, ("", "", "", ""))
+                row |= {
+                    m: _short(mean),
+                    f"{m}_low": _short(low),
+                    f"{m}_high": _short(high),
+                    f"{m}_worst5": _short(worst),
+                }
+            row["label_kept"] = _short(c.kept[0] if c.kept else "")
+            row["bytes_coded"] = round(c.bytes_coded)
+            rows.append(row | {name: c.costs[name] for name in COSTS})
+    return rows
+
+
+def _short(value):
+    return value if value == "" else round(value, 4)
+
+
+def _plain(cell: Cell):
+    return asdict(cell) | {"leak": {m: cell.leak(m) for m in MEASURES}}
+
+
+def _costs(workdir, costs):
+    """Bytes, operations and parameters of each split for one image, and the milliseconds that were measured."""
+    file = workdir / "evaluation" / "latency.json"
+    taken = json.loads(file.read_text()) if file.exists() else {}
+    rows = []
+    for split, cost in costs.items():
+        row = {"split": split} | {name: f"{value:,g}" for name, value in cost.items()}
+        row |= {name: f"{taken[split][name]:.2f}" if split in taken else "" for name in ("device_ms", "attack_ms")}
+        rows.append(row)
+    titles = {
+        "bytes_sent": "bytes as float32",
+        "device_flops": "device FLOPs",
+        "device_parameters": "device parameters",
+        "device_ms": "device, ms here",
+        "attack_ms": "reading back, ms here",
+    }
+    return page.table(rows, [(name, titles.get(name, name)) for name in rows[0]])
+
+
+def _numbers(table):
+    shown = ("split", "defense", "attack", "level", "psnr", "ssim", "ssim_worst5", "rank1", "label_agreement")
+    shown += ("label_kept", "bytes_coded")
+    head = "".join(f"<th scope=col aria-sort=none><button type=button>{name}</button></th>" for name in shown)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(row[name]))}</td>" for name in shown) + "</tr>" for row in table
+    )
+    return (
+        "<p><label>Show rows with <input id=filter type=search placeholder='layer1.2'></label> "
+        "(all columns, with 95 % bootstrap intervals: <a href=audit.csv>audit.csv</a>, <a href=audit.json>audit.json</a>)</p>"
+        "<div class=wide role=region tabindex=0 aria-label='every number'>"
+        f"<table id=numbers><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _threat(config, count, policy):
+    trained = config["defense"]["images"] or "no real image"
+    return script.THREAT.format(
+        count=count, chance=1 / count, ssim=policy.ssim, psnr=policy.psnr, rank1=policy.rank1, kept=policy.label_kept,
+        seed=config["seed"], trained=html.escape(str(trained)),
+    )  # fmt: skip

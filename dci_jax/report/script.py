@@ -1,0 +1,43 @@
+"""The fixed parts of an audit's page: its script, which sorts and filters the table, and its threat model and limits."""
+
+SORT_AND_FILTER = """<script>
+const table = document.getElementById("numbers"), body = table.tBodies[0];
+table.querySelectorAll("th button").forEach((button, column) => button.addEventListener("click", () => {
+  const head = button.parentElement, up = head.getAttribute("aria-sort") !== "ascending";
+  table.querySelectorAll("th").forEach(th => th.setAttribute("aria-sort", "none"));
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const value = row => row.cells[column].textContent, number = text => text === "" ? -Infinity : Number(text);
+  const rows = [...body.rows], numeric = rows.every(row => !Number.isNaN(Number(value(row))));
+  rows.sort((a, b) => numeric ? number(value(a)) - number(value(b)) : value(a).localeCompare(value(b)));
+  if (!up) rows.reverse();
+  body.append(...rows);
+}));
+document.getElementById("filter").addEventListener("input", event => {
+  const words = event.target.value.toLowerCase().split(" ").filter(Boolean);
+  for (const row of body.rows) row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
+});
+</script>"""
+
+THREAT = """<h2>Threat model</h2>
+<p>In the vocabulary of NIST AI 100-2 (named as an analogy; this audit certifies nothing): a <b>privacy</b> attack by
+<b>data reconstruction</b> at inference time. The attacker is the server, or whoever reads what it receives.</p>
+<ul>
+<li><b>Knows</b>: the network and its weights, the split point, the features of each input; the adapted attackers the
+defense and what it has learned, but not its random numbers.</li>
+<li><b>Has not</b>: any private image, any image of their kind, labels, influence on training, influence on the device.</li>
+<li>All attackers learned from procedural images, or images synthesised from the network; the defenses that learn had
+{trained}.</li>
+</ul>
+<h2>The policy, and what it is worth</h2>
+<ul>
+<li>The levels are <b>ours</b>; no published threshold exists. <b>Readable</b>: the 5 % of images that are read best reach
+SSIM {ssim:g} or {psnr:g} dB, or {rank1:.0%} of {count} images are re-identified at rank 1 (chance: {chance:.1%}).
+<b>In doubt</b>: the interval of re-identification reaches that. Everything else is below the policy. A choice keeps at
+least {kept:.0%} of the server's answers.</li>
+<li>Intervals: 95 % bootstrap over photographs; tiles of one photograph are drawn together, and of four photographs an
+interval says little. One seed ({seed}); more seeds are more runs, joined by <code>python -m dci_jax.report W1 W2</code>.</li>
+<li><b>A low number does not prove safety.</b> It is a lower bound on what can be read: a stronger attacker, with real
+images, a learned prior or more sends, may read more. A high number is an existence proof.</li>
+<li>Bytes are of a lossless message through deflate, positions counted; they do not count what the transport adds.</li>
+<li>Re-identification is by distance of pixels among the private images of this run; among few candidates it is easy.</li>
+</ul>"""

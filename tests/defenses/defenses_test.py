@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dci_jax.blocks import features_at, split_index
+from dci_jax.defenses.channel import Channel, behind, knowing, learn, message_bytes, send, sent
+from dci_jax.defenses.registry import DEFENSES
+from dci_jax.defenses.size import coded_bytes
+from dci_jax.inputs.mixture import Inputs
+
+FEATURES = jnp.array(np.random.default_rng(0).gamma(1.0, 2.0, size=(4, 16, 16, 8)), jnp.float32)
+STRENGTHS = {"quantize": 4.0, "jpeg": 50.0, "bottleneck": 4.0, "nopeek": 1.0}
+INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+SPLIT = "layer1.0"
+
+
+@pytest.fixture(scope="module")
+def channels(network, tmp_path_factory):
+    """Every defense, having learned for a moment."""
+    index, folder = split_index(network, SPLIT), tmp_path_factory.mktemp("defenses")
+    asked = [Channel(kind, STRENGTHS.get(kind, 0.5)) for kind in DEFENSES]
+    return {c.kind: learn(c, network, index, INPUTS, jax.random.key(0), folder / c.label, 20) for c in asked}
+
+
+@pytest.fixture(scope="module")
+def features(network):
+    images = jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
+    return features_at(network, split_index(network, SPLIT), images)
+
+
+def defend(kind, strength):
+    return np.asarray(send(Channel(kind, strength), jax.random.key(0), FEATURES))
+
+
+@pytest.mark.parametrize("kind", DEFENSES)
+def test_shape_is_kept_and_only_random_ones_differ_from_send_to_send(kind, channels, features):
+    first, again, other = (send(channels[kind], jax.random.key(seed), features) for seed in (0, 0, 1))
+    assert first.shape == features.shape
+    np.testing.assert_array_equal(first, again)
+    assert np.array_equal(first, other) != DEFENSES[kind].random
+    assert (kind == "none") == np.array_equal(first, features)
+
+
+@pytest.mark.parametrize("kind", DEFENSES)
+def test_an_example_does_not_depend_on_the_others(kind, channels, features):
+    if DEFENSES[kind].random:
+        pytest.skip("its noise does")
+    alone = send(channels[kind], jax.random.key(0), features[1:2])
+    np.testing.assert_allclose(send(channels[kind], jax.random.key(0), features)[1:2], alone, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", DEFENSES)
+def test_the_attackers_network_gives_what_is_received_on_average(kind, channels, network):
+    index, images = split_index(network, SPLIT), jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
+    known = features_at(behind(network, index, channels[kind]), index, images)
+    keys = jax.random.split(jax.random.key(2), 200 if DEFENSES[kind].random else 1)
+    received = sum(sent(network, index, channels[kind], key, images) for key in keys) / len(keys)
+    error = float(jnp.mean(jnp.abs(known - received)) / jnp.std(received))
+    assert error < (0.15 if DEFENSES[kind].random else 1e-4)
+    gradient = jax.grad(lambda x: jnp.sum(features_at(behind(network, index, channels[kind]), index, x)))(images)
+    assert np.isfinite(gradient).all()
+    assert float(jnp.abs(gradient).max()) > 0
+
+
+def test_what_dropout_left_out_is_not_compared(network):
+    index, images = split_index(network, SPLIT), jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
+    channel = Channel("dropout", 0.5)
+    received = sent(network, index, channel, jax.random.key(0), images)
+    known = features_at(knowing(behind(network, index, channel), received), index, images)
+    np.testing.assert_allclose(known, received, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("gaussian", 0.5), ("laplace", 0.5 * np.sqrt(2))])
+def test_noise_is_measured_in_the_features_deviation(kind, expected):
+    noise = defend(kind, 0.5) - FEATURES
+    assert noise.std() / FEATURES.std() == pytest.approx(expected, rel=0.05)
+
+
+def test_ten_sends_have_a_tenth_of_the_noises_variance():
+    noise = np.asarray(send(Channel("gaussian", 0.5, 10), jax.random.key(0), FEATURES)) - FEATURES
+    assert noise.std() / FEATURES.std() == pytest.approx(0.5 / np.sqrt(10), rel=0.05)
+
+
+@pytest.mark.parametrize(("kind", "strength"), [("dropout", 0.9), ("topk", 0.1)])
+def test_the_share_that_becomes_zero(kind, strength):
+    assert np.mean(defend(kind, strength) == 0) == pytest.approx(0.9, abs=0.01)
+
+
+def test_topk_keeps_the_largest():
+    kept = defend("topk", 0.25)
+    assert np.abs(kept)[kept != 0].min() >= np.quantile(np.abs(FEATURES[0]), 0.7)
+
+
+@pytest.mark.parametrize("kind", ["topk_channels", "prune_channels"])
+def test_whole_channels_are_left_out(kind, channels, features):
+    received = np.asarray(send(channels[kind], jax.random.key(0), features))
+    dead = (received == 0).all((1, 2))
+    assert dead.sum(1).min() >= features.shape[-1] // 2
+    np.testing.assert_array_equal(received[:, :, :, ~dead.any(0)], np.asarray(features)[:, :, :, ~dead.any(0)])
+
+
+def test_quantisation_to_b_bits_leaves_that_many_levels():
+    assert len(np.unique(defend("quantize", 2.0)[0])) == 4
+    assert np.abs(defend("quantize", 8.0) - FEATURES).max() < np.ptp(FEATURES) / 255
+
+
+def test_more_quality_is_nearer_and_larger():
+    errors, sizes = [], []
+    for quality in (10.0, 90.0):
+        received = defend("jpeg", quality)
+        errors.append(np.abs(received - FEATURES).mean())
+        sizes.append(message_bytes(Channel("jpeg", quality), FEATURES, received).mean())
+    assert errors[0] > 1.5 * errors[1]
+    assert sizes[0] < sizes[1] < coded_bytes(FEATURES[0])
+
+
+def test_messages_are_as_short_as_what_they_say():
+    noise = np.random.default_rng(0)
+    uniform = noise.integers(0, 4, 8000).astype(np.float32)
+    assert 2000 <= coded_bytes(uniform) < 2100  # two bits a value
+    skewed = (noise.random(8000) < 0.01).astype(np.float32)
+    assert coded_bytes(skewed) < 200  # .08 bits a value are 80 bytes
+    sparse = noise.standard_normal(8000).astype(np.float32) * (noise.random(8000) < 0.1)
+    assert 3000 < coded_bytes(sparse) < 800 * 4 + 700  # their values, and where they are
+
+
+def test_a_bottleneck_sends_its_narrow_side(channels, features):
+    received = send(channels["bottleneck"], jax.random.key(0), features)
+    narrow = message_bytes(channels["bottleneck"], features, received)
+    assert narrow.max() < features[0].size / 4 + 1100
+    assert narrow.max() < message_bytes(channels["none"], features, features).min() / 4
+
+
+def test_learning_costs_the_server_less_and_hides_more(network, tmp_path):
+    index = split_index(network, SPLIT)
+    found = {
+        strength: learn(
+            Channel("learned_noise", strength), network, index, INPUTS, jax.random.key(0), tmp_path / f"{strength}", 60
+        ).params["scale"]
+        for strength in (0.01, 3.0)
+    }
+    assert float(found[3.0].mean()) > float(found[0.01].mean()) + 0.05

@@ -1,0 +1,149 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from configs import default
+from dci_jax import results
+from dci_jax.report import __main__ as command
+from dci_jax.report import audit, verdict
+
+POLICY = verdict.Policy(ssim=0.5, psnr=20.0, rank1=0.5, label_kept=0.95)
+COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3}
+NAMES = tuple(f"photograph {i}" for i in range(12))
+
+# (split, defense, attack) -> (PSNR, SSIM, rank-1, label kept)
+CELLS = {
+    ("stem", "none", "dci"): (40.0, 0.99, 1.0, 1.0),
+    ("stem", "gaussian 1", "dci"): (15.0, 0.2, 0.0, 0.9),
+    ("stem", "gaussian 1", "adapted_dci"): (24.0, 0.7, 1.0, 0.9),
+    ("stem", "gaussian 1 x10", "dci"): (19.0, 0.4, 0.0, 0.9),
+    ("stem", "gaussian 1 x10", "adapted_dci"): (28.0, 0.8, 1.0, 0.9),
+    ("deep", "none", "dci"): (18.0, 0.4, 0.25, 1.0),
+    ("deep", "gaussian 1", "dci"): (14.0, 0.1, 0.0, 0.5),
+    ("deep", "gaussian 1", "adapted_dci"): (13.0, 0.1, 0.0, 0.5),
+}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """The files of a finished audit."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (len(NAMES), 32, 32, 3), np.uint8)
+    (tmp_path / "evaluation").mkdir()
+    np.savez(tmp_path / "evaluation" / "originals.npz", pixels=pixels, names=NAMES, skipped=[])
+    np.savez(tmp_path / "evaluation" / "mean_image.npz", reconstruction=pixels)
+    rows = []
+    for (split, defense, attack), (psnr, ssim, rank1, kept) in CELLS.items():
+        spread = np.linspace(-0.05, 0.05, len(NAMES))
+        scores = {name: np.full(len(NAMES), 0.5) for name in results.METRICS if "latent" not in name}
+        scores |= {"psnr": psnr + spread, "ssim": ssim + spread, "bytes_coded": np.full(len(NAMES), 100.0 * psnr)}
+        scores |= {
+            n: np.float64(np.arange(len(NAMES)) < s * len(NAMES)) for n, s in (("rank1", rank1), ("label_kept", kept))
+        }
+        cell = dict(target="<script>net", split=split, attack=attack, defense=defense, seed=0)
+        rows += results.lines(scores, NAMES, **cell)
+        (tmp_path / "evaluation" / attack).mkdir(exist_ok=True)
+        np.savez(tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels, **scores)
+    floor = dict(target="<script>net", split="any", attack="mean_image", defense="none", seed=0)
+    rows += results.lines({"psnr": np.full(len(NAMES), 10.0)}, NAMES, **floor)
+    results.write(rows, {"stem": COSTS, "deep": COSTS | {"device_flops": 80}}, tmp_path)
+    config = default.get_config()
+    config.audit.page = True
+    (tmp_path / "config.json").write_text(config.to_json_best_effort())
+    (tmp_path / "environment.json").write_text(json.dumps({"command": "python <x>"}))
+    return tmp_path
+
+
+@pytest.fixture
+def found(workdir):
+    return verdict.cells(workdir, POLICY, {"stem": COSTS, "deep": COSTS | {"device_flops": 80}})
+
+
+def test_the_worst_attacker_decides_and_several_sends_are_an_attacker(found):
+    at = {(c.split, c.defense): c for c in found}
+    assert set(at) == {("stem", "none"), ("stem", "gaussian 1"), ("deep", "none"), ("deep", "gaussian 1")}
+    assert at["stem", "gaussian 1"].worst == "adapted_dci x10"
+    assert at["stem", "gaussian 1"].leak("psnr") == pytest.approx(28, abs=0.01)
+    assert [c.level for c in found] == ["readable", "readable", "in doubt", "below the policy"]
+
+
+def test_a_cell_in_doubt_or_one_that_costs_too_many_answers_is_no_choice(found):
+    assert verdict.choice(found, POLICY) is None
+    assert verdict.least(found, POLICY).split == "deep"
+    generous = verdict.Policy(ssim=0.5, psnr=20.0, rank1=0.5, label_kept=0.4)
+    chosen = verdict.choice(found, generous)
+    assert (chosen.split, chosen.defense) == ("deep", "gaussian 1")
+
+
+def test_an_adapted_attacker_that_is_weaker_beyond_its_interval_is_a_fault(found):
+    assert [(c.split, c.defense) for c in verdict.weaker(found)] == [("deep", "gaussian 1")]
+    pairs = verdict.adapting(found, POLICY)
+    assert [(c.split, round(after - before)) for c, before, after, _ in pairs] == [("stem", 9), ("deep", -1)]
+
+
+def test_the_front_holds_what_nothing_beats(found):
+    front = verdict.front(found, lambda c: c.bytes_coded)
+    assert {(c.split, c.defense) for c in front} == {("deep", "gaussian 1")}
+
+
+def test_an_interval_holds_the_mean_and_draws_tiles_together():
+    values = np.random.default_rng(0).normal(20, 1, 40)
+    mean, low, high = verdict.interval(values, [f"p{i}" for i in range(40)])
+    assert low < mean < high
+    assert high - low == pytest.approx(4 * values.std() / 40**0.5, rel=0.3)
+    tiles = np.repeat([10.0, 20.0, 30.0, 40.0], 16)
+    _, low, high = verdict.interval(tiles, [f"p{i // 16} r{i % 16 // 4}c{i % 4}" for i in range(64)])
+    assert high - low > 15
+
+
+def test_the_page_says_everything_and_escapes_names(workdir):
+    text = command.again(workdir).read_text()
+    assert "<script>net" not in text
+    assert "None that keeps 95%" in text
+    assert "weakness of the attack" in text
+    assert text.count("<h3>after") == 2
+    data = json.loads((workdir / "report" / "audit.json").read_text())
+    assert data["choice"] is None
+    assert len(data["cells"]) == 4
+    with (workdir / "report" / "audit.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(CELLS)
+    assert float(rows[0]["psnr_low"]) <= float(rows[0]["psnr"]) <= float(rows[0]["psnr_high"])
+
+
+@pytest.fixture
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    if not driver or not chromium:
+        pytest.skip("needs chromium and chromedriver on the PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+def test_the_page_works_in_a_browser(workdir, browser):
+    page = audit.write(workdir)
+    browser.set_window_size(390, 800)
+    browser.get(page.as_uri())
+    assert "Of 4 pairs" in browser.find_element("id", "verdict").text
+    width, room = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert width <= room
+    column = "return [...document.querySelectorAll('#numbers tbody tr')].map(r => r.cells[4].textContent)"
+    browser.find_elements("css selector", "#numbers th button")[4].click()
+    assert browser.execute_script(column) == sorted(browser.execute_script(column), key=float)
+    browser.find_elements("css selector", "#numbers th button")[4].click()
+    assert float(browser.execute_script(column)[0]) == pytest.approx(40)
+    browser.find_element("id", "filter").send_keys("deep adapted")
+    shown = browser.execute_script("return document.querySelectorAll('#numbers tbody tr:not([hidden])').length")
+    assert shown == 1
+    assert len(set(browser.get_screenshot_as_png())) > 100
+    assert browser.get_log("browser") == []
