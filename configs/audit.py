@@ -31,6 +31,7 @@ def get_config():
     )
     config.sends = (1, 10)
     config.audit.page = True
+    config.defense.steps = 100
     config.dci.images = 96
     config.dci.held_out = 32
     config.dci.batch = 32

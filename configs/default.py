@@ -47,6 +47,11 @@ def get_config() -> ConfigDict:
     config.defense.images = ""  # real images: folder, zip or npz; empty: those that the attacks learn from, no real one
     config.defense.steps = 200  # Adam updates at each split
 
+    # LPIPS (v0.1, AlexNet) is measured where both are given; else it is null.
+    config.lpips = ConfigDict()
+    config.lpips.backbone = ""  # torchvision's AlexNet, .safetensors or .pth
+    config.lpips.linear = ""  # the linear layers, alex.pth of richzhang/PerceptualSimilarity
+
     # When a cell of the page's map counts as readable, by the attack that reads most. These levels are ours; no
     # published threshold exists. configs/audit.py and docs/audit.md say how they were chosen.
     config.audit = ConfigDict()

@@ -19,6 +19,7 @@ METRICS = (
     "psnr",
     "ssim",
     "ms_ssim",
+    "lpips",
     "rank1",
     "rank5",
     "label_agreement",

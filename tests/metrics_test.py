@@ -42,3 +42,14 @@ def test_latent_errors_are_relative_and_cosines_forget_length():
 def test_a_shape_that_the_signature_does_not_have_is_told():
     with pytest.raises(jaxtyping.TypeCheckError, match="truth"):
         metrics.psnr(jnp.zeros((2, 8, 8, 3)), jnp.zeros((1, 8, 8, 3)))
+
+
+def test_ms_ssim_is_one_for_equal_images_falls_with_noise_and_is_unknown_for_small_ones():
+    rng = np.random.default_rng(0)
+    a = np.float32(rng.random((2, 192, 192, 3)))
+    noise = np.float32(rng.normal(0, 0.1, a.shape))
+    np.testing.assert_allclose(metrics.ms_ssim(a, a), 1, atol=1e-4)
+    found = metrics.ms_ssim(np.clip(a + noise, 0, 1), a)
+    assert (np.asarray(found) < 0.99).all()
+    assert (np.asarray(found) > np.asarray(metrics.ssim(np.clip(a + noise, 0, 1), a)) - 0.05).all()
+    assert np.isnan(metrics.ms_ssim(a[:, :64, :64], a[:, :64, :64])).all()

@@ -39,6 +39,7 @@ class Case:
       finish: ({attack: {split: reconstruct}}, evaluation) -> None; what the report shows besides.
       report: (workdir) -> path of the page.
       private: the images to be read back, where the case is of images: only to be scored with.
+      judge: weights of LPIPS, where they are given.
       trained: the target with its BatchNorm layers, from which images are synthesised; None where none can be.
     """
 
@@ -59,5 +60,6 @@ class Case:
     report: Callable[[Path], Path]
     oracle: np.ndarray | None = None
     private: Any = None
+    judge: dict[str, Array] | None = None
     trained: Network | None = None
     depends: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from dci_jax.cases.kept import each
 from dci_jax.data.images import Images
 from dci_jax.defenses import channel as channels
 from dci_jax.defenses.channel import Channel
+from dci_jax.models.lpips import lpips
 from dci_jax.runtime import parallel
 
 Array = jax.Array
@@ -24,6 +25,7 @@ def read(
     network: Network,
     private: Images,
     batch: int,
+    judge: dict[str, Array] | None,
     split: str,
     channel: Channel,
     reconstruct: Reconstruct,
@@ -36,6 +38,7 @@ def read(
       network: the target.
       private: the images; their labels are true classes, or None.
       batch: images at a time, shared by the devices.
+      judge: weights of LPIPS; None where there are none.
       split: split point.
       channel: what the features go through.
       reconstruct: features [B, ...] -> images [B, H, W, C] in [0, 1]. It never sees the images.
@@ -49,7 +52,7 @@ def read(
 
     def one(truth, labels, start):
         sent = channels.sent(network, index, channel, jax.random.fold_in(key, start), truth)
-        return measure(network, truth, reconstruct(sent), labels)
+        return measure(network, judge, truth, reconstruct(sent), labels)
 
     scores = each(file, batch, one, private.pixels, labels_of(private))
     return scores | reidentified(scores["reconstruction"], private.pixels)
@@ -70,21 +73,31 @@ def measure_sent(
     return each(file, batch, one, private.pixels, labels_of(private))
 
 
-def guess(network: Network, private: Images, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+def guess(
+    network: Network,
+    private: Images,
+    batch: int,
+    judge: dict[str, Array] | None,
+    guesses: np.ndarray,
+    file: Path,
+) -> dict[str, np.ndarray]:
     """Like `read`, for guesses uint8 [N, H, W, C] that were made without any features."""
 
     def one(truth, labels, guess, _):
-        return measure(network, truth, guess, labels)
+        return measure(network, judge, truth, guess, labels)
 
     return each(file, batch, one, private.pixels, labels_of(private), guesses)
 
 
 @jax.jit
-def measure(network: Network, truth: Array, found: Array, labels: Array) -> dict[str, Array]:
+def measure(
+    network: Network, judge: dict[str, Array] | None, truth: Array, found: Array, labels: Array
+) -> dict[str, Array]:
     """`results.METRICS`, but those of codes, [B] of reconstructions [B, H, W, C].
 
     Args:
       network: the target.
+      judge: weights of LPIPS, or None.
       truth, found: images [B, H, W, C] in [0, 1] and their reconstructions.
       labels: int [B], true classes, -1 where not known.
     """
@@ -101,6 +114,7 @@ def measure(network: Network, truth: Array, found: Array, labels: Array) -> dict
         "psnr": metrics.psnr(found, truth),
         "ssim": metrics.ssim(found, truth),
         "ms_ssim": metrics.ms_ssim(found, truth),
+        "lpips": lpips(judge, found, truth) if judge else unknown,
         "label_agreement": agreement,
         "top1": top1,
         "top1_original": top1_original,

@@ -22,6 +22,7 @@ from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs import synthesis
 from dci_jax.inputs.mixture import BANK, Inputs, mixture
+from dci_jax.models import lpips
 from dci_jax.report import audit
 from dci_jax.report import images as page
 from dci_jax.runtime import parallel
@@ -58,6 +59,11 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
             f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
             "pixels; give a smaller side, or 0 for the network's own."
         )
+    judge = None
+    if bool(config.lpips.backbone) != bool(config.lpips.linear):
+        raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
+    if config.lpips.backbone:
+        judge = put(lpips.load(config.lpips.backbone, config.lpips.linear))
     private, oracle, taught = private_images(config, network), None, None
     if config.defense.images:
         real = read_images(
@@ -78,6 +84,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         trained=trained,
         splits=splits,
         private=private,
+        judge=judge,
         shares=shares,
         shape=shape,
         names=private.names,
@@ -87,8 +94,8 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         sent=functools.partial(measure_sent, device, private, config.batch),
         begin=functools.partial(_begin, private),
         learn=functools.partial(_learn, config, trained, verifier, shares, shape),
-        guess=functools.partial(guess, device, private, config.batch),
-        read=functools.partial(read, device, private, config.batch),
+        guess=functools.partial(guess, device, private, config.batch, judge),
+        read=functools.partial(read, device, private, config.batch, judge),
         finish=functools.partial(_finish, device, private) if config.audit.page else lambda readers, evaluation: None,
         report=audit.write if config.audit.page else page.write,
         oracle=oracle,
@@ -97,6 +104,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
             "data.labels": private.labels,
             "oracle.images": oracle,
             "defense.images": taught,
+            "lpips": judge,
             "verifier.weights": verifier,
         },
     )

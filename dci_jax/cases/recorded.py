@@ -60,7 +60,9 @@ def load(config: ConfigDict, network: Network) -> Case:
     found = replace(
         base,
         names=base.names if known else tuple(f"row {i}" for i in range(len(features))),
-        read=functools.partial(_read, base.network, features, config.batch, base.private if known else None),
+        read=functools.partial(
+            _read, base.network, features, config.batch, base.judge, base.private if known else None
+        ),
         sent=functools.partial(_sent, features),
         finish=lambda readers, evaluation: None,
         report=base.report if known else page.write,
@@ -109,7 +111,7 @@ def _header(path):
     return shape, dtype
 
 
-def _read(network, features, batch, private, split, channel, reconstruct, key, file):
+def _read(network, features, batch, judge, private, split, channel, reconstruct, key, file):
     """Scores as `image_scores.read` where the images are known, and "feature_error": how well the result explains them.
 
     |F(x) - f|^2 / |f - mean f|^2 with the reconstruction for x, behind the defense. Without the truth that is all.
@@ -124,7 +126,7 @@ def _read(network, features, batch, private, split, channel, reconstruct, key, f
         error = relative_distance(run(knowing(known, sent), found, 0, index), sent)
         scores = {"reconstruction": jnp.round(found * 255).astype(jnp.uint8)}
         if len(rest) > 1:
-            scores = measure(network, rest[0], found, rest[1])
+            scores = measure(network, judge, rest[0], found, rest[1])
         return scores | {"feature_error": error}
 
     scores = each(file, batch, one, features, *truth)

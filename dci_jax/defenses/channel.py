@@ -19,7 +19,7 @@ from dci_jax.inputs.mixture import Inputs, batches
 Array = jax.Array
 Pytree = Any
 
-BATCH = 64  # images at a time that a defense learns on
+BATCH = 32  # images at a time that a defense learns on
 
 
 @flax.struct.dataclass

@@ -46,7 +46,7 @@ def write(workdir: Path) -> Path:
         "<h2>Leakage against cost</h2>" + _fronts(found, policy, folder),
         "<h2>Pictures</h2>" + _strips(workdir, found, originals),
         "<h2>What a split costs</h2>" + _costs(workdir, costs),
-        "<h2>Every number</h2>" + _numbers(table),
+        "<h2>Every number</h2>" + _numbers(table, found),
         _threat(config, len(originals), policy),
         page.this_run(workdir),
     ]
@@ -266,7 +266,7 @@ def _costs(workdir, costs):
     return page.table(rows, [(name, titles.get(name, name)) for name in rows[0]])
 
 
-def _numbers(table):
+def _numbers(table, found):
     shown = ("split", "defense", "attack", "level", "psnr", "ssim", "ssim_worst5", "rank1", "label_agreement")
     shown += ("label_kept", "bytes_coded")
     head = "".join(f"<th scope=col aria-sort=none><button type=button>{name}</button></th>" for name in shown)
@@ -274,11 +274,22 @@ def _numbers(table):
         "<tr>" + "".join(f"<td>{html.escape(str(row[name]))}</td>" for name in shown) + "</tr>" for row in table
     )
     return (
-        "<p><label>Show rows with <input id=filter type=search placeholder='layer1.2'></label> "
+        f"<p>{_missing(found)}</p><p><label>Show rows with <input id=filter type=search placeholder='layer1.2'></label> "
         "(all columns, with 95 % bootstrap intervals: <a href=audit.csv>audit.csv</a>, <a href=audit.json>audit.json</a>)</p>"
         "<div class=wide role=region tabindex=0 aria-label='every number'>"
         f"<table id=numbers><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _missing(found):
+    """Which measures are null, and why."""
+    reasons = {
+        "lpips": "LPIPS is null: no weights of its backbone were given (--config.lpips.backbone and .linear).",
+        "ms_ssim": "MS-SSIM is null: its five scales need images of 176 pixels.",
+        "label_agreement": "Label agreement is null: the network has no head.",
+        "top1": "Top-1 is null: the true labels were not given (--config.data.labels).",
+    }
+    return " ".join(text for measure, text in reasons.items() if all(c.leak(measure) is None for c in found))
 
 
 def _threat(config, count, policy):

@@ -15,7 +15,7 @@ import scipy.stats
 
 from dci_jax.results import ANY_SPLIT
 
-MEASURES = ("psnr", "ssim", "ms_ssim", "rank1", "rank5", "label_agreement", "top1")
+MEASURES = ("psnr", "ssim", "ms_ssim", "lpips", "rank1", "rank5", "label_agreement", "top1")
 LEVELS = ("below the policy", "in doubt", "readable")
 
 
@@ -60,7 +60,8 @@ class Cell:
 
     def leak(self, measure: str) -> float | None:
         """The mean of a measure under the attacker for whom it is highest; None where it is not known."""
-        return max((found[measure][0] for found in self.attacks.values() if measure in found), default=None)
+        nearest = min if measure == "lpips" else max
+        return nearest((found[measure][0] for found in self.attacks.values() if measure in found), default=None)
 
 
 def cells(workdir: Path, policy: Policy, costs: dict[str, dict[str, float]]) -> list[Cell]:

@@ -1,0 +1,37 @@
+"""The audit of torchvision's ImageNet ResNet-18 at 224 px: split points x defenses x attackers, one page.
+
+    python -m dci_jax.main --config=configs/audit_imagenet.py --workdir=runs/audit_imagenet \\
+        --config.data.images=photographs/ --config.data.labels=labels.csv --config.data.count=40
+
+docs/audit.md explains the page.
+"""
+
+from configs import audit
+
+
+def get_config():
+    config = audit.get_config()
+    config.target.name = "resnet18"
+    config.splits = ("stem", "layer1.1", "layer2.1", "layer3.1")
+    config.attacks = ("dci", "adapted_dci")
+    config.defenses = (
+        ("none", 0.0),
+        ("gaussian", 1.0),
+        ("dropout", 0.5),
+        ("quantize", 2.0),
+        ("topk", 0.1),
+        ("jpeg", 50.0),
+        ("prune_channels", 0.5),
+        ("bottleneck", 8.0),
+    )
+    config.sends = (1,)
+    config.batch = 20
+    config.defense.steps = 60
+    # Inverters are convolutional: solved on small images, they read back large ones.
+    config.inputs.side = 96
+    config.dci.images = 192
+    config.dci.batch = 16
+    config.dci.rounds = 2
+    config.dci.equations = 20
+    config.refine.splits = config.inverse_network.splits = ()
+    return config
