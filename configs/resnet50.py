@@ -4,7 +4,7 @@
         --config.data.images=photographs/ --config.data.labels=labels.csv
 
 Hardware, at commit 6517e6e, before cycle consistency was in the solve: two shared CPU cores, 24 GiB, JAX 0.10.2, 2026-11-25: 54 minutes to solve, reading back 200 photographs
-tens of minutes. To expect, PSNR of the single forward pass: stem 30.8, layer1.2 30.0, layer2.3 24.9, layer3.5 19.5 dB.
+tens of minutes. To expect, PSNR of the single forward pass: stem 30.8, layer1.2 30.0, layer2.3 24.9, layer3.5 19.5 dB. After layer4.2 (docs/results.md has the command) 14.1.
 """
 
 from configs import default

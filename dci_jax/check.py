@@ -10,6 +10,7 @@ from dci_jax.attacks.registry import ATTACKS, ORACLE, find, names, settings
 from dci_jax.blocks import Network, split_index, split_names
 from dci_jax.cases import codes, images, recorded
 from dci_jax.cases.case import Case
+from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.procedural import GENERATORS
@@ -85,6 +86,14 @@ def check_names(config: ConfigDict) -> None:
     if not config.defenses:
         raise InputError(
             "defenses is (), so that nothing would be sent; give (('none', 0.0),) for the features as they are."
+        )
+    if not config.sends or len(set(config.sends)) < len(config.sends):
+        raise InputError(f"sends is {tuple(config.sends)}; give one number or more, each once, such as (1, 10).")
+    if config.defense.images and not any(DEFENSES[kind].learn for kind, _ in config.defenses):
+        able = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
+        raise InputError(
+            f"defense.images is {config.defense.images}, but no defense learns; name one of them in defenses ({able}), or "
+            "leave it empty."
         )
     if ORACLE in order:
         raise InputError(f"{ORACLE!r} is no attack to be named; give oracle.images, which adds it.")

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -112,8 +113,12 @@ def fit(
         folder = present(workdir, "attacks") / name
         found = attack.fit(case.network, inputs, splits, key, folder, **settings)
         return {(split, channel.label): found[split] for split in splits for channel in channels[split]}
-    folder, found = present(workdir, "attacks", name), {}
-    for split, channel in ((s, c) for s in splits for c in channels[s] if c.kind != "none"):
+    folder, found, begun = present(workdir, "attacks", name), {}, time.monotonic()
+    cells = [(split, channel) for split in splits for channel in channels[split] if channel.kind != "none"]
+    for number, (split, channel) in enumerate(cells):
+        if number:
+            left = (time.monotonic() - begun) / number * (len(cells) - number) / 60
+            log.info("%s: %d of %d cells are done, about %.0f minutes left", name, number, len(cells), left)
         at = (split, channel.label)
         if start:
             settings["start"] = {split: start[at]}

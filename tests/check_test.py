@@ -166,6 +166,27 @@ def test_an_attack_that_cannot_adapt_is_refused(attacks, defenses, said, monkeyp
         check(config)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sends": ()}, "give one number or more, each once"),
+        ({"sends": (10, 10)}, "give one number or more, each once"),
+        ({"sends": (0,)}, "sends is"),
+        ({"defense.images": "photos.zip"}, "no defense learns; name one of them in defenses"),
+        ({"defenses": (("prune", 0.5),)}, "No defense is called 'prune'; choose from"),
+        ({"defenses": (("jpeg", 120.0),)}, "gives 'jpeg' the strength 120.0"),
+        ({"lpips.backbone": "alexnet.pth"}, "lpips needs both"),
+        ({"audit.rank1": 1.5}, "audit.rank1 is 1.5"),
+    ],
+)
+def test_a_field_of_the_audit_that_is_wrong_is_refused(changes, said, monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(InputError, match=said):
+        check(config)
+
+
 def without_batch_norm(weights):
     del weights
     return blocks.sequential("plain", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)])

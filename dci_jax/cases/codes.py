@@ -219,8 +219,11 @@ def _check(config, network):
         ("verifier.name", config.verifier.name),
         ("refine.prior", config.refine.prior),
         ("rmle.prior", config.rmle.prior),
+        ("audit.page", config.audit.page),
+        ("defense.images", config.defense.images),
+        ("lpips.backbone", config.lpips.backbone),
     ):
         if value:
             raise InputError(
-                f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it empty."
+                f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it out."
             )

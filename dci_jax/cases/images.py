@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dci_jax import models
+from dci_jax.attacks.registry import find
 from dci_jax.blocks import Network, classes, split_index
 from dci_jax.cases.case import Case
 from dci_jax.cases.image_scores import guess, measure_sent, read
@@ -60,6 +61,8 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
             "pixels; give a smaller side, or 0 for the network's own."
         )
     judge = None
+    if config.audit.page and not any(find(name).adapted for name in config.attacks):
+        log.warning("no attack of this audit adapts to the defenses; adapted_dci in attacks reads more behind them")
     if bool(config.lpips.backbone) != bool(config.lpips.linear):
         raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
     if config.lpips.backbone:

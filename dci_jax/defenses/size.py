@@ -1,7 +1,7 @@
 """How many bytes features take when they are really sent: a lossless message, through deflate. On the host.
 
-A message is the shortest of: all values as float32; a mask of what is not zero and those values; a code book of at
-most 256 levels and each value's number in it, in as few bits as they need, or in whole bytes. Positions are counted.
+Where there are at most 256 levels a message is a code book and each value's number in it, in as few bits as they need or
+in whole bytes, whichever is shorter; else a mask of what is not zero, and those values as float32. Positions are counted.
 """
 
 import zlib
@@ -12,17 +12,14 @@ import numpy as np
 def coded_bytes(features: np.ndarray) -> int:
     """Size in bytes of one example [...] float32 as a lossless message, entropy coding included."""
     values = np.ascontiguousarray(features, np.float32).reshape(-1)
-    messages = [values.tobytes()]
-    kept = values != 0
-    if not kept.all():
-        messages.append(np.packbits(kept).tobytes() + values[kept].tobytes())
     levels, symbols = np.unique(values, return_inverse=True)
-    if len(levels) <= 256:
-        book = _book(levels)
-        bits = max(1, int(len(levels) - 1).bit_length())
-        packed = np.packbits(np.unpackbits(np.uint8(symbols)[:, None], axis=1)[:, 8 - bits :])
-        messages += [book + packed.tobytes(), book + np.uint8(symbols).tobytes()]
-    return min(len(zlib.compress(message, 9)) for message in messages)
+    if len(levels) > 256:
+        kept = values != 0
+        mask = b"" if kept.all() else np.packbits(kept).tobytes()
+        return len(zlib.compress(mask + values[kept].tobytes()))
+    book, bits = _book(levels), max(1, int(len(levels) - 1).bit_length())
+    packed = np.packbits(np.unpackbits(np.uint8(symbols)[:, None], axis=1)[:, 8 - bits :])
+    return min(len(zlib.compress(book + message.tobytes())) for message in (packed, np.uint8(symbols)))
 
 
 def _book(levels):

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 
 from dci_jax.errors import InputError
+from dci_jax.models import torch_files
 
 _TORCH = (".pth", ".pt", ".th")
 _COUNTER = "num_batches_tracked"  # of no use here, and an integer
@@ -34,7 +35,7 @@ def read(path: str | Path, sha256: str = "") -> dict[str, np.ndarray]:
         it, as `resnet18-f37072fd.pth` does (torch.hub's convention); otherwise it is not checked.
 
     Raises:
-      InputError: the file is missing, damaged, of unknown kind, or torch is needed and absent; it
+      InputError: the file is missing, damaged, of unknown kind; it
         holds other numbers than floats, or a name twice.
     """
     path = Path(path)
@@ -136,23 +137,17 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"Reading {path} needs PyTorch: pip install torch, or convert the file to safetensors."
-        ) from error
     if zipfile.is_zipfile(path):  # PyTorch does not look at the checksums that it writes
-        with zipfile.ZipFile(path) as archive:
-            try:
+        try:
+            with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
-            except Exception as error:  # of many kinds, by where the damage is
-                damaged = str(error)
+        except Exception as error:  # of many kinds, by where the damage is
+            damaged = str(error)
         if damaged:
             raise InputError(f"{path} is damaged ({damaged} does not have its checksum); fetch it again.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a different type for every kind of damage
+        content = torch_files.load(path)
+    except (OSError, ValueError, LookupError, EOFError, OverflowError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
             f"{path} is damaged or holds more than weights ({reason}); fetch it again, or save the "
@@ -162,10 +157,10 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     nested = [content[key] for key in _NESTED if isinstance(content.get(key), dict)]
     tensors = {}
     for name, tensor in (nested[0] if nested else content).items():
-        if isinstance(tensor, torch.Tensor) and not str(name).endswith(_COUNTER):
-            if not tensor.is_floating_point():
+        if isinstance(tensor, np.ndarray) and not str(name).endswith(_COUNTER):
+            if tensor.dtype.kind != "f":
                 raise _wrong_numbers(path, name, tensor.dtype)
-            tensors[str(name)] = tensor.detach().float().numpy()
+            tensors[str(name)] = tensor.astype(np.float32)
     if not tensors:
         raise InputError(f"{path} holds no tensors by name; save the model's state_dict() instead.")
     return tensors

@@ -234,6 +234,7 @@ def _table(found):
                     f"{m}_worst5": _short(worst),
                 }
             row["label_kept"] = _short(c.kept[0] if c.kept else "")
+            row["server_accuracy"] = _short(c.accuracy[0] if c.accuracy else "")
             row["bytes_coded"] = round(c.bytes_coded)
             rows.append(row | {name: c.costs[name] for name in COSTS})
     return rows
@@ -268,7 +269,7 @@ def _costs(workdir, costs):
 
 def _numbers(table, found):
     shown = ("split", "defense", "attack", "level", "psnr", "ssim", "ssim_worst5", "rank1", "label_agreement")
-    shown += ("label_kept", "bytes_coded")
+    shown += ("label_kept", "server_accuracy", "bytes_coded")
     head = "".join(f"<th scope=col aria-sort=none><button type=button>{name}</button></th>" for name in shown)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(row[name]))}</td>" for name in shown) + "</tr>" for row in table

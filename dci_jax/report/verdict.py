@@ -44,6 +44,7 @@ class Cell:
       attacks: attack, " x10" behind it where it has ten sends of every input -> measure -> (mean, low, high, worst 5 %); those not known are left out.
       worst: the attack with the highest mean SSIM.
       kept: share of the server's answers kept, (mean, low, high); None without a head.
+      accuracy: share of the server's answers that are true behind the defense, (mean, low, high); None without labels.
       bytes_coded: mean size of a message.
       costs: `results.COSTS` of the split.
       level: of `LEVELS`.
@@ -54,6 +55,7 @@ class Cell:
     attacks: dict[str, dict[str, tuple[float, float, float, float]]]
     worst: str
     kept: tuple[float, float, float] | None
+    accuracy: tuple[float, float, float] | None
     bytes_coded: float
     costs: dict[str, float]
     level: str
@@ -98,12 +100,15 @@ def _cell(split, defense, by_attack, policy, costs):
             if None not in values
         }
     any_rows = next(iter(by_attack.values()))
-    kept = [m["label_kept"] for m in any_rows]
-    kept = None if None in kept else interval(kept, [m["image"] for m in any_rows])
+    kept, accuracy = (_known([m[name] for m in any_rows], any_rows) for name in ("label_kept", "top1_sent"))
     worst = max(attacks, key=lambda attack: attacks[attack]["ssim"][0])
     sizes = [m["bytes_coded"] for m in any_rows if m["bytes_coded"] is not None]
     size = float(np.mean(sizes)) if sizes else costs[split]["bytes_sent"]
-    return Cell(split, defense, attacks, worst, kept, size, costs[split], level(attacks.values(), policy))
+    return Cell(split, defense, attacks, worst, kept, accuracy, size, costs[split], level(attacks.values(), policy))
+
+
+def _known(values, rows):
+    return None if None in values else interval(values, [row["image"] for row in rows])
 
 
 def level(found: Iterable[dict[str, tuple[float, float, float, float]]], policy: Policy) -> str:
