@@ -3,6 +3,7 @@
 Nothing that a file holds is run, and nothing of a file is used before all of it was checked.
 """
 
+import contextlib
 import hashlib
 import re
 import zipfile
@@ -137,14 +138,13 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    if zipfile.is_zipfile(path):  # PyTorch does not look at the checksums that it writes
-        try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-        except Exception as error:  # of many kinds, by where the damage is
-            damaged = str(error)
-        if damaged:
-            raise InputError(f"{path} is damaged ({damaged} does not have its checksum); fetch it again.")
+    try:
+        with zipfile.ZipFile(path) if zipfile.is_zipfile(path) else contextlib.nullcontext() as archive:
+            damaged = archive and archive.testzip()  # PyTorch does not look at the checksums that it writes
+    except Exception as error:  # of many kinds, by where the damage is
+        damaged = str(error)
+    if damaged:
+        raise InputError(f"{path} is damaged ({damaged} does not have its checksum); fetch it again.")
     try:
         content = torch_files.load(path)
     except (OSError, ValueError, LookupError, EOFError, OverflowError, zipfile.BadZipFile) as error:
