@@ -37,8 +37,9 @@ def get_config():
     config.dci.batch = 32
     config.dci.rounds = 2
     config.dci.size = 3
-    # The attackers that take minutes, at the split points in the middle.
-    config.refine.splits = config.inverse_network.splits = ("layer1.2", "layer2.2")
+    # The attackers that take minutes, at split points in the middle.
+    config.refine.splits = ("layer1.2", "layer2.2")
+    config.inverse_network.splits = ("layer1.2",)
     config.refine.steps = 100
     config.inverse_network.steps = 150
     config.inverse_network.width = 16

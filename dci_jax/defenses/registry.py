@@ -81,6 +81,7 @@ DEFENSES = {
         straight_through(compression.jpeg),
         "quality",
         "Choi & Bajić, ICIP 2018",
+        travels=compression.jpeg_picture,
         size=compression.jpeg_bytes,
     ),
     "prune_channels": Defense(

@@ -1,9 +1,13 @@
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from dci_jax.blocks import features_at, split_index
+from dci_jax.defenses import compression
 from dci_jax.defenses.channel import Channel, behind, knowing, learn, message_bytes, send, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.defenses.size import coded_bytes
@@ -103,6 +107,25 @@ def test_whole_channels_are_left_out(kind, channels, features):
 def test_quantisation_to_b_bits_leaves_that_many_levels():
     assert len(np.unique(defend("quantize", 2.0)[0])) == 4
     assert np.abs(defend("quantize", 8.0) - FEATURES).max() < np.ptp(FEATURES) / 255
+
+
+@pytest.mark.parametrize("quality", [10, 50, 90])
+@pytest.mark.parametrize("shape", [(2, 16, 16, 8), (2, 7, 7, 5)])
+def test_jpeg_is_what_pillow_makes_of_the_picture(quality, shape):
+    features = jnp.array(np.random.default_rng(0).gamma(1.0, 2.0, size=shape), jnp.float32)
+    received = np.asarray(send(Channel("jpeg", float(quality)), jax.random.key(0), features))
+    low, span = (
+        np.asarray(f(features, axis=tuple(range(1, features.ndim)), keepdims=True)) for f in (jnp.min, jnp.ptp)
+    )
+    expected = []
+    for picture in np.asarray(compression.jpeg_picture(None, features, quality)):
+        stream = io.BytesIO()
+        Image.fromarray(np.uint8(picture)).save(stream, "JPEG", quality=quality)
+        expected.append(np.asarray(Image.open(stream), np.float32) / 255)
+    expected = np.asarray(compression._maps(np.stack(expected), shape)) * span + low
+    error = np.abs(received - expected) / span * 255
+    assert np.quantile(error, 0.95) < 2.5  # levels of 255; where a coefficient lies between two it may go either way
+    assert error.mean() < 0.5
 
 
 def test_more_quality_is_nearer_and_larger():
