@@ -20,8 +20,6 @@ def get_config():
         ("dropout", 0.5),
         ("quantize", 2.0),
         ("topk", 0.1),
-        ("jpeg", 50.0),
-        ("prune_channels", 0.5),
         ("bottleneck", 8.0),
     )
     config.sends = (1,)
@@ -29,9 +27,9 @@ def get_config():
     config.defense.steps = 60
     # Inverters are convolutional: solved on small images, they read back large ones.
     config.inputs.side = 96
-    config.dci.images = 192
+    config.dci.images = 128
     config.dci.batch = 16
-    config.dci.rounds = 2
+    config.dci.rounds = 1
     config.dci.equations = 20
     config.refine.splits = config.inverse_network.splits = ()
     return config

@@ -166,7 +166,9 @@ def _adapted(found, policy):
         }
         for c, before, after, best in pairs[:20]
     ]
-    return text + page.table(rows, [(k, k if k not in ("not adapted", "adapted") else f"{k}, dB") for k in rows[0]])
+    return text + page.table(
+        rows, [(k, k if k not in ("not adapted", "adapted") else f"{k}, dB") for k in rows[0]], "what adapting gains"
+    )
 
 
 def _fronts(found, policy, folder):
@@ -185,9 +187,13 @@ def _fronts(found, policy, folder):
         axes.plot([cost(c) for c in best], [c.leak("ssim") for c in best], "o-", color="#c2410c", label="Pareto front")
         for c in best[:: max(1, len(best) // 8)]:
             axes.annotate(
-                f"{c.split}, {_named(c.defense)}", (cost(c), c.leak("ssim")), fontsize=6, rotation=20, xytext=(3, 3),
+                f"{c.split}, {_named(c.defense)}",
+                (cost(c), c.leak("ssim")),
+                fontsize=6,
+                rotation=20,
+                xytext=(3, 3),
                 textcoords="offset points",
-            )  # fmt: skip
+            )
         axes.axhline(policy.ssim, color="#64748b", linestyle="--", linewidth=0.8, label="policy")
         axes.set_xscale("log" if log else "linear")
         axes.set_xlabel(title)
@@ -264,7 +270,7 @@ def _costs(workdir, costs):
         "device_ms": "device, ms here",
         "attack_ms": "reading back, ms here",
     }
-    return page.table(rows, [(name, titles.get(name, name)) for name in rows[0]])
+    return page.table(rows, [(name, titles.get(name, name)) for name in rows[0]], "what a split costs")
 
 
 def _numbers(table, found):
@@ -284,18 +290,18 @@ def _numbers(table, found):
 
 def _missing(found):
     """Which measures are null, and why."""
-    reasons = {
-        "lpips": "LPIPS is null: no weights of its backbone were given (--config.lpips.backbone and .linear).",
-        "ms_ssim": "MS-SSIM is null: its five scales need images of 176 pixels.",
-        "label_agreement": "Label agreement is null: the network has no head.",
-        "top1": "Top-1 is null: the true labels were not given (--config.data.labels).",
-    }
-    return " ".join(text for measure, text in reasons.items() if all(c.leak(measure) is None for c in found))
+    return " ".join(text for measure, text in script.MISSING.items() if all(c.leak(measure) is None for c in found))
 
 
 def _threat(config, count, policy):
     trained = config["defense"]["images"] or "no real image"
     return script.THREAT.format(
-        count=count, chance=1 / count, ssim=policy.ssim, psnr=policy.psnr, rank1=policy.rank1, kept=policy.label_kept,
-        seed=config["seed"], trained=html.escape(str(trained)),
-    )  # fmt: skip
+        count=count,
+        chance=1 / count,
+        ssim=policy.ssim,
+        psnr=policy.psnr,
+        rank1=policy.rank1,
+        kept=policy.label_kept,
+        seed=config["seed"],
+        trained=html.escape(str(trained)),
+    )

@@ -113,8 +113,8 @@ def figure(drawing, axes, path: Path, alt: str) -> str:
     return f"<figure>{picture(path.read_bytes(), alt)}</figure>"
 
 
-def table(rows: list[dict], columns: Sequence[tuple[str, str]]) -> str:
-    """Rows of summary.csv with their 95 % intervals; `columns` are (field, title)."""
+def table(rows: list[dict], columns: Sequence[tuple[str, str]], name: str = "numbers") -> str:
+    """Rows of summary.csv with their 95 % intervals; `columns` are (field, title), `name` is read aloud."""
     lines = ["".join(f"<th>{title}</th>" for _, title in columns)]
     for r in rows:
         cells = []
@@ -125,7 +125,9 @@ def table(rows: list[dict], columns: Sequence[tuple[str, str]]) -> str:
             cells.append(f"<td>{value}</td>")
         lines.append("".join(cells))
     body = "</tr><tr>".join(lines)
-    return f"<div class=wide role=region tabindex=0 aria-label=numbers><table><tr>{body}</tr></table></div>"
+    return (
+        f"<div class=wide role=region tabindex=0 aria-label='{html.escape(name)}'><table><tr>{body}</tr></table></div>"
+    )
 
 
 def this_run(workdir: Path, skipped: Sequence[str] = ()) -> str:

@@ -18,6 +18,14 @@ document.getElementById("filter").addEventListener("input", event => {
 });
 </script>"""
 
+# Why a measure is null everywhere.
+MISSING = {
+    "lpips": "LPIPS is null: no weights of its backbone were given (--config.lpips.backbone and .linear).",
+    "ms_ssim": "MS-SSIM is null: its five scales need images of 176 pixels.",
+    "label_agreement": "Label agreement is null: the network has no head.",
+    "top1": "Top-1 is null: the true labels were not given (--config.data.labels).",
+}
+
 THREAT = """<h2>Threat model</h2>
 <p>In the vocabulary of NIST AI 100-2 (named as an analogy; this audit certifies nothing): a <b>privacy</b> attack by
 <b>data reconstruction</b> at inference time. The attacker is the server, or whoever reads what it receives.</p>

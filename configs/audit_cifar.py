@@ -1,0 +1,31 @@
+"""One split point of a CIFAR-10 ResNet-20 under six defenses, each attacked without and with knowledge of it.
+
+    python -m dci_jax.main --config=configs/audit_cifar.py --workdir=runs/audit_cifar \\
+        --config.target.weights=resnet20-12fca82f.th --config.data.images=lossless_3000.npz --config.data.count=200
+"""
+
+from configs import audit
+
+
+def get_config():
+    config = audit.get_config()
+    config.splits = ("layer1.2",)
+    config.defenses = (
+        ("none", 0.0),
+        ("gaussian", 1.0),
+        ("dropout", 0.5),
+        ("quantize", 2.0),
+        ("topk", 0.1),
+        ("bottleneck", 4.0),
+    )
+    config.sends = (1,)
+    config.defense.steps = 200
+    config.dci.images = 512
+    config.dci.batch = 64
+    config.dci.rounds = 5
+    config.dci.size = 5
+    config.refine.splits = config.inverse_network.splits = ()
+    # A decoder with about as many parameters as the chain of solved maps has.
+    config.inverse_network.width = 80
+    config.inverse_network.steps = 300
+    return config
