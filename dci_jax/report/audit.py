@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from dci_jax.report import page, script
-from dci_jax.report.verdict import LEVELS, MEASURES, Cell, Policy, adapting, cells, choice, front, least, once, weaker
+from dci_jax.report.readings import most_exposed, named, strips
+from dci_jax.report.verdict import LEVELS, MEASURES, Cell, Policy, adapting, cells, choice, front, least, weaker
 from dci_jax.results import COSTS
-
-_SHOWN = 8  # images in a strip
 
 
 def write(workdir: Path) -> Path:
@@ -41,10 +40,10 @@ def write(workdir: Path) -> Path:
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p class=lead id=verdict>{_verdict(found, chosen, policy)}</p>",
-        f"<div class=first>{_map(found, chosen, policy)}{_most_exposed(workdir, found, chosen, originals)}</div>",
+        f"<div class=first>{_map(found, chosen, policy)}{most_exposed(workdir, found, chosen, originals)}</div>",
         "<h2>What adapting to the defense gains</h2>" + _adapted(found, policy),
         "<h2>Leakage against cost</h2>" + _fronts(found, policy, folder),
-        "<h2>Pictures</h2>" + _strips(workdir, found, originals),
+        "<h2>Pictures</h2>" + strips(workdir, found, originals),
         "<h2>What a split costs</h2>" + _costs(workdir, costs),
         "<h2>Every number</h2>" + _numbers(table, found),
         _threat(config, len(originals), policy),
@@ -63,24 +62,14 @@ def _verdict(found, chosen, policy):
         kept = f", {chosen.kept[0]:.0%} of answers kept" if chosen.kept else ""
         return text + (
             f"The cheapest that was not read: cut after <b>{html.escape(chosen.split)}</b> with "
-            f"<b>{html.escape(_named(chosen.defense))}</b> ({chosen.bytes_coded / 1024:.1f} KiB an image{kept}, best "
+            f"<b>{html.escape(named(chosen.defense))}</b> ({chosen.bytes_coded / 1024:.1f} KiB an image{kept}, best "
             f"attacker at SSIM {chosen.leak('ssim'):.2f}, {chosen.leak('psnr'):.1f} dB). Not read here is no proof of safety."
         )
     nearest = least(found, policy)
     return text + (
         f"None that keeps {policy.label_kept:.0%} of the server's answers stays below it; the least leaking is "
-        f"<b>{html.escape(nearest.split)}</b> with <b>{html.escape(_named(nearest.defense))}</b>, SSIM {nearest.leak('ssim'):.2f}."
+        f"<b>{html.escape(nearest.split)}</b> with <b>{html.escape(named(nearest.defense))}</b>, SSIM {nearest.leak('ssim'):.2f}."
     )
-
-
-def _who(attack):
-    """What an attack is called, with the number of sends that it has."""
-    name, sends = once(attack)
-    return page.label(name) + (f", {sends[2:]} sends of each image" if sends else "")
-
-
-def _named(defense):
-    return "no defense" if defense == "none" else defense
 
 
 def _map(found, chosen, policy):
@@ -91,7 +80,7 @@ def _map(found, chosen, policy):
         "<tr><th scope=col>defense</th>" + "".join(f"<th scope=col>{html.escape(s)}</th>" for s in splits) + "</tr>"
     ]
     for defense in defenses:
-        row = f"<th scope=row>{html.escape(_named(defense))}</th>"
+        row = f"<th scope=row>{html.escape(named(defense))}</th>"
         for split in splits:
             row += _square(at.get((split, defense)), chosen, policy)
         lines.append(f"<tr>{row}</tr>")
@@ -114,29 +103,8 @@ def _square(cell, chosen, policy):
     text = f"{cell.leak('ssim'):.2f}<br><small>{cell.leak('psnr'):.1f}</small>"
     text = f"({text})" if lost else text
     mark = " chosen" if cell is chosen else ""
-    hint = f"{cell.split}, {_named(cell.defense)}: {cell.level}; worst attacker {cell.worst}"
+    hint = f"{cell.split}, {named(cell.defense)}: {cell.level}; worst attacker {cell.worst}"
     return f"<td class='{kind}{mark}' title='{html.escape(hint, quote=True)}'>{text}</td>"
-
-
-def _most_exposed(workdir, found, chosen, originals):
-    """The image that is read best in the chosen cell; without a choice, in the one that leaks most."""
-    cell = chosen or max(found, key=lambda c: c.leak("ssim"))
-    scores = _read(workdir, cell, cell.worst)
-    worst = int(np.argmax(scores["ssim"]))
-    pair = page.tile(np.stack([originals[worst], scores["reconstruction"][worst]]), 2)
-    caption = (
-        f"The most exposed image {'of the choice' if chosen else 'of all'}: original, and what "
-        f"{_who(cell.worst)} reads ({float(scores['psnr'][worst]):.1f} dB, SSIM {float(scores['ssim'][worst]):.2f})."
-    )
-    return (
-        f"<figure>{page.picture(page.encoded(pair), caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-
-
-def _read(workdir, cell, attack):
-    name, sends = once(attack)
-    with np.load(workdir / "evaluation" / name / f"{cell.split} {cell.defense}{sends}.npz") as saved:
-        return dict(saved)
 
 
 def _adapted(found, policy):
@@ -187,7 +155,7 @@ def _fronts(found, policy, folder):
         axes.plot([cost(c) for c in best], [c.leak("ssim") for c in best], "o-", color="#c2410c", label="Pareto front")
         for c in best[:: max(1, len(best) // 8)]:
             axes.annotate(
-                f"{c.split}, {_named(c.defense)}",
+                f"{c.split}, {named(c.defense)}",
                 (cost(c), c.leak("ssim")),
                 fontsize=6,
                 rotation=20,
@@ -200,29 +168,6 @@ def _fronts(found, policy, folder):
         axes.set_ylabel("SSIM of the attacker who reads most")
         parts.append(page.figure(drawing, axes, folder / f"front_{name}.png", f"leakage against {title}"))
     return f"<div class='grid smooth'>{''.join(parts)}</div>"
-
-
-def _strips(workdir, found, originals):
-    count, parts = min(_SHOWN, len(originals)), []
-    pick = np.linspace(0, len(originals) - 1, count).astype(int)
-    for split in dict.fromkeys(c.split for c in found):
-        several = [c for c in found if c.split == split]
-        rows = [("original", originals[pick])]
-        plain = [c for c in several if c.defense == "none"]
-        hardest = min(several, key=lambda c: c.leak("ssim"))
-        for c in (*plain, *([hardest] if hardest not in plain else ())):
-            label = f"{_named(c.defense)}, read by {_who(c.worst)}: {c.leak('psnr'):.1f} dB, SSIM {c.leak('ssim'):.2f}"
-            rows.append((label, _read(workdir, c, c.worst)["reconstruction"][pick]))
-        with np.load(workdir / "evaluation" / "mean_image.npz") as saved:
-            rows.append(("floor: mean of the other images", saved["reconstruction"][pick]))
-        strip = page.tile(np.concatenate([images for _, images in rows]), count)
-        names = "<br>".join(html.escape(name) for name, _ in rows)
-        alt = f"images after {split}, each row a reading"
-        parts.append(
-            f"<h3>after <code>{html.escape(split)}</code></h3><figure>{page.picture(page.encoded(strip), alt)}"
-            f"<figcaption>{names}</figcaption></figure>"
-        )
-    return "\n".join(parts)
 
 
 def _table(found):
