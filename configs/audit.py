@@ -13,7 +13,6 @@ def get_config():
     config.attacks = ("dci", "adapted_dci", "adapted_dci+refine", "adapted_inverse_network")
     config.defenses = (
         ("none", 0.0),
-        ("gaussian", 0.5),
         ("gaussian", 1.0),
         ("laplace", 0.5),
         ("dropout", 0.5),
@@ -37,9 +36,9 @@ def get_config():
     config.dci.batch = 32
     config.dci.rounds = 2
     config.dci.size = 3
-    # The attackers that take minutes, at split points in the middle.
-    config.refine.splits = ("layer1.2", "layer2.2")
-    config.inverse_network.splits = ("layer1.2",)
+    config.dci.unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
+    # The attackers that take minutes, at one split point.
+    config.refine.splits = config.inverse_network.splits = ("layer1.2",)
     config.refine.steps = 100
     config.inverse_network.steps = 150
     config.inverse_network.width = 16

@@ -24,6 +24,7 @@ def get_config():
     config.dci.batch = 64
     config.dci.rounds = 5
     config.dci.size = 5
+    config.dci.unknowns = (10000, 7000)
     config.refine.splits = config.inverse_network.splits = ()
     # A decoder with about as many parameters as the chain of solved maps has.
     config.inverse_network.width = 80

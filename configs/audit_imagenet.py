@@ -31,5 +31,6 @@ def get_config():
     config.dci.batch = 16
     config.dci.rounds = 1
     config.dci.equations = 20
+    config.dci.unknowns = (3000, 2500)
     config.refine.splits = config.inverse_network.splits = ()
     return config
