@@ -70,6 +70,7 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
                 rows += lines(scores | sent[split, label], some, split=split, attack=name, defense=label, **row)
                 shown, form = ("psnr", "%.2f dB") if "psnr" in scores else ("feature_error", "feature error %.3g")
                 log.info(f"%s after %s, %s: {form}", name, split, label, float(np.mean(scores[shown])))
+        jax.clear_caches()  # as in `fit`
 
     present(workdir)
     with timed("report"):
@@ -116,6 +117,9 @@ def fit(
     folder, found, begun = present(workdir, "attacks", name), {}, time.monotonic()
     cells = [(split, channel) for split in splits for channel in channels[split] if channel.kind != "none"]
     for number, (split, channel) in enumerate(cells):
+        if number and split != cells[number - 1][0]:
+            # A split has programs of its own, and a process can hold a few thousand before the system refuses it memory.
+            jax.clear_caches()
         if number:
             left = (time.monotonic() - begun) / number * (len(cells) - number) / 60
             log.info("%s: %d of %d cells are done, about %.0f minutes left", name, number, len(cells), left)
