@@ -2,6 +2,9 @@
 
     python -m dci_jax.main --config=configs/audit_cifar.py --workdir=runs/audit_cifar \\
         --config.target.weights=resnet20-12fca82f.th --config.data.images=lossless_3000.npz --config.data.count=200
+
+To expect, PSNR without and with knowledge of the defense: gaussian 1 12.4 and 26.6, dropout .5 12.5 and 33.7, 2 bits 13.4
+and 27.4, largest 10 % 11.2 and 24.5, bottleneck 12.1 and 26.1 dB (two CPU cores, 2026-11-25).
 """
 
 from configs import audit
@@ -19,6 +22,7 @@ def get_config():
         ("bottleneck", 4.0),
     )
     config.sends = (1,)
+    config.attacks = ("dci", "adapted_dci", "adapted_dci+refine")
     config.defense.steps = 200
     config.dci.images = 512
     config.dci.batch = 64
@@ -26,7 +30,4 @@ def get_config():
     config.dci.size = 5
     config.dci.unknowns = (10000, 7000)
     config.refine.splits = config.inverse_network.splits = ()
-    # A decoder with about as many parameters as the chain of solved maps has.
-    config.inverse_network.width = 80
-    config.inverse_network.steps = 300
     return config

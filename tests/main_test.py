@@ -120,6 +120,13 @@ def test_a_run_leaves_everything(finished):
         "latent_cosine",
         "latent_error",
         "psnr_sent",
+        "ms_ssim",
+        "lpips",
+        "rank1",
+        "rank5",
+        "bytes_coded",
+        "top1_sent",
+        "feature_error",
         "seed",
     }
     for row in rows:
