@@ -136,13 +136,15 @@ def test_an_adapted_attack_is_fitted_for_each_split_and_defense(monkeypatch, net
     config = tiny.get_config()
     config.attacks, config.sends = ("dci", "adapted_dci", "adapted_dci+refine"), (1, 10)
     config.defenses = (("none", 0.0), ("gaussian", 1.0), ("quantize", 2.0))
-    case, readers = check(config), {}
+    case, readers, dropped = check(config), {}, []
+    monkeypatch.setattr(experiment.jax, "clear_caches", lambda: dropped.append(len(seen)))
     for name in config.attacks:
         readers[name] = experiment.fit(config, name, case, None, case.channels, readers, None, tmp_path)
     defended = [("gaussian 1"), ("gaussian 1 x10"), ("quantize 2")]
     assert seen[0] == (("stem", "layer1.0"), None, None)
     assert seen[1:7] == [((split,), label, None) for split in ("stem", "layer1.0") for label in defended]
     assert seen[7:] == [((split,), label, {split}) for split in ("stem", "layer1.0") for label in defended]
+    assert dropped == [4, 10]  # behind all cells of a split, so that a long audit does not hold all programs
     assert set(readers["dci"]) == {(s, d) for s in ("stem", "layer1.0") for d in ("none", *defended)}
 
 
