@@ -67,21 +67,9 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
     if config.lpips.backbone:
         judge = put(lpips.load(config.lpips.backbone, config.lpips.linear))
-    private, oracle, taught = private_images(config, network), None, None
-    if config.defense.images:
-        real = read_images(
-            config.defense.images, network.input_shape[0], crop=network.crop, flag="--config.defense.images"
-        )
-        taught = without(real, private).pixels
-        if len(taught) == 0:
-            raise InputError(f"All images of {config.defense.images} are also evaluated; give the defense others.")
-    if config.oracle.images:
-        real = read_images(
-            config.oracle.images, network.input_shape[0], crop=network.crop, flag="--config.oracle.images"
-        )
-        oracle = without(real, private).pixels
-        if len(oracle) == 0:
-            raise InputError(f"All images of {config.oracle.images} are also evaluated; give the oracle others.")
+    private = private_images(config, network)
+    taught = _real(config.defense.images, "defense", network, private)
+    oracle = _real(config.oracle.images, "oracle", network, private)
     return Case(
         network=device,
         trained=trained,
@@ -125,6 +113,17 @@ def private_images(config: ConfigDict, network: Network) -> Images:
         return found.take(range(min(config.data.count or len(found), len(found))))
     found = read_images(config.data.images, size, config.data.count, crop=network.crop, labels=config.data.labels)
     return replace(found, labels=trusted_labels(config, network, found))
+
+
+def _real(path, who, network, private):
+    """Real images uint8 [M, H, W, C] that the oracle or a defense learns from, none of them private; None without a path."""
+    if not path:
+        return None
+    found = read_images(path, network.input_shape[0], crop=network.crop, flag=f"--config.{who}.images")
+    pixels = without(found, private).pixels
+    if len(pixels) == 0:
+        raise InputError(f"All images of {path} are also evaluated; give the {who} others.")
+    return pixels
 
 
 def learned_from(config: ConfigDict, network: Network) -> tuple[tuple, tuple[int, int, int]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 
+from dci_jax.defenses.registry import DEFENSES
 from dci_jax.report import page, script
 from dci_jax.report.readings import most_exposed, named, strips
 from dci_jax.report.verdict import LEVELS, MEASURES, Cell, Policy, adapting, cells, choice, front, least, weaker
@@ -44,6 +45,7 @@ def write(workdir: Path) -> Path:
         "<h2>What adapting to the defense gains</h2>" + _adapted(found, policy),
         "<h2>Leakage against cost</h2>" + _fronts(found, policy, folder),
         "<h2>Pictures</h2>" + strips(workdir, found, originals),
+        "<h2>The defenses</h2>" + _defenses(found),
         "<h2>What a split costs</h2>" + _costs(workdir, costs),
         "<h2>Every number</h2>" + _numbers(table, found),
         _threat(config, len(originals), policy),
@@ -108,7 +110,7 @@ def _square(cell, chosen, policy):
 
 
 def _adapted(found, policy):
-    pairs = adapting(found, policy)
+    pairs = adapting(found)
     if not pairs:
         return "<p>No adapted attacker ran; name adapted_dci in attacks.</p>"
     only_blind = [c for c, before, after, _ in pairs if before < policy.psnr <= after]
@@ -197,6 +199,13 @@ def _short(value):
 
 def _plain(cell: Cell):
     return asdict(cell) | {"leak": {m: cell.leak(m) for m in MEASURES}}
+
+
+def _defenses(found):
+    """Each kind that was audited: what its strength is, where it comes from."""
+    kinds = dict.fromkeys(c.defense.partition(" ")[0] for c in found)
+    rows = [{"defense": k, "strength": DEFENSES[k].unit, "source": DEFENSES[k].source} for k in kinds if k in DEFENSES]
+    return page.table(rows, [(name, name) for name in ("defense", "strength", "source")], "the defenses")
 
 
 def _costs(workdir, costs):

@@ -41,7 +41,8 @@ class Cell:
 
     Attributes:
       split, defense: its names.
-      attacks: attack, " x10" behind it where it has ten sends of every input -> measure -> (mean, low, high, worst 5 %); those not known are left out.
+      attacks: attack, " x10" behind it where it has ten sends of every input -> measure -> (mean, low, high, worst 5 %);
+        those not known are left out.
       worst: the attack with the highest mean SSIM.
       kept: share of the server's answers kept, (mean, low, high); None without a head.
       accuracy: share of the server's answers that are true behind the defense, (mean, low, high); None without labels.
@@ -95,7 +96,7 @@ def _cell(split, defense, by_attack, policy, costs):
         names = [m["image"] for m in members]
         columns = {measure: [m[measure] for m in members] for measure in MEASURES}
         attacks[attack] = {
-            measure: (*interval(values, names), float(np.quantile(values, 0.95)))
+            measure: (*interval(values, names), float(np.quantile(values, 0.05 if measure == "lpips" else 0.95)))
             for measure, values in columns.items()
             if None not in values
         }
@@ -169,7 +170,7 @@ def front(found: Sequence[Cell], cost) -> list[Cell]:
     return sorted((c for c in found if not beaten(c)), key=cost)
 
 
-def adapting(found: Sequence[Cell], policy: Policy) -> list[tuple[Cell, float, float, str]]:
+def adapting(found: Sequence[Cell]) -> list[tuple[Cell, float, float, str]]:
     """(cell, PSNR of DCI that does not adapt, PSNR of the adapted attacker who reads most, his name), the largest gain first."""
     pairs = []
     for cell in found:

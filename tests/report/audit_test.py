@@ -80,7 +80,7 @@ def test_a_cell_in_doubt_or_one_that_costs_too_many_answers_is_no_choice(found):
 
 def test_an_adapted_attacker_that_is_weaker_beyond_its_interval_is_a_fault(found):
     assert [(c.split, c.defense) for c in verdict.weaker(found)] == [("deep", "gaussian 1")]
-    pairs = verdict.adapting(found, POLICY)
+    pairs = verdict.adapting(found)
     assert [(c.split, round(after - before)) for c, before, after, _ in pairs] == [("stem", 9), ("deep", -1)]
 
 
