@@ -13,6 +13,7 @@ import numpy as np
 from dci_jax.blocks import Network, feature_shapes, features_at, split_index
 from dci_jax.runtime import hosts, parallel
 from dci_jax.runtime.files import replacing
+from dci_jax.runtime.flops import flops as count
 
 Array = jax.Array
 
@@ -57,11 +58,12 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
     Bytes sent (float32), parameters and floating-point operations on the device, and how deep it lies: the share of the
     network's blocks that run before it.
     """
-    shapes, image = feature_shapes(network), jnp.zeros((1, *network.input_shape))
+    shapes, image = feature_shapes(network), jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network)
     result = {}
     for name in splits:
         index = split_index(network, name)
-        flops = features_at.lower(network, index, image).cost_analysis()["flops"]
+        flops = count(features_at.trace(abstract, index, image))
         result[name] = {
             "bytes_sent": 4 * int(np.prod(shapes[index])),
             "device_flops": int(flops),
