@@ -18,7 +18,7 @@ from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
 from dci_jax.inputs import synthesis
 from dci_jax.runtime import parallel
-from dci_jax.runtime.flops import flops as count
+from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.optimize import step
 
 SHARE = 0.3  # of the matrix-product rate that training is assumed to reach: an estimate
@@ -98,7 +98,7 @@ def _trained_blocks(config, case):
         apply = functools.partial(undo, module, network=network, index=i)
         block = functools.partial(_block, network, i)
         params = jax.eval_shape(lambda f, m=module, b=block: m.init(jax.random.key(0), f, b), f)
-        flops = count(jax.jit(lambda p, f, a=apply: a(params=p, features=f)).trace(params, f))
+        flops = count_flops(jax.jit(lambda p, f, a=apply: a(params=p, features=f)).trace(params, f))
         count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
         features = "x".join(map(str, shapes[i + 1]))
         lines.append(f"{network.blocks[i].name:12} {features:>16} {count:20,d} {flops / 1e6:26,.0f}")
@@ -220,7 +220,7 @@ def step_cost(loss, variables, frozen, batch):
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
     traced = step.trace(loss, optimizer, _same, parallel.copied(), variables, state, frozen, (batch,))
-    return count(traced), peak_bytes(traced.jaxpr.jaxpr)
+    return count_flops(traced), peak_bytes(traced.jaxpr.jaxpr)
 
 
 def peak_bytes(jaxpr: Jaxpr) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from dci_jax.blocks import Network, feature_shapes, features_at, split_index
 from dci_jax.runtime import hosts, parallel
 from dci_jax.runtime.files import replacing
-from dci_jax.runtime.flops import flops as count
+from dci_jax.runtime.flops import flops as count_flops
 
 Array = jax.Array
 
@@ -63,7 +63,7 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
     result = {}
     for name in splits:
         index = split_index(network, name)
-        flops = count(features_at.trace(abstract, index, image))
+        flops = count_flops(features_at.trace(abstract, index, image))
         result[name] = {
             "bytes_sent": 4 * int(np.prod(shapes[index])),
             "device_flops": int(flops),
