@@ -36,11 +36,12 @@ def get_config():
     config.dci.held_out = 32
     config.dci.batch = 32
     config.dci.rounds = 2
+    config.dci.equations = 40
     config.dci.size = 3
     config.dci.unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
     # The attackers that take minutes, at one split point.
     config.refine.splits = config.inverse_network.splits = ("layer1.2",)
     config.refine.steps = 100
-    config.inverse_network.steps = 150
+    config.inverse_network.steps = 100
     config.inverse_network.width = 16
     return config

@@ -13,9 +13,10 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.target = ConfigDict()
-    # A key of dci_jax.models.MODELS, or your own network: "module.path:function" (docs/own_network.py).
+    # A key of dci_jax.models.MODELS, "bundle" of a converted PyTorch network (docs/networks.md), or your own function,
+    # "module.path:function" (docs/own_network.py).
     config.target.name = "cifar_resnet20"
-    # PATH of a .safetensors, .pth or .th, or a name of dci_jax.models.sources.SOURCES; empty: the
+    # PATH of a .safetensors, .pth or .th, a bundle's folder, or a name of dci_jax.models.sources.SOURCES; empty: the
     # checkpoint in the package, or else the first source of that network.
     config.target.weights = ""
     config.target.sha256 = ""  # of the checkpoint, or its first 8 digits or more; empty: not checked

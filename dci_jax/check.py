@@ -50,7 +50,7 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         log.info("the weights of %s are not at hand: planned by their shapes", name)
         network = models.blank(name)
     else:
-        network = models.load(name, source, config.target.sha256)
+        network = models.load(name, source, config.target.sha256, tuple(config.splits))
     if planned:
         config.verifier.name = ""
     if config.features and code_prior(network):

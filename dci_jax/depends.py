@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax import named
+from dci_jax import models, named
 from dci_jax.cases.case import Case
+from dci_jax.models import bundle, checkpoints
 
 
 def digests(config: ConfigDict, case: Case) -> dict[str, str]:
@@ -25,6 +26,8 @@ def digests(config: ConfigDict, case: Case) -> dict[str, str]:
         "refine.prior": config.refine.prior,
         "rmle.prior": config.rmle.prior,
     }
+    if config.target.name == models.BUNDLE:  # its graph; its weights are among the case's
+        found["target.name"] = checkpoints.sha256(Path(config.target.weights) / bundle.MANIFEST)
     return found | {field: _source(name) for field, name in functions.items() if ":" in name}
 
 

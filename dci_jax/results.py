@@ -13,7 +13,7 @@ from dci_jax.runtime.files import replacing
 
 ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
 VISIBLE = 1 / 255  # root mean square change of a pixel: one level of 8 bits
-COSTS = ("bytes_sent", "device_flops", "depth", "device_parameters")
+COSTS = ("bytes_sent", "device_flops", "depth", "device_parameters", "batch_norms")
 METRICS = (
     "mse",
     "psnr",

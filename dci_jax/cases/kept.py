@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax.blocks import Network, feature_shapes, features_at, split_index
+from dci_jax.blocks import Network, feature_shapes, features_at, running_statistics, split_index
 from dci_jax.runtime import hosts, parallel
 from dci_jax.runtime.files import replacing
 from dci_jax.runtime.flops import flops as count_flops
@@ -55,8 +55,8 @@ def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: 
 def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
     """What a split is, for one image: `COSTS`.
 
-    Bytes sent (float32), parameters and floating-point operations on the device, and how deep it lies: the share of the
-    network's blocks that run before it.
+    Bytes sent (float32), parameters, floating-point operations and BatchNorm layers (whose statistics remember what the
+    network was trained on) on the device, and how deep it lies: the share of the network's blocks that run before it.
     """
     shapes, image = feature_shapes(network), jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network)
@@ -69,6 +69,7 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
             "device_flops": int(flops),
             "depth": round(index / len(network.blocks), 4),
             "device_parameters": sum(leaf.size for leaf in jax.tree.leaves(network.blocks[:index])),
+            "batch_norms": len(jax.tree.leaves(running_statistics(network)[:index])) // 2,
         }
     return result
 

@@ -1,4 +1,4 @@
-"""Target networks by name, classifiers and generators; `load` gives one with its weights."""
+"""Target networks by name, classifiers and generators, and converted ones; `load` gives one with its weights."""
 
 import traceback
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dci_jax import named
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
-from dci_jax.models import cifar_resnet, dcgan, he_cnn, repvgg, resnet, sngan, sources, weights
+from dci_jax.models import bundle, cifar_resnet, dcgan, he_cnn, repvgg, resnet, sngan, sources, weights
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,31 @@ MODELS = {
 }
 
 
-def load(name: str, source: str = "", sha256: str = "") -> Network:
+BUNDLE = "bundle"  # the name of all converted networks: their weights are a folder
+
+
+def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] = ()) -> Network:
     """The target network called `name`, with its weights.
 
     Args:
-      name: a key of `MODELS`, or "module.path:function" of one's own network: the function is called
-        with `source` and returns a `Network`.
-      source: a checkpoint's path, or a key of `sources.SOURCES`; empty takes the checkpoint that
+      name: a key of `MODELS`, "bundle" of a converted network, or "module.path:function" of one's own: the function
+        is called with `source` and returns a `Network`.
+      source: a checkpoint's path, a bundle's folder, or a key of `sources.SOURCES`; empty takes the checkpoint that
         comes with this package, or else the first source of that network, which is downloaded.
       sha256: of the checkpoint, or at least its first 8 hex digits; empty: not checked.
+      splits: that are asked for; those of a bundle can be more than it has by default.
 
     Raises:
       InputError: unknown name, nothing to be had, or a checkpoint that is damaged or does not fit.
     """
     if ":" in name:
         return _own(name, source)
+    if name == BUNDLE:
+        return bundle.load(source, splits, sha256)
     if name not in MODELS:
         raise InputError(
-            f"No network is called {name!r}; choose from: {', '.join(MODELS)}, or give your own as "
-            "module.path:function."
+            f"No network is called {name!r}; choose from: {', '.join(MODELS)}, give your own as module.path:function, or "
+            f"{BUNDLE} for one that python -m dci_jax.convert made."
         )
     shapes = jax.eval_shape(MODELS[name].build, jax.random.key(0))
     return weights.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256)

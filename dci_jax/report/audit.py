@@ -221,6 +221,7 @@ def _costs(workdir, costs):
         "bytes_sent": "bytes as float32",
         "device_flops": "device FLOPs",
         "device_parameters": "device parameters",
+        "batch_norms": "BatchNorm layers",
         "device_ms": "device, ms here",
         "attack_ms": "reading back, ms here",
     }

@@ -24,6 +24,7 @@ def write(workdir: Path) -> Path:
 
     sections = [
         _headline(rows, len(originals), len(skipped)),
+        _without_statistics(rows),
         "<h2>Leakage against depth</h2>" + _charts(rows, folder),
         "<p>An early split is on the left, a late one on the right. High means that more can be read back. The dashed "
         "lines are what a guess without any features scores. Bars: 95 % intervals of the mean.</p>",
@@ -57,6 +58,15 @@ def _headline(rows, count, skipped):
             f"guessing without features gives {floor:.1f} dB."
         )
     return text + "</p>"
+
+
+def _without_statistics(rows):
+    if any(r.get("batch_norms") != "0" for r in rows if r["bytes_sent"]):
+        return ""
+    return (
+        f"<p>{html.escape(rows[0]['target'])} has no BatchNorm layer up to these split points, so no statistics that would tell "
+        "what it was trained on: the attacks learned from procedural images, or from images made by its labels alone.</p>"
+    )
 
 
 def _charts(rows, folder):

@@ -11,7 +11,7 @@ from dci_jax.report import __main__ as command
 from dci_jax.report import audit, verdict
 
 POLICY = verdict.Policy(ssim=0.5, psnr=20.0, rank1=0.5, label_kept=0.95)
-COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3}
+COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3, "batch_norms": 1}
 NAMES = tuple(f"photograph {i}" for i in range(12))
 
 # (split, defense, attack) -> (PSNR, SSIM, rank-1, label kept)

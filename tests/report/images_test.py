@@ -11,6 +11,9 @@ from dci_jax.report import images as report
 NAMES = tuple(f"cat r{r}c{c}" for r in range(2) for c in range(2))
 
 
+COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3, "batch_norms": 1}
+
+
 @pytest.fixture
 def workdir(tmp_path):
     """The files of a finished run of two cells and the floors."""
@@ -37,12 +40,18 @@ def workdir(tmp_path):
         np.savez(
             tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels
         ) if split != "any" else None
-    results.write(
-        rows, {"stem": {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3}}, tmp_path
-    )
+    results.write(rows, {"stem": COSTS}, tmp_path)
     (tmp_path / "config.json").write_text('{"seed": 0}')
     (tmp_path / "environment.json").write_text(json.dumps({"command": "python <x>"}))
     return tmp_path
+
+
+def test_a_network_without_batch_norm_is_said_to_have_none(workdir):
+    sentence = "has no BatchNorm layer"
+    assert sentence not in report.write(workdir).read_text()
+    table = (workdir / "summary.csv").read_text()
+    (workdir / "summary.csv").write_text(re.sub(r",1$", ",0", table, flags=re.M))
+    assert sentence in report.write(workdir).read_text()
 
 
 def test_the_page_is_self_contained_and_says_everything(workdir):

@@ -1,0 +1,157 @@
+"""Any PyTorch network as a bundle that dci_jax reads without PyTorch.
+
+    python -m dci_jax.convert timm:mobilenetv3_small_100 --out=bundles/mobilenetv3
+    python -m dci_jax.convert my_package.networks:small_net --out=bundles/mine --size=64 --mean .5 --std .5
+    python -m dci_jax.convert model.pt2 --out=bundles/mine
+    python -m dci_jax.main --config=configs/default.py --workdir=runs/any \\
+        --config.target.name=bundle --config.target.weights=bundles/mobilenetv3
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from dci_jax.errors import InputError
+from dci_jax.models import bundle, checkpoints
+from dci_jax.runtime.files import replacing
+
+CLOSE = 1e-2  # of the largest number: what differs more is another network
+
+log = logging.getLogger("dci_jax")
+
+
+def main(arguments: list[str]) -> int:
+    """The command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dci_jax.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "network", help="timm:NAME, module.path:function (which returns an nn.Module), or FILE.pt2 of torch.export.save"
+    )
+    add("--out", type=Path, required=True, help="folder of the bundle; must not exist yet")
+    add("--weights", default="", help="checkpoint with the model's own names; default: the published ones")
+    add("--random", action="store_true", help="timm's random weights")
+    add("--size", type=int, default=0, help="side of an image in pixels; default: the network's own, or 224")
+    add("--classes", type=int, default=0, help="of a timm network with another head")
+    add("--mean", type=float, nargs="+", default=(), help="of images in [0, 1], one number or one for each channel")
+    add("--std", type=float, nargs="+", default=(), help="the same")
+    add("--crop", type=float, default=0.0, help="share of a picture's shorter side that is cut out")
+    add("--all_splits", action="store_true", help="every place where one tensor is alive is a split point by default")
+    settings = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(logging.INFO)
+    try:
+        convert(settings)
+    except InputError as error:
+        print(f"dci_jax.convert: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(settings: argparse.Namespace) -> None:
+    """Export, write, measure.
+
+    Raises:
+      InputError: what is asked for cannot be had; nothing is left in --out then.
+    """
+    if settings.out.exists():
+        raise InputError(f"--out: {settings.out} is there already; give another folder, or remove it.")
+    if settings.random and settings.weights:
+        raise InputError(f"--random and --weights={settings.weights} contradict each other; give one of them.")
+    if settings.size < 0 or settings.classes < 0:
+        raise InputError(f"--size is {settings.size} and --classes {settings.classes}; give numbers above 0.")
+    try:
+        from dci_jax.convert import graph, parity, source
+    except ImportError as error:
+        raise InputError(f"Converting needs PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
+    found = source.load(
+        settings.network,
+        settings.weights,
+        settings.random,
+        settings.size,
+        settings.classes,
+        tuple(settings.mean),
+        tuple(settings.std),
+        settings.crop,
+    )
+    log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
+    data = graph.read(found.program)
+    if not data.places:
+        raise InputError(
+            f"{settings.network} has no place where one image-like tensor alone is alive, so no split point."
+        )
+    places = [dataclasses.replace(place, default=place.default or settings.all_splits) for place in data.places]
+    if not any(place.default for place in places):
+        places = [dataclasses.replace(place, default=True) for place in places]
+    draft = settings.out.with_name(settings.out.name + ".part")
+    draft.mkdir(parents=True, exist_ok=True)
+    try:
+        safetensors.numpy.save_file(data.weights, draft / bundle.WEIGHTS)
+        manifest = {
+            "format": bundle.FORMAT,
+            "name": found.name,
+            "source": settings.network,
+            "random": settings.random,
+            "made_with": {name: metadata.version(name) for name in ("dci_jax", "torch")},
+            "shape": found.shape,
+            "mean": found.mean,
+            "std": found.std,
+            "crop": found.crop,
+            "classes": data.classes,
+            "weights": checkpoints.sha256(draft / bundle.WEIGHTS),
+            "places": [dataclasses.asdict(place) for place in places],
+            "nodes": [dataclasses.astuple(node) for node in data.nodes],
+            "output": data.output,
+        }
+        _write(draft, manifest)
+        log.info("comparing with PyTorch at %d places", len(places))
+        manifest["parity"] = parity.measure(draft, data, found)
+        _write(draft, manifest)
+        worst = max(manifest["parity"].values())
+        if not worst < CLOSE:
+            raise InputError(
+                f"{settings.network} was converted, but its answers differ from PyTorch's by {worst:.1g} of the largest number "
+                f"({manifest['parity']}); it is not kept."
+            )
+        draft.rename(settings.out)
+    finally:
+        for file in draft.glob("*"):
+            file.unlink()
+        if draft.exists():
+            draft.rmdir()
+    print(summary(settings.out, manifest, data))
+
+
+def _write(folder, manifest):
+    manifest["sha256"] = bundle.digest(manifest)
+    with replacing(folder / bundle.MANIFEST, "w") as stream:
+        json.dump(manifest, stream)
+
+
+def summary(folder: Path, manifest: dict, data) -> str:
+    """What was made, for the terminal."""
+    chosen = [place["name"] for place in manifest["places"] if place["default"]]
+    taps = sum(operator.startswith("_native_batch_norm") for _, operator, *_ in manifest["nodes"])
+    numbers = sum(np.size(array) for array in data.weights.values())
+    return "\n".join(
+        [
+            f"{folder}: {manifest['name']}, {numbers / 1e6:.2f} M weights, {len(data.nodes)} operators, {manifest['classes']} classes",
+            f"  {len(chosen)} split points (of {len(manifest['places'])} places): {', '.join(chosen)}",
+            f"  {taps} BatchNorm layers, whose statistics synthesis can match"
+            + ("" if taps else ": labels and procedural images must do"),
+            "  largest difference from PyTorch, relative: "
+            + ", ".join(f"{name} {value:.1e}" for name, value in manifest["parity"].items()),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,202 @@
+"""An exported program as plain data: its nodes, its weights, and the places where one tensor alone is alive."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dci_jax.convert.splits import WEIGHTED, module_path, split_points
+from dci_jax.errors import InputError
+from dci_jax.models.aten import OPERATORS
+from dci_jax.models.program import BATCH_NORM, INPUT, Node, Place, between, weights_of
+
+_IGNORED = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
+_PREFIXES = 16  # tokens before those of the grid, at most: a class token, registers
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a bundle holds.
+
+    Attributes:
+      nodes: those that the answer is made of, in their order.
+      places: all places where the network can be cut, in their order.
+      output: the value that the network returns.
+      weights: by key; what does not depend on the input is computed and kept as one.
+      values: fx nodes by the name of their value, for `parity`.
+      classes: numbers of the answer [B, classes]; 0 where it is none.
+    """
+
+    nodes: tuple[Node, ...]
+    places: tuple[Place, ...]
+    output: str
+    weights: dict[str, np.ndarray]
+    values: dict[str, Any]
+    classes: int
+
+
+def read(program: Any) -> Graph:
+    """The graph of a program in core ATen operators (`source.load`).
+
+    Raises:
+      InputError: an operator that `aten.OPERATORS` does not have, more than one input or answer, or a size that is no
+        multiple of the batch's.
+    """
+    known = given(program)
+    keys = {node: key for node, (key, _) in known.items()}
+    fx = [node for node in program.graph.nodes if node.op == "call_function"]
+    inputs = [node for node in program.graph.nodes if node.op == "placeholder" and node not in known]
+    (answers,) = (node.args[0] for node in program.graph.nodes if node.op == "output")
+    if len(inputs) != 1 or len(answers) != 1:
+        raise InputError(
+            f"The network has {len(inputs)} inputs and {len(answers)} answers; give one that takes images and returns one tensor."
+        )
+    alive, sized = set(inputs), set()
+    values = {node: tensor for node, (_, tensor) in known.items()}
+    weights = dict(known.values())
+    for node in fx:
+        above = node.all_input_nodes
+        if isinstance(node.meta["val"], torch.SymInt | int):
+            sized.add(node)
+        elif alive.intersection(above):
+            alive.add(node)
+        elif not sized.intersection(above):  # depends on nothing: computed now
+            values[node] = evaluate(node, values)
+            if isinstance(values[node], torch.Tensor):
+                keys[node] = _key(node, keys, weights)
+                weights[keys[node]] = values[node]
+        else:
+            sized.add(node)
+    nodes = [_node(node, inputs[0], keys) for node in fx if node not in keys and _tensor(node) and node not in values]
+    answer = answers[0]
+    nodes = between(nodes, INPUT, answer.name)
+    needed = {node.name for node in nodes}
+    _check(nodes, {node.name: node for node in fx})
+    used = {what for node in nodes for what in weights_of(node)}
+    arrays = {key: _array(weights[key]) for key in sorted(used)}
+    kept = [node for node in fx if node.name in needed and node in alive]
+    shape = answer.meta["val"].shape
+    weighted = {node.name for node in nodes if node.operator in WEIGHTED and weights_of(node)}
+    places = split_points(tuple(_places(kept, inputs[0], answer)), kept, weighted)
+    named = {node.name: node for node in kept} | {INPUT: inputs[0]}
+    return Graph(nodes, places, answer.name, arrays, named, int(shape[1]) if len(shape) == 2 else 0)
+
+
+def given(program: Any) -> dict[Any, tuple[str, torch.Tensor]]:
+    """Of each placeholder but the input's (key, tensor): parameters, buffers and constants."""
+    signature, found = program.graph_signature, {}
+    named = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in named:
+            key = named[node.name]
+            tensor = program.state_dict[key] if key in program.state_dict else program.constants[key]
+            found[node] = key, tensor.detach()
+    return found
+
+
+def evaluate(node: Any, values: dict) -> Any:
+    """What PyTorch computes for an fx node out of the values of those above it."""
+    arguments, keywords = torch.fx.node.map_arg((node.args, node.kwargs), lambda above: values[above])
+    return node.target(*arguments, **keywords)
+
+
+def _key(node, keys, weights):
+    """Of a computed constant: its weight's and what was done to it."""
+    above = [keys[n] for n in node.all_input_nodes if n in keys]
+    key = f"{above[0] if above else 'constant'}.{_operator(node)}"
+    while key in weights:
+        key += "_"
+    return key
+
+
+def _operator(node):
+    target = node.target
+    return target.__name__ if not hasattr(target, "_schema") else target._schema.name.removeprefix("aten::")
+
+
+def _tensor(node):
+    return not isinstance(node.meta["val"], torch.SymInt | int)
+
+
+def _node(node, start, keys):
+    def plain(argument):
+        if isinstance(argument, list | tuple):
+            return [plain(a) for a in argument]
+        if isinstance(argument, torch.fx.Node):
+            if argument is start:
+                return {"value": INPUT}
+            if argument in keys:
+                return {"weight": keys[argument]}
+            return {"value": argument.name} if _tensor(argument) else _size(argument.meta["val"])
+        if isinstance(argument, torch.dtype):
+            return {"dtype": str(argument).removeprefix("torch.").replace("64", "32")}
+        if isinstance(argument, float) and not math.isfinite(argument):
+            return {"number": str(argument)}
+        return argument
+
+    keywords = {name: plain(a) for name, a in node.kwargs.items() if name not in _IGNORED}
+    return Node(node.name, _operator(node), [plain(a) for a in node.args], keywords)
+
+
+def _size(size):
+    """A symbolic size, k times the batch's."""
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    (symbol,) = expression.free_symbols
+    factor = (expression / symbol).simplify()
+    if not factor.is_Integer:
+        raise InputError(f"The network makes a size {expression} of its batch; it has to be a whole multiple.")
+    return {"batch": int(factor)}
+
+
+def _check(nodes, fx):
+    for node in nodes:
+        if node.operator not in OPERATORS and node.operator != BATCH_NORM:
+            raise InputError(
+                f"The operator {node.operator!r} (in {module_path(fx[node.name]) or 'the network itself'}) cannot be converted; "
+                "replace it in the network, or add it to dci_jax/models/aten.py."
+            )
+
+
+def _array(tensor):
+    array = tensor.detach().cpu().contiguous().numpy()
+    return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
+
+
+def _places(kept, start, answer):
+    """Cuts: behind the node, nothing that depends on the input is used later but the node itself."""
+    last = {}
+    for number, node in enumerate(kept):
+        for above in node.all_input_nodes:
+            last[above] = number
+    last[answer] = len(kept)
+    alive, grid, layout = {start}, (0, 0), "image"
+    for number, node in enumerate(kept):
+        alive.add(node)
+        alive = {v for v in alive if last.get(v, -1) > number}
+        value = node.meta["val"]
+        if not isinstance(value, torch.Tensor):
+            continue
+        shape = list(value.shape)
+        if alive != {node} or node is answer or str(shape[0]) != str(start.meta["val"].shape[0]):
+            continue
+        if len(shape) == 4 and min(shape[1:]) > 0:
+            layout = _layout(shape, layout)
+            grid = tuple(shape[2:]) if layout == "image" else tuple(shape[1:3])
+            yield Place(node.name, node.name, layout, grid, default=False)
+        elif len(shape) == 3 and math.prod(grid) > 1 and 0 <= shape[1] - math.prod(grid) <= _PREFIXES:
+            yield Place(node.name, node.name, "tokens", grid, shape[1] - math.prod(grid), shape[2], default=False)
+
+
+def _layout(shape, before):
+    _, a, b, c = shape
+    if (b == c) == (a == b):
+        return before
+    return "image" if b == c else "grid"

@@ -1,0 +1,74 @@
+"""How far a bundle's answers are from PyTorch's: forward at every place, input gradient, every BatchNorm statistic."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from dci_jax.blocks import logits, trace
+from dci_jax.convert.graph import Graph, evaluate, given
+from dci_jax.convert.source import Source
+from dci_jax.inputs.procedural import dead_leaves
+from dci_jax.models import bundle
+from dci_jax.models.program import BATCH_NORM, INPUT, to_grid
+
+IMAGES = 2
+
+
+def measure(folder: Path, graph: Graph, source: Source) -> dict[str, float]:
+    """Largest differences, relative to the largest number of what is compared: {"forward", "gradient", "statistics"}.
+
+    Args:
+      folder: of the bundle.
+      graph, source: what it was made of.
+    """
+    network = bundle.load(folder, tuple(place.name for place in graph.places))
+    x = np.asarray(dead_leaves(jax.random.key(0), IMAGES, source.shape), np.float32)
+    values, mixture, gradient = _torchs(graph, source, x)
+    features, statistics = jax.jit(trace)(network, x)
+    found = {"forward": 0.0, "gradient": 0.0, "statistics": 0.0}
+    for place, ours in zip(graph.places, features[1:], strict=True):
+        _worse(found, "forward", ours, to_grid(place, values[place.value]))
+    if network.head:
+        _worse(found, "forward", jax.jit(logits)(network, features[-1]), values[graph.output])
+    tapped = {key: leaves for block in statistics for key, leaves in block.items()}
+    for node in graph.nodes:
+        key = node.operator == BATCH_NORM and node.arguments[3]["weight"]
+        if key in tapped:
+            x_in = np.moveaxis(values[node.arguments[0]["value"]], 1, -1).reshape(-1, len(tapped[key]["mean"]))
+            _worse(found, "statistics", tapped[key]["mean"], x_in.mean(0))
+            _worse(found, "statistics", tapped[key]["var"], x_in.var(0))
+    last = graph.places[-1]
+    mixture = mixture if network.head else to_grid(last, mixture)
+    _worse(found, "gradient", jax.jit(jax.grad(_mixed))(x, network, mixture), gradient)
+    return found
+
+
+def _torchs(graph, source, x):
+    """(values by name [B, ...], a random mixture of the last one, the mixture's gradient [B, H, W, C])."""
+    mean, std = (torch.tensor(v)[:, None, None] for v in (source.mean, source.std))
+    images = torch.from_numpy(x.copy()).movedim(-1, 1).requires_grad_()
+    known = {node: tensor for node, (_, tensor) in given(source.program).items()}
+    known[graph.values[INPUT]] = (images - mean) / std
+    for node in source.program.graph.nodes:
+        if node.op == "call_function":
+            known[node] = evaluate(node, known)
+    values = {name: known[node] for name, node in graph.values.items()}
+    last = values[graph.output if graph.classes else graph.places[-1].value]
+    mixture = torch.from_numpy(np.random.default_rng(0).normal(size=last.shape).astype(np.float32))
+    (gradient,) = torch.autograd.grad((last * mixture).sum(), images)
+    values = {name: v.detach().numpy() for name, v in values.items() if isinstance(v, torch.Tensor)}
+    return values, mixture.numpy(), gradient.movedim(1, -1).numpy()
+
+
+def _worse(found, name, ours, theirs):
+    theirs = np.asarray(theirs)
+    difference = np.max(np.abs(np.asarray(ours) - theirs)) / max(np.max(np.abs(theirs)), 1e-30)
+    found[name] = max(found[name], float(difference))
+
+
+def _mixed(x, network, mixture):
+    y = trace(network, x)[0][-1]
+    return jnp.sum((logits(network, y) if network.head else y) * mixture)

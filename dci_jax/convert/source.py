@@ -1,0 +1,192 @@
+"""What is to be converted: a timm name, a function of one's own, or a .pt2 file, as a program of core ATen operators."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dci_jax import named
+from dci_jax.errors import InputError
+from dci_jax.models import checkpoints
+
+log = logging.getLogger("dci_jax")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An exported program, and what it does not say itself.
+
+    Attributes:
+      program: `torch.export`'s, in core ATen operators, with any batch size.
+      name: of the network.
+      shape: (H, W, C) of one input.
+      mean, std: per channel, of the normalisation of images in [0, 1].
+      crop: as `dci_jax.blocks.Network.crop`.
+    """
+
+    program: Any
+    name: str
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: float
+
+
+def load(
+    what: str,
+    weights: str = "",
+    random: bool = False,
+    size: int = 0,
+    classes: int = 0,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    crop: float = 0.0,
+) -> Source:
+    """Find and export a network.
+
+    Args:
+      what: "timm:NAME", "module.path:function" (a function without arguments that returns an `nn.Module`), or a file
+        FILE.pt2 of `torch.export.save`.
+      weights: a checkpoint with the model's own names, read as `dci_jax.models.checkpoints` reads it; empty: of timm the
+        published ones, which are downloaded, of a function those that it sets.
+      random: timm's random weights (seed 0) instead of the published ones.
+      size: side of the images in pixels; 0: timm's own, or that of the .pt2 file's example, or 224.
+      classes: of a timm network; 0: as published.
+      mean, std, crop: () and 0: timm's own, or no normalisation and the whole image.
+
+    Raises:
+      InputError: it cannot be had, is no such network, or cannot be exported.
+    """
+    if what.startswith("timm:"):
+        model, found = _timm(what.removeprefix("timm:"), random or bool(weights), size, classes)
+    elif what.endswith(".pt2"):
+        model, found = _pt2(Path(what))
+    else:
+        model, found = _own(what), {}
+    if classes and not what.startswith("timm:"):
+        raise InputError(f"--classes is {classes}, but only timm's networks can be given another head; leave it out.")
+    if weights:
+        _fill(model, weights)
+    side = size or found.get("size", 224)
+    if found.get("fixed", side) != side:
+        raise InputError(f"--size is {size}, but {what} was exported for {found['fixed']} pixels; leave --size out.")
+    channels = found.get("channels", 3)
+    mean, std = mean or found.get("mean", (0.0,)), std or found.get("std", (1.0,))
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels) or not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
+            raise InputError(f"--{name} is {values}; give one number, or {channels}, {'above 0' * (name == 'std')}.")
+    crop = crop or found.get("crop", 1.0)
+    if not 0 < crop <= 1:
+        raise InputError(f"--crop is {crop}; give a share of the image's side, above 0 and at most 1.")
+    if not what.startswith("timm:") and mean == (0.0,) and std == (1.0,):
+        log.warning("no --mean and --std: images go into %s as they are, in [0, 1]", what)
+    name = what.removeprefix("timm:").rpartition(":")[2]
+    name = Path(name).stem if what.endswith(".pt2") else name
+    return Source(_exported(model, what, (channels, side, side)), name, (side, side, channels), mean, std, crop)
+
+
+def _timm(name, random, size, classes):
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:  # the second where torchvision is of another build than torch
+        raise InputError(
+            f"timm:NAME needs timm, which cannot be imported ({error}): pip install 'dci_jax[torch]', with torch and torchvision "
+            "of one build."
+        ) from error
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        raise InputError(
+            f"timm has no network {name!r}; {'perhaps ' + ', '.join(near) if near else 'see timm.list_models()'}."
+        )
+    timm.layers.set_fused_attn(False)  # attention as matrix products, which core ATen has
+    torch.manual_seed(0)
+    more = {"num_classes": classes} if classes else {}
+    sized = {"img_size": size} if size else {}
+    try:
+        try:
+            model = timm.create_model(name, pretrained=not random, **more, **sized)
+        except TypeError:  # most convolutional networks take images of any size and have no such argument
+            model = timm.create_model(name, pretrained=not random, **more)
+    except Exception as error:  # of every kind: the hub's, timm's, PyTorch's
+        raise InputError(
+            f"timm could not make {name} ({type(error).__name__}: {str(error).splitlines()[0]}); give --weights=PATH of its "
+            "checkpoint, or --random."
+        ) from error
+    config = timm.data.resolve_model_data_config(model)
+    found = {"size": config["input_size"][-1], "channels": config["input_size"][0], "crop": config["crop_pct"]}
+    return model.eval(), found | {"mean": tuple(config["mean"]), "std": tuple(config["std"])}
+
+
+def _pt2(path):
+    if not path.is_file():
+        raise InputError(f"No file at {path}; give one that torch.export.save wrote.")
+    try:
+        program = torch.export.load(path)
+        (example,) = program.example_inputs[0]
+        channels, side = example.shape[1], example.shape[-1]
+        model = program.module()
+    except Exception as error:  # of every kind, by where the damage is
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]}); save it by "
+            "torch.export.save, with one example image [B, C, H, W]."
+        ) from error
+    return model, {"size": side, "fixed": side, "channels": channels}
+
+
+def _own(what):
+    if ":" not in what:
+        raise InputError(f"{what!r} is no network; give timm:NAME, module.path:function or FILE.pt2.")
+    try:
+        model = named.function(what)()
+    except InputError:
+        raise
+    except Exception as error:  # of every kind: it is the user's function
+        raise InputError(f"{what} failed ({type(error).__name__}: {error}); correct it.") from error
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"{what} returned a {type(model).__name__}; let it return a torch.nn.Module.")
+    return model.eval()
+
+
+def _fill(model, weights):
+    tensors = checkpoints.read(weights)
+    state = model.state_dict()
+    counters = {key for key in state if key.endswith("num_batches_tracked")}
+    wrong = sorted((state.keys() - counters) ^ tensors.keys())
+    if wrong:
+        where = "lacks" if wrong[0] in state else "has, but the network has not,"
+        raise InputError(
+            f"{weights} {where} {wrong[0]!r} ({len(wrong)} such names); give the checkpoint of this network."
+        )
+    for key, tensor in tensors.items():
+        if tuple(state[key].shape) != tensor.shape:
+            raise InputError(
+                f"{weights}: {key!r} is {list(tensor.shape)}, but the network's is {list(state[key].shape)}; give the "
+                "checkpoint of this network, and --classes if its head is another."
+            )
+    model.load_state_dict({key: torch.from_numpy(np.array(tensor)) for key, tensor in tensors.items()}, strict=False)
+
+
+def _exported(model, what, shape):
+    model, example = model.float(), torch.zeros(2, *shape)
+    try:
+        with torch.no_grad():
+            answer = model(example)
+    except Exception as error:  # of every kind: it is the user's network
+        raise InputError(
+            f"{what} does not take images of {list(shape)} ({str(error).splitlines()[0][:200]}); give --size."
+        ) from error
+    if not isinstance(answer, torch.Tensor):
+        raise InputError(f"{what} returns a {type(answer).__name__}; give a network that returns one tensor.")
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
+        return program.run_decompositions()
+    except Exception as error:  # torch.export's own, of many kinds
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(
+            f"{what} cannot be exported for any batch size ({type(error).__name__}: {reason[:300]}); a .pt2 file has to be "
+            "made with dynamic_shapes for the batch, and a network without control flow that looks at values."
+        ) from error

@@ -1,0 +1,238 @@
+"""Networks of PyTorch become bundles whose answers are PyTorch's; what cannot be converted is one sentence."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dci_jax.attacks.linear_inverter import geometry
+from dci_jax.blocks import Network, feature_shapes, run, running_statistics, split_names
+from dci_jax.models import bundle
+from tests.command_line import ROOT
+
+pytestmark = pytest.mark.slow
+
+torch = pytest.importorskip("torch")
+
+
+def converted(capsys, *arguments):
+    """(exit code, what it said, the sentence on stderr)."""
+    from dci_jax.convert.__main__ import main
+
+    code = main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+TIMM = {
+    "mobilenetv3_small_050": (64, "blocks.1.1", 34),
+    "convnext_atto": (64, "stages.1.blocks.1", 0),
+    "vit_tiny_patch16_224": (64, "blocks.3", 0),
+}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_three_families_of_timm_with_random_weights(tmp_path, capsys, timm, name):
+    size, split, taps = TIMM[name]
+    code, said, error = converted(
+        capsys, f"timm:{name}", "--random", f"--size={size}", "--classes=10", f"--out={tmp_path / 'b'}"
+    )
+    assert code == 0, error
+    manifest = json.loads((tmp_path / "b" / bundle.MANIFEST).read_text())
+    parity = manifest["parity"]
+    assert parity["forward"] < 1e-4
+    assert parity["gradient"] < 1e-3
+    assert parity["statistics"] < 1e-4
+    network = bundle.load(tmp_path / "b")
+    assert split in split_names(network)
+    assert f"{len(split_names(network))} split points" in said
+    found = jax.tree.leaves(running_statistics(network))
+    assert len(found) == 2 * taps
+    for index in range(len(network.blocks)):
+        geometry(network, index)  # every block can be inverted
+    assert np.isfinite(run(network, jnp.ones((1, size, size, 3)))).all()
+
+
+class Mixed(torch.nn.Module):
+    """Sixteen convolutions, leaky ReLU, max-pooling, BatchNorm of eps 1e-3: nobody here tuned for it."""
+
+    def __init__(self):
+        super().__init__()
+        layers, before = [], 3
+        for width, count in ((16, 2), (32, 2), (48, 4), (64, 4), (64, 4)):
+            for _ in range(count):
+                layers += [
+                    torch.nn.Conv2d(before, width, 3, padding=1, bias=False),
+                    torch.nn.BatchNorm2d(width, eps=1e-3),
+                ]
+                layers.append(torch.nn.LeakyReLU(0.1))
+                before = width
+            layers.append(torch.nn.MaxPool2d(2))
+        self.features = torch.nn.Sequential(*layers)
+        self.classifier = torch.nn.Linear(before, 7)
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+def mixed():
+    torch.manual_seed(0)
+    return Mixed()
+
+
+def unknown():
+    """A median, which is no operator of a bundle."""
+
+    class Median(torch.nn.Module):
+        def forward(self, x):
+            return torch.sort(x, -1)[0].mean((1, 2))
+
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), Median())
+
+
+def two():
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return x, x
+
+    return Two()
+
+
+def data_dependent():
+    class Branch(torch.nn.Module):
+        def forward(self, x):
+            return x if x.mean() > 0 else -x
+
+    return Branch()
+
+
+HERE = "tests.convert.convert_test"
+
+
+def test_a_network_of_ones_own_is_cut_behind_every_convolution_and_audited(tmp_path, capsys):
+    code, said, error = converted(
+        capsys, f"{HERE}:mixed", "--size=32", "--mean", 0.5, "--std", 0.25, f"--out={tmp_path / 'b'}"
+    )
+    assert code == 0, error
+    network = bundle.load(tmp_path / "b")
+    assert len(split_names(network)) == 16
+    assert feature_shapes(network)[-1] == (2, 2, 64)
+    assert network.mean == (0.5,)
+    assert "16 BatchNorm layers" in said
+    # And the whole command line, which never imports torch, finds its way through it.
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "dci_jax.main", "--config=configs/audit.py", f"--workdir={workdir}"]
+    command += ["--config.target.name=bundle", f"--config.target.weights={tmp_path / 'b'}", "--config.data.count=6"]
+    first, last = (split_names(network)[i] for i in (0, 4))
+    command += [f"--config.splits=('{first}', '{last}')", "--config.attacks=('dci', 'adapted_dci')"]
+    command += [
+        "--config.refine.splits=()",
+        "--config.inverse_network.splits=()",
+        "--config.batch=6",
+        "--config.sends=(1,)",
+    ]
+    command += [
+        "--config.defenses=(('none', 0.0), ('quantize', 2.0))",
+        "--config.dci.images=32",
+        "--config.dci.rounds=1",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+    assert {row["split"] for row in rows} >= {first, last}
+
+
+def test_what_was_converted_is_read_without_torch(tmp_path, capsys):
+    assert converted(capsys, f"{HERE}:mixed", "--size=32", f"--out={tmp_path / 'b'}")[0] == 0
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from dci_jax import models
+network = models.load("bundle", {str(tmp_path / "b")!r})
+assert len(network.blocks) == 16
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_pt2_file_and_its_function_are_one_network(tmp_path, capsys):
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(mixed().eval(), (torch.zeros(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "mixed.pt2")
+    assert converted(capsys, tmp_path / "mixed.pt2", f"--out={tmp_path / 'a'}")[0] == 0
+    assert converted(capsys, f"{HERE}:mixed", "--size=32", f"--out={tmp_path / 'b'}")[0] == 0
+    a, b = bundle.load(tmp_path / "a"), bundle.load(tmp_path / "b")
+    assert isinstance(a, Network)
+    assert split_names(a) == split_names(b)
+    x = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
+    np.testing.assert_allclose(run(a, x), run(b, x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["timm:resnet1"], "timm has no network 'resnet1'; perhaps "),
+        (["nothing"], "'nothing' is no network; give timm:NAME"),
+        (["nowhere:function"], "'nowhere:function' cannot be had"),
+        (["json:dumps"], "json:dumps failed"),
+        (["time:time"], "time:time returned a float"),
+        (["missing.pt2"], "No file at missing.pt2"),
+        ([f"{HERE}:unknown"], "The operator 'sort' (in 1) cannot be converted"),
+        ([f"{HERE}:two"], "returns a tuple; give a network that returns one tensor"),
+        ([f"{HERE}:data_dependent"], "cannot be exported for any batch size"),
+        ([f"{HERE}:mixed", "--size=-3"], "--size is -3"),
+        ([f"{HERE}:mixed", "--size=8"], "does not take images of [3, 8, 8]"),
+        ([f"{HERE}:mixed", "--size=32", "--std", "0"], "--std is (0.0,)"),
+        ([f"{HERE}:mixed", "--size=32", "--mean", ".1", ".2"], "--mean is (0.1, 0.2)"),
+        ([f"{HERE}:mixed", "--size=32", "--crop=2"], "--crop is 2.0"),
+        ([f"{HERE}:mixed", "--classes=3"], "--classes is 3, but only timm's"),
+        ([f"{HERE}:mixed", "--weights=no.pth"], "No checkpoint at no.pth"),
+        (["timm:resnet18", "--random", "--weights=x.pth"], "contradict each other"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, capsys, request, arguments, sentence):
+    if arguments[0].startswith("timm:"):
+        request.getfixturevalue("timm")
+    code, _, error = converted(capsys, *arguments, f"--out={tmp_path / 'b'}")
+    last = error.strip().splitlines()[-1]
+    assert code == 2
+    assert last.startswith("dci_jax.convert: ")
+    assert sentence in last
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_pt2_and_an_existing_folder_are_one_sentence(tmp_path, capsys):
+    (tmp_path / "bad.pt2").write_bytes(b"PK\x03\x04 no archive")
+    code, _, error = converted(capsys, tmp_path / "bad.pt2", f"--out={tmp_path / 'b'}")
+    assert (code, "cannot be read" in error) == (2, True)
+    code, _, error = converted(capsys, f"{HERE}:mixed", f"--out={tmp_path}")
+    assert (code, "is there already" in error) == (2, True)
+
+
+class Attention(torch.nn.Module):
+    """Patches of 4 px and one layer of attention by PyTorch's own function."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 32, 4, 4)
+        self.layer = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
+        self.head = torch.nn.Linear(32, 5)
+
+    def forward(self, x):
+        return self.head(self.layer(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def attention():
+    torch.manual_seed(0)
+    return Attention()
+
+
+def test_pytorchs_own_attention_is_converted(tmp_path, capsys):
+    code, said, error = converted(capsys, f"{HERE}:attention", "--size=32", f"--out={tmp_path / 'b'}")
+    assert code == 0, error
+    network = bundle.load(tmp_path / "b")
+    assert feature_shapes(network)[-1] == (8, 8, 32)
+    assert "0 BatchNorm layers" in said
