@@ -11,6 +11,7 @@ import pytest
 from configs import default
 from dci_jax.check import check
 from tests.conftest import ROOT
+from tests.models.bundle_test import write
 
 PACKAGE = ROOT / "dci_jax"
 
@@ -157,4 +158,6 @@ def test_every_config_and_variant_passes_the_checks_and_has_all_fields(name, var
     if not config.attacks:  # its command names the oracle's images
         config.oracle.images = str(tmp_path / "real.npz")
         np.savez(config.oracle.images, images=np.zeros((1, 32, 32, 3), np.uint8))
+    if config.target.name == "bundle":  # the command line names it
+        config.target.weights = str(write(tmp_path / "bundle")[0])
     assert check(config, planned=True).splits

@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from dci_jax.errors import InputError
 from dci_jax.models import bundle, checkpoints
+from dci_jax.models.program import BATCH_NORM
 from dci_jax.runtime.files import replacing
 
 CLOSE = 1e-2  # of the largest number: what differs more is another network
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
     add("--weights", default="", help="checkpoint with the model's own names; default: the published ones")
     add("--random", action="store_true", help="timm's random weights")
     add("--size", type=int, default=0, help="side of an image in pixels; default: the network's own, or 224")
+    add("--channels", type=int, default=0, help="of an image; default: the network's own, or 3")
     add("--classes", type=int, default=0, help="of a timm network with another head")
     add("--mean", type=float, nargs="+", default=(), help="of images in [0, 1], one number or one for each channel")
     add("--std", type=float, nargs="+", default=(), help="the same")
@@ -52,6 +54,9 @@ def main(arguments: list[str]) -> int:
         convert(settings)
     except InputError as error:
         print(f"dci_jax.convert: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"dci_jax.convert: {settings.out} cannot be written ({error}); give another folder.", file=sys.stderr)
         return 2
     return 0
 
@@ -66,53 +71,35 @@ def convert(settings: argparse.Namespace) -> None:
         raise InputError(f"--out: {settings.out} is there already; give another folder, or remove it.")
     if settings.random and settings.weights:
         raise InputError(f"--random and --weights={settings.weights} contradict each other; give one of them.")
-    if settings.size < 0 or settings.classes < 0:
-        raise InputError(f"--size is {settings.size} and --classes {settings.classes}; give numbers above 0.")
+    for name, most in (("size", 4096), ("channels", 64), ("classes", 10**6)):
+        value = getattr(settings, name)
+        if not 0 <= value <= most:
+            raise InputError(f"--{name} is {value}; give 1 to {most}, or leave it out.")
     try:
         from dci_jax.convert import graph, parity, source
     except ImportError as error:
         raise InputError(f"Converting needs PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
-    found = source.load(
-        settings.network,
-        settings.weights,
-        settings.random,
-        settings.size,
-        settings.classes,
-        tuple(settings.mean),
-        tuple(settings.std),
-        settings.crop,
-    )
-    log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
-    data = graph.read(found.program)
-    if not data.places:
-        raise InputError(
-            f"{settings.network} has no place where one image-like tensor alone is alive, so no split point."
-        )
-    places = [dataclasses.replace(place, default=place.default or settings.all_splits) for place in data.places]
-    if not any(place.default for place in places):
-        places = [dataclasses.replace(place, default=True) for place in places]
     draft = settings.out.with_name(settings.out.name + ".part")
-    draft.mkdir(parents=True, exist_ok=True)
+    draft.mkdir(parents=True, exist_ok=True)  # now: a folder that cannot be written costs nothing yet
     try:
+        found = source.load(
+            settings.network,
+            settings.weights,
+            settings.random,
+            settings.size,
+            settings.channels,
+            settings.classes,
+            tuple(settings.mean),
+            tuple(settings.std),
+            settings.crop,
+        )
+        log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
+        data = graph.read(found.program)
+        manifest = _manifest(settings, found, data)
         safetensors.numpy.save_file(data.weights, draft / bundle.WEIGHTS)
-        manifest = {
-            "format": bundle.FORMAT,
-            "name": found.name,
-            "source": settings.network,
-            "random": settings.random,
-            "made_with": {name: metadata.version(name) for name in ("dci_jax", "torch")},
-            "shape": found.shape,
-            "mean": found.mean,
-            "std": found.std,
-            "crop": found.crop,
-            "classes": data.classes,
-            "weights": checkpoints.sha256(draft / bundle.WEIGHTS),
-            "places": [dataclasses.asdict(place) for place in places],
-            "nodes": [dataclasses.astuple(node) for node in data.nodes],
-            "output": data.output,
-        }
+        manifest["weights"] = checkpoints.sha256(draft / bundle.WEIGHTS)
         _write(draft, manifest)
-        log.info("comparing with PyTorch at %d places", len(places))
+        log.info("comparing with PyTorch at %d places", len(data.places))
         manifest["parity"] = parity.measure(draft, data, found)
         _write(draft, manifest)
         worst = max(manifest["parity"].values())
@@ -130,6 +117,29 @@ def convert(settings: argparse.Namespace) -> None:
     print(summary(settings.out, manifest, data))
 
 
+def _manifest(settings, found, data):
+    if not data.places:
+        raise InputError(
+            f"{settings.network} has no place where one image-like tensor alone is alive, so no split point."
+        )
+    every = settings.all_splits or not any(place.default for place in data.places)
+    return {
+        "format": bundle.FORMAT,
+        "name": found.name,
+        "source": settings.network,
+        "random": settings.random,
+        "made_with": {name: metadata.version(name) for name in ("dci_jax", "torch")},
+        "shape": found.shape,
+        "mean": found.mean,
+        "std": found.std,
+        "crop": found.crop,
+        "classes": data.classes,
+        "places": [dataclasses.asdict(place) | {"default": place.default or every} for place in data.places],
+        "nodes": [dataclasses.astuple(node) for node in data.nodes],
+        "output": data.output,
+    }
+
+
 def _write(folder, manifest):
     manifest["sha256"] = bundle.digest(manifest)
     with replacing(folder / bundle.MANIFEST, "w") as stream:
@@ -139,7 +149,7 @@ def _write(folder, manifest):
 def summary(folder: Path, manifest: dict, data) -> str:
     """What was made, for the terminal."""
     chosen = [place["name"] for place in manifest["places"] if place["default"]]
-    taps = sum(operator.startswith("_native_batch_norm") for _, operator, *_ in manifest["nodes"])
+    taps = sum(operator == BATCH_NORM for _, operator, *_ in manifest["nodes"])
     numbers = sum(np.size(array) for array in data.weights.values())
     return "\n".join(
         [

@@ -46,12 +46,14 @@ def read(program: Any) -> Graph:
     """
     known = given(program)
     keys = {node: key for node, (key, _) in known.items()}
-    fx = [node for node in program.graph.nodes if node.op == "call_function"]
+    # What has no value only asserts something.
+    fx = [node for node in program.graph.nodes if node.op == "call_function" and "val" in node.meta]
     inputs = [node for node in program.graph.nodes if node.op == "placeholder" and node not in known]
     (answers,) = (node.args[0] for node in program.graph.nodes if node.op == "output")
     if len(inputs) != 1 or len(answers) != 1:
         raise InputError(
-            f"The network has {len(inputs)} inputs and {len(answers)} answers; give one that takes images and returns one tensor."
+            f"The network has {len(inputs)} inputs and {len(answers)} answers; give one that takes images and returns one "
+            "tensor, exported in evaluation mode (model.eval())."
         )
     alive, sized = set(inputs), set()
     values = {node: tensor for node, (_, tensor) in known.items()}

@@ -49,11 +49,11 @@ def measure(folder: Path, graph: Graph, source: Source) -> dict[str, float]:
 def _torchs(graph, source, x):
     """(values by name [B, ...], a random mixture of the last one, the mixture's gradient [B, H, W, C])."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (source.mean, source.std))
-    images = torch.from_numpy(x.copy()).movedim(-1, 1).requires_grad_()
+    images = torch.from_numpy(x).movedim(-1, 1).contiguous().requires_grad_()
     known = {node: tensor for node, (_, tensor) in given(source.program).items()}
     known[graph.values[INPUT]] = (images - mean) / std
     for node in source.program.graph.nodes:
-        if node.op == "call_function":
+        if node.op == "call_function" and "val" in node.meta:
             known[node] = evaluate(node, known)
     values = {name: known[node] for name, node in graph.values.items()}
     last = values[graph.output if graph.classes else graph.places[-1].value]

@@ -40,6 +40,7 @@ def load(
     weights: str = "",
     random: bool = False,
     size: int = 0,
+    channels: int = 0,
     classes: int = 0,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
@@ -54,6 +55,7 @@ def load(
         published ones, which are downloaded, of a function those that it sets.
       random: timm's random weights (seed 0) instead of the published ones.
       size: side of the images in pixels; 0: timm's own, or that of the .pt2 file's example, or 224.
+      channels: of an image; 0: timm's own, or that of the .pt2 file's example, or 3.
       classes: of a timm network; 0: as published.
       mean, std, crop: () and 0: timm's own, or no normalisation and the whole image.
 
@@ -73,11 +75,16 @@ def load(
     side = size or found.get("size", 224)
     if found.get("fixed", side) != side:
         raise InputError(f"--size is {size}, but {what} was exported for {found['fixed']} pixels; leave --size out.")
-    channels = found.get("channels", 3)
+    own = found.get("channels", channels or 3)
+    if channels not in (0, own):
+        raise InputError(f"--channels is {channels}, but {what} takes images of {own}; leave it out.")
+    channels = own
     mean, std = mean or found.get("mean", (0.0,)), std or found.get("std", (1.0,))
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels) or not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
-            raise InputError(f"--{name} is {values}; give one number, or {channels}, {'above 0' * (name == 'std')}.")
+            raise InputError(
+                f"--{name} is {values}; give {channels} finite numbers, or one{' above 0' * (name == 'std')}."
+            )
     crop = crop or found.get("crop", 1.0)
     if not 0 < crop <= 1:
         raise InputError(f"--crop is {crop}; give a share of the image's side, above 0 and at most 1.")
@@ -176,7 +183,7 @@ def _exported(model, what, shape):
             answer = model(example)
     except Exception as error:  # of every kind: it is the user's network
         raise InputError(
-            f"{what} does not take images of {list(shape)} ({str(error).splitlines()[0][:200]}); give --size."
+            f"{what} does not take images of {list(shape)} ({str(error).splitlines()[0][:200]}); give --size, or --channels."
         ) from error
     if not isinstance(answer, torch.Tensor):
         raise InputError(f"{what} returns a {type(answer).__name__}; give a network that returns one tensor.")

@@ -29,6 +29,7 @@ class Defense:
         attacker compares his guess with.
       unit: of its strength.
       source: where it was proposed.
+      presets: strengths that are usual, from mild to strong; those of docs/audit.md.
       random: two sends of one input differ.
       joined: [what each of several sends gave] -> what an attacker makes of them.
       learn: makes params before anything is sent; see `learned`.
@@ -40,6 +41,7 @@ class Defense:
     expected: Callable
     unit: str
     source: str
+    presets: tuple[float, ...]
     random: bool = False
     joined: Callable[[list], jax.Array] = noise.mean
     learn: Callable | None = None
@@ -48,18 +50,29 @@ class Defense:
 
 
 DEFENSES = {
-    "none": Defense(compression.none, as_sent(compression.none), "", "the features as they are"),
+    "none": Defense(compression.none, as_sent(compression.none), "", "the features as they are", (0.0,)),
     "gaussian": Defense(
-        noise.gaussian, noise.unchanged, "deviations of the features", "Titcombe et al., 2021", random=True
+        noise.gaussian,
+        noise.unchanged,
+        "deviations of the features",
+        "Titcombe et al., 2021",
+        (0.25, 0.5, 1.0),
+        random=True,
     ),
     "laplace": Defense(
-        noise.laplace, noise.unchanged, "deviations of the features", "Titcombe et al., 2021", random=True
+        noise.laplace,
+        noise.unchanged,
+        "deviations of the features",
+        "Titcombe et al., 2021",
+        (0.125, 0.25, 0.5),
+        random=True,
     ),
     "dropout": Defense(
         noise.dropout,
         noise.where_sent,
         "share left out",
         "He et al., ACSAC 2019",
+        (0.25, 0.5, 0.75),
         random=True,
         joined=noise.any_that_arrived,
     ),
@@ -68,19 +81,28 @@ DEFENSES = {
         straight_through(compression.quantize),
         "bits",
         "Choi & Bajić, ICIP 2018",
+        (8.0, 4.0, 2.0, 1.0),
     ),
-    "topk": Defense(compression.topk, as_sent(compression.topk), "share of values kept", "magnitude sparsification"),
+    "topk": Defense(
+        compression.topk,
+        as_sent(compression.topk),
+        "share of values kept",
+        "magnitude sparsification",
+        (0.5, 0.25, 0.1),
+    ),
     "topk_channels": Defense(
         compression.topk_channels,
         as_sent(compression.topk_channels),
         "share of channels kept, for each image",
         "magnitude sparsification",
+        (0.75, 0.5, 0.25),
     ),
     "jpeg": Defense(
         compression.jpeg,
         straight_through(compression.jpeg),
         "quality",
         "Choi & Bajić, ICIP 2018",
+        (90.0, 50.0, 10.0),
         travels=compression.jpeg_picture,
         size=compression.jpeg_bytes,
     ),
@@ -89,6 +111,7 @@ DEFENSES = {
         as_sent(pruning.prune_channels),
         "share of channels left out",
         "criterion of DISCO, Singh et al., CVPR 2021",
+        (0.25, 0.5, 0.75),
         learn=pruning.learn_channels,
     ),
     "bottleneck": Defense(
@@ -96,6 +119,7 @@ DEFENSES = {
         as_sent(learned.bottleneck),
         "times fewer channels, in 8 bits",
         "Eshratifar et al., ISLPED 2019",
+        (2.0, 4.0, 8.0),
         learn=learned.learn_bottleneck,
         travels=lambda params, features, strength: learned.narrow(params, features),
     ),
@@ -104,6 +128,7 @@ DEFENSES = {
         as_sent(learned.nopeek),
         "weight of distance correlation",
         "Vepakomma et al., ICDMW 2020",
+        (0.1, 1.0, 10.0),
         learn=learned.learn_nopeek,
     ),
     "learned_noise": Defense(
@@ -111,6 +136,7 @@ DEFENSES = {
         noise.unchanged,
         "weight of the noise",
         "after Shredder, Mireshghallah et al., ASPLOS 2020",
+        (0.1, 1.0, 10.0),
         random=True,
         learn=learned.learn_noise,
     ),

@@ -158,7 +158,7 @@ def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -
             f"{network.name} has no BatchNorm layer and no head, so nothing can be synthesised from "
             "it; set --config.synthesis.batches=0 and --config.inputs.bank=0."
         )
-    for side, steps in stages:
+    for side, steps in stages if batches else ():
         if side < 1 or size % side or steps < 1:
             raise InputError(
                 f"synthesis.stages has ({side}, {steps}); give sides that divide the image's {size} "

@@ -37,6 +37,19 @@ def native_group_norm(input: Array, weight, bias, N: int, C: int, HxW: int, grou
     return _normalised(grouped, (-1,), weight, bias, eps, input.shape), None, None
 
 
+def batch_norm_without_statistics(input: Array, weight, bias, *rest) -> tuple[Array, None, None]:
+    """By the batch's own mean and variance: what an instance norm (Ulyanov et al., 2016) is made of.
+
+    Raises:
+      ValueError: there are running statistics, too: the network was exported in training mode.
+    """
+    if len(rest) != 3:
+        raise ValueError("BatchNorm in training mode; export the network in evaluation mode")
+    axes, place = (0, *range(2, input.ndim)), (-1, *(1,) * (input.ndim - 2))
+    weight, bias = (v if v is None else v.reshape(place) for v in (weight, bias))
+    return _normalised(input, axes, weight, bias, rest[2], input.shape), None, None
+
+
 def _normalised(x, axes, weight, bias, eps, shape):
     wide = x.astype(jnp.float32)
     y = wide - jnp.mean(wide, axes, keepdims=True)
@@ -150,6 +163,7 @@ OPERATORS = {
     "convolution": convolution,
     "native_layer_norm": native_layer_norm,
     "native_group_norm": native_group_norm,
+    "_native_batch_norm_legit": batch_norm_without_statistics,
     "max_pool2d_with_indices": max_pool2d_with_indices,
     "avg_pool2d": avg_pool2d,
     "_adaptive_avg_pool2d": adaptive_avg_pool2d,

@@ -132,23 +132,25 @@ def _shares(size, want):
     return found
 
 
-def upsample_nearest2d(self: Array, output_size: list[int], scales_h=None, scales_w=None) -> Array:
+def upsample_nearest2d(self: Array, output_size: list[int] | None, *scales) -> Array:
     """[..., H, W] -> [..., *output_size]: each pixel the nearest one above it on the left."""
-    del scales_h, scales_w
-    rows, columns = (np.arange(want) * size // want for size, want in zip(self.shape[-2:], output_size, strict=True))
+    sizes = zip(self.shape[-2:], _resized(self, output_size, scales), strict=True)
+    rows, columns = (np.arange(want) * size // want for size, want in sizes)
     return self[..., rows, :][..., columns]
 
 
-def upsample_bilinear2d(
-    self: Array, output_size: list[int], align_corners: bool, scales_h=None, scales_w=None
-) -> Array:
+def upsample_bilinear2d(self: Array, output_size: list[int] | None, align_corners: bool, *scales) -> Array:
     """[..., H, W] -> [..., *output_size] by linear interpolation between centres of pixels."""
-    del scales_h, scales_w
-    rows, columns = (
-        jnp.asarray(_between(size, want, align_corners), self.dtype)
-        for size, want in zip(self.shape[-2:], output_size, strict=True)
-    )
+    sizes = zip(self.shape[-2:], _resized(self, output_size, scales), strict=True)
+    rows, columns = (jnp.asarray(_between(size, want, align_corners), self.dtype) for size, want in sizes)
     return jnp.einsum("...hw,yh,xw->...yx", self, rows, columns)
+
+
+def _resized(x, output_size, scales):
+    """The size asked for, or the present one times the factors."""
+    if output_size is not None:
+        return output_size
+    return [int(size * factor) for size, factor in zip(x.shape[-2:], scales[0], strict=True)]
 
 
 def _between(size, want, align_corners):

@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from dci_jax.errors import InputError
 from dci_jax.models import checkpoints
 from dci_jax.models.aten import OPERATORS
 from dci_jax.models.program import BATCH_NORM, INPUT, Node, Place, blocks, weights_of
+
+log = logging.getLogger("dci_jax")
 
 FORMAT = 1
 MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
@@ -50,6 +53,8 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
     if sha256:
         checkpoints.check_sha256(folder / MANIFEST, sha256, "convert the network again")
     manifest = _manifest(folder / MANIFEST)
+    if manifest.get("random"):
+        log.warning("%s has random weights: what is found says nothing of a trained %s", folder, manifest["name"])
     try:
         checkpoints.check_sha256(folder / WEIGHTS, manifest["weights"], "convert the network again")
         nodes = tuple(Node(*node) for node in manifest["nodes"])

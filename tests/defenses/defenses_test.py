@@ -6,17 +6,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dci_jax import ranges
 from dci_jax.blocks import features_at, split_index
 from dci_jax.defenses import compression
 from dci_jax.defenses.channel import Channel, behind, knowing, learn, message_bytes, send, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.defenses.size import coded_bytes
 from dci_jax.inputs.mixture import Inputs
+from tests.command_line import ROOT
 
 FEATURES = jnp.array(np.random.default_rng(0).gamma(1.0, 2.0, size=(4, 16, 16, 8)), jnp.float32)
 STRENGTHS = {"quantize": 4.0, "jpeg": 50.0, "bottleneck": 4.0, "nopeek": 1.0}
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
 SPLIT = "layer1.0"
+
+
+@pytest.mark.parametrize("kind", DEFENSES)
+def test_presets_are_allowed_and_stand_in_the_docs(kind):
+    presets = DEFENSES[kind].presets
+    assert all(strength in ranges.STRENGTHS["defenses", kind] for strength in presets)
+    if kind != "none":
+        (row,) = (
+            line
+            for line in (ROOT / "docs" / "audit.md").read_text().splitlines()
+            if line[:2] == "| " and f"`{kind}`" in line[:30]
+        )
+        assert ", ".join(f"{strength:g}" for strength in presets) in row
 
 
 @pytest.fixture(scope="module")
