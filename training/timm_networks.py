@@ -35,12 +35,12 @@ def convnext() -> torch.nn.Module:
 
 
 def vit() -> torch.nn.Module:
-    """ViT (Dosovitskiy et al., ICLR 2021): patches of 4 px, five blocks of 96 channels, a class token."""
+    """ViT (Dosovitskiy et al., ICLR 2021): patches of 4 px, four blocks of 64 channels, a class token."""
     from timm.layers import set_fused_attn
     from timm.models.vision_transformer import VisionTransformer
 
     set_fused_attn(False)  # attention as matrix products, which core ATen has
-    return VisionTransformer(img_size=32, patch_size=4, embed_dim=96, depth=5, num_heads=3, num_classes=10)
+    return VisionTransformer(img_size=32, patch_size=4, embed_dim=64, depth=4, num_heads=2, num_classes=10)
 
 
 NETWORKS = {"mobilenet": mobilenet, "convnext": convnext, "vit": vit}

@@ -96,7 +96,8 @@ def convert(settings: argparse.Namespace) -> None:
         log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
         data = graph.read(found.program)
         manifest = _manifest(settings, found, data)
-        safetensors.numpy.save_file(data.weights, draft / bundle.WEIGHTS)
+        with replacing(draft / bundle.WEIGHTS, "wb") as stream:
+            stream.write(safetensors.numpy.save(data.weights))
         manifest["weights"] = checkpoints.sha256(draft / bundle.WEIGHTS)
         _write(draft, manifest)
         log.info("comparing with PyTorch at %d places", len(data.places))

@@ -12,6 +12,7 @@ from typing import Any
 from dci_jax.models.program import Place
 
 WEIGHTED = ("convolution", "addmm", "mm", "bmm")
+_LOST = "_empty_nn_module_stack_from_metadata_hook"  # torch.export's, where it lost track of the module
 _LONG = 6  # weighted layers in a row, without blocks, that are taken apart (VGG)
 
 
@@ -24,7 +25,7 @@ def ancestors(node: Any) -> list[str]:
     """The modules that an fx node lies in, outermost first."""
     stack = node.meta.get("nn_module_stack") or {}
     found = [path.removeprefix("L['self']").removeprefix(".") for path, _ in stack.values()]
-    return [path for path in dict.fromkeys(found) if path]
+    return [path for path in dict.fromkeys(found) if path and path != _LOST]
 
 
 def split_points(places: tuple[Place, ...], nodes: Sequence[Any], weighted: set[str]) -> tuple[Place, ...]:
@@ -35,11 +36,11 @@ def split_points(places: tuple[Place, ...], nodes: Sequence[Any], weighted: set[
       nodes: all fx nodes of the network, in their order.
       weighted: the names of those of them that are convolutions, or matrix products with a weight.
     """
-    chains = {node.name: ["", *ancestors(node)] for node in nodes}
+    chains = _chains(nodes)
     order = [node.name for node in nodes]
     operators = {node.name: getattr(node.target, "__name__", "").partition(".")[0] for node in nodes}
-    useful = {place.value for place in places if place.grid != (1, 1)}
-    units = {value: path for path, value in _units("", order, chains, weighted, useful)}
+    ends = {place.value: place.grid != (1, 1) for place in places}  # of one pixel is what was pooled
+    units = {value: path for path, value in _units("", order, chains, weighted, ends)}
     names = {}
     for place in places:
         value = place.value
@@ -50,7 +51,23 @@ def split_points(places: tuple[Place, ...], nodes: Sequence[Any], weighted: set[
     return tuple(replace(place, name=names[place.value], default=place.value in units) for place in places)
 
 
-def _units(path, members, chains, weighted, places):
+def _chains(nodes):
+    """value -> the modules around it, from the whole network's "" on; where they are lost those that both neighbours share."""
+    found, lost = {}, []
+    for node in nodes:
+        chain = ["", *ancestors(node)]
+        if any(path == _LOST for path, _ in (node.meta.get("nn_module_stack") or {}).values()):
+            lost.append(node.name)
+            found[node.name] = None
+            continue
+        before = next((found[name] for name in reversed(found) if found[name]), chain)
+        shared = [a for a, b in zip(before, chain, strict=False) if a == b]
+        found |= dict.fromkeys(lost, shared) | {node.name: chain}
+        lost = []
+    return found | {name: [""] for name in lost}
+
+
+def _units(path, members, chains, weighted, ends):
     """(path, value) of the blocks in a module, whose nodes are `members`."""
     depth = chains[members[0]].index(path)
     runs = []  # consecutive nodes of one child, or of the module itself
@@ -61,17 +78,15 @@ def _units(path, members, chains, weighted, places):
             runs.append((child, []))
         runs[-1][1].append(value)
     counts = [len(weighted.intersection(run)) for _, run in runs]
-    blocks = [
-        child != path and count > 1 and run[-1] in places for (child, run), count in zip(runs, counts, strict=True)
-    ]
+    blocks = [child != path and count > 1 and run[-1] in ends for (child, run), count in zip(runs, counts, strict=True)]
     largest = max((count for count, block in zip(counts, blocks, strict=True) if block), default=0)
     if len(runs) == 1 and runs[0][0].rpartition(".")[2].isdigit() and runs[0][0] != path:
-        yield from _units(*runs[0], chains, weighted, places)  # a stage of one block
+        yield from _units(*runs[0], chains, weighted, ends)  # a stage of one block
         return
-    inner = places.intersection(members[:-1])
+    inner = ends.keys() & set(members[:-1])
     apart = sum(blocks) > 1 or 2 * largest > sum(counts) or (not any(blocks) and sum(counts) > _LONG) or not path
     if not inner or not apart:
-        if members[-1] in places:
+        if ends.get(members[-1]):
             yield path or chains[members[-1]][-1], members[-1]
         return
     loose, whole = None, False  # the last place of the layers that go together; whether they have a weighted one
@@ -80,15 +95,14 @@ def _units(path, members, chains, weighted, places):
             if value in weighted:
                 if loose and whole:
                     yield loose
-                    loose = None
-                whole = True
-            if value in places:
+                loose, whole = None, True
+            if ends.get(value):
                 loose = (child or chains[value][-1], value)
         if block:
             if loose and whole:
                 yield loose
             loose, whole = None, False
-            yield from _units(child, run, chains, weighted, places)
+            yield from _units(child, run, chains, weighted, ends)
     if loose and whole:
         yield loose
 
