@@ -13,6 +13,7 @@ from dci_jax.blocks import feature_shapes, logits, run, running_statistics, spli
 from dci_jax.errors import InputError
 from dci_jax.models import bundle, checkpoints
 from dci_jax.models.program import Place, from_grid, to_grid
+from tests.command_line import ROOT, call
 
 BN = "_native_batch_norm_legit_no_training"
 
@@ -177,3 +178,22 @@ def test_tokens_on_their_grid_lose_nothing(before):
     assert grid.shape == (3, 4, 4, 12 + -(-before * 12 // 16))
     np.testing.assert_array_equal(grid[:, 1, 2, :12], tokens[:, before + 6])
     np.testing.assert_array_equal(from_grid(place, grid), tokens)
+
+
+@pytest.mark.slow
+def test_a_vit_is_read_back_without_pytorch(tmp_path):
+    """The one that is committed: procedural images alone undo its first block almost exactly."""
+    vit = ROOT / "benchmarks" / "results" / "networks_vit" / "bundle"
+    settings = (
+        "target.weights=" + str(vit),
+        "data.images=",
+        "splits=('blocks.0',)",
+        "dci.images=128",
+        "dci.held_out=32",
+        "dci.batch=32",
+    )
+    done = call(tmp_path, tmp_path / "run", *(f"--config.{s}" for s in settings), config="configs/bundle.py")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert np.mean([row["psnr"] for row in rows if row["attack"] == "dci"]) > 50
+    assert "no BatchNorm layer" in (tmp_path / "run" / "report" / "index.html").read_text()

@@ -1,0 +1,160 @@
+"""What to measure on an accelerator, in stages of under nine minutes, each of which resumes and leaves its files at once.
+
+    python -m benchmarks.accelerator OUT --data=FOLDER            # all stages that OUT has not finished
+    python -m benchmarks.accelerator OUT --data=FOLDER --only resnet50_solve resnet50_read --seconds=1500
+    python -m benchmarks.accelerator OUT --rehearse               # tiny sizes, any device: does every line work?
+
+FOLDER may hold resnet18.safetensors, resnet50.safetensors, resnet20.safetensors, photographs.npz (224 px; images, labels) and
+lossless_3000.npz; a stage whose files are not there is left out, and says so. OUT/STAGE.json has the command, the exit code, the
+seconds, the versions and the device; OUT/STAGE/ the numbers and the small pictures of a run. Work is kept in OUT/work.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT = 540  # seconds for one stage; what is not done then goes on the next time
+KEPT = 300_000  # bytes of a picture, at most
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command.
+
+    Attributes:
+      command: behind `python -m`; "{out}" stands for OUT/work/STAGE, "{data}" for FOLDER.
+      needs: files in FOLDER.
+      rehearsal: what is appended, or None: it is not rehearsed.
+    """
+
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    rehearsal: tuple[str, ...] | None = ()
+
+
+def run(config: str, workdir: str, *more: str, weights: str = "", images: str = "") -> tuple[str, ...]:
+    """A run of the project, such as `dci_jax.main --config=configs/quickstart.py`."""
+    given = [f"--config.target.weights={{data}}/{weights}"] * bool(weights)
+    given += [f"--config.data.images={{data}}/{images}"] * bool(images)
+    return ("dci_jax.main", f"--config=configs/{config}.py", f"--workdir={workdir}", *given, *more)
+
+
+TINY = ("--config.dci.images=16", "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1")
+FEW = (*TINY, "--config.data.count=4", "--config.splits=('stem',)", "--config.attacks=('dci',)")
+IMAGENET = ("resnet50.safetensors", "photographs.npz")
+DEEP = (
+    "--config.splits=('layer4.2',)",
+    "--config.inputs.side=224",
+    "--config.dci.images=4096",
+    "--config.dci.held_out=256",
+)
+STEPS = (
+    "synthesis, ResNet-50, 224 px",
+    "synthesis, ResNet-18, 224 px",
+    "DCI divide, ResNet-20 to layer2.2",
+    "DCI conquer, ResNet-20 to layer2.2",
+    "rMLE, ResNet-18 to layer2.1, 224 px",
+)
+STAGES = {
+    "tests": Stage(("pytest", "-q", "tests/attacks", "tests/models", "tests/inputs", "tests/blocks_test.py"), (), None),
+    "quickstart": Stage(run("quickstart", "{out}"), (), (*TINY, "--config.refine.steps=2", "--config.rmle.steps=2")),
+    **{
+        f"steps_{number}": Stage(("benchmarks.side_by_side", "{out}.rows.json", name), (), None)
+        for number, name in enumerate(STEPS)
+    },
+    "resnet50": Stage(run("resnet50", "{out}", weights=IMAGENET[0], images=IMAGENET[1]), IMAGENET, FEW),
+    "resnet50_layer4": Stage(run("resnet50", "{out}", *DEEP, weights=IMAGENET[0], images=IMAGENET[1]), IMAGENET, None),
+    "resnet18": Stage(
+        run("resnet18", "{out}", weights="resnet18.safetensors", images=IMAGENET[1]),
+        ("resnet18.safetensors", IMAGENET[1]),
+        FEW,
+    ),
+    "resnet20": Stage(
+        run("cifar_resnet20", "{out}", weights="resnet20.safetensors", images="lossless_3000.npz"),
+        ("resnet20.safetensors", "lossless_3000.npz"),
+        FEW,
+    ),
+    "audit": Stage(run("audit", "{out}"), (), (*FEW, "--config.defenses=(('none', 0.0),)", "--config.data.count=0")),
+}
+
+
+def about() -> dict[str, str]:
+    """The device and the versions; asked in a process of its own, which would else keep the device's memory."""
+    asked = "import jax; print(jax.devices()[0].device_kind, jax.device_count(), jax.__version__, sep='|')"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True).stdout.strip().split("|")
+    return dict(zip(("device", "devices", "jax"), said, strict=False)) | {"python": sys.version.split()[0]}
+
+
+def perform(name: str, stage: Stage, out: Path, data: Path, rehearse: bool, seconds: float) -> dict:
+    """Run a stage for `seconds` at most, and keep what it left."""
+    work = out / "work" / name
+    words = [word.format(out=work, data=data) for word in stage.command]
+    command = [sys.executable, "-m", *words, *(stage.rehearsal if rehearse else ())]
+    (out / "work").mkdir(parents=True, exist_ok=True)
+    log, begin = out / "work" / f"{name}.log", time.monotonic()
+    with log.open("a") as stream:
+        try:
+            code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+    kept = out / name
+    files = [work / file for file in ("summary.csv", "timing.json", "environment.json", "config.json")]
+    files += [file for file in sorted(work.glob("report/*.png")) if file.stat().st_size <= KEPT]
+    rows = work.with_name(f"{name}.rows.json")
+    for file in (file for file in (*files, rows) if file.exists()):
+        kept.mkdir(exist_ok=True)
+        shutil.copy(file, kept / file.name)
+    return {
+        "stage": name,
+        "command": " ".join(["python", *command[1:]]),
+        "finished": code == 0,
+        "exit_code": code,  # None: out of time; the same line goes on
+        "seconds": round(time.monotonic() - begin, 1),
+        "tail": log.read_text()[-1500:].splitlines(),
+        **about(),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """The command line. Returns 0 if every stage that could run has finished."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("."), help="folder with weights and images")
+    parser.add_argument(
+        "--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help=", ".join(STAGES)
+    )
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for all together")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes")
+    settings = parser.parse_args(arguments)
+    begin, good = time.monotonic(), True
+    settings.out.mkdir(parents=True, exist_ok=True)
+    for name in settings.only:
+        stage, file = STAGES[name], settings.out / f"{name}.json"
+        missing = [needed for needed in stage.needs if not (settings.data / needed).exists()]
+        left = settings.seconds - (time.monotonic() - begin)
+        if file.exists() and json.loads(file.read_text())["finished"]:
+            said = "done before"
+        elif missing:
+            said = f"left out: no {', '.join(missing)} in {settings.data}"
+        elif settings.rehearse and stage.rehearsal is None:
+            said = "not rehearsed"
+        elif left < 30:
+            said, good = "left out: no time", False
+        else:
+            found = perform(name, stage, settings.out, settings.data, settings.rehearse, min(LIMIT, left))
+            file.write_text(json.dumps(found, indent=1))
+            said, good = (
+                f"{'done' if found['finished'] else found['tail'][-1:]} in {found['seconds']} s",
+                good and found["finished"],
+            )
+        print(f"{name}: {said}", flush=True)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""The stages for an accelerator are rehearsed where there is none, resume, and say what they leave out."""
+
+import json
+
+import pytest
+
+from benchmarks import accelerator
+
+
+@pytest.mark.slow
+def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(tmp_path, capsys):
+    out = tmp_path / "out"
+    lines = [str(out), "--rehearse", f"--data={tmp_path}", "--only", "quickstart", "resnet50", "audit", "tests"]
+    assert accelerator.main(lines) == 0, capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"resnet50: left out: no resnet50.safetensors, photographs.npz in {tmp_path}" in said
+    assert "tests: not rehearsed" in said
+    for name in ("quickstart", "audit"):
+        found = json.loads((out / f"{name}.json").read_text())
+        assert found["finished"]
+        assert found["device"] == "cpu"
+        assert (out / name / "summary.csv").exists()
+    assert accelerator.main(lines) == 0
+    assert capsys.readouterr().out.count("done before") == 2
+
+
+def test_a_stage_that_fails_or_runs_out_of_time_is_said_to_be_unfinished(tmp_path):
+    fails = accelerator.Stage(("dci_jax.main", "--config=nowhere.py", "--workdir={out}"))
+    found = accelerator.perform("fails", fails, tmp_path, tmp_path, False, 60)
+    assert (found["finished"], found["exit_code"]) == (False, 2)
+    assert "nowhere.py" in found["tail"][-1]
+    found = accelerator.perform(
+        "slow", accelerator.Stage(("timeit", "-n1", "-r1", "while True: pass")), tmp_path, tmp_path, False, 1
+    )
+    assert (found["finished"], found["exit_code"]) == (False, None)
+
+
+def test_every_config_that_a_stage_names_is_there():
+    for name, stage in accelerator.STAGES.items():
+        for word in stage.command:
+            if word.startswith("--config=configs/"):
+                assert (accelerator.Path(__file__).parent.parent / word.removeprefix("--config=")).exists(), name
