@@ -1,6 +1,7 @@
 """A config checked and loaded before any work: whatever the user can put right fails here."""
 
 import logging
+import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -118,6 +119,12 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
       InputError: a name that the network does not have, one twice, or one that an attack has and the run, or the attack
         that it starts from, has not.
     """
+    for name in split_names(network):
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise InputError(
+                f"{network.name} has a split point called {name!r}, and files are named so; give it letters, digits, '_', '.', '+' "
+                "and '-' alone."
+            )
     splits = tuple(config.splits) or split_names(network)
     for name in splits:
         split_index(network, name)

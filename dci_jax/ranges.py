@@ -177,11 +177,15 @@ def check_forms(config: ConfigDict) -> None:
 
 def check_ranges(config: ConfigDict) -> None:
     """Raise InputError where a number of the config is out of its range, whether its section runs or not."""
+    for field, value in _fields(config):
+        if value is None:
+            raise InputError(f"{field} is None; give it a value (configs/default.py explains each field).")
     check_forms(config)
     for field, allowed in RANGES.items():
         value = _value(config, field)
-        for number in numbers(value):
-            if number not in allowed:
+        each = numbers(value) if field in FORMS else value if isinstance(value, tuple | list) else (value,)
+        for number in each:
+            if not isinstance(number, int | float) or number not in allowed:
                 raise InputError(f"{field} is {_shown(value)}; give {_article(value)}{allowed}.")
     for field in ("defenses", "damages"):
         labels = []
@@ -227,6 +231,15 @@ def table() -> str:
             "",
         )
     )
+
+
+def _fields(config, above=""):
+    """(name, value) of every field, such as "dci.images"."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{above}{name}.")
+        else:
+            yield above + name, value
 
 
 def _value(config, field):

@@ -35,6 +35,23 @@ def test_the_page_shows_the_table():
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("dci.batch", None, "dci.batch is None; give it a value"),
+        ("dci.splits", None, "dci.splits is None; give it a value"),
+        ("target.name", None, "target.name is None; give it a value"),
+        ("dci.unknowns", ("dci", "x"), r"dci.unknowns is \('dci', 'x'\); give for each of its numbers"),
+        ("dci.unknowns", ((1, 2), 3), r"dci.unknowns is \(\(1, 2\), 3\); give for each of its numbers"),
+    ],
+)
+def test_nothing_and_words_for_numbers_are_refused(field, value, said):
+    config = default.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=said):
+        ranges.check_ranges(config)
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("dci_trained.learning_rate", -1.0),

@@ -4,9 +4,6 @@ A dump is an .npz with "features" [N, ...] and "split", the name of the split po
 """
 
 import functools
-import math
-import os
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from dci_jax.cases import images
 from dci_jax.cases.case import Case
 from dci_jax.cases.image_scores import labels_of, measure, reidentified
 from dci_jax.cases.kept import each
+from dci_jax.data import archives
 from dci_jax.defenses.channel import behind, knowing
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.defenses.size import coded_bytes
@@ -78,19 +76,13 @@ def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:
       InputError: see `load`.
     """
     cure = 'give an .npz made by numpy.savez(path, features=..., split="layer1.2")'
-    try:
-        shape, dtype = _header(path)
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if dtype.kind != "f":
-            raise InputError(f"The features in {path} are {dtype}, not floating-point numbers; {cure}.")
-        if 4 * math.prod(shape) > memory / 4:
-            raise InputError(
-                f"The features in {path} are {list(shape)}, {4 * math.prod(shape) / 2**30:.1f} GiB; record fewer."
-            )
-        with np.load(path, allow_pickle=False) as saved:
-            split, features = str(saved["split"]), np.asarray(saved["features"], np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"The features {path} cannot be read ({error}); {cure}.") from error
+    saved = archives.arrays(path, ("features", "split"), cure)
+    for name in ("features", "split"):
+        if name not in saved:
+            raise InputError(f"{path} has no {name!r} but {archives.names(path)}; {cure}.")
+    if saved["features"].dtype.kind != "f":
+        raise InputError(f"The features in {path} are {saved['features'].dtype}, not floating-point numbers; {cure}.")
+    split, features = str(saved["split"]), np.asarray(saved["features"], np.float32)
     expected = feature_shapes(network)[split_index(network, split)]
     if features.ndim < 2 or features.shape[1:] != expected or not len(features):
         raise InputError(
@@ -100,15 +92,6 @@ def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:
     if not np.isfinite(features).all():
         raise InputError(f"{(~np.isfinite(features)).sum()} numbers of {path} are not finite; record it again.")
     return split, features
-
-
-def _header(path):
-    """(shape, dtype) of "features" in an .npz, nothing else read."""
-    with zipfile.ZipFile(path) as archive, archive.open("features.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    return shape, dtype
 
 
 def _read(network, features, batch, judge, private, split, channel, reconstruct, key, file):

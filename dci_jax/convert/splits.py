@@ -5,6 +5,7 @@ layers is a block, and its end a split point. Layers between blocks go together 
 up to the next. Every other place can be asked for by its name.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -45,6 +46,7 @@ def split_points(places: tuple[Place, ...], nodes: Sequence[Any], weighted: set[
     for place in places:
         value = place.value
         name = units.get(value) or _inner(value, order, chains, units, operators)
+        name = re.sub(r"[^\w.+-]", "_", name)
         while name in names.values():
             name += "_"
         names[value] = name

@@ -1,6 +1,7 @@
 """Real images: for evaluation, for the oracle and for training a target, never for an attack."""
 
 import csv
+import functools
 import io
 import zipfile
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dci_jax.data import prepared
+from dci_jax.data import archives, prepared
 from dci_jax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
@@ -124,7 +125,7 @@ def _collect(
     names, pixels, found, skipped = [], [], [], []
     for name, content, label in pictures:
         try:
-            picture = _upright(content)
+            picture = _upright(content() if callable(content) else content)
         except UnidentifiedImageError:
             skipped.append(f"{name}: no image that Pillow can read")
             continue
@@ -170,17 +171,17 @@ def _upright(content: bytes | None) -> Image.Image:
 
 
 def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes, str]]:
-    """(name, content, folder) of each image file; the folders take turns."""
+    """(name, a function that reads it, folder) of each image file; the folders take turns."""
     if path.is_dir():
         files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
         for name in _in_turn(map(str, files)):
-            yield name, (path / name).read_bytes(), str(Path(name).parent)
+            yield name, (path / name).read_bytes, str(Path(name).parent)
     elif path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
                 for name in _in_turn(archive.namelist()):
-                    yield name, archive.read(name), str(Path(name).parent)
-        except zipfile.BadZipFile as error:
+                    yield name, functools.partial(archives.member, archive, name), str(Path(name).parent)
+        except (zipfile.BadZipFile, NotImplementedError) as error:
             raise InputError(f"{path} is damaged or no zip file ({error}); fetch it again.") from error
     else:
         raise InputError(f"{path} is no folder, .zip or .npz; give one of these, or tfds:NAME, in {flag}.")
@@ -231,16 +232,11 @@ def _look_up(table: dict[str, int], names: tuple[str, ...], source: str | Path) 
 
 
 def _load_npz(path: Path, size: int, count: int, flag: str, crop: float) -> Images:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if "images" not in content:
-                raise InputError(f"{path} has no array 'images' but {sorted(content)}; name it 'images'.")
-            pixels = content["images"][: count or None]
-            labels = content["labels"][: count or None] if "labels" in content else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is damaged or no npz file ({error}); make it again.") from error
+    content = archives.arrays(path, ("images", "labels"), "make it again")
+    if "images" not in content:
+        raise InputError(f"{path} has no array 'images' but {archives.names(path)}; name it 'images'.")
+    pixels = content["images"][: count or None]
+    labels = content["labels"][: count or None] if "labels" in content else None
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         raise InputError(
             f"{path}: 'images' is {list(pixels.shape)}, one image in colour or many grey ones that are 3 pixels wide; "

@@ -58,7 +58,7 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
     try:
         checkpoints.check_sha256(folder / WEIGHTS, manifest["weights"], "convert the network again")
         nodes = tuple(Node(*node) for node in manifest["nodes"])
-        places = [Place(**place | {"grid": tuple(place["grid"])}) for place in manifest["places"]]
+        places = [Place(**place | {"grid": tuple(place.get("grid", (0, 0)))}) for place in manifest["places"]]
         unknown = {node.operator for node in nodes} - {*OPERATORS, BATCH_NORM}
         if unknown:
             raise InputError(f"{folder} has operators that this version does not ({', '.join(sorted(unknown))}).")

@@ -54,7 +54,8 @@ def _headline(rows, count, skipped):
         first, last = at[0], at[-1]
         text += (
             f" Data-free DCI reads them back in one forward pass with {float(first['psnr']):.1f} dB PSNR after "
-            f"<code>{first['split']}</code> and {float(last['psnr']):.1f} dB after <code>{last['split']}</code>; "
+            f"<code>{html.escape(first['split'])}</code> and {float(last['psnr']):.1f} dB after "
+            f"<code>{html.escape(last['split'])}</code>; "
             f"guessing without features gives {floor:.1f} dB."
         )
     return text + "</p>"
@@ -95,7 +96,7 @@ def _grids(workdir, rows, originals, names):
             label += "" if r["defense"] == "none" else f", defense {r['defense']}"
             figures.append((label, f"{float(r['psnr']):.1f} dB, SSIM {float(r['ssim']):.2f}", picture))
         kib = next(float(r["bytes_sent"]) / 1024 for r in cells if r["split"] == split)
-        parts.append(f"<h3>after <code>{split}</code> <small>{kib:.0f} KiB sent per image</small></h3>")
+        parts.append(f"<h3>after <code>{html.escape(split)}</code> <small>{kib:.0f} KiB sent per image</small></h3>")
         parts.append("<div class=grid>")
         for label, caption, picture in figures:
             parts.append(

@@ -1,6 +1,7 @@
 """A bundle written by hand is read back without PyTorch, and every damage to it is one sentence."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from configs import default
 from dci_jax import models
 from dci_jax.blocks import feature_shapes, logits, run, running_statistics, split_names, trace
+from dci_jax.check import check
 from dci_jax.errors import InputError
 from dci_jax.models import bundle, checkpoints
 from dci_jax.models.program import Place, from_grid, to_grid
@@ -168,6 +171,15 @@ def test_no_folder_no_file_and_no_name_are_one_sentence(tmp_path):
         bundle.load(folder)
     with pytest.raises(InputError, match="its sha256 is"):
         bundle.load(write(tmp_path / "c")[0], (), "0" * 8)
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "<script>alert(1)</script>", "", "two words"])
+def test_a_split_point_whose_name_leads_out_of_the_workdir_is_refused(tmp_path, name):
+    places = [{"name": name, "value": "r", "layout": "image"}]
+    config = default.get_config()
+    config.target.name, config.target.weights = "bundle", str(write(tmp_path / "b", places=places)[0])
+    with pytest.raises(InputError, match=f"split point called {re.escape(repr(name))}"):
+        check(config)
 
 
 @pytest.mark.parametrize("before", [0, 1, 5])

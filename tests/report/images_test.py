@@ -46,6 +46,18 @@ def workdir(tmp_path):
     return tmp_path
 
 
+def test_names_of_split_points_are_escaped(workdir):
+    for file in ("summary.csv", "evaluation/dci/stem none.npz", "evaluation/dci/stem dropout 0.5.npz"):
+        path = workdir / file
+        if path.suffix == ".npz":
+            path.rename(path.with_name(path.name.replace("stem", "<b>stem")))
+        else:
+            path.write_text(path.read_text().replace("stem", "<b>stem"))
+    page = report.write(workdir).read_text()
+    assert "<b>stem" not in page
+    assert "&lt;b&gt;stem" in page
+
+
 def test_a_network_without_batch_norm_is_said_to_have_none(workdir):
     sentence = "has no BatchNorm layer"
     assert sentence not in report.write(workdir).read_text()

@@ -1,0 +1,238 @@
+"""Ten thousand bad inputs: each is a right result or one sentence, never a traceback. Seeded; a number names its case.
+
+    python -m benchmarks.soak --count=10000 --out=benchmarks/results/soak_inputs.json
+    python -m benchmarks.soak --only=17             # that case alone, with its traceback
+
+Kinds take turns: configs with fields of wrong value and type; damaged bundles, archives of pictures, npz of pictures, recorded
+features, files of labels, safetensors. Files are damaged by flipped bits, cuts, zeros, repeated and foreign bytes.
+"""
+
+import argparse
+import collections
+import csv
+import functools
+import io
+import json
+import logging
+import math
+import random
+import sys
+import tempfile
+import traceback
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import safetensors.numpy
+from PIL import Image
+
+from configs import audit, default, quickstart
+from dci_jax import models
+from dci_jax.cases import recorded
+from dci_jax.check import check
+from dci_jax.data import images
+from dci_jax.errors import InputError
+from dci_jax.models import bundle, checkpoints
+
+VALUES = (
+    *(
+        0,
+        1,
+        -1,
+        2,
+        3,
+        -3,
+        7,
+        10**6,
+        10**12,
+        2**63,
+        2**64,
+        0.0,
+        0.5,
+        -0.5,
+        1.5,
+        1e-30,
+        1e30,
+        math.inf,
+        -math.inf,
+        math.nan,
+    ),
+    *(True, False, None, "", "x", "stem", "layer1.0", "dci", "none", "float16", "a/b", "../x", "\0", "é" * 5),
+)
+VIT = Path(__file__).parent / "results" / "networks_vit" / "bundle"
+# Loaded once: what is tried here is not the embedded checkpoint.
+load = functools.lru_cache(models.load)
+
+
+def values(rng: random.Random):
+    """A number, a text, a tuple of them, or a tuple of tuples."""
+    kind = rng.random()
+    if kind < 0.55:
+        return rng.choice(VALUES)
+    if kind < 0.8:
+        return tuple(rng.choice(VALUES) for _ in range(rng.randint(0, 3)))
+    return tuple(tuple(rng.choice(VALUES) for _ in range(rng.randint(0, 3))) for _ in range(rng.randint(0, 3)))
+
+
+def fields(config, above=""):
+    """Names of all fields."""
+    for name in config:
+        if hasattr(config[name], "keys"):
+            yield from fields(config[name], f"{above}{name}.")
+        else:
+            yield above + name
+
+
+def config(rng: random.Random, folder: Path) -> Callable[[], None]:
+    """Some fields of a config are wrong."""
+    del folder
+    given = rng.choice([default, audit, quickstart]).get_config()
+    names = list(fields(given))
+    wrong = rng.randint(1, 3)
+    while wrong:
+        try:
+            given.update_from_flattened_dict({rng.choice(names): values(rng)})
+            wrong -= 1
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+        ):  # of another type: ml_collections' own sentence, which `main` passes on
+            continue
+    return functools.partial(check, given, planned=rng.random() < 0.3)
+
+
+def damaged(rng: random.Random, content: bytes) -> bytes:
+    """One to three damages."""
+    content = bytearray(content)
+    for _ in range(rng.randint(1, 3)):
+        at, length = rng.randrange(len(content)), rng.choice([1, 1, 4, 64, 1024])
+        kind = rng.randrange(5)
+        if kind == 0:
+            content[at] ^= 1 << rng.randrange(8)
+        elif kind == 1 and at:
+            del content[at:]
+        elif kind == 2:
+            content[at : at + length] = bytes(min(length, len(content) - at))
+        elif kind == 3:
+            content[at:at] = content[at : at + length]
+        else:
+            content[at : at + length] = rng.randbytes(length)
+    return bytes(content)
+
+
+@functools.cache
+def whole(kind: str) -> bytes:
+    """An undamaged file."""
+    stream, pixels = io.BytesIO(), np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3)
+    if kind == "zip":
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for number, suffix in enumerate(("png", "jpeg", "bmp", "gif", "webp", "tiff")):
+                picture = io.BytesIO()
+                Image.fromarray(pixels[number % 4]).save(picture, suffix)
+                archive.writestr(f"{number % 2}/{number}.{suffix}", picture.getvalue())
+    elif kind == "npz":
+        np.savez_compressed(stream, images=pixels, labels=np.arange(4))
+    elif kind == "dump":
+        np.savez(stream, features=np.ones((2, 32, 32, 16), np.float32), split="layer1.0")
+    elif kind == "csv":
+        lines = io.StringIO()
+        csv.writer(lines).writerows([("image", "label"), *((f"{i % 2}/{i}.png", i) for i in range(6))])
+        return lines.getvalue().encode()
+    else:
+        return safetensors.numpy.save({"a.weight": np.ones((3, 4), np.float32), "a.bias": np.zeros(3, np.float16)})
+    return stream.getvalue()
+
+
+def file(
+    kind: str, suffix: str, read: Callable[[Path], object], rng: random.Random, folder: Path
+) -> Callable[[], object]:
+    """A damaged file, and what reads it."""
+    path = folder / f"x.{suffix}"
+    path.write_bytes(damaged(rng, whole(kind)))
+    return functools.partial(read, path)
+
+
+def converted(rng: random.Random, folder: Path) -> Callable[[], object]:
+    """A bundle with one damaged file."""
+    for name in (bundle.MANIFEST, bundle.WEIGHTS):
+        (folder / name).write_bytes((VIT / name).read_bytes())
+    name = rng.choice([bundle.MANIFEST, bundle.WEIGHTS])
+    (folder / name).write_bytes(damaged(rng, (VIT / name).read_bytes()))
+    return functools.partial(bundle.load, folder)
+
+
+KINDS = {
+    "config": config,
+    "bundle": converted,
+    "pictures.zip": functools.partial(file, "zip", "zip", lambda path: images.load(path, 8)),
+    "pictures.npz": functools.partial(file, "npz", "npz", lambda path: images.load(path, 8)),
+    "features.npz": functools.partial(
+        file, "dump", "npz", lambda path: recorded.read_dump(path, load("cifar_resnet20"))
+    ),
+    "labels.csv": functools.partial(file, "csv", "csv", lambda path: images._read_labels(path)),
+    "weights.safetensors": functools.partial(file, "safetensors", "safetensors", checkpoints.read),
+}
+
+
+def attempt(number: int) -> tuple[str, str, str]:
+    """(kind, outcome, sentence or traceback) of one case: outcome "result", "sentence" or "fault"."""
+    kind = list(KINDS)[number % len(KINDS)]
+    rng = random.Random(number)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            KINDS[kind](rng, Path(folder))()
+        except InputError as error:
+            said = str(error).replace(folder, "FOLDER")
+            return kind, "sentence" if "\n" not in said and said.endswith((".", ")")) else "fault", said
+        except Exception:
+            return kind, "fault", traceback.format_exc()
+    return kind, "result", ""
+
+
+def run(numbers: range) -> dict:
+    """Counts by kind and outcome, the sentences (their first 40 characters, each once), and every fault."""
+    counts, sentences, faults = collections.Counter(), {}, {}
+    for number in numbers:
+        kind, outcome, said = attempt(number)
+        counts[f"{kind}: {outcome}"] += 1
+        if outcome == "sentence":
+            sentences.setdefault(said[:40], said)
+        if outcome == "fault":
+            faults[str(number)] = said
+    return {
+        "count": len(numbers),
+        "counts": dict(sorted(counts.items())),
+        "sentences": len(sentences),
+        "faults": faults,
+    }
+
+
+def main() -> int:
+    """Returns 1 if there is a fault."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--only", type=int, help="one case")
+    parser.add_argument("--out", type=Path, help="JSON")
+    settings = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    models.load = load
+    if settings.only is not None:
+        print(*attempt(settings.only), sep="\n")
+        return 0
+    found = run(range(settings.count)) | {
+        "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
+        "jax": jax.__version__,
+    }
+    if settings.out:
+        settings.out.write_text(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1))
+    return bool(found["faults"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
