@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from configs import default
 from dci_jax import models
-from dci_jax.blocks import feature_shapes, logits, run, running_statistics, split_names, trace
+from dci_jax.blocks import feature_shapes, logits, run, running_statistics, split_names, trace, with_dtype
 from dci_jax.check import check
 from dci_jax.errors import InputError
 from dci_jax.models import bundle, checkpoints
@@ -120,6 +120,14 @@ def test_more_places_are_split_points_when_asked_for_and_the_answer_stays(tmp_pa
     np.testing.assert_allclose(run(few, x), run(more, x), atol=1e-6)
     with pytest.raises(InputError, match=r"no split point 'conv2'; choose from: act, block, or from all 3"):
         bundle.load(folder, ("conv2",))
+
+
+def test_it_computes_in_sixteen_bits(tmp_path):
+    network = bundle.load(write(tmp_path / "b")[0])
+    x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+    found, wanted = run(with_dtype(network, "bfloat16"), x), run(network, x)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(found), wanted, atol=0.03 * float(jnp.abs(wanted).max()))
 
 
 def test_convolutional_pieces_take_images_of_other_sizes(tmp_path):
