@@ -27,6 +27,7 @@ def get_config():
     config.dci.images = 512
     config.dci.batch = 64
     config.dci.rounds = 5
+    config.dci.equations = 100
     config.dci.size = 5
     config.dci.unknowns = (10000, 7000)
     config.refine.splits = config.inverse_network.splits = ()

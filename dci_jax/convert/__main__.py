@@ -1,10 +1,9 @@
 """Any PyTorch network as a bundle that dci_jax reads without PyTorch.
 
-    python -m dci_jax.convert timm:mobilenetv3_small_100 --out=bundles/mobilenetv3
-    python -m dci_jax.convert my_package.networks:small_net --out=bundles/mine --size=64 --mean .5 --std .5
-    python -m dci_jax.convert model.pt2 --out=bundles/mine
-    python -m dci_jax.main --config=configs/default.py --workdir=runs/any \\
-        --config.target.name=bundle --config.target.weights=bundles/mobilenetv3
+python -m dci_jax.convert timm:mobilenetv3_small_100 --out=bundles/mobilenetv3
+python -m dci_jax.convert my_package.networks:small_net --out=bundles/mine --size=64 --mean .5 --std .5
+python -m dci_jax.convert model.pt2 --out=bundles/mine
+python -m dci_jax.main --config=configs/bundle.py --workdir=runs/any --config.target.weights=bundles/mobilenetv3
 """
 
 import argparse

@@ -151,11 +151,10 @@ def _size(size):
     if isinstance(size, int):
         return size
     expression = size.node.expr
-    (symbol,) = expression.free_symbols
-    factor = (expression / symbol).simplify()
-    if not factor.is_Integer:
+    factors = [(expression / symbol).simplify() for symbol in expression.free_symbols]
+    if len(factors) != 1 or not factors[0].is_Integer:
         raise InputError(f"The network makes a size {expression} of its batch; it has to be a whole multiple.")
-    return {"batch": int(factor)}
+    return {"batch": int(factors[0])}
 
 
 def _check(nodes, fx):

@@ -203,7 +203,7 @@ def _nonnegative(by_name, value):
     """Whether a value is never negative, as far as its last operators tell."""
     if value not in by_name:
         return False
-    node, below = by_name[value], 0.0
+    node = by_name[value]
     if node.operator in ("hardtanh", "clamp", "clamp_min"):
         below = node.arguments[1] if len(node.arguments) > 1 else node.keywords.get("min")
         return isinstance(below, int | float) and below >= 0
