@@ -1,12 +1,43 @@
-"""Prints the README's tables from summaries of runs: `python benchmarks/tables.py SUMMARY.csv [SUMMARY.csv ...]`
+"""Prints the tables of README.md and docs/ from files of measurements:
 
-One file: PSNR / SSIM / label agreement of every attack at every split. Several: PSNR of DCI, one row
-per file, called by its folder (the ablation).
+python -m benchmarks.tables runs SUMMARY.csv [SUMMARY.csv ...]     PSNR / SSIM / label agreement; of several: DCI's PSNR
+python -m benchmarks.tables he TRAINED RMLE INVERSE SAME SOLVED    He et al.'s table beside ours, of summary.csv's
+python -m benchmarks.tables steps side_by_side/cpu.json            one step of every attack beside PyTorch's
 """
 
+import argparse
 import csv
-import sys
+import json
 from pathlib import Path
+
+SPLITS = ("conv11", "relu22", "relu32")
+# He, Zhang & Lee (ACSAC 2019), CIFAR-10: PSNR in dB and SSIM at the three splits.
+PUBLISHED = {
+    "rMLE": ((37.59, 0.996), (19.47, 0.694), (13.38, 0.163)),
+    "inverse network, training set": ((49.88, 0.999), (19.81, 0.694), (15.42, 0.312)),
+    "inverse network, same distribution": ((49.02, 0.999), (19.36, 0.680), (13.95, 0.220)),
+    "inverse network, random noise": ((48.59, 1.0), (12.79, 0.293), (12.37, 0.044)),
+}
+# (which summary, attack there) -> the row; the oracles are inverse networks on real images.
+OURS = {
+    (1, "rmle"): "rMLE",
+    (2, "oracle"): "inverse network, training set",
+    (3, "oracle"): "inverse network, same distribution",
+    (2, "inverse_network@white_noise"): "inverse network, random noise",
+    (2, "inverse_network"): "inverse network, procedural images",
+    (0, "dci_trained"): "DCI, trained, data-free, one forward pass",
+    (0, "dci_trained+refine"): "DCI, trained, then refined",
+    (4, "dci"): "**DCI, solved, data-free, one forward pass**",
+}
+
+
+TORCH = {  # column of the JSON -> heading
+    "torch shipped": "PyTorch as shipped",
+    "torch frozen": "frozen",
+    "torch channels_last": "+ channels_last",
+    "torch compiled": "+ compile",
+    "torch amp": "+ bfloat16",
+}
 
 
 def read(path):
@@ -49,6 +80,94 @@ def _text(row):
     return f"{float(row['psnr']):.1f} / {float(row['ssim']):.2f} / {float(row['label_agreement']):.2f}"
 
 
+def he(summaries):
+    """He et al.'s three split points; `summaries` are lists of rows of summary.csv, those at the end may be missing."""
+    yield "| attack | | " + " | ".join(f"`{split}`" for split in SPLITS) + " |"
+    yield "|---" * (2 + len(SPLITS)) + "|"
+    for (number, attack), title in OURS.items():
+        if title in PUBLISHED:
+            cells = (f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in PUBLISHED[title])
+            yield f"| {title} | published | " + " | ".join(cells) + " |"
+        if number < len(summaries):
+            found = {r["split"]: r for r in summaries[number] if r["attack"] == attack}
+            if not found:
+                continue
+            cells = (f"{float(found[s]['psnr']):.2f} / {float(found[s]['ssim']):.3f}" for s in SPLITS)
+            shown = "" if title in PUBLISHED else title
+            yield f"| {shown} | here | " + " | ".join(cells) + " |"
+
+
+def steps(result):
+    """One row for a case: milliseconds of a step (median; quartiles of JAX's), and how many times as long PyTorch took."""
+    rows = result["rows"]
+    columns = [c for c in TORCH if any(c in row["columns"] for row in rows)]
+    heads = ["step", "images", *(TORCH[c] for c in columns), "JAX", "JAX bfloat16"]
+    heads += ["JAX compiles in", "best PyTorch / JAX"]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|---" * len(heads) + "|"
+    for row in rows:
+        cells = [row["case"], str(row["images"])]
+        cells += [_ms(row["columns"][c]["step_ms"][1]) for c in columns]
+        low, middle, high = row["columns"]["jax float32"]["step_ms"]
+        cells += [f"{_ms(middle)} ({_ms(low)}-{_ms(high)})"]
+        cells += [_ms(row["columns"]["jax bfloat16"]["step_ms"][1])]
+        cells += [f"{row['columns']['jax float32']['compile_s']:.1f} s"]
+        low, middle, high = row["ratios"][best(row)]
+        cells += [f"**{middle:.2f}** ({low:.2f}-{high:.2f})"]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def on_gpu(result):
+    """The lines of a second table, for a GPU: images/s, share of the matrix product's rate, memory."""
+    yield "| step | JAX images/s | share of peak | MiB | best PyTorch images/s | share of peak | MiB |"
+    yield "|---" * 7 + "|"
+    peak = result["matrix_product_gflops"]["float32"]
+    for row in result["rows"]:
+        cells = [row["case"]]
+        for column in ("jax float32", best(row)):
+            found = row["columns"][column]
+            rate = found["images_per_s"]
+            share = rate / row["images"] * row["gflop"] / peak
+            cells += [f"{rate:.0f}", f"{share:.0%}", str(found.get("memory_mib", ""))]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def best(row):
+    """The fastest PyTorch column that computes in float32."""
+    columns = [c for c in row["columns"] if c in TORCH and c != "torch amp"]
+    return min(columns, key=lambda c: row["columns"][c]["step_ms"][1])
+
+
+def _ms(value):
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
+
+
+def text(result):
+    """All that is printed of `benchmarks.side_by_side`'s JSON."""
+    lines = [*steps(result), ""]
+    lines += [
+        f"{result['device']}, JAX {result['jax']}, PyTorch {result['torch']}; milliseconds per step, "
+        f"medians of {result['repeats']}; `{result['command']}`"
+    ]
+    if "torch amp" in result["rows"][0]["columns"]:
+        lines += ["", *on_gpu(result)]
+    return "\n".join(lines)
+
+
+TABLES = {
+    "runs": lambda files: "\n".join(one(read(files[0])) if len(files) == 1 else several(files)),
+    "he": lambda files: "\n".join(he([list(csv.DictReader(file.read_text().splitlines())) for file in files])),
+    "steps": lambda files: "\n\n".join(text(json.loads(file.read_text())) for file in files),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("files", nargs="+", type=Path)
+    given = parser.parse_args()
+    print(TABLES[given.table](given.files))
+
+
 if __name__ == "__main__":
-    files = sys.argv[1:]
-    print("\n".join(one(read(files[0])) if len(files) == 1 else several(files)))
+    main()

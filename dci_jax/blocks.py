@@ -4,7 +4,6 @@ Split points are counted by the number of blocks before them: the features at sp
 `f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named like its last block.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,10 +71,15 @@ def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> 
     return trace(network, x, start, stop)[0][-1]
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def features_at(network: Network, index: int, x: Array) -> Array:
-    """What the device computes, f_index [B, ...] of inputs [B, ...]; f_0 are the inputs themselves. Compiled."""
-    return run(network, x, 0, index)
+    """What the device computes, f_index [B, ...] of inputs [B, ...]; f_0 are the inputs themselves.
+
+    Compiled block by block: split points share their programs, and so do networks that differ behind them.
+    """
+    x = jnp.asarray(x)
+    for number in range(index):
+        x = _run(piece(network, number), x)
+    return x
 
 
 def trace(
@@ -100,6 +104,15 @@ def trace(
         features.append(x)
         statistics.append(block_statistics)
     return tuple(features), tuple(statistics)
+
+
+def piece(network: Network, index: int) -> Network:
+    """Block `index` as a network of its own: a program compiled for it serves every network that has this block."""
+    mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
+    return network.replace(blocks=network.blocks[index : index + 1], head=None, mean=mean, std=std)
+
+
+_run = jax.jit(run)
 
 
 def logits(network: Network, features: Array) -> Array:

@@ -1,7 +1,7 @@
 """The command line: `python -m dci_jax.main --config=configs/quickstart.py --workdir=runs/quickstart`.
 
 Exit codes: 0 done; 2 something that the user can put right; 75 (EX_TEMPFAIL) stopped from outside, to
-be started again with the same line; 1 anything else.
+be started again with the same line; 130 stopped by Ctrl-C; 1 anything else.
 """
 
 import json
@@ -90,6 +90,9 @@ def main(argv: list[str]) -> int:
     except hosts.Preempted:
         _say("stopped by SIGTERM, and saved; the same command line goes on.")
         return os.EX_TEMPFAIL
+    except KeyboardInterrupt:
+        _say(f"stopped by Ctrl-C; what was finished is kept in {workdir}, and the same command line goes on.")
+        return 130
     except OSError as error:
         return _refuse(
             f"The run cannot go on ({error}). What it had finished is kept in {workdir}; put that right "

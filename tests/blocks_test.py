@@ -71,3 +71,16 @@ def test_bfloat16_casts_kernels_and_leaves_batch_norm_alone(network, images):
     assert blocks.logits(half, features[-1]).dtype == jnp.float32
     close = blocks.run(network, images)
     assert np.abs(np.asarray(features[-1], "f4") - close).mean() < 0.05 * np.abs(close).mean()
+
+
+def test_block_by_block_the_features_are_those_of_the_whole(network, images):
+    whole, _ = blocks.trace(network, images)
+    for index in (0, 1, 4):
+        np.testing.assert_allclose(blocks.features_at(network, index, images), whole[index], rtol=1e-5, atol=1e-5)
+    normalised = network.replace(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))  # in front of the first block alone
+    np.testing.assert_allclose(
+        blocks.features_at(normalised, 3, images), blocks.run(normalised, images, 0, 3), rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        blocks.run(blocks.piece(normalised, 2), whole[2]), blocks.run(normalised, whole[2], 2, 3)
+    )

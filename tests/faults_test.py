@@ -121,6 +121,19 @@ def test_sigterm_saves_and_the_same_line_goes_on(place, undisturbed, tmp_path):
     assert max(int(path.name) for path in divide.iterdir()) > saved
 
 
+def test_ctrl_c_is_one_sentence_and_the_same_line_goes_on(place, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(place, workdir, *LONG)
+    wait_for((workdir / "attacks" / "dci_trained" / "0_divide").exists, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, said(process)
+    assert said(process).splitlines()[-1].startswith("dci_jax: stopped by Ctrl-C")
+    assert "Traceback" not in said(process)
+    again = call(place, workdir, *LONG)
+    assert again.returncode == 0, again.stderr
+    assert lines(workdir) == lines(undisturbed)
+
+
 def limited(size):
     """For a child: no file may grow beyond so many bytes. Writing more is an OSError, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

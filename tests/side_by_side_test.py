@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import side_by_side_table
+from benchmarks import tables
 from tests.conftest import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "side_by_side"
@@ -39,7 +39,7 @@ def test_the_table_takes_the_fastest_pytorch_column_and_its_ratio():
     }
     ratios = {"torch shipped": [6, 7, 8], "torch frozen": [1.4, 1.52, 1.6], "torch compiled": [1.6, 1.7, 1.8]}
     row = {"case": "a step", "images": 8, "columns": columns, "ratios": ratios}
-    lines = list(side_by_side_table.table({"rows": [row]}))
+    lines = list(tables.steps({"rows": [row]}))
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
     assert "channels_last" not in lines[0]
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
@@ -51,4 +51,4 @@ def test_the_documented_table_is_the_measured_one():
         pytest.skip("nothing is measured yet: python -m benchmarks.side_by_side")
     measured = json.loads((RESULTS / "cpu.json").read_text())
     assert all(max(row["gate"].values()) < 1e-4 for row in measured["rows"])
-    assert side_by_side_table.text(measured) in (ROOT / "docs" / "speed.md").read_text()
+    assert tables.text(measured) in (ROOT / "docs" / "speed.md").read_text()

@@ -7,17 +7,21 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
 from dci_jax.blocks import Network, run
 from dci_jax.inputs.latents import clip, code_prior
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 _TOGETHER = 8  # codes at a time: bounds the memory of their Jacobians
 _FALL, _RISE = 0.2, 5.0
 
 
-def solve(network: Network, split: int, features: Array, codes: Array, steps: int, damping: float) -> Array:
+def solve(
+    network: Network, split: int, features: Float[Array, "B *f"], codes: Float[Array, "B C"], steps: int, damping: float
+) -> Float[Array, "B C"]:
     """Codes [B, C] after `steps` steps from `codes`, for features [B, ...] at `split`; each on its own."""
     found = []
     for start in range(0, len(codes), _TOGETHER):
@@ -30,7 +34,9 @@ def solve(network: Network, split: int, features: Array, codes: Array, steps: in
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def step(network: Network, split: int, wanted: Array, codes: Array, weights: Array) -> tuple[Array, Array]:
+def step(
+    network: Network, split: int, wanted: Float[Array, "B *f"], codes: Float[Array, "B C"], weights: Float[Array, "B"]
+) -> tuple[Float[Array, "B C"], Float[Array, "B"]]:
     """(codes, damping) after one step, of codes [B, C] that are to have the features `wanted` [B, ...]."""
 
     def one(wanted, z, weight):
@@ -46,7 +52,7 @@ def step(network: Network, split: int, wanted: Array, codes: Array, weights: Arr
     return jax.vmap(one)(wanted, codes, weights)
 
 
-def damped(jacobian: Array, residual: Array, weight: Array) -> Array:
+def damped(jacobian: Float[Array, "P C"], residual: Float[Array, "P"], weight: Array | float) -> Float[Array, "C"]:
     """argmin_d |J d - r|^2 + weight |J|^2 / C |d|^2, of J [P, C] and r [P].
 
     By an orthogonal factorisation of J and the damping together: J'J would square what rounding does.

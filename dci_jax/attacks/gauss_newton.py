@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from dci_jax.attacks import factorised
 from dci_jax.attacks.matching import blank, relative_distance, spread
@@ -30,9 +31,9 @@ from dci_jax.inputs.mixture import BANK, Inputs, batches
 from dci_jax.losses import total_variation as tv
 from dci_jax.metrics import psnr
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import replacing
+from dci_jax.runtime.files import read_json, replacing
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 Reconstruct = Callable[[Array], Array]
 
 log = logging.getLogger("dci_jax")
@@ -43,10 +44,10 @@ _EDGE = 1e-2  # in pixel units: differences below it count as smooth
 
 def gauss_newton(
     network: Network,
-    inputs: Inputs,
+    inputs: Inputs | None,
     splits: tuple[str, ...],
-    key: Array,
-    folder: Path,
+    key: Array | None,
+    folder: Path | None,
     *,
     steps: int,
     inner: int,
@@ -61,8 +62,8 @@ def gauss_newton(
       network: the target, known to the attacker.
       inputs: its procedural images choose among `total_variation`; not used for codes.
       splits: split points to be read back.
-      key: PRNG key.
-      folder: gets the choice at each split.
+      key: PRNG key; not used for codes.
+      folder: gets the choice at each split; not used for codes.
       steps: how many; each costs `inner` + 1 forward and backward passes, of a code as many as it has entries.
       inner: conjugate gradients in each step.
       damping: at the start, relative to the mean square of J's columns.
@@ -117,13 +118,13 @@ def check(
 def solve(
     network: Network,
     split: int,
-    features: Array,
-    x: Array,
+    features: Float[Array, "B *f"],
+    x: Float[Array, "B *x"],
     weight: float,
     steps: int,
     inner: int,
     damping: float,
-) -> Array:
+) -> Float[Array, "B *x"]:
     """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each on its own."""
     smooth = parallel.put(np.float32(weight), parallel.copied())
     dampings = jnp.full(len(x), damping, jnp.float32)
@@ -138,7 +139,9 @@ def solve(
     return x
 
 
-def losses(network: Network, split: int, smooth: Array, features: Array, x: Array) -> Array:
+def losses(
+    network: Network, split: int, smooth: Array, features: Float[Array, "B *f"], x: Float[Array, "B *x"]
+) -> Float[Array, "B"]:
     """What is minimised, of each image: [B]."""
     match = relative_distance(run(network, x, 0, split), features)
     return match + smooth * jax.vmap(lambda image: tv(image[None]))(x)
@@ -205,7 +208,7 @@ def _chosen(file, network, name, truth, weights, reconstruct):
             with replacing(file) as stream:
                 json.dump({"total_variation": best, "psnr": list(found.items())}, stream)
         hosts.meet(f"{file.parent.name} {file.name}")
-    return json.loads(file.read_text())["total_variation"]
+    return read_json(file)["total_variation"]
 
 
 def _blank(network, features):

@@ -13,14 +13,14 @@ where the border is.
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dci_jax.attacks.least_squares import moments
-from dci_jax.blocks import Network, feature_shapes, run
+from dci_jax.blocks import Network, feature_shapes, piece, run
 from dci_jax.defenses.channel import knowing
 from dci_jax.inputs.latents import LIMITS, code_prior
 from dci_jax.models.inverter import scale, shuffle, unshuffle
@@ -55,6 +55,11 @@ class Geometry:
     grid: tuple[int, int]
     target: int
     sent: int
+
+    @property
+    def layout(self) -> "Geometry":
+        """What programs depend on, without the place: blocks that are alike share them."""
+        return replace(self, index=0, stop=0, channels=0, grid=(0, 0), target=0, sent=0)
 
 
 def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
@@ -129,14 +134,11 @@ def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[fl
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def first(g: Geometry, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]) -> Float[Array, "B *x"]:
     """x_0 [B, H, W, C] (or codes [B, C]) of features f [B, h, w, c]; kernel [k, k, c growth^2 + 1, C factor^2]."""
-    x = shuffle(_convolve(_sent(g, f), kernel), g.factor)
-    return _out(g, x + f if g.same else x)
+    return _first(g.layout, kernel, f)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def corrected(
     g: Geometry,
     kernel: Float[Array, "k k channels target"],
@@ -149,7 +151,6 @@ def corrected(
     return moved(g, kernel, regressors(g, network, seen, f, x), x)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def moved(
     g: Geometry,
     kernel: Float[Array, "k k channels target"],
@@ -157,10 +158,9 @@ def moved(
     x: Float[Array, "B *x"],
 ) -> Float[Array, "B *x"]:
     """x_{r+1} of x_r = `x` and its `regressors`."""
-    return _out(g, _image(g, x) + shuffle(_convolve(u, kernel), g.factor))
+    return _moved(g.layout, kernel, u, x)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def regressors(
     g: Geometry,
     network: Network,
@@ -173,27 +173,67 @@ def regressors(
     F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is
     this block alone.
     """
-    found, network = [], knowing(network, seen)
-    for stop, truth in {g.index + 1: f, g.stop: seen if g.stop > g.index + 1 else f}.items():
-        answer, pull = jax.vjp(lambda x, stop=stop: run(network, x, g.index, stop), x)
-        found += [truth - answer, *pull(truth - answer)]
-    residual, *gradients = found[0], *found[1::2]
+    network, answers, pulls = knowing(network, seen), [x], []
+    for index in range(g.index, g.stop):
+        answer, pull = _forward(piece(network, index), answers[-1])
+        answers.append(answer)
+        pulls.append(pull)
+    residual = f - answers[1]
+    gradients = [_back(pulls[0], residual)]
+    if g.stop > g.index + 1:
+        gradients.append(functools.reduce(lambda error, pull: _back(pull, error), pulls[::-1], seen - answers[-1]))
+    return _stacked(g.layout, x, residual, gradients, f)
+
+
+# Block by block, because a chain's inverters then share their programs, and so do those of every defense behind it: as one
+# program for each inverter, an audit compiled for half of its time.
+@jax.jit
+def _forward(block, x):
+    """(F(x), J^T as a function) of a network of one block."""
+    return jax.vjp(functools.partial(run, block), x)
+
+
+@jax.jit
+def _back(pull, error):
+    return pull(error)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _stacked(g, x, residual, gradients, f):
     x, *gradients = (unshuffle(_image(g, a), g.factor) for a in (x, *gradients))
     return jnp.concatenate([x, unshuffle(residual, g.growth), *gradients, _sent(g, f)], -1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def first_moments(size: int, g: Geometry, f: Array, true: Array) -> dict[str, Array]:
     """`moments` of the first map, for one batch of features (or estimates of them) and true inputs."""
+    return _first_moments(size, g.layout, f, true)
+
+
+def correction_moments(size: int, g: Geometry, u: Array, x: Array, true: Array) -> dict[str, Array]:
+    """`moments` of a correction of the estimates `x`, of which `u` are the `regressors`."""
+    return _correction_moments(size, g.layout, u, x, true)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _first(g, kernel, f):
+    x = shuffle(_convolve(_sent(g, f), kernel), g.factor)
+    return _out(g, x + f if g.same else x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _moved(g, kernel, u, x):
+    return _out(g, _image(g, x) + shuffle(_convolve(u, kernel), g.factor))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _first_moments(size, g, f, true):
     target = _image(g, true) - f if g.same else _image(g, true)
     return moments(size, _sent(g, f), unshuffle(target, g.factor))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def correction_moments(size: int, g: Geometry, u: Array, x: Array, true: Array) -> dict[str, Array]:
-    """`moments` of a correction of the estimates `x`, of which `u` are the `regressors`."""
-    target = unshuffle(_image(g, true) - _image(g, x), g.factor)
-    return moments(size, u, target)
+def _correction_moments(size, g, u, x, true):
+    return moments(size, u, unshuffle(_image(g, true) - _image(g, x), g.factor))
 
 
 def _sent(g, f):

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float
 
 from dci_jax.blocks import Network, run, split_index
 from dci_jax.defenses.channel import knowing
@@ -23,7 +24,7 @@ from dci_jax.losses import total_variation
 from dci_jax.runtime import parallel
 from dci_jax.runtime.optimize import minimize
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 Prior = Callable[[Network, Array], Array]
 
 
@@ -48,12 +49,12 @@ class Regularizer:
 def match(
     network: Network,
     name: str,
-    features: Array,
-    images: Array,
+    features: Float[Array, "B *f"],
+    images: Float[Array, "B *x"],
     regularizer: Regularizer,
     optimizer: optax.GradientTransformation,
     steps: int,
-) -> Array:
+) -> Float[Array, "B *x"]:
     """Images [B, H, W, C] in [0, 1] after `steps` updates that bring their features nearer.
 
     Args:
@@ -78,7 +79,9 @@ def match(
     return images
 
 
-def match_loss(split: int, prior: Prior | None, images: Array, frozen: tuple, _) -> tuple[Array, dict[str, Array]]:
+def match_loss(
+    split: int, prior: Prior | None, images: Float[Array, "B *x"], frozen: tuple, _
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The equation above (He et al., 2019, eq. 2, with a prior).
 
     A sum, so that an image's reconstruction does not depend on the others in its batch.
@@ -104,13 +107,13 @@ def match_loss(split: int, prior: Prior | None, images: Array, frozen: tuple, _)
     return loss, {name: jnp.mean(term) for name, term in terms.items()}
 
 
-def relative_distance(found: Array, features: Array) -> Array:
+def relative_distance(found: Float[Array, "B *f"], features: Float[Array, "B *f"]) -> Float[Array, "B"]:
     """|found - f|^2 / |f - mean f|^2 of each example, the mean over pixels: [B, ...] twice -> [B]."""
     axes = tuple(range(1, features.ndim))
     return jnp.sum((found - features) ** 2, axes) / (spread(features) + 1e-6)
 
 
-def spread(features: Array) -> Array:
+def spread(features: Float[Array, "B *f"]) -> Float[Array, "B"]:
     """|f - mean f|^2 of each example, the mean over pixels: [B, ...] -> [B]."""
     axes = tuple(range(1, features.ndim))
     return jnp.sum((features - jnp.mean(features, axes[:-1], keepdims=True)) ** 2, axes)
@@ -122,7 +125,7 @@ def project(latent: str) -> Callable[[Array], Array]:
     return functools.partial(clip, latent)
 
 
-def blank(network: Network, count: int) -> Array:
+def blank(network: Network, count: int) -> Float[Array, "count *x"]:
     """He et al.'s start: zeros behind the input's normalisation, the mean colour of the training images.
 
     For a generator it is the mean of its prior.

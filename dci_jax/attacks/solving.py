@@ -18,7 +18,7 @@ from dci_jax.attacks.linear_inverter import Geometry
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import replacing
+from dci_jax.runtime.files import read_arrays, replacing
 
 Array = jax.Array
 
@@ -187,8 +187,8 @@ def _kept(file, make, lasting):
             with replacing(file, "wb") as stream:
                 np.savez(stream, solution=np.float32(solution), ridge=ridge)
         hosts.meet(file.name)
-    with np.load(file) as saved:
-        return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
+    saved = read_arrays(file)
+    return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
 
 
 @jax.jit

@@ -4,13 +4,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
 from dci_jax import metrics
 from dci_jax.blocks import Network, run, trace
 from dci_jax.cases.damages import DAMAGES
 from dci_jax.losses import batch_norm_statistics
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -20,7 +22,9 @@ def hurt(name: str, strength: float, key: Array, features: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def measure(network: Network, index: int, truth: Array, found: Array, sent: Array) -> dict[str, Array]:
+def measure(
+    network: Network, index: int, truth: Float[Array, "B C"], found: Float[Array, "B C"], sent: Float[Array, "B *f"]
+) -> dict[str, Array]:
     """See `codes.read`: codes [B, C], the true and the found, and the features `sent` at split `index`."""
     image, again = run(network, truth), run(network, found)
     whole = index == len(network.blocks)
@@ -33,7 +37,7 @@ def measure(network: Network, index: int, truth: Array, found: Array, sent: Arra
     }
 
 
-def compared(found: Array, truth: Array) -> dict[str, Array]:
+def compared(found: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> dict[str, Array]:
     """mse, psnr, ssim [B] and "reconstruction" uint8, of images [B, H, W, 3] in [0, 1]."""
     return {
         "mse": metrics.mse(found, truth),
@@ -44,7 +48,7 @@ def compared(found: Array, truth: Array) -> dict[str, Array]:
 
 
 @jax.jit
-def unlikeliness(network: Network, codes: Array) -> Array:
+def unlikeliness(network: Network, codes: Float[Array, "B C"]) -> Float[Array, "B"]:
     """How far the BatchNorm statistics of each code's own features are from the running ones. [N].
 
     A generator's defective samples are those with features unlike what it had in training; a score
@@ -59,7 +63,7 @@ def unlikeliness(network: Network, codes: Array) -> Array:
 
 
 @jax.jit
-def depths(network: Network, codes: Array, estimates: tuple[Array, ...]) -> dict[str, Array]:
+def depths(network: Network, codes: Float[Array, "B C"], estimates: tuple[Array, ...]) -> dict[str, Array]:
     """What each block's inverter made of the block behind it, on the way from an image to its code.
 
     Args:

@@ -5,6 +5,7 @@ the attacks learn from are codes of the prior, so no real image is needed.
 """
 
 import functools
+import logging
 from pathlib import Path
 
 import jax
@@ -25,10 +26,12 @@ from dci_jax.inputs.latents import DEVIATIONS, LATENTS
 from dci_jax.inputs.mixture import Inputs
 from dci_jax.report import codes as page
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import replacing
+from dci_jax.runtime.files import read_arrays, replacing
 from dci_jax.runtime.workdir import keep_originals
 
 Array = jax.Array
+
+log = logging.getLogger("dci_jax")
 
 REPAIRED = 100  # codes whose images are damaged, to be repaired
 SPECTRA = 64  # codes whose Jacobian is looked at
@@ -163,7 +166,7 @@ def unlikely(network: Network, codes: np.ndarray, evaluation: Path, last: str) -
         return unlikeliness(network, parallel.put(codes, parallel.copied()))
 
     files = {file.parent.name: file for file in evaluation.glob(f"*/{last} none.npz")}
-    return {"before": score(codes)} | {name: score(np.load(file)["code"]) for name, file in files.items()}
+    return {"before": score(codes)} | {name: score(read_arrays(file)["code"]) for name, file in files.items()}
 
 
 def _begin(network, codes, batch, mean, evaluation):
@@ -227,3 +230,7 @@ def _check(config, network):
             raise InputError(
                 f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it out."
             )
+    log.info(
+        "%s takes codes: attacks learn from its prior, and sections inputs and synthesis are not looked at",
+        network.name,
+    )

@@ -6,29 +6,31 @@ A damaged image lies off what the generator can make; sent back through code and
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 
-def none(key: Array, images: Array, strength: float) -> Array:
+def none(key: Array, images: Float[Array, "B H W C"], strength: float) -> Float[Array, "B H W C"]:
     """The images as they are."""
     del key, strength
     return images
 
 
-def gaussian(key: Array, images: Array, strength: float) -> Array:
+def gaussian(key: Array, images: Float[Array, "B H W C"], strength: float) -> Float[Array, "B H W C"]:
     """Gaussian noise of standard deviation `strength`, in pixel units of [0, 1]."""
     return jnp.clip(images + strength * jax.random.normal(key, images.shape), 0, 1)
 
 
-def blur(key: Array, images: Array, strength: float) -> Array:
+def blur(key: Array, images: Float[Array, "B H W C"], strength: float) -> Float[Array, "B H W C"]:
     """Gaussian blur of standard deviation `strength`, in pixels."""
     del key
     size = 2 * int(3 * strength + 0.5) + 1
     return jax.vmap(lambda image: pix.gaussian_blur(image, strength, size))(images)
 
 
-def mask(key: Array, images: Array, strength: float) -> Array:
+def mask(key: Array, images: Float[Array, "B H W C"], strength: float) -> Float[Array, "B H W C"]:
     """A grey square somewhere in each image, its side the share `strength` of the image's."""
     count, height, width, _ = images.shape
     side = round(strength * height)
@@ -38,7 +40,7 @@ def mask(key: Array, images: Array, strength: float) -> Array:
     return jnp.asarray(images).at[place].set(0.5)
 
 
-def quantize(key: Array, images: Array, strength: float) -> Array:
+def quantize(key: Array, images: Float[Array, "B H W C"], strength: float) -> Float[Array, "B H W C"]:
     """Each pixel to the nearest of 2^`strength` levels; 8 bits are what a PNG file keeps."""
     del key
     levels = 2.0**strength - 1

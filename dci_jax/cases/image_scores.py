@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from dci_jax import metrics
 from dci_jax.blocks import Network, logits, run, split_index
@@ -18,7 +19,7 @@ from dci_jax.defenses.channel import Channel
 from dci_jax.models.lpips import lpips
 from dci_jax.runtime import parallel
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 
 def read(
@@ -91,7 +92,11 @@ def guess(
 
 @jax.jit
 def measure(
-    network: Network, judge: dict[str, Array] | None, truth: Array, found: Array, labels: Array
+    network: Network,
+    judge: dict[str, Array] | None,
+    truth: Float[Array, "B H W C"],
+    found: Float[Array, "B H W C"],
+    labels: Int[Array, "B"],
 ) -> dict[str, Array]:
     """`results.METRICS`, but those of codes, [B] of reconstructions [B, H, W, C].
 
@@ -123,7 +128,13 @@ def measure(
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def answers(network: Network, index: int, features: Array, received: Array, labels: Array) -> dict[str, Array]:
+def answers(
+    network: Network,
+    index: int,
+    features: Float[Array, "B *f"],
+    received: Float[Array, "B *f"],
+    labels: Int[Array, "B"],
+) -> dict[str, Array]:
     """ "label_kept", the server answers as to the features themselves, and "top1_sent", it is right; [B], NaN if not known.
 
     Args:

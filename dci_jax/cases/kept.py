@@ -1,6 +1,5 @@
 """Scores of many inputs, a batch after the other, kept in files; and what a split costs."""
 
-import functools
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -10,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax.blocks import Network, feature_shapes, features_at, running_statistics, split_index
+from dci_jax.blocks import Network, feature_shapes, run, running_statistics, split_index
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import replacing
+from dci_jax.runtime.files import read_arrays, replacing
 from dci_jax.runtime.flops import flops as count_flops
 
 Array = jax.Array
+
+_device = jax.jit(run, static_argnums=(2, 3))  # as one program, which is what a device would run
 
 
 def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray) -> dict[str, np.ndarray]:
@@ -43,13 +44,13 @@ def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: 
                 with replacing(part, "wb") as stream:
                     np.savez(stream, **{k: v[: len(arrays[0][rows])] for k, v in result.items()})
         if hosts.leads():
-            parts = [dict(np.load(part)) for part in sorted(folder.glob("*.npz"))]
+            parts = [read_arrays(part) for part in sorted(folder.glob("*.npz"))]
             with replacing(file, "wb") as stream:
                 np.savez(stream, **{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
     hosts.meet(file.name)
     if hosts.leads():
         shutil.rmtree(folder, ignore_errors=True)
-    return dict(np.load(file))
+    return read_arrays(file)
 
 
 def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -63,7 +64,7 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
     result = {}
     for name in splits:
         index = split_index(network, name)
-        flops = count_flops(features_at.trace(abstract, index, image))
+        flops = count_flops(_device.trace(abstract, image, 0, index))
         result[name] = {
             "bytes_sent": 4 * int(np.prod(shapes[index])),
             "device_flops": int(flops),
@@ -79,9 +80,9 @@ def latency(network: Network, image: np.ndarray, readers: dict[str, Callable]) -
     result = {}
     for split, reconstruct in readers.items():
         index = split_index(network, split)
-        features = features_at(network, index, image)
+        features = _device(network, image, 0, index)
         result[split] = {
-            "device_ms": _milliseconds(functools.partial(features_at, network, index), image),
+            "device_ms": _milliseconds(lambda x, index=index: _device(network, x, 0, index), image),
             "attack_ms": _milliseconds(reconstruct, features),
         }
     return result

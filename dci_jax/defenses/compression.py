@@ -9,9 +9,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 # JPEG's cosine transform of eight, rows are frequencies, and its table for luminance (ITU-T T.81, annex K).
 _PLACE = np.arange(8)
@@ -30,12 +31,16 @@ _LUMINANCE = np.float32(
 )
 
 
-def none(params: None, key: Array, features: Array, strength: Array) -> Array:
+def none(
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
+) -> Float[Array, "B *f"]:
     """The features as they are."""
     return features
 
 
-def quantize(params: None, key: Array, features: Array, strength: Array) -> Array:
+def quantize(
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
+) -> Float[Array, "B *f"]:
     """Uniform quantisation of each example's range to `strength` bits."""
     axes = tuple(range(1, features.ndim))
     low = jnp.min(features, axes, keepdims=True)
@@ -44,14 +49,18 @@ def quantize(params: None, key: Array, features: Array, strength: Array) -> Arra
     return jnp.round((features - low) / span * levels) / levels * span + low
 
 
-def topk(params: None, key: Array, features: Array, strength: Array) -> Array:
+def topk(
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
+) -> Float[Array, "B *f"]:
     """The share `strength` of each example's values that are largest in magnitude; the others become zero."""
     size = jnp.abs(features).reshape(len(features), -1)
     threshold = jnp.quantile(size, 1 - strength, axis=1)
     return features * (size >= threshold[:, None]).reshape(features.shape)
 
 
-def topk_channels(params: None, key: Array, features: Array, strength: Array) -> Array:
+def topk_channels(
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
+) -> Float[Array, "B *f"]:
     """The share `strength` of each example's channels that have the most energy; the others become zero."""
     energy = jnp.sum(features**2, tuple(range(1, features.ndim - 1)))
     threshold = jnp.quantile(energy, 1 - strength, axis=1)
@@ -62,7 +71,13 @@ def topk_channels(params: None, key: Array, features: Array, strength: Array) ->
 def straight_through(send):
     """What the server receives, with the gradient of the features themselves, for attackers who compute with it."""
 
-    def expected(params, features: Array, strength: Array, received: Array | None, sends: int) -> Array:
+    def expected(
+        params,
+        features: Float[Array, "B *f"],
+        strength: Array | float,
+        received: Float[Array, "B *f"] | None,
+        sends: Array,
+    ) -> Float[Array, "B *f"]:
         found = send(params, None, jax.lax.stop_gradient(features), strength)
         return features + jax.lax.stop_gradient(found - features)
 
@@ -72,13 +87,21 @@ def straight_through(send):
 def as_sent(send):
     """What the server receives, with a gradient of its own: zero where nothing is sent."""
 
-    def expected(params, features: Array, strength: Array, received: Array | None, sends: int) -> Array:
+    def expected(
+        params,
+        features: Float[Array, "B *f"],
+        strength: Array | float,
+        received: Float[Array, "B *f"] | None,
+        sends: Array,
+    ) -> Float[Array, "B *f"]:
         return send(params, None, features, strength)
 
     return expected
 
 
-def jpeg(params: None, key: Array, features: Array, strength: Array) -> Array:
+def jpeg(
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
+) -> Float[Array, "B *f"]:
     """Channels side by side as one grey picture of 8 bits, through JPEG at quality `strength`.
 
     Each example's range is sent along. As in feature codecs such as Choi & Bajić, ICIP 2018. Block transform and table
@@ -97,7 +120,9 @@ def jpeg(params: None, key: Array, features: Array, strength: Array) -> Array:
     return _maps(again, features.shape) * span + low
 
 
-def jpeg_picture(params: None, features: Array, strength: Array) -> Array:
+def jpeg_picture(
+    params: dict[str, Array], features: Float[Array, "B *f"], strength: Array | float
+) -> Float[Array, "B h w"]:
     """The picture that `jpeg` sends, before it is compressed: [B, H, W], whole numbers from 0 to 255."""
     return _mosaic(features)[0]
 

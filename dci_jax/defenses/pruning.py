@@ -6,17 +6,20 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from dci_jax.blocks import Network, features_at, logits, run
 from dci_jax.models.inverter import unshuffle
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 _BATCHES = 4  # of images that the two measures are taken on
 _RIDGE = 1e-3
 
 
-def prune_channels(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+def prune_channels(
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
+) -> Float[Array, "B *f"]:
     """The same channels of every example become zero; the server knows which."""
     return features * params["kept"]
 

@@ -7,11 +7,13 @@ another; with 1/f spectra they share much of the statistics of photographs (Bara
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 
-def dead_leaves(key: Array, count: int, shape: tuple[int, int, int]) -> Array:
+def dead_leaves(key: Array, count: int, shape: tuple[int, int, int]) -> Float[Array, "count H W C"]:
     """Images of overlapping, shaded and textured ellipses and rectangles.
 
     Up to 90 of them per 32 pixels of the image's side, so that large images are as rich in detail.
@@ -67,7 +69,7 @@ def dead_leaves(key: Array, count: int, shape: tuple[int, int, int]) -> Array:
     return _expose(keys[12], images)
 
 
-def pink_noise(key: Array, count: int, shape: tuple[int, int, int]) -> Array:
+def pink_noise(key: Array, count: int, shape: tuple[int, int, int]) -> Float[Array, "count H W C"]:
     """Coloured noise whose amplitude falls as 1 / f^a, with a between 0.7 and 2.
 
     Args:
@@ -84,7 +86,7 @@ def pink_noise(key: Array, count: int, shape: tuple[int, int, int]) -> Array:
     return _expose(keys[2], 0.5 + 0.35 * noise)
 
 
-def white_noise(key: Array, count: int, shape: tuple[int, ...]) -> Array:
+def white_noise(key: Array, count: int, shape: tuple[int, ...]) -> Float[Array, "count *x"]:
     """Independent uniform pixels: the baseline that carries no image statistics. [count, ...] in [0, 1]."""
     return jax.random.uniform(key, (count, *shape))
 

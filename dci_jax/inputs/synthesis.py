@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float
 
 from dci_jax import losses
 from dci_jax.blocks import Network, logits, run, running_statistics, trace, with_dtype
@@ -21,10 +22,10 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Shards
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import replacing
+from dci_jax.runtime.files import damaged, replacing
 from dci_jax.runtime.optimize import minimize
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 log = logging.getLogger("dci_jax")
 
@@ -129,25 +130,21 @@ def synthesize(
                 for stage in range(len(stages)):
                     shutil.rmtree(unfinished / f"{number}_{stage}")
             hosts.meet(file.name)
-        _check_whole(file, (batch, *network.input_shape))
+        _check_whole(file, (batch, *network.input_shape), np.uint8)
+        _check_whole(_labels(file), (batch,), np.int32)
         files.append(file)
     if hosts.leads():
         shutil.rmtree(unfinished)
     return Shards(tuple(files), (batches, batch, *network.input_shape))
 
 
-def _check_whole(file: Path, shape: tuple[int, ...]) -> None:
+def _check_whole(file: Path, shape: tuple[int, ...], kind: type) -> None:
     try:
         found = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{file} is damaged or cut short ({error}); delete it and give the same line, which makes it again."
-        ) from error
-    if found.shape != shape or found.dtype != np.uint8:
-        raise InputError(
-            f"{file} holds {found.dtype} {list(found.shape)} instead of uint8 {list(shape)}; delete it and give the same "
-            "line, which makes it again."
-        )
+    except Exception as error:  # NumPy's reader of headers raises errors of many kinds
+        raise damaged(file, error) from error
+    if found.shape != shape or found.dtype != kind:
+        raise damaged(file, f"it holds {found.dtype} {list(found.shape)} instead of {np.dtype(kind)} {list(shape)}")
 
 
 def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -> None:
@@ -167,8 +164,8 @@ def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -
 
 
 def synthesis_loss(
-    jitter: int, factor: int, images: Array, frozen: tuple, key: Array
-) -> tuple[Array, dict[str, Array]]:
+    jitter: int, factor: int, images: Float[Array, "B H W C"], frozen: tuple, key: Array
+) -> tuple[Float[Array, ""], dict[str, Array]]:
     """cross-entropy + BatchNorm statistics + total variation + l2 (DeepInversion, eqs. 2 to 4).
 
     Args:
@@ -218,14 +215,14 @@ def recognised(network: Network, images: Shards, batch: int) -> float:
     return float(np.mean(np.concatenate(right) == labels))
 
 
-def average(images: Array, factor: int) -> Array:
+def average(images: Float[Array, "B H W C"], factor: int) -> Float[Array, "B h w C"]:
     """[B, H, W, C] -> [B, H / factor, W / factor, C], the mean of each square."""
     batch, height, width, channels = images.shape
     images = images.reshape(batch, height // factor, factor, width // factor, factor, channels)
     return images.mean((2, 4))
 
 
-def clip(images: Array) -> Array:
+def clip(images: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
     """To valid pixels, [0, 1]."""
     return jnp.clip(images, 0, 1)
 

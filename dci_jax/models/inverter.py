@@ -17,12 +17,14 @@ from collections.abc import Callable
 import dm_pix
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.blocks import Network, feature_shapes, split_names
 from dci_jax.errors import InputError
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 
 class Inverter(nn.Module):
@@ -190,12 +192,12 @@ def scale(network: Network, start: int, stop: int) -> tuple[int, int]:
     )
 
 
-def shuffle(x: Array, factor: int) -> Array:
+def shuffle(x: Float[Array, "B h w c"], factor: int) -> Float[Array, "B H W C"]:
     """[B, h, w, C r^2] -> [B, h r, w r, C]: pixel shuffle (Shi et al., CVPR 2016)."""
     return x if factor == 1 else dm_pix.depth_to_space(x, factor)
 
 
-def unshuffle(x: Array, factor: int) -> Array:
+def unshuffle(x: Float[Array, "B H W C"], factor: int) -> Float[Array, "B h w c"]:
     """[B, H, W, C] -> [B, H / r, W / r, C r^2]: the inverse of `shuffle`."""
     return x if factor == 1 else dm_pix.space_to_depth(x, factor)
 

@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.blocks import Block
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -65,7 +67,7 @@ class BatchNorm(nn.Module):
 
 
 @jax.custom_jvp
-def moments(x: Array) -> tuple[Array, Array]:
+def moments(x: Float[Array, "*n C"]) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
     """Mean and biased variance over all axes but the last: float32 [..., C] -> [C] and [C].
 
     In two passes: the one-pass formula loses small variances entirely. The derivative is written out, since the
@@ -83,7 +85,7 @@ def _moments_jvp(primals, tangents):
     return (mean, var), (channel_mean(change), channel_mean(2 * (x - mean) * change))
 
 
-def channel_mean(x: Array) -> Array:
+def channel_mean(x: Float[Array, "*n C"]) -> Float[Array, "C"]:
     """The mean over all axes but the last: [..., W, C] -> [C].
 
     Over the rows first, whose sum is W times as wide: XLA:CPU takes half the time for it.

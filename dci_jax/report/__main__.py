@@ -7,7 +7,6 @@ import argparse
 import csv
 import json
 import sys
-import zipfile
 from pathlib import Path
 
 from dci_jax.report import audit, codes, images, joint, recorded
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> int:
             print(again(finished[0]))
         else:
             print(joint.write(finished, given.out or joint.beside(finished)))
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # there is one of its own for every place that can be damaged
         print(
             f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give that run's command line "
             "again, which makes what is missing.",

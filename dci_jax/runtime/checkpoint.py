@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from dci_jax.runtime.files import damaged
+
 Pytree = Any
 
 
@@ -58,12 +60,18 @@ class Checkpointer:
         Args:
           like: a tree of arrays of the shapes, types and shardings wanted; how many devices there
             were when it was saved does not matter.
+
+        Raises:
+          InputError: it is damaged.
         """
         step = self._manager.latest_step()
         if step is None:
             return None
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return step, self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        try:
+            return step, self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        except Exception as problem:  # the storage library has one of its own for every file that can be damaged
+            raise damaged(self._folder / str(step), problem) from problem
 
 
 def _as_os_error(problem: ValueError, folder: Path) -> Exception:

@@ -1,9 +1,14 @@
-"""Writing a file so that a kill leaves the old one or the new one, never half of it."""
+"""Files of a run: written so that a kill leaves the old one or the new one, read so that a damaged one is told."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
+
+from dci_jax.errors import InputError
 
 
 @contextlib.contextmanager
@@ -23,3 +28,46 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     except OSError:
         part.unlink(missing_ok=True)  # a full disk needs the room
         raise
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an .npz file of a run holds, all of it read, so that its checksums are compared.
+
+    Raises:
+      InputError: it is damaged.
+      OSError: it cannot be read, or is not there.
+    """
+    return _read(path, _arrays)
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """What a JSON file of a run holds: a `kind`.
+
+    Raises:
+      InputError: it is damaged, or holds something else.
+      OSError: it cannot be read, or is not there.
+    """
+    found = _read(path, lambda path: json.loads(path.read_text()))
+    if not isinstance(found, kind):
+        raise damaged(path, f"it holds a {type(found).__name__}")
+    return found
+
+
+def damaged(path: Path, why: object) -> InputError:
+    """The error that says so."""
+    why = " ".join(str(why).split())[:200]
+    return InputError(f"{path} is damaged ({why}); delete it and give the same line, which makes it again.")
+
+
+def _arrays(path):
+    with np.load(path) as saved:
+        return dict(saved)
+
+
+def _read(path, read):
+    try:
+        return read(path)
+    except OSError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy have one of their own for every place that can be damaged
+        raise damaged(path, error) from error

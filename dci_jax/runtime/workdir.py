@@ -15,8 +15,9 @@ import numpy as np
 
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts
-from dci_jax.runtime.files import replacing
+from dci_jax.runtime.files import damaged, read_arrays, read_json, replacing
 
+_SECONDS = ("wall_s", "compile_s", "device_s")  # of a stage, in timing.json
 _held = {}  # workdir -> the open file that locks it
 
 
@@ -39,13 +40,14 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
         if hosts.leads():
             _lock(workdir)
         if file.exists() and file.read_text() != text:
-            names = differences(json.loads(file.read_text()), json.loads(text))
+            names = differences(read_json(file), json.loads(text))
             raise InputError(
                 f"{workdir} holds a run with another config (it differs in {', '.join(names)}); "
                 "give another --workdir, or the config of that run."
             )
+        _stages(workdir / "timing.json")  # it is added to when a stage ends: too late to find it damaged
         known = workdir / "depends.json"
-        old = json.loads(known.read_text()) if known.exists() else depends
+        old = read_json(known) if known.exists() else depends
         changed = [field for field in old if depends.get(field) != old[field]]
         if changed:
             raise InputError(
@@ -62,13 +64,13 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
             **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
         }
         if hosts.leads():
-            for path, content in (
+            for path, said in (
                 (file, text),
                 (known, json.dumps(depends, indent=1)),
                 (workdir / "environment.json", json.dumps(environment, indent=1)),
             ):
                 with replacing(path) as stream:
-                    stream.write(content)
+                    stream.write(said)
     except OSError as error:
         raise InputError(f"The workdir {workdir} cannot be written ({error}); give another.") from error
     hosts.meet("claimed")
@@ -139,9 +141,18 @@ def timing(workdir: Path, stage: str) -> Iterator[None]:
             _add(workdir / "timing.json", stage, wall, compiling[0])
 
 
+def _stages(file):
+    """What timing.json holds so far."""
+    stages = read_json(file) if file.exists() else {}
+    numbers = [isinstance(s, dict) and isinstance(s.get(k), int | float) for s in stages.values() for k in _SECONDS]
+    if not all(numbers):
+        raise damaged(file, "it holds other things than seconds")
+    return stages
+
+
 def _add(file, stage, wall, compiling):
-    stages = json.loads(file.read_text()) if file.exists() else {}
-    entry = stages.setdefault(stage, {"wall_s": 0, "compile_s": 0, "device_s": 0})
+    stages = _stages(file)
+    entry = stages.setdefault(stage, dict.fromkeys(_SECONDS, 0))
     entry["wall_s"] = round(entry["wall_s"] + wall, 2)
     entry["compile_s"] = round(entry["compile_s"] + compiling, 2)
     entry["device_s"] = round(entry["device_s"] + wall * jax.device_count(), 2)
@@ -157,7 +168,7 @@ def keep(file: Path, make: Callable[[], Any]) -> Any:
             with replacing(file) as stream:
                 json.dump(content, stream)
         hosts.meet(file.name)
-    return json.loads(file.read_text())
+    return read_json(file, object)
 
 
 def keep_originals(file: Path, pixels: np.ndarray, names: Sequence[str], skipped: Sequence[str]) -> None:
@@ -173,12 +184,11 @@ def keep_originals(file: Path, pixels: np.ndarray, names: Sequence[str], skipped
       InputError: an earlier part of this run evaluated other images.
     """
     if hosts.agree(file.exists()):
-        with np.load(file) as saved:
-            if not np.array_equal(saved["pixels"], pixels):
-                raise InputError(
-                    f"The private images are not those that {file.parent.parent} began with; "
-                    "restore them, or give another --workdir."
-                )
+        if not np.array_equal(read_arrays(file)["pixels"], pixels):
+            raise InputError(
+                f"The private images are not those that {file.parent.parent} began with; "
+                "restore them, or give another --workdir."
+            )
     elif hosts.leads():
         with replacing(file, "wb") as stream:
             np.savez(stream, pixels=pixels, names=names, skipped=skipped)

@@ -152,5 +152,5 @@ def test_a_batch_that_was_cut_is_refused_and_not_read_with_its_pixels_shifted(ne
     synthesize(network, jax.random.key(0), tmp_path, **settings)
     file = tmp_path / "batch_00000.npy"
     file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"batch_00000\.npy is damaged or cut short"):
+    with pytest.raises(InputError, match=r"batch_00000\.npy is damaged"):
         synthesize(network, jax.random.key(0), tmp_path, **settings)

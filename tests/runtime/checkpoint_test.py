@@ -1,6 +1,12 @@
 import subprocess
 import sys
 
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dci_jax.errors import InputError
+from dci_jax.runtime.checkpoint import Checkpointer
 from tests.conftest import ROOT
 
 # In a process of its own, because the limit on a file's size holds for all of it.
@@ -27,3 +33,21 @@ def test_of_many_writes_that_fail_one_is_told(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["File too large"] * 4
     assert done.stderr == ""
+
+
+def test_a_damaged_checkpoint_is_told_with_its_cure(tmp_path):
+    tree = {"a": jnp.arange(1000.0)}
+    with Checkpointer(tmp_path / "c") as checkpoints:
+        checkpoints.save(3, tree)
+    with Checkpointer(tmp_path / "c") as checkpoints:
+        step, found = checkpoints.restore(tree)
+    assert step == 3
+    np.testing.assert_array_equal(found["a"], tree["a"])
+    for file in (tmp_path / "c" / "3").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-7])
+    with (
+        Checkpointer(tmp_path / "c") as checkpoints,
+        pytest.raises(InputError, match=r"c/3 is damaged \(.*\); delete it"),
+    ):
+        checkpoints.restore(tree)

@@ -6,7 +6,7 @@ import pytest
 
 from dci_jax.errors import InputError
 from dci_jax.runtime import workdir
-from dci_jax.runtime.files import replacing
+from dci_jax.runtime.files import read_arrays, read_json, replacing
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -67,3 +67,48 @@ def test_timing_adds_up_over_resumed_runs(tmp_path):
     with workdir.timing(tmp_path, "attack"):
         pass
     assert json.loads((tmp_path / "timing.json").read_text())["attack"]["wall_s"] >= 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "foreign"])
+def test_damaged_arrays_are_told_with_their_cure(tmp_path, damage):
+    file = tmp_path / "x.npz"
+    np.savez(file, a=np.arange(1000), b=np.ones(3))
+    whole = file.read_bytes()
+    np.testing.assert_array_equal(read_arrays(file)["a"], np.arange(1000))
+    changed = bytearray(whole)
+    changed[300] ^= 4  # inside the array, where the archive's checksum is all that knows
+    file.write_bytes({"cut": whole[:-50], "flipped": bytes(changed), "emptied": b"", "foreign": b"hello" * 99}[damage])
+    with pytest.raises(InputError, match=r"x\.npz is damaged \(.*\); delete it and give the same line, which makes it"):
+        read_arrays(file)
+
+
+def test_a_file_that_is_not_there_is_no_damaged_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_arrays(tmp_path / "x.npz")
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": 1', "\xff\x00"])
+def test_damaged_json_is_told(tmp_path, text):
+    (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"x\.json is damaged"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", ["config.json", "depends.json", "timing.json"])
+def test_damaged_files_of_a_workdir_are_told_before_any_work(tmp_path, name):
+    workdir.claim(tmp_path, {"a": 1}, "the command", {"target.weights": "a"})
+    with workdir.timing(tmp_path, "report"):
+        pass
+    workdir.claim(tmp_path, {"a": 1}, "the command", {"target.weights": "a"})
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(text[:-3])
+    with pytest.raises(InputError, match=f"{name} is damaged"):
+        workdir.claim(tmp_path, {"a": 1}, "the command", {"target.weights": "a"})
+
+
+def test_seconds_that_are_none_are_told_before_any_work(tmp_path):
+    (tmp_path / "timing.json").write_text('{"report": {"wall_s": "x"}}')
+    with pytest.raises(InputError, match=r"timing\.json is damaged \(it holds other things than seconds\)"):
+        workdir.claim(tmp_path, {}, "the command", {})

@@ -1,13 +1,9 @@
 """Ten thousand bad inputs: each is a right result or one sentence, never a traceback. Seeded; a number names its case.
 
-    python -m benchmarks.soak --count=10000 --out=benchmarks/results/soak_inputs.json
-    python -m benchmarks.soak --only=17             # that case alone, with its traceback
-
 Kinds take turns: configs with fields of wrong value and type; damaged bundles, archives of pictures, npz of pictures, recorded
 features, files of labels, safetensors. Files are damaged by flipped bits, cuts, zeros, repeated and foreign bytes.
 """
 
-import argparse
 import collections
 import csv
 import functools
@@ -16,7 +12,6 @@ import json
 import logging
 import math
 import random
-import sys
 import tempfile
 import traceback
 import warnings
@@ -62,7 +57,7 @@ VALUES = (
     ),
     *(True, False, None, "", "x", "stem", "layer1.0", "dci", "none", "float16", "a/b", "../x", "\0", "é" * 5),
 )
-VIT = Path(__file__).parent / "results" / "networks_vit" / "bundle"
+VIT = Path(__file__).parent.parent / "results" / "networks_vit" / "bundle"
 # Loaded once: what is tried here is not the embedded checkpoint.
 load = functools.lru_cache(models.load)
 
@@ -211,28 +206,16 @@ def run(numbers: range) -> dict:
     }
 
 
-def main() -> int:
-    """Returns 1 if there is a fault."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--only", type=int, help="one case")
-    parser.add_argument("--out", type=Path, help="JSON")
-    settings = parser.parse_args()
+def soak(count: int, only: int | None, out: Path | None, command: str) -> int:
+    """Try so many, or one case alone; writes JSON to `out`. Returns 1 if there is a fault."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     models.load = load
-    if settings.only is not None:
-        print(*attempt(settings.only), sep="\n")
+    if only is not None:
+        print(*attempt(only), sep="\n")
         return 0
-    found = run(range(settings.count)) | {
-        "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
-        "jax": jax.__version__,
-    }
-    if settings.out:
-        settings.out.write_text(json.dumps(found, indent=1))
+    found = run(range(count)) | {"command": command, "jax": jax.__version__}
+    if out:
+        out.write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
     return bool(found["faults"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Faults by the thousand: bad inputs, and runs that are killed at random moments."""

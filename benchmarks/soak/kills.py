@@ -1,0 +1,258 @@
+"""Runs killed at random moments, each given again until it ends: its files must be those of an undisturbed run.
+
+Kinds of runs take turns: trained, solved and adapted inverters, a generator, eight devices, two processes, a sweep of two.
+A run is stopped by SIGKILL, SIGTERM or SIGINT, or its disk fills up, or turns read-only; then, sometimes, the clock is
+set back (its files are then of tomorrow), and sometimes another run is started in the same folder. Processes are forks
+of one that has imported everything and computed nothing. Needs Linux; the disk's faults also the right to mount.
+"""
+
+import collections
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from jax._src import xla_bridge
+
+from benchmarks.soak import disks, folders
+from dci_jax import main
+
+ROOT = Path(__file__).parent.parent.parent
+SOLVED = ("--config.attacks=('dci',)",)
+SMALL = (
+    "--config.synthesis.batches=0",
+    "--config.inputs.bank=0.0",
+    *(f"--config.dci.{f}" for f in ("images=32", "held_out=16", "batch=16", "rounds=1", "size=3")),
+)
+TRAINED = ("--config.attacks=('dci_trained', 'dci_trained+refine')",)
+CODES = (
+    "--config.target.name=tests.conftest:narrow_generator",
+    "--config.splits=('block2', 'image')",
+    "--config.dci_trained.conquer=(('image', 2),)",
+    "--config.refine.splits=('image',)",
+)
+DEFENDED = ("--config.defenses=(('none', 0.0), ('gaussian', 0.5))", "--config.attacks=('dci', 'adapted_dci')")
+SWEEP = """from configs import tiny
+
+
+def get_config():
+    config = tiny.get_config()
+    config.data.count = 3
+    return config
+
+
+def get_hyper(hyper):
+    return hyper.sweep("config.seed", [0, 1])
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a run is made: its flags, how many simulated devices and processes it has, whether it is a sweep."""
+
+    flags: tuple[str, ...]
+    devices: int = 1
+    processes: int = 1
+    sweep: bool = False
+
+
+KINDS = {
+    "trained": Kind(TRAINED),
+    "solved": Kind((*SOLVED, *SMALL)),
+    "adapted": Kind((*DEFENDED, *SMALL)),
+    "generator": Kind((*TRAINED, *CODES)),
+    "eight devices": Kind((*SOLVED, *SMALL), devices=8),
+    "two processes": Kind((*SOLVED, *SMALL), processes=2),
+    "sweep of two": Kind((*SOLVED, *SMALL), sweep=True),
+}
+STOPS = {"SIGKILL": 0.5, "SIGTERM": 0.2, "SIGINT": 0.15, "disk full": 0.1, "read-only": 0.05}
+# What each may end with: 0 is a run that ended first, 1 a sweep that lost a point.
+CODES_OF = {
+    "SIGKILL": {0, -9},
+    "SIGTERM": {0, 75, -15},
+    "SIGINT": {0, 130, -2},
+    "disk full": {0, 2},
+    "read-only": {0, 2},
+    "other run": {2},
+}
+
+
+def soak(count: int, minutes: float, seed: int, out: Path | None, command: str) -> int:
+    """Kill until there were `count` kills; writes JSON to `out` after every run that ended. Returns 1 if there is a fault."""
+    found = json.loads(out.read_text()) if out and out.exists() else {"kills": 0, "runs": 0, "hits": {}, "faults": []}
+    hits, begin = collections.Counter(found["hits"]), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        whole, number = {}, found["runs"]
+        while found["kills"] < count and time.monotonic() - begin < 60 * minutes:
+            name = list(KINDS)[number % len(KINDS)]
+            rng = random.Random(f"{seed} {number}")
+            if name not in whole:
+                whole[name] = undisturbed(name, place)
+            events, faults = disturbed(name, whole[name], place / f"run{number}", rng)
+            hits.update(events)
+            found["kills"] += sum(events.values())
+            found["faults"] += [f"run {number}, {name}: {fault}" for fault in faults]
+            number += 1
+            found |= {"runs": number, "hits": dict(sorted(hits.items()))}
+            found |= {"seconds": round(found.get("seconds", 0) + time.monotonic() - begin)}
+            begin, minutes = time.monotonic(), minutes - (time.monotonic() - begin) / 60
+            found |= {"command": command, "jax": jax.__version__}
+            if out:
+                out.write_text(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1))
+    return bool(found["faults"])
+
+
+def undisturbed(name: str, place: Path) -> tuple[Path, float]:
+    """(workdir, seconds) of a run that nobody disturbs, with every program compiled already."""
+    for _ in range(2):
+        workdir, begin = place / f"undisturbed {name}", time.monotonic()
+        shutil.rmtree(workdir, ignore_errors=True)
+        codes = [ended(process) for process in start(KINDS[name], workdir)]
+        if any(codes):
+            raise RuntimeError(f"{name} ends with {codes}: {said(workdir)}")
+    return workdir, time.monotonic() - begin
+
+
+def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.Random):
+    """({"kind, stop, where": count}, faults) of one run that is stopped until it ends by itself."""
+    kind, (reference, seconds) = KINDS[name], whole
+    events, faults, codes = collections.Counter(), [], (None,)
+    while any(code != 0 for code in codes) and not faults:
+        stop = rng.choices(list(STOPS), STOPS.values())[0]
+        disk = stop in ("disk full", "read-only") and not kind.sweep and disks.mount(workdir, stop, rng)
+        processes = start(kind, workdir)
+        if sum(events.values()) % 8 == 7 and kind.processes == 1 and not kind.sweep:
+            time.sleep(seconds / 3)
+            if (workdir / "lock").exists() and processes[0] and not waited(processes[0]):
+                second = ended(start(kind, workdir)[0])
+                if second not in CODES_OF["other run"] | ({0} if waited(processes[0]) else set()):
+                    faults.append(f"a second run in the folder ended with {second}: {said(workdir)}")
+        deadline = time.monotonic() + rng.uniform(0, seconds)
+        while time.monotonic() < deadline and not all(waited(p) for p in processes):
+            time.sleep(0.002)
+        where = folders.stage(workdir)
+        if stop == "read-only" and disk:
+            disks.read_only(workdir)
+        elif not disk:
+            victim = rng.choice(processes)
+            send(victim, kind, getattr(signal, stop, signal.SIGKILL))
+            if kind.processes > 1 and stop != "SIGTERM":  # a host is lost: the scheduler ends the others
+                for process in processes:
+                    send(process, kind, signal.SIGKILL)
+        codes = [ended(process) for process in processes]
+        allowed = CODES_OF[stop if disk or stop.startswith("SIG") else "SIGKILL"]
+        if kind.processes > 1 or kind.sweep:
+            allowed = allowed | CODES_OF["SIGKILL"] | {1, 2, 130}
+        if not set(codes) <= allowed:
+            faults.append(f"{stop} at {where} ends with {codes}: {said(workdir)}")
+        elif "Traceback" in said(workdir) and not kind.sweep and kind.processes == 1:
+            faults.append(f"{stop} at {where} leaves a traceback: {said(workdir)}")
+        if any(codes):
+            events[f"{name}, {stop if disk or stop.startswith('SIG') else 'SIGKILL'}, {where}"] += 1
+        if disk:
+            disks.unmount(workdir)
+        if rng.random() < 0.1:
+            disks.set_back(workdir)
+        if sum(events.values()) > 60:
+            faults.append("does not end")
+    faults += folders.differences(reference, workdir) if not faults else []
+    shutil.rmtree(workdir, ignore_errors=True)
+    return events, faults
+
+
+def arguments(kind: Kind, workdir: Path) -> list[str]:
+    """The command line behind the program's name."""
+    if kind.sweep:
+        config = workdir.parent / "sweep" / "configs" / "swept.py"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(SWEEP)
+        return ["local", f"--config={config}", f"--workdir={workdir}", "--jobs=2", *kind.flags]
+    return ["--config=configs/tiny.py", f"--workdir={workdir}", "--config.data.count=3", *kind.flags]
+
+
+def start(kind: Kind, workdir: Path) -> list[int]:
+    """Process numbers of a run's processes, each the leader of its group; what they say goes to files beside the workdir."""
+    assert not xla_bridge.backends_are_initialized()  # its threads would be lost in a fork
+    more = [()]
+    if kind.processes > 1:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            where = f"--coordinator=localhost:{free.getsockname()[1]}"
+        more = [(where, f"--processes={kind.processes}", f"--process={i}") for i in range(kind.processes)]
+    return [_forked(kind, workdir, [*arguments(kind, workdir), *flags], i) for i, flags in enumerate(more)]
+
+
+def _forked(kind, workdir, words, number):
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.setsid()
+        log = os.open(f"{workdir}.{number}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(ROOT)
+        cache = workdir.parent / f"cache {kind.devices} {kind.processes}"
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+        os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={kind.devices}"
+        if kind.sweep:
+            os.execv(sys.executable, [sys.executable, "-m", "launch.sweep", *words])
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = ["dci_jax.main", *words]
+        code = main.main(sys.argv)
+    except KeyboardInterrupt:  # before or behind what `main` catches
+        code = 130
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+_codes = {}
+
+
+def waited(process: int) -> bool:
+    """Whether it has ended."""
+    if process not in _codes:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            _codes[process] = os.waitstatus_to_exitcode(status)
+    return process in _codes
+
+
+def ended(process: int) -> int:
+    """Its exit code, -N for signal N; killed if it takes five minutes."""
+    deadline = time.monotonic() + 300
+    while not waited(process):
+        time.sleep(0.002)
+        if time.monotonic() > deadline:
+            os.killpg(process, signal.SIGKILL)
+    return _codes[process]
+
+
+def send(process: int, kind: Kind, number: signal.Signals) -> None:
+    """A signal to the process, or, as at the end of a machine, to all of a sweep."""
+    if not waited(process):
+        (os.killpg if kind.sweep else os.kill)(process, number)
+
+
+def said(workdir: Path) -> str:
+    """The end of what the processes of a run have said."""
+    logs = sorted(workdir.parent.glob(f"{workdir.name}.*.log"))
+    return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs)
