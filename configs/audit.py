@@ -3,7 +3,7 @@
     python -m dci_jax.main --config=configs/audit.py --workdir=runs/audit
 
 The embedded ResNet-20 by default; your own by --config.target.name and .weights. docs/audit.md explains the page.
-31 minutes on two CPU cores with short tests beside it, half of them compilation (2026-11-26).
+20 minutes on two CPU cores, a quarter of them compilation (2026-11-26).
 """
 
 from configs import default
