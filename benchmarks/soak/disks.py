@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 
-def mount(workdir: Path, stop: str, rng: random.Random) -> bool:
+def mount(workdir: Path, rng: random.Random) -> bool:
     """A small disk of its own in place of the workdir, with what was there on it. False where that is not allowed."""
     content = sum(f.stat().st_size for f in workdir.rglob("*") if f.is_file()) if workdir.exists() else 0
-    size = (content + rng.randrange(2**21) if stop == "disk full" else 2**28) // 4096 + 8
+    size = (content + rng.randrange(2**21)) // 4096 + 8
     held = workdir.with_name(workdir.name + " held")
     if workdir.exists():
         workdir.rename(held)
@@ -47,8 +47,3 @@ def set_back(workdir: Path) -> None:
     tomorrow = time.time() + 86400
     for file in workdir.rglob("*"):
         os.utime(file, (tomorrow, tomorrow))
-
-
-def read_only(workdir: Path) -> None:
-    """From now on nothing can be written there; while a file is open for writing the kernel refuses to."""
-    subprocess.run(["mount", "-o", "remount,ro", workdir], check=False, capture_output=True)

@@ -1,7 +1,7 @@
 """Runs killed at random moments, each given again until it ends: its files must be those of an undisturbed run.
 
 Kinds of runs take turns: trained, solved and adapted inverters, a generator, eight devices, two processes, a sweep of two.
-A run is stopped by SIGKILL, SIGTERM or SIGINT, or its disk fills up, or turns read-only; then, sometimes, the clock is
+A run is stopped by SIGKILL, SIGTERM or SIGINT, or its disk fills up; then, sometimes, the clock is
 set back (its files are then of tomorrow), and sometimes another run is started in the same folder. Processes are forks
 of one that has imported everything and computed nothing. Needs Linux; the disk's faults also the right to mount.
 """
@@ -74,22 +74,22 @@ KINDS = {
     "two processes": Kind((*SOLVED, *SMALL), processes=2),
     "sweep of two": Kind((*SOLVED, *SMALL), sweep=True),
 }
-STOPS = {"SIGKILL": 0.5, "SIGTERM": 0.2, "SIGINT": 0.15, "disk full": 0.1, "read-only": 0.05}
+STOPS = {"SIGKILL": 0.5, "SIGTERM": 0.2, "SIGINT": 0.15, "disk full": 0.15}
+OTHERS = 0.15  # of the runs so far alone in their folder, how many meet a second
 # What each may end with: 0 is a run that ended first, 1 a sweep that lost a point.
 CODES_OF = {
     "SIGKILL": {0, -9},
     "SIGTERM": {0, 75, -15},
     "SIGINT": {0, 130, -2},
     "disk full": {0, 2},
-    "read-only": {0, 2},
-    "other run": {2},
 }
 
 
 def soak(count: int, minutes: float, seed: int, out: Path | None, command: str) -> int:
     """Kill until there were `count` kills; writes JSON to `out` after every run that ended. Returns 1 if there is a fault."""
     found = json.loads(out.read_text()) if out and out.exists() else {"kills": 0, "runs": 0, "hits": {}, "faults": []}
-    hits, begin = collections.Counter(found["hits"]), time.monotonic()
+    hits, met = (collections.Counter(found.get(kind, {})) for kind in ("hits", "second runs"))
+    begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         whole, number = {}, found["runs"]
@@ -98,12 +98,13 @@ def soak(count: int, minutes: float, seed: int, out: Path | None, command: str) 
             rng = random.Random(f"{seed} {number}")
             if name not in whole:
                 whole[name] = undisturbed(name, place)
-            events, faults = disturbed(name, whole[name], place / f"run{number}", rng)
+            events, others, faults = disturbed(name, whole[name], place / f"run{number}", rng)
             hits.update(events)
+            met.update(others)
             found["kills"] += sum(events.values())
             found["faults"] += [f"run {number}, {name}: {fault}" for fault in faults]
             number += 1
-            found |= {"runs": number, "hits": dict(sorted(hits.items()))}
+            found |= {"runs": number, "hits": dict(sorted(hits.items())), "second runs": dict(met)}
             found |= {"seconds": round(found.get("seconds", 0) + time.monotonic() - begin)}
             begin, minutes = time.monotonic(), minutes - (time.monotonic() - begin) / 60
             found |= {"command": command, "jax": jax.__version__}
@@ -125,33 +126,34 @@ def undisturbed(name: str, place: Path) -> tuple[Path, float]:
 
 
 def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.Random):
-    """({"kind, stop, where": count}, faults) of one run that is stopped until it ends by itself."""
+    """({"kind, stop, where": count}, {"refused": second runs}, faults) of one run that is stopped until it ends by itself."""
     kind, (reference, seconds) = KINDS[name], whole
-    events, faults, codes = collections.Counter(), [], (None,)
+    events, others, faults, codes = collections.Counter(), collections.Counter(), [], (None,)
     while any(code != 0 for code in codes) and not faults:
         stop = rng.choices(list(STOPS), STOPS.values())[0]
-        disk = stop in ("disk full", "read-only") and not kind.sweep and disks.mount(workdir, stop, rng)
+        disk = stop == "disk full" and not kind.sweep and disks.mount(workdir, rng)
+        if stop == "disk full" and not disk:  # where it may not mount
+            stop = "SIGKILL"
         processes = start(kind, workdir)
-        if sum(events.values()) % 8 == 7 and kind.processes == 1 and not kind.sweep:
+        if rng.random() < OTHERS and kind.processes == 1 and not kind.sweep:
             time.sleep(seconds / 3)
-            if (workdir / "lock").exists() and processes[0] and not waited(processes[0]):
+            if not waited(processes[0]):
                 second = ended(start(kind, workdir)[0])
-                if second not in CODES_OF["other run"] | ({0} if waited(processes[0]) else set()):
-                    faults.append(f"a second run in the folder ended with {second}: {said(workdir)}")
+                if not waited(processes[0]):  # it is there still, so that the second had to be refused
+                    others["refused" if second == 2 else "NOT REFUSED"] += 1
+                    if second != 2:
+                        faults.append(f"a second run in the folder ended with {second}: {said(workdir)}")
         deadline = time.monotonic() + rng.uniform(0, seconds)
         while time.monotonic() < deadline and not all(waited(p) for p in processes):
             time.sleep(0.002)
         where = folders.stage(workdir)
-        if stop == "read-only" and disk:
-            disks.read_only(workdir)
-        elif not disk:
-            victim = rng.choice(processes)
-            send(victim, kind, getattr(signal, stop, signal.SIGKILL))
+        if not disk:
+            send(rng.choice(processes), kind, getattr(signal, stop))
             if kind.processes > 1 and stop != "SIGTERM":  # a host is lost: the scheduler ends the others
                 for process in processes:
                     send(process, kind, signal.SIGKILL)
         codes = [ended(process) for process in processes]
-        allowed = CODES_OF[stop if disk or stop.startswith("SIG") else "SIGKILL"]
+        allowed = CODES_OF[stop]
         if kind.processes > 1 or kind.sweep:
             allowed = allowed | CODES_OF["SIGKILL"] | {1, 2, 130}
         if not set(codes) <= allowed:
@@ -159,7 +161,7 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
         elif "Traceback" in said(workdir) and not kind.sweep and kind.processes == 1:
             faults.append(f"{stop} at {where} leaves a traceback: {said(workdir)}")
         if any(codes):
-            events[f"{name}, {stop if disk or stop.startswith('SIG') else 'SIGKILL'}, {where}"] += 1
+            events[f"{name}, {stop}, {where}"] += 1
         if disk:
             disks.unmount(workdir)
         if rng.random() < 0.1:
@@ -168,7 +170,7 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
             faults.append("does not end")
     faults += folders.differences(reference, workdir) if not faults else []
     shutil.rmtree(workdir, ignore_errors=True)
-    return events, faults
+    return events, others, faults
 
 
 def arguments(kind: Kind, workdir: Path) -> list[str]:

@@ -19,10 +19,11 @@ from jax._src import xla_bridge
 
 from benchmarks.soak import kills
 from benchmarks.soak.inputs import damaged
+from dci_jax import main
 from dci_jax.report.__main__ import main as report
 
 KINDS = ("trained", "solved", "adapted", "generator")
-MADE = ("results.jsonl", "summary.csv", "summary.json", "report", "evaluation")
+MADE = ("results.jsonl", "summary.csv", "report", "evaluation")
 WORDS = (
     *("--config=configs/tiny.py", "--config", "configs/tiny.py", "--config=", "--config=configs/none.py", "--config=."),
     *("--workdir", "--workdir=", "--workdir=/dev/null/x", "--dry_run", "--dry_run=maybe", "--nodry_run", "--profile"),
@@ -82,7 +83,7 @@ def again(name: str, reference: Path, workdir: Path, rng: random.Random) -> tupl
     what = f"{victim.relative_to(workdir)} {how}"
     reporting = rng.random() < 0.3
     if reporting:
-        code, said = forked(workdir, lambda: report([str(workdir)]))
+        code, said = forked(lambda: report([str(workdir)]))
     else:
         for made in MADE:
             path = workdir / made
@@ -104,13 +105,13 @@ def odd(rng: random.Random, place: Path) -> tuple[str, str]:
     plain = ["--config=configs/tiny.py", f"--workdir={place / 'odd'}", "--dry_run"]
     words = [*(w for w in plain if rng.random() < 0.8), *words]
     words = [w for w in words if not w.startswith("--nodry")] if "--dry_run" in words else [*words, "--workdir="]
-    code, said = forked(place / "odd", lambda: kills.main.main(["dci_jax.main", *words]), words)
+    code, said = forked(lambda: main.main(["dci_jax.main", *words]), words)
     if code not in (0, 2) or "Traceback" in said:
         return "fault", f"{words}: {code}, {said}"
     return ("result", "sentence")[code // 2], str(words)
 
 
-def forked(workdir: Path, call, words=()) -> tuple[int, str]:
+def forked(call, words=()) -> tuple[int, str]:
     """(exit code, the end of what was said) of a function in a fork."""
     assert not xla_bridge.backends_are_initialized()
     with tempfile.TemporaryFile("w+") as log:

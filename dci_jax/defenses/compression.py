@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 
 Array = jax.Array | np.ndarray
+Features = Float[Array, "B *f"]
 
 # JPEG's cosine transform of eight, rows are frequencies, and its table for luminance (ITU-T T.81, annex K).
 _PLACE = np.arange(8)
@@ -31,16 +32,12 @@ _LUMINANCE = np.float32(
 )
 
 
-def none(
-    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def none(params: dict[str, Array], key: Array | None, features: Features, strength: Array) -> Features:
     """The features as they are."""
     return features
 
 
-def quantize(
-    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def quantize(params: dict[str, Array], key: Array | None, features: Features, strength: Array) -> Features:
     """Uniform quantisation of each example's range to `strength` bits."""
     axes = tuple(range(1, features.ndim))
     low = jnp.min(features, axes, keepdims=True)
@@ -49,18 +46,14 @@ def quantize(
     return jnp.round((features - low) / span * levels) / levels * span + low
 
 
-def topk(
-    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def topk(params: dict[str, Array], key: Array | None, features: Features, strength: Array) -> Features:
     """The share `strength` of each example's values that are largest in magnitude; the others become zero."""
     size = jnp.abs(features).reshape(len(features), -1)
     threshold = jnp.quantile(size, 1 - strength, axis=1)
     return features * (size >= threshold[:, None]).reshape(features.shape)
 
 
-def topk_channels(
-    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def topk_channels(params: dict[str, Array], key: Array | None, features: Features, strength: Array) -> Features:
     """The share `strength` of each example's channels that have the most energy; the others become zero."""
     energy = jnp.sum(features**2, tuple(range(1, features.ndim - 1)))
     threshold = jnp.quantile(energy, 1 - strength, axis=1)
@@ -72,12 +65,8 @@ def straight_through(send):
     """What the server receives, with the gradient of the features themselves, for attackers who compute with it."""
 
     def expected(
-        params,
-        features: Float[Array, "B *f"],
-        strength: Array | float,
-        received: Float[Array, "B *f"] | None,
-        sends: Array,
-    ) -> Float[Array, "B *f"]:
+        params, features: Features, strength: Array | float, received: Features | None, sends: Array
+    ) -> Features:
         found = send(params, None, jax.lax.stop_gradient(features), strength)
         return features + jax.lax.stop_gradient(found - features)
 
@@ -88,20 +77,14 @@ def as_sent(send):
     """What the server receives, with a gradient of its own: zero where nothing is sent."""
 
     def expected(
-        params,
-        features: Float[Array, "B *f"],
-        strength: Array | float,
-        received: Float[Array, "B *f"] | None,
-        sends: Array,
-    ) -> Float[Array, "B *f"]:
+        params, features: Features, strength: Array | float, received: Features | None, sends: Array
+    ) -> Features:
         return send(params, None, features, strength)
 
     return expected
 
 
-def jpeg(
-    params: dict[str, Array], key: Array | None, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def jpeg(params: dict[str, Array], key: Array | None, features: Features, strength: Array) -> Features:
     """Channels side by side as one grey picture of 8 bits, through JPEG at quality `strength`.
 
     Each example's range is sent along. As in feature codecs such as Choi & Bajić, ICIP 2018. Block transform and table
@@ -120,9 +103,7 @@ def jpeg(
     return _maps(again, features.shape) * span + low
 
 
-def jpeg_picture(
-    params: dict[str, Array], features: Float[Array, "B *f"], strength: Array | float
-) -> Float[Array, "B h w"]:
+def jpeg_picture(params: dict[str, Array], features: Features, strength: Array | float) -> Float[Array, "B h w"]:
     """The picture that `jpeg` sends, before it is compressed: [B, H, W], whole numbers from 0 to 255."""
     return _mosaic(features)[0]
 

@@ -11,63 +11,50 @@ import numpy as np
 from jaxtyping import Float
 
 Array = jax.Array | np.ndarray
+Features = Float[Array, "B *f"]
 
 
-def gaussian(
-    params: dict[str, Array], key: Array, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def gaussian(params: dict[str, Array], key: Array, features: Features, strength: Array) -> Features:
     """Gaussian noise; `strength` is its standard deviation in units of the example's own."""
     return features + strength * deviation(features) * jax.random.normal(key, features.shape)
 
 
-def laplace(
-    params: dict[str, Array], key: Array, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def laplace(params: dict[str, Array], key: Array, features: Features, strength: Array) -> Features:
     """Laplace noise; `strength` is its scale in units of the example's standard deviation."""
     return features + strength * deviation(features) * jax.random.laplace(key, features.shape)
 
 
-def dropout(
-    params: dict[str, Array], key: Array, features: Float[Array, "B *f"], strength: Array
-) -> Float[Array, "B *f"]:
+def dropout(params: dict[str, Array], key: Array, features: Features, strength: Array) -> Features:
     """Each value is zero with probability `strength` (He et al., ACSAC 2019), not rescaled."""
     return features * jax.random.bernoulli(key, 1 - strength, features.shape)
 
 
 def unchanged(
-    params: dict[str, Array],
-    features: Float[Array, "B *f"],
-    strength: Array | float,
-    received: Float[Array, "B *f"] | None,
-    sends: Array,
-) -> Float[Array, "B *f"]:
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+) -> Features:
     """Noise of mean zero: on average the features as they are."""
     return features
 
 
 def where_sent(
-    params: dict[str, Array],
-    features: Float[Array, "B *f"],
-    strength: Array | float,
-    received: Float[Array, "B *f"] | None,
-    sends: Array,
-) -> Float[Array, "B *f"]:
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+) -> Features:
     """Dropout: what arrived as zero says nothing, so it is not compared; the rest arrived as it is."""
     if received is None:
         return features * (1 - strength**sends)
     return jnp.where(received != 0, features, 0.0)
 
 
-def mean(several: list[Float[Array, "B *f"]]) -> Float[Array, "B *f"]:
+def mean(several: list[Features]) -> Features:
     """What an attacker makes of several sends through noise of mean zero."""
     return sum(several) / len(several)
 
 
-def any_that_arrived(several: list[Float[Array, "B *f"]]) -> Float[Array, "B *f"]:
+def any_that_arrived(several: list[Features]) -> Features:
     """What an attacker makes of several sends through dropout: the value that one of them kept."""
     return functools.reduce(lambda a, b: jnp.where(jnp.abs(a) >= jnp.abs(b), a, b), several)
 
 
-def deviation(features: Float[Array, "B *f"]) -> Float[Array, "B *ones"]:
+def deviation(features: Features) -> Float[Array, "B *ones"]:
     """Each example's standard deviation, [B, 1, ...]: a device sees no other example."""
     return jnp.std(features, tuple(range(1, features.ndim)), keepdims=True)
