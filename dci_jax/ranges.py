@@ -130,6 +130,7 @@ STRENGTHS = {
     ("defenses", "gaussian"): POSITIVE,
     ("defenses", "laplace"): POSITIVE,
     ("defenses", "dropout"): Range(0, 1, above=True, below=True),
+    ("defenses", "dropout_marked"): Range(0, 1, above=True, below=True),
     ("defenses", "quantize"): Range(1, 16, whole=True),
     ("defenses", "topk"): Range(0, 1, above=True, below=True),
     ("defenses", "topk_channels"): Range(0, 1, above=True, below=True),

@@ -29,6 +29,14 @@ def dropout(params: dict[str, Array], key: Array, features: Features, strength: 
     return features * jax.random.bernoulli(key, 1 - strength, features.shape)
 
 
+def dropout_marked(params: dict[str, Array], key: Array, features: Features, strength: Array) -> Features:
+    """`dropout` whose message says what it leaves out, as a sparse one with positions does: it arrives as -0.0.
+
+    To the server that is a zero like others. The attacker knows the mask, and that other zeros are true.
+    """
+    return jnp.where(jax.random.bernoulli(key, 1 - strength, features.shape), features + 0.0, -0.0)
+
+
 def unchanged(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
 ) -> Features:
@@ -39,10 +47,19 @@ def unchanged(
 def where_sent(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
 ) -> Features:
-    """Dropout: what arrived as zero says nothing, so it is not compared; the rest arrived as it is."""
+    """Dropout: what arrived as zero may have been left out, so it is not compared; the rest arrived as it is."""
     if received is None:
         return features * (1 - strength**sends)
     return jnp.where(received != 0, features, 0.0)
+
+
+def where_marked(
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+) -> Features:
+    """Dropout whose mask is known: what was left out is not compared, a zero that arrived is."""
+    if received is None:
+        return features * (1 - strength**sends)
+    return jnp.where(_left_out(received), 0.0, features)
 
 
 def mean(several: list[Features]) -> Features:
@@ -53,6 +70,15 @@ def mean(several: list[Features]) -> Features:
 def any_that_arrived(several: list[Features]) -> Features:
     """What an attacker makes of several sends through dropout: the value that one of them kept."""
     return functools.reduce(lambda a, b: jnp.where(jnp.abs(a) >= jnp.abs(b), a, b), several)
+
+
+def any_that_is_marked_as_sent(several: list[Features]) -> Features:
+    """The same where the masks are known; -0.0 where none of them kept the value."""
+    return functools.reduce(lambda a, b: jnp.where(_left_out(a), b, a), several)
+
+
+def _left_out(received):
+    return (received == 0) & jnp.signbit(received)
 
 
 def deviation(features: Features) -> Float[Array, "B *ones"]:

@@ -76,6 +76,15 @@ DEFENSES = {
         random=True,
         joined=noise.any_that_arrived,
     ),
+    "dropout_marked": Defense(
+        noise.dropout_marked,
+        noise.where_marked,
+        "share left out, positions sent",
+        "He et al., ACSAC 2019",
+        (0.25, 0.5, 0.75),
+        random=True,
+        joined=noise.any_that_is_marked_as_sent,
+    ),
     "quantize": Defense(
         compression.quantize,
         straight_through(compression.quantize),

@@ -1,15 +1,18 @@
 """The report of a finished run again: `python -m dci_jax.report WORKDIR`.
 
-Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--out=FOLDER]`.
+Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--out=FOLDER]`; audits that differ in
+their seed alone make one audit's page.
 """
 
 import argparse
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dci_jax.report import audit, codes, images, joint, recorded
+from dci_jax.runtime.workdir import differences
 
 
 def again(workdir: Path) -> Path:
@@ -22,6 +25,16 @@ def again(workdir: Path) -> Path:
     with (workdir / "summary.csv").open() as stream:
         of_codes = any(row["latent_cosine"] for row in csv.DictReader(stream))
     return (codes if of_codes else images).write(workdir)
+
+
+def together(workdirs: Sequence[Path], folder: Path) -> Path:
+    """One page of several finished runs: an audit's, where they are one audit with several seeds; else a joint one."""
+    configs = [json.loads((w / "config.json").read_text()) for w in workdirs]
+    seeds = {config["seed"] for config in configs}
+    same = all(set(differences(configs[0], config)) <= {"seed"} for config in configs)
+    if same and len(seeds) == len(configs) and configs[0].get("audit", {}).get("page"):
+        return audit.write_together(workdirs, folder)
+    return joint.write(workdirs, folder)
 
 
 def main(argv: list[str]) -> int:
@@ -43,7 +56,7 @@ def main(argv: list[str]) -> int:
         if len(given.workdirs) == 1:
             print(again(finished[0]))
         else:
-            print(joint.write(finished, given.out or joint.beside(finished)))
+            print(together(finished, given.out or joint.beside(finished)))
     except Exception as error:  # there is one of its own for every place that can be damaged
         print(
             f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give that run's command line "

@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,18 +19,24 @@ from dci_jax.results import COSTS
 
 def write(workdir: Path) -> Path:
     """Make report/index.html, audit.json and audit.csv of a finished run from its files alone. Returns the page's path."""
-    folder = workdir / "report"
-    folder.mkdir(exist_ok=True)
+    return write_together([workdir], workdir / "report")
+
+
+def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
+    """The same in `folder` for runs that differ in their seed alone, as one audit; the pictures are the first one's."""
+    workdir = workdirs[0]
+    folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((workdir / "config.json").read_text())
     policy = Policy(**{name: config["audit"][name] for name in ("ssim", "psnr", "rank1", "label_kept")})
     with (workdir / "summary.csv").open() as stream:
         summary = list(csv.DictReader(stream))
     costs = {r["split"]: {name: float(r[name]) for name in COSTS} for r in summary if r["bytes_sent"]}
-    found = cells(workdir, policy, costs)
+    found = cells(workdirs, policy, costs)
     with np.load(workdir / "evaluation" / "originals.npz") as saved:
         originals = saved["pixels"]
     chosen, table = choice(found, policy), _table(found)
-    data = {"policy": asdict(policy), "images": len(originals), "cells": [_plain(c) for c in found]}
+    seeds = [json.loads((w / "config.json").read_text())["seed"] for w in workdirs]
+    data = {"policy": asdict(policy), "images": len(originals), "seeds": seeds, "cells": [_plain(c) for c in found]}
     data["choice"] = chosen and [chosen.split, chosen.defense]
     (folder / "audit.json").write_text(json.dumps(data, indent=1))
     with (folder / "audit.csv").open("w", newline="") as stream:
@@ -48,8 +55,8 @@ def write(workdir: Path) -> Path:
         "<h2>The defenses</h2>" + _defenses(found),
         "<h2>What a split costs</h2>" + _costs(workdir, costs),
         "<h2>Every number</h2>" + _numbers(table, found),
-        _threat(config, len(originals), policy),
-        page.this_run(workdir),
+        _threat(config, seeds, len(originals), policy),
+        *(page.this_run(w) for w in workdirs),
     ]
     return page.write(folder / "index.html", title, sections, script.SORT_AND_FILTER)
 
@@ -186,6 +193,7 @@ def _table(found):
                     f"{m}_high": _short(high),
                     f"{m}_worst5": _short(worst),
                 }
+            row["seeds_psnr_sd"] = _short(c.between.get(attack, ""))
             row["label_kept"] = _short(c.kept[0] if c.kept else "")
             row["server_accuracy"] = _short(c.accuracy[0] if c.accuracy else "")
             row["bytes_coded"] = round(c.bytes_coded)
@@ -230,7 +238,12 @@ def _costs(workdir, costs):
 
 def _numbers(table, found):
     shown = ("split", "defense", "attack", "level", "psnr", "ssim", "ssim_worst5", "rank1", "label_agreement")
-    shown += ("label_kept", "server_accuracy", "bytes_coded")
+    shown += (
+        "label_kept",
+        "server_accuracy",
+        "bytes_coded",
+        *(("seeds_psnr_sd",) if any(c.between for c in found) else ()),
+    )
     head = "".join(f"<th scope=col aria-sort=none><button type=button>{name}</button></th>" for name in shown)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(row[name]))}</td>" for name in shown) + "</tr>" for row in table
@@ -248,7 +261,7 @@ def _missing(found):
     return " ".join(text for measure, text in script.MISSING.items() if all(c.leak(measure) is None for c in found))
 
 
-def _threat(config, count, policy):
+def _threat(config, seeds, count, policy):
     trained = config["defense"]["images"] or "no real image"
     return script.THREAT.format(
         count=count,
@@ -257,6 +270,7 @@ def _threat(config, count, policy):
         psnr=policy.psnr,
         rank1=policy.rank1,
         kept=policy.label_kept,
-        seed=config["seed"],
+        seeds=f"{'One seed' if len(seeds) == 1 else f'{len(seeds)} seeds, an image of all of them drawn together'} "
+        f"({', '.join(map(str, seeds))})",
         trained=html.escape(str(trained)),
     )

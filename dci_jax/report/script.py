@@ -43,7 +43,7 @@ SSIM {ssim:g} or {psnr:g} dB, or {rank1:.0%} of {count} images are re-identified
 <b>In doubt</b>: the interval of re-identification reaches that. Everything else is below the policy. A choice keeps at
 least {kept:.0%} of the server's answers.</li>
 <li>Intervals: 95 % bootstrap over photographs; tiles of one photograph are drawn together, and of four photographs an
-interval says little. One seed ({seed}); more seeds are more runs, joined by <code>python -m dci_jax.report W1 W2</code>.</li>
+interval says little. {seeds}; more seeds are more runs, joined by <code>python -m dci_jax.report W1 W2</code>.</li>
 <li><b>A low number does not prove safety.</b> It is a lower bound on what can be read: a stronger attacker, with real
 images, a learned prior or more sends, may read more. A high number is an existence proof.</li>
 <li>Bytes are of a lossless message through deflate, positions counted; they do not count what the transport adds.</li>

@@ -43,6 +43,7 @@ class Cell:
       split, defense: its names.
       attacks: attack, " x10" behind it where it has ten sends of every input -> measure -> (mean, low, high, worst 5 %);
         those not known are left out.
+      between: attack -> standard deviation of its mean PSNR over seeds; {} of one seed.
       worst: the attack with the highest mean SSIM.
       kept: share of the server's answers kept, (mean, low, high); None without a head.
       accuracy: share of the server's answers that are true behind the defense, (mean, low, high); None without labels.
@@ -54,6 +55,7 @@ class Cell:
     split: str
     defense: str
     attacks: dict[str, dict[str, tuple[float, float, float, float]]]
+    between: dict[str, float]
     worst: str
     kept: tuple[float, float, float] | None
     accuracy: tuple[float, float, float] | None
@@ -67,20 +69,21 @@ class Cell:
         return nearest((found[measure][0] for found in self.attacks.values() if measure in found), default=None)
 
 
-def cells(workdir: Path, policy: Policy, costs: dict[str, dict[str, float]]) -> list[Cell]:
-    """All cells of a finished run, in the order of its results.jsonl.
+def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, float]]) -> list[Cell]:
+    """All cells of finished runs, in the order of their results.jsonl.
 
     Args:
-      workdir: of the run.
+      workdirs: of runs that differ in their seed alone; an image counts as one, whatever the number of seeds.
       policy: for the levels.
       costs: split -> `results.COSTS`.
     """
     rows = {}
-    for line in (workdir / "results.jsonl").open():
-        row = json.loads(line)
-        if row["split"] != ANY_SPLIT:
-            defense, sends = once(row["defense"])
-            rows.setdefault((row["split"], defense), {}).setdefault(row["attack"] + sends, []).append(row)
+    for workdir in workdirs:
+        for line in (workdir / "results.jsonl").open():
+            row = json.loads(line)
+            if row["split"] != ANY_SPLIT:
+                defense, sends = once(row["defense"])
+                rows.setdefault((row["split"], defense), {}).setdefault(row["attack"] + sends, []).append(row)
     return [_cell(split, defense, by_attack, policy, costs) for (split, defense), by_attack in rows.items()]
 
 
@@ -91,8 +94,13 @@ def once(label: str) -> tuple[str, str]:
 
 
 def _cell(split, defense, by_attack, policy, costs):
-    attacks = {}
+    attacks, between = {}, {}
     for attack, members in by_attack.items():
+        seeds = dict.fromkeys(m["seed"] for m in members)
+        if len(seeds) > 1:
+            between[attack] = float(
+                np.std([np.mean([m["psnr"] for m in members if m["seed"] == s]) for s in seeds], ddof=1)
+            )
         names = [m["image"] for m in members]
         columns = {measure: [m[measure] for m in members] for measure in MEASURES}
         attacks[attack] = {
@@ -105,7 +113,9 @@ def _cell(split, defense, by_attack, policy, costs):
     worst = max(attacks, key=lambda attack: attacks[attack]["ssim"][0])
     sizes = [m["bytes_coded"] for m in any_rows if m["bytes_coded"] is not None]
     size = float(np.mean(sizes)) if sizes else costs[split]["bytes_sent"]
-    return Cell(split, defense, attacks, worst, kept, accuracy, size, costs[split], level(attacks.values(), policy))
+    return Cell(
+        split, defense, attacks, between, worst, kept, accuracy, size, costs[split], level(attacks.values(), policy)
+    )
 
 
 def _known(values, rows):

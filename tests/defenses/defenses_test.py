@@ -90,6 +90,29 @@ def test_what_dropout_left_out_is_not_compared(network):
     np.testing.assert_allclose(known, received, atol=1e-5)
 
 
+def test_a_known_mask_leaves_true_zeros_to_compare(network):
+    index, images = split_index(network, SPLIT), jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
+    features, guess = (features_at(network, index, x) for x in (images, images[::-1]))
+    differs = {}
+    for kind in ("dropout", "dropout_marked"):
+        channel = Channel(kind, 0.5)
+        received = sent(network, index, channel, jax.random.key(0), images)
+        np.testing.assert_array_equal(received[received != 0], features[received != 0])
+        known = features_at(knowing(behind(network, index, channel), received), index, images)
+        np.testing.assert_allclose(known, received, atol=1e-5)
+        wrong = features_at(knowing(behind(network, index, channel), received), index, images[::-1])
+        differs[kind] = float(jnp.mean((wrong != received)[(features == 0) & (guess > 0)]))
+    assert differs["dropout"] == 0
+    assert differs["dropout_marked"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_several_marked_sends_keep_every_value_that_one_of_them_kept():
+    received = np.asarray(send(Channel("dropout_marked", 0.5, 3), jax.random.key(0), jnp.maximum(FEATURES - 2, 0)))
+    missing = (received == 0) & np.signbit(received)
+    assert missing.mean() == pytest.approx(0.125, abs=0.01)
+    np.testing.assert_array_equal(received[~missing], np.maximum(FEATURES - 2, 0)[~missing])
+
+
 @pytest.mark.parametrize(("kind", "expected"), [("gaussian", 0.5), ("laplace", 0.5 * np.sqrt(2))])
 def test_noise_is_measured_in_the_features_deviation(kind, expected):
     noise = defend(kind, 0.5) - FEATURES
@@ -101,7 +124,7 @@ def test_ten_sends_have_a_tenth_of_the_noises_variance():
     assert noise.std() / FEATURES.std() == pytest.approx(0.5 / np.sqrt(10), rel=0.05)
 
 
-@pytest.mark.parametrize(("kind", "strength"), [("dropout", 0.9), ("topk", 0.1)])
+@pytest.mark.parametrize(("kind", "strength"), [("dropout", 0.9), ("dropout_marked", 0.9), ("topk", 0.1)])
 def test_the_share_that_becomes_zero(kind, strength):
     assert np.mean(defend(kind, strength) == 0) == pytest.approx(0.9, abs=0.01)
 

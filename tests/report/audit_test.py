@@ -59,7 +59,7 @@ def workdir(tmp_path):
 
 @pytest.fixture
 def found(workdir):
-    return verdict.cells(workdir, POLICY, {"stem": COSTS, "deep": COSTS | {"device_flops": 80}})
+    return verdict.cells([workdir], POLICY, {"stem": COSTS, "deep": COSTS | {"device_flops": 80}})
 
 
 def test_the_worst_attacker_decides_and_several_sends_are_an_attacker(found):
@@ -112,6 +112,30 @@ def test_the_page_says_everything_and_escapes_names(workdir):
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(CELLS)
     assert float(rows[0]["psnr_low"]) <= float(rows[0]["psnr"]) <= float(rows[0]["psnr_high"])
+
+
+def test_two_seeds_are_one_audit_whose_images_count_once(workdir, tmp_path_factory, capsys):
+    other, out = tmp_path_factory.mktemp("runs") / "seed1", tmp_path_factory.mktemp("page")
+    shutil.copytree(workdir, other)
+    rows = [json.loads(line) for line in (workdir / "results.jsonl").open()]
+    with (other / "results.jsonl").open("w") as stream:
+        stream.writelines(json.dumps(row | {"seed": 1, "psnr": row["psnr"] + 2}) + "\n" for row in rows)
+    config = json.loads((workdir / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"seed": 1}))
+    command.again(workdir)
+    (alone,) = (c for c in json.loads((workdir / "report" / "audit.json").read_text())["cells"][:1])
+    assert command.main([str(workdir), str(other), f"--out={out}"]) == 0
+    both = json.loads((out / "audit.json").read_text())
+    (cell,) = both["cells"][:1]
+    assert both["seeds"] == [0, 1]
+    assert cell["between"]["dci"] == pytest.approx(2**0.5, abs=1e-6)
+    old, new = (c["attacks"]["dci"]["psnr"] for c in (alone, cell))
+    assert [n - o for n, o in zip(new[:3], old[:3], strict=True)] == pytest.approx([1, 1, 1], abs=1e-3)
+    assert "2 seeds" in (out / "index.html").read_text()
+    assert "seeds_psnr_sd" not in (workdir / "report" / "index.html").read_text()
+    (other / "config.json").write_text(json.dumps(config | {"seed": 1, "batch": 7}))
+    assert command.main([str(workdir), str(other), f"--out={out / 'joint'}"]) == 0
+    assert (out / "joint" / "joint.csv").exists()
 
 
 @pytest.fixture
