@@ -17,12 +17,13 @@ def get_config():
         ("none", 0.0),
         ("gaussian", 1.0),
         ("dropout", 0.5),
+        ("dropout_marked", 0.5),
         ("quantize", 2.0),
         ("topk", 0.1),
         ("bottleneck", 4.0),
     )
     config.sends = (1,)
-    config.attacks = ("dci", "adapted_dci", "adapted_dci+refine")
+    config.attacks = ("dci", "adapted_dci", "adapted_dci+refine", "adapted_inverse_network")
     config.defense.steps = 200
     config.dci.images = 512
     config.dci.batch = 64
@@ -30,5 +31,7 @@ def get_config():
     config.dci.equations = 100
     config.dci.size = 5
     config.dci.unknowns = (10000, 7000)
-    config.refine.splits = config.inverse_network.splits = ()
+    # 490 thousand weights, as many as the inverters of layer1.2 have together.
+    config.inverse_network.width = 224
+    config.inverse_network.steps = 1000
     return config

@@ -30,7 +30,7 @@ MOMENTS = (
     "synthesis/unfinished/0_0",
     "synthesis/unfinished/0_0/*orbax-checkpoint-tmp*",
     "synthesis/batch_00000.npy",
-    "synthesis/labels_00001.npy*",
+    "synthesis/labels_00001.npz*",
     "synthesis/recognised.json",
     "evaluation/mean_image.npz",
     "attacks/dci_trained/0_divide",

@@ -7,6 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
+SLOW = 300_000  # bytes a second
+_GROUP = Path("/sys/fs/cgroup/blkio/dci_jax_soak")
+
 
 def mount(workdir: Path, rng: random.Random) -> bool:
     """A small disk of its own in place of the workdir, with what was there on it. False where that is not allowed."""
@@ -33,13 +36,65 @@ def mount(workdir: Path, rng: random.Random) -> bool:
     return done
 
 
+def own(workdir: Path, slow: bool) -> bool:
+    """A disk of 256 MiB in place of the workdir, with what was there on it; False where that is not allowed.
+
+    It is an ext4 image, so that the kernel can take back the right to write (`only_readable`); a slow one writes at once,
+    and a process that `slowed` took `SLOW` bytes a second.
+    """
+    image, held = (workdir.with_name(f"{workdir.name} {what}") for what in ("disk", "held"))
+    with image.open("wb") as stream:
+        stream.truncate(2**28)
+    if workdir.exists():
+        workdir.rename(held)
+    workdir.mkdir()
+    options = "loop,sync,dirsync" if slow else "loop"
+    commands = [["mkfs.ext4", "-q", image], ["mount", "-o", options, image, workdir]]
+    done = shutil.which("mkfs.ext4") and all(_works(command) for command in commands)
+    if done:
+        (workdir / "lost+found").rmdir()
+        if held.exists():
+            shutil.copytree(held, workdir, dirs_exist_ok=True)
+            shutil.rmtree(held)
+    else:
+        image.unlink()
+        workdir.rmdir()
+        if held.exists():
+            held.rename(workdir)
+    return bool(done)
+
+
+def only_readable(workdir: Path) -> None:
+    """The kernel stops writing to a disk of its `own`, as after a fault, whatever is open on it."""
+    subprocess.run(["mount", "-o", "remount,abort", workdir], capture_output=True, check=False)
+
+
+def slowed(workdir: Path, process: int) -> None:
+    """The process writes to a slow disk of its `own` at `SLOW` bytes a second; where control groups cannot, at once."""
+    device = os.stat(workdir).st_dev
+    try:
+        _GROUP.mkdir(exist_ok=True)
+        limit = f"{os.major(device)}:{os.minor(device)} {SLOW}"
+        (_GROUP / "blkio.throttle.write_bps_device").write_text(limit)
+        (_GROUP / "cgroup.procs").write_text(str(process))
+    except OSError:
+        pass
+
+
 def unmount(workdir: Path) -> None:
     """What the disk holds stays, on an ordinary one."""
-    held = workdir.with_name(workdir.name + " held")
+    held, image = (workdir.with_name(f"{workdir.name} {what}") for what in ("held", "disk"))
     shutil.copytree(workdir, held)
     subprocess.run(["umount", workdir], check=True)
+    image.unlink(missing_ok=True)
+    if _GROUP.exists():
+        _GROUP.rmdir()
     workdir.rmdir()
     held.rename(workdir)
+
+
+def _works(command):
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def set_back(workdir: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs killed at random moments, each given again until it ends: its files must be those of an undisturbed run.
 
 Kinds of runs take turns: trained, solved and adapted inverters, a generator, eight devices, two processes, a sweep of two.
-A run is stopped by SIGKILL, SIGTERM or SIGINT, or its disk fills up; then, sometimes, the clock is
+A run is stopped by SIGKILL, SIGTERM or SIGINT, its disk fills up, takes no more writes, or is slow; then, sometimes, the clock is
 set back (its files are then of tomorrow), and sometimes another run is started in the same folder. Processes are forks
 of one that has imported everything and computed nothing. Needs Linux; the disk's faults also the right to mount.
 """
@@ -74,7 +74,7 @@ KINDS = {
     "two processes": Kind((*SOLVED, *SMALL), processes=2),
     "sweep of two": Kind((*SOLVED, *SMALL), sweep=True),
 }
-STOPS = {"SIGKILL": 0.5, "SIGTERM": 0.2, "SIGINT": 0.15, "disk full": 0.15}
+STOPS = {"SIGKILL": 0.45, "SIGTERM": 0.2, "SIGINT": 0.13, "disk full": 0.1, "disk read-only": 0.08, "slow disk": 0.04}
 OTHERS = 0.15  # of the runs so far alone in their folder, how many meet a second
 # What each may end with: 0 is a run that ended first, 1 a sweep that lost a point.
 CODES_OF = {
@@ -82,6 +82,8 @@ CODES_OF = {
     "SIGTERM": {0, 75, -15},
     "SIGINT": {0, 130, -2},
     "disk full": {0, 2},
+    "disk read-only": {0, 2},
+    "slow disk": {0, -9},
 }
 
 
@@ -131,10 +133,13 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
     events, others, faults, codes = collections.Counter(), collections.Counter(), [], (None,)
     while any(code != 0 for code in codes) and not faults:
         stop = rng.choices(list(STOPS), STOPS.values())[0]
-        disk = stop == "disk full" and not kind.sweep and disks.mount(workdir, rng)
-        if stop == "disk full" and not disk:  # where it may not mount
+        disk = not kind.sweep and _disk(stop, workdir, rng)
+        if "disk" in stop and not disk:  # where it may not mount
             stop = "SIGKILL"
         processes = start(kind, workdir)
+        if stop == "slow disk":
+            for process in processes:
+                disks.slowed(workdir, process)
         if rng.random() < OTHERS and kind.processes == 1 and not kind.sweep:
             time.sleep(seconds / 3)
             if not waited(processes[0]):
@@ -147,8 +152,10 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
         while time.monotonic() < deadline and not all(waited(p) for p in processes):
             time.sleep(0.002)
         where = folders.stage(workdir)
-        if not disk:
-            send(rng.choice(processes), kind, getattr(signal, stop))
+        if stop == "disk read-only":
+            disks.only_readable(workdir)
+        elif stop != "disk full":
+            send(rng.choice(processes), kind, getattr(signal, stop, signal.SIGKILL))
             if kind.processes > 1 and stop != "SIGTERM":  # a host is lost: the scheduler ends the others
                 for process in processes:
                     send(process, kind, signal.SIGKILL)
@@ -156,6 +163,8 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
         allowed = CODES_OF[stop]
         if kind.processes > 1 or kind.sweep:
             allowed = allowed | CODES_OF["SIGKILL"] | {1, 2, 130}
+        if kind.processes > 1:
+            allowed = allowed | {-signal.SIGABRT}  # JAX ends the others when it misses one
         if not set(codes) <= allowed:
             faults.append(f"{stop} at {where} ends with {codes}: {said(workdir)}")
         elif "Traceback" in said(workdir) and not kind.sweep and kind.processes == 1:
@@ -171,6 +180,13 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
     faults += folders.differences(reference, workdir) if not faults else []
     shutil.rmtree(workdir, ignore_errors=True)
     return events, others, faults
+
+
+def _disk(stop, workdir, rng):
+    """Whether the run has a disk of its own now, for the fault that `stop` names."""
+    if stop == "disk full":
+        return disks.mount(workdir, rng)
+    return stop in ("disk read-only", "slow disk") and disks.own(workdir, stop == "slow disk")
 
 
 def arguments(kind: Kind, workdir: Path) -> list[str]:

@@ -8,6 +8,7 @@ its answer equal to a chosen label; small images first, then large ones.
 import functools
 import logging
 import shutil
+import zlib
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Shards
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import damaged, replacing
+from dci_jax.runtime.files import damaged, read_arrays, replacing
 from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array | np.ndarray
@@ -58,7 +59,7 @@ def synthesize(
     Args:
       network: the target.
       key: PRNG key.
-      folder: gets two files for each finished batch, the images and their labels; a killed run goes
+      folder: gets two files for each finished batch, the images and their labels with a checksum; a killed run goes
         on after the last, or from the checkpoint of the unfinished one.
       batches: how many batches.
       batch: images in each; their joint statistics are matched, so hundreds.
@@ -101,7 +102,7 @@ def synthesize(
     unfinished.mkdir(parents=True, exist_ok=True)
     for number in range(batches):
         file = folder / f"batch_{number:05d}.npy"
-        if not hosts.agree(file.exists()):
+        if not hosts.agree(file.exists() and _labels(file).exists()):
             key_start, key_labels, key_steps = jax.random.split(jax.random.fold_in(key, number), 3)
             images = _start(start, key_start, batch, network.input_shape)
             classes = network.head and jax.eval_shape(_scores, network, images).shape[1]
@@ -121,30 +122,34 @@ def synthesize(
                     save_every=500,
                     label=f"synthesis: batch {number + 1} of {batches} at {side} px",
                 )
-            pixels = np.round(parallel.fetch(images) * 255).astype(np.uint8)
+            pixels = np.round(parallel.fetch(images) * 255).astype(np.uint8, order="C")
             if hosts.leads():
                 with replacing(_labels(file), "wb") as stream:
-                    np.save(stream, labels)
+                    np.savez(stream, labels=labels, crc32=zlib.crc32(pixels))
                 with replacing(file, "wb") as stream:
                     np.save(stream, pixels)
                 for stage in range(len(stages)):
                     shutil.rmtree(unfinished / f"{number}_{stage}")
             hosts.meet(file.name)
-        _check_whole(file, (batch, *network.input_shape), np.uint8)
-        _check_whole(_labels(file), (batch,), np.int32)
+        _check_whole(file, (batch, *network.input_shape))
         files.append(file)
     if hosts.leads():
         shutil.rmtree(unfinished)
     return Shards(tuple(files), (batches, batch, *network.input_shape))
 
 
-def _check_whole(file: Path, shape: tuple[int, ...], kind: type) -> None:
+def _check_whole(file: Path, shape: tuple[int, ...]) -> None:
     try:
         found = np.load(file, mmap_mode="r")
     except Exception as error:  # NumPy's reader of headers raises errors of many kinds
         raise damaged(file, error) from error
-    if found.shape != shape or found.dtype != kind:
-        raise damaged(file, f"it holds {found.dtype} {list(found.shape)} instead of {np.dtype(kind)} {list(shape)}")
+    if found.shape != shape or found.dtype != np.uint8:
+        raise damaged(file, f"it holds {found.dtype} {list(found.shape)} instead of uint8 {list(shape)}")
+    kept = read_arrays(_labels(file))
+    if kept.keys() != {"labels", "crc32"} or kept["labels"].shape != shape[:1]:
+        raise damaged(_labels(file), f"it holds {', '.join(kept) or 'nothing'}")
+    if zlib.crc32(found) != kept["crc32"]:
+        raise damaged(file, "its checksum is another")
 
 
 def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -> None:
@@ -206,7 +211,7 @@ def recognised(network: Network, images: Shards, batch: int) -> float:
     The "verifier" of DeepInversion: images that a network of another architecture recognises are
     no mere adversarial patterns of the first.
     """
-    labels = np.concatenate([np.load(_labels(file)) for file in images.files])
+    labels = np.concatenate([read_arrays(_labels(file))["labels"] for file in images.files])
     right = []
     for start in range(0, len(images), batch):
         pixels = np.stack([images[i] for i in range(start, min(start + batch, len(images)))])
@@ -235,7 +240,7 @@ def _optimizer(learning_rate, warmup, steps, betas):
 
 
 def _labels(file: Path) -> Path:
-    return file.with_name(file.name.replace("batch", "labels"))
+    return file.with_name(file.name.replace("batch", "labels")).with_suffix(".npz")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))

@@ -63,6 +63,17 @@ def test_finished_batches_are_kept_and_the_rest_equals_an_undisturbed_run(networ
     assert kept.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.parametrize(("name", "told"), [("batch_00000.npy", "checksum"), ("labels_00000.npz", "damaged")])
+def test_a_flipped_bit_in_what_was_synthesised_is_told(network, tmp_path, name, told):
+    settings = {**SETTINGS, "stages": ((32, 1),), "batches": 1}
+    synthesize(network, jax.random.key(0), tmp_path, **settings)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[200] ^= 4  # behind the headers, which have no checksum
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        synthesize(network, jax.random.key(0), tmp_path, **settings)
+
+
 def test_no_batches_give_an_empty_bank(network, tmp_path):
     images = synthesize(network, jax.random.key(0), tmp_path, **{**SETTINGS, "batches": 0})
     assert len(images) == 0
@@ -87,7 +98,7 @@ def test_without_batch_norm_the_label_and_the_priors_shape_the_images_and_a_warn
         images = synthesize(bare, jax.random.key(0), tmp_path / "a", **settings)
     assert "no BatchNorm layer" in caplog.text
     start = synthesize(bare, jax.random.key(0), tmp_path / "b", **{**settings, "stages": ((32, 1),)})
-    labels = np.load(tmp_path / "a" / "labels_00000.npy")
+    labels = np.load(tmp_path / "a" / "labels_00000.npz")["labels"]
     assert cross_entropy(bare, images, labels) < 0.9 * cross_entropy(bare, start, labels)
 
 
@@ -102,8 +113,8 @@ def test_recognised_is_the_share_of_images_that_get_their_label(network, tmp_pat
     pixels = np.stack([images[i] for i in range(16)]) / np.float32(255)
     answers = np.array(blocks.logits(network, blocks.run(network, pixels)).argmax(1))
     answers[:4] += 1
-    np.save(tmp_path / "labels_00000.npy", answers[:8])
-    np.save(tmp_path / "labels_00001.npy", answers[8:])
+    np.savez(tmp_path / "labels_00000.npz", labels=answers[:8])
+    np.savez(tmp_path / "labels_00001.npz", labels=answers[8:])
     assert recognised(network, images, 5) == 12 / 16
 
 
