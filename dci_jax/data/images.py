@@ -201,12 +201,12 @@ def _read_labels(path: Path) -> dict[str, int]:
                     image, label = row if len(row) == 2 else ("", "")
                     number = int(label) if label.isascii() and label.isdigit() else -1
                     if not image or not 0 <= number < 2**31:
-                        said = ",".join(row)
+                        said = ",".join(row)[:80]
                         raise ValueError(f"{said!r} is not 'image,label' with a label 0, 1, 2 ...")
                     if "\N{REPLACEMENT CHARACTER}" in image:
-                        raise ValueError(f"{image!r} is not UTF-8")
+                        raise ValueError(f"{image[:80]!r} is not UTF-8")
                     if table.setdefault(image, number) != number:
-                        raise ValueError(f"{image} has the label {table[image]} already")
+                        raise ValueError(f"{image[:80]!r} has the label {table[image]} already")
                 line = reader.line_num + 1
     except OSError as error:
         raise InputError(

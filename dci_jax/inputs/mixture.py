@@ -87,7 +87,9 @@ def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], .
     if total == 0:
         raise InputError("All shares of the inputs are 0; give at least one source a positive share.")
     if shares.get(BANK, 0) and not stored:
-        raise InputError("The inputs take a share from an empty bank; synthesise some images.")
+        raise InputError(
+            f"inputs.bank is {shares[BANK]:g}, but no image is synthesised; give synthesis.batches=1 or more, or inputs.bank=0."
+        )
     return tuple((s, share / total) for s, share in shares.items() if share > 0)
 
 

@@ -252,7 +252,7 @@ def test_a_tif_of_floating_point_is_skipped_with_its_reason(folder):
         ("image,label\na.png,\n", "line 2: 'a.png,' is not"),
         ("image,label\n,1\n", "line 2: ',1' is not"),
         ("image,label\na.png,99999999999\n", "line 2: 'a.png,99999999999' is not"),
-        ("image,label\na.png,1\na.png,2\n", "line 3: a.png has the label 1 already"),
+        ("image,label\na.png,1\na.png,2\n", "line 3: 'a.png' has the label 1 already"),
         ('image,label\na.png,1\n"b.png,1\n', "line 3: unexpected end of data; correct that line"),
         (b"image,label\na.png,1\n\xff.png,1\n", "line 3: .* is not UTF-8"),
     ],

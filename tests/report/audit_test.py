@@ -8,7 +8,7 @@ import pytest
 from configs import default
 from dci_jax import results
 from dci_jax.report import __main__ as command
-from dci_jax.report import audit, verdict
+from dci_jax.report import audit, images, verdict
 
 POLICY = verdict.Policy(ssim=0.5, psnr=20.0, rank1=0.5, label_kept=0.95)
 COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3, "batch_norms": 1}
@@ -152,6 +152,30 @@ def browser():
     opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield opened
     opened.quit()
+
+
+def test_no_name_runs_a_script_in_a_browser(workdir, browser):
+    evil = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">'"
+    swaps = (('"<script>net"', json.dumps(evil)), ('"photograph 3"', json.dumps(evil)))
+    for name in ("results.jsonl", "summary.csv", "config.json", "environment.json"):
+        text = (workdir / name).read_text()
+        for old, new in swaps if name == "results.jsonl" else ():
+            assert old in text
+            text = text.replace(old, new)
+        (workdir / name).write_text(
+            text.replace("<script>net", evil.replace('"', '""')) if name == "summary.csv" else text
+        )
+    np.savez(workdir / "evaluation" / "originals.npz", **_originals(workdir, evil))
+    for write in (audit.write, images.write):
+        browser.get(write(workdir).as_uri())
+        assert browser.title not in ("run", "")
+        assert evil[:8] in browser.find_element("tag name", "body").text
+        assert browser.execute_script("return document.querySelectorAll('img:not([src^=data])').length") == 0
+
+
+def _originals(workdir, name):
+    with np.load(workdir / "evaluation" / "originals.npz") as saved:
+        return dict(saved) | {"names": [name, *saved["names"][1:]], "skipped": [name]}
 
 
 def test_the_page_works_in_a_browser(workdir, browser):
