@@ -1,12 +1,21 @@
 # shellcheck shell=bash disable=SC1091
-# Sourced by the other scripts: makes .venv with this project in it and activates it. PYTHON names the interpreter.
-PYTHON=${PYTHON:-python3}
-if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "dci_jax needs Python 3.11 or newer; set PYTHON=/path/to/python3.11 and run this again." >&2
+# Sourced by the other scripts: makes .venv with this project in it and activates it. PYTHON names the interpreter; without
+# it the newest that works is taken, because newer versions of JAX need newer ones of Python.
+works() {
+    "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+if [ -z "${PYTHON:-}" ]; then
+    for PYTHON in python3.13 python3.12 python3.11 python3; do
+        if works "$PYTHON"; then break; fi
+    done
+fi
+if ! works "$PYTHON"; then
+    echo "dci_jax needs Python 3.11 or newer, with venv; set PYTHON=/path/to/python3.11 and run this again." >&2
     exit 2
 fi
 # The stamp is written last: an installation that was interrupted is made anew.
 if [ ! -e .venv/installed ] || [ pyproject.toml -nt .venv/installed ]; then
+    echo "Making .venv with $("$PYTHON" --version), $PYTHON." >&2
     "$PYTHON" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
     touch .venv/installed
