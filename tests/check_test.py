@@ -152,7 +152,11 @@ def test_an_adapted_attack_is_fitted_for_each_split_and_defense(monkeypatch, net
     ("attacks", "defenses", "said"),
     [
         (("adapted_dci",), (("none", 0.0),), "adapts to defenses, but defenses is"),
-        (("adapted_gauss_newton",), (("gaussian", 1.0),), "cannot adapt to a defense; choose from: adapted_dci"),
+        (
+            ("adapted_gauss_newton",),
+            (("gaussian", 1.0),),
+            r"cannot adapt to a defense; choose from: adapted_dci, adapted_dci\+refine, adapted_dci\+gauss_newton",
+        ),
         (("dci", "adapted_dci+refine"), (("gaussian", 1.0),), "name 'adapted_dci' before it"),
         (("adapted_dci@white_noise",), (("gaussian", 1.0),), ""),
     ],

@@ -24,7 +24,8 @@ from jaxtyping import Float
 
 from dci_jax.attacks import factorised
 from dci_jax.attacks.matching import blank, relative_distance, spread
-from dci_jax.blocks import Network, features_at, run, split_index
+from dci_jax.blocks import Network, run, split_index
+from dci_jax.defenses.channel import NONE, Channel, behind, knowing, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.mixture import BANK, Inputs, batches
@@ -55,6 +56,7 @@ def gauss_newton(
     total_variation: tuple[float, ...],
     held_out: int,
     start: dict[str, Reconstruct] | None = None,
+    channel: Channel = NONE,
 ) -> dict[str, Reconstruct]:
     """Optimise images or codes for their features. Nothing is trained; the weight of TV is chosen for each split.
 
@@ -71,6 +73,7 @@ def gauss_newton(
       held_out: how many procedural images choose.
       start: split point -> another attack's inputs to start from; None starts from a blank image, or the prior's
         mean.
+      channel: the defense that this attacker knows, which is then in the loop as in `rmle`.
 
     Returns:
       split point -> function from its features [B, ...] to inputs [B, ...].
@@ -81,7 +84,8 @@ def gauss_newton(
         split, x = split_index(network, name), first[name](features)
         if code_prior(network):
             return factorised.solve(network, split, features, x, steps, damping)
-        return solve(network, split, features, x, weight, steps, inner, damping)
+        known = knowing(behind(network, split, channel), features)
+        return solve(known, split, features, x, weight, steps, inner, damping)
 
     weights = dict.fromkeys(splits, 0.0)
     if not code_prior(network):
@@ -89,7 +93,8 @@ def gauss_newton(
         apart = Inputs((), shares, network.input_shape)
         truth = batches(apart, key, held_out)(0)
         for name in splits:
-            weights[name] = _chosen(folder / f"{name}.json", network, name, truth, total_variation, reconstruct)
+            received = sent(network, split_index(network, name), channel, key, truth)
+            weights[name] = _chosen(folder / f"{name}.json", name, truth, received, total_variation, reconstruct)
     return {name: functools.partial(reconstruct, name, weights[name]) for name in splits}
 
 
@@ -197,10 +202,9 @@ def _diffused(x, direction):
     return jax.grad(energy)(direction)
 
 
-def _chosen(file, network, name, truth, weights, reconstruct):
-    """The weight of TV that reads procedural images `truth` back best, found once."""
+def _chosen(file, name, truth, features, weights, reconstruct):
+    """The weight of TV that reads procedural images `truth` back best from their `features`, found once."""
     if not hosts.agree(file.exists()):
-        features = features_at(network, split_index(network, name), truth)
         found = {weight: float(psnr(reconstruct(name, weight, features), truth).mean()) for weight in weights}
         best = max(found, key=found.get)
         log.info("gauss_newton after %s: %s dB on procedural images by weight of TV", name, found)

@@ -4,8 +4,9 @@
 
 `*` is a convolution with zeros around the image, D scales every regressor to unit variance. With k x k
 neighbourhoods the matrix of the normal equations has k^4 blocks of C x C, but for the border a block depends on
-the *difference* of its two taps only: (2k - 1)^2 products, half of them transposes of the others. What the
-border takes away is what the taps of a ring around the image see, and is subtracted exactly.
+the *difference* of its two taps only: (2k - 1)^2 blocks, half of them transposes of the others, all of them from one
+product of channels for each frequency (`attacks.correlation`). What the border takes away is what the taps of pixels
+around the image would see: strips along its four sides, less the corners that two of them share; subtracted exactly.
 """
 
 import functools
@@ -18,6 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
+
+from dci_jax.attacks import correlation
+from dci_jax.runtime import parallel
 
 _EXACT = jax.lax.Precision.HIGHEST
 _UNSEEN = (
@@ -38,20 +42,31 @@ def moments(size: int, u: Float[Array, "B H W C"], t: Float[Array, "B H W T"]) -
       t: targets [B, H, W, T].
 
     Returns:
-      "shifts" [S, C, C], sum_q u(q + d) u(q)^T for each d of `half_plane`; "ring" [4, E, E], what a ring of
-      pixels around the image sees of it, for its four sides; "cross" [k^2 C, T]; "energies" [T, T], sum of t t^T.
+      "shifts" [S, C, C], sum_q u(q + d) u(q)^T for each d of `half_plane`; "cross" [k^2 C, T]; "energies" [T, T], sum
+      of t t^T; for k > 1 also "strips" [4, k, rC, rC], products of the r = k // 2 rows along each side, and "corners"
+      [4, r^2 C, r^2 C], of the pixels in each corner.
     """
-    r, reach = size // 2, size - 1
-    shifts = _correlate(u, u, ((0, reach), (reach, reach)))
-    channels = u.shape[-1]
-    found = {
+    return parallel.summed(functools.partial(_moments, size), u, t)
+
+
+def _moments(size, u, t):
+    found = {"energies": _gram(t, t)}
+    if size == 1:
+        return found | {"shifts": _gram(u, u)[None], "cross": _gram(u, t)}
+    r, reach, channels = size // 2, size - 1, u.shape[-1]
+    shape = u.shape[1] + reach, u.shape[2] + reach
+    spectra, targets = correlation.spectrum(u, reach), correlation.spectrum(t, reach)
+    near, far = range(-r, r + 1), range(-reach, reach + 1)
+    shifts = correlation.correlations(spectra, spectra, range(size), far, shape)
+    cross = correlation.correlations(spectra, targets, near, near, shape)
+    turned = u, u[:, ::-1], u[:, :, ::-1], u[:, ::-1, ::-1]
+    corners = [_first(r, jnp.swapaxes(_first(r, each), 1, 2)).reshape(len(u), -1) for each in turned]
+    return found | {
         "shifts": shifts.reshape(-1, channels, channels)[reach:],
-        "cross": _correlate(u, t, ((r, r), (r, r))).reshape(-1, t.shape[-1]),
-        "energies": jnp.einsum("bhwc,bhwd->cd", t, t, precision=_EXACT),
+        "cross": cross.reshape(-1, t.shape[-1]),
+        "strips": jnp.stack([correlation.along_rows(_first(r, side), reach) for side in _sides(u)]),
+        "corners": jnp.stack([_gram(pixels, pixels) for pixels in corners]),
     }
-    if r:
-        found["ring"] = jnp.stack([_ring(size, side) for side in _sides(u)])
-    return found
 
 
 def half_plane(size: int) -> list[tuple[int, int]]:
@@ -65,30 +80,32 @@ def taps(size: int) -> list[tuple[int, int]]:
     return list(itertools.product(range(size), range(size)))
 
 
-def _correlate(a, b, padding):
-    """[Y, X, A, B]: sum_q a(q + d) b(q)^T for every shift d: what a convolution's weight gradient is made of."""
-    found = jax.lax.conv_general_dilated(
-        a, b, (1, 1), padding, dimension_numbers=("CHWN", "IHWO", "HWNC"), precision=_EXACT
-    )
-    return found
+def flops(size: int, height: int, width: int, channels: int, targets: int) -> float:
+    """FLOPs of `moments` for each image of a large batch, a multiply-add counted 2."""
+    pairs = channels * (channels + targets)
+    if size == 1:
+        return 2.0 * height * width * pairs
+    height_f, width_f = (height + size - 1) // 2 + 1, width + size - 1
+    products = 8.0 * height_f * width_f * pairs
+    transforms = 4.0 * height_f * width * (height + 2 * width_f) * (channels + targets)
+    strips = 2 * 8.0 * ((height + size - 1) // 2 + width_f // 2 + 2) * (size // 2 * channels) ** 2
+    return products + transforms + strips
+
+
+def _gram(a, b):
+    a, b = (x.reshape(-1, x.shape[-1]) for x in (a, b))
+    return jnp.einsum("nc,nd->cd", a, b, precision=_EXACT)
+
+
+def _first(count, u):
+    """The first rows, zeros where the image has fewer."""
+    return jnp.pad(u[:, :count], [(0, 0), (0, max(count - u.shape[1], 0)), (0, 0), (0, 0)])
 
 
 def _sides(u):
-    """The image turned so that each of its sides is once at the top: top, bottom (with corners), left, right."""
+    """The image turned so that each of its sides is once at the top: top, bottom, left, right."""
     r = jnp.swapaxes(u, 1, 2)
-    return (u, True), (u[:, ::-1], True), (r, False), (r[:, ::-1], False)
-
-
-def _ring(size, side):
-    """Gram matrix of what pixels above the image see of it: taps (row below, column), k // 2 rows of k."""
-    (u, corners), r = side, size // 2
-    edge = jnp.pad(u[:, :r], ((0, 0), (r, max(r - u.shape[1], 0)), (2 * r, 2 * r), (0, 0)))
-    start, length = (0, u.shape[2] + 2 * r) if corners else (r, u.shape[2])
-    seen = [
-        edge[:, 1 + y : 1 + y + r, start + x : start + x + length] for y, x in itertools.product(range(r), range(size))
-    ]
-    seen = jnp.concatenate(seen, -1)
-    return jnp.einsum("bhwc,bhwd->cd", seen, seen, precision=_EXACT)
+    return u, u[:, ::-1], r, r[:, ::-1]
 
 
 @dataclass(frozen=True)
@@ -122,11 +139,21 @@ def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
         opposite = (-d[0], -d[1])
         matrix[i, :, j] = by_difference[d].T if d >= (0, 0) else by_difference[opposite]
     r = size // 2
-    for side, gram in enumerate(sums.get("ring", ())):
-        seen = [_turned(size, side, r + 1 + y, x) for y, x in itertools.product(range(r), range(size))]
-        gram = gram.reshape(len(seen), channels, len(seen), channels)
-        for (a, i), (b, j) in itertools.product(enumerate(seen), enumerate(seen)):
-            matrix[i, :, j] -= gram[a, :, b]
+    for side, strip in enumerate(sums.get("strips", ())):
+        strip = strip.reshape(size, r, channels, r, channels)
+        # Taps below the middle see the image from above it: a pixel `up` rows away sees row y - up of it.
+        for (y, x), (z, w) in itertools.product(itertools.product(range(1, r + 1), range(size)), repeat=2):
+            i, j = _turned(size, side, r + y, x), _turned(size, side, r + z, w)
+            for up in range(1, min(y, z) + 1):
+                a, b = y - up, z - up
+                matrix[i, :, j] -= strip[x - w, a, :, b] if x >= w else strip[w - x, b, :, a].T
+    for corner, pixels in enumerate(sums.get("corners", ())):
+        pixels = pixels.reshape(r, r, channels, r, r, channels).transpose(1, 0, 2, 4, 3, 5)
+        inner = itertools.product(range(1, r + 1), repeat=4)
+        for y, x, z, w in inner:
+            i, j = _mirrored(size, corner, r + y, r + x), _mirrored(size, corner, r + z, r + w)
+            for up, left in itertools.product(range(1, min(y, z) + 1), range(1, min(x, w) + 1)):
+                matrix[i, :, j] += pixels[y - up, x - left, :, z - up, w - left]
     full = len(places) * channels
     matrix, cross = matrix.reshape(full, full), sums["cross"].copy()
     # What a tap hardly sees, because it lies at the border, is the rounding of a difference: dropped.
@@ -140,6 +167,12 @@ def _turned(size, side, y, x):
     """The number of the tap that is (y, x) in the image turned by `_sides`."""
     y = size - 1 - y if side in (1, 3) else y
     return y * size + x if side < 2 else x * size + y
+
+
+def _mirrored(size, corner, y, x):
+    """The number of the tap that is (y, x) in the image whose corner 0 ... 3 was brought to the top left."""
+    y, x = size - 1 - y if corner % 2 else y, size - 1 - x if corner > 1 else x
+    return y * size + x
 
 
 def factored(normal: Normal, ridge: float) -> Callable[[np.ndarray], np.ndarray]:

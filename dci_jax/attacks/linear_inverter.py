@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dci_jax.attacks import least_squares
 from dci_jax.attacks.least_squares import moments
 from dci_jax.blocks import Network, feature_shapes, piece, run
 from dci_jax.defenses.channel import knowing
@@ -128,9 +129,8 @@ def enough(
 
 def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
     """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
-    each = 2.0 * height * width
     return tuple(
-        each * (k * (2 * k - 1) * c**2 + k**2 * c * g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
+        least_squares.flops(k, height, width, c, g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
     )
 
 

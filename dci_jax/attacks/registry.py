@@ -107,6 +107,7 @@ ATTACKS = {
         "DCI, then Gauss-Newton",
         "#0f766e",
         starts_from="dci",
+        adapts=True,
         check=gauss_newton.check,
     ),
     "dci_trained+gauss_newton": Attack(

@@ -1,0 +1,99 @@
+"""Sums over pixels of an image times a shifted one, for many shifts at once, by the discrete Fourier transform.
+
+    sum_q  u(q + d) t(q)^T  =  1/N sum_w  U(w) conj(T(w))^T exp(i w d)        with zeros around the images
+
+All shifts need one product of channels for each frequency: for the 41 shifts of 5 x 5 neighbourhoods that is a
+tenth of their own products. The transforms themselves are products with small matrices of cosines and sines, which
+every accelerator is made for; real and imaginary parts lie behind one another, so that nothing but matrices is multiplied.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+def spectrum(u: Float[Array, "B H W C"], reach: int) -> Float[Array, "f g parts C"]:
+    """U(w) of images with `reach` zeros behind them: real parts of all images, then imaginary ones, 2 B together.
+
+    f counts the frequencies of rows that are not negative, the others being their conjugates; g all of columns.
+    """
+    batch, height, width, channels = u.shape
+    down = _wave(height + reach, (height + reach) // 2 + 1, range(height))  # [f, H]
+    across = _wave(width + reach, width + reach, range(width))
+    # exp(-i w x) of real rows, then of complex columns; [f, 2, H] and [g, 2, 2, W]
+    down = np.stack([down.real, -down.imag], 1)
+    across = np.stack([np.stack([across.real, across.imag], 1), np.stack([-across.imag, across.real], 1)], 1)
+    rows = _apply("fh,hn->fn", down.reshape(-1, height), u.transpose(1, 2, 0, 3).reshape(height, -1))
+    rows = rows.reshape(len(down), 2 * width, batch * channels)
+    found = _apply("gw,fwn->fgn", across.reshape(-1, 2 * width), rows)
+    return found.reshape(len(down), len(across), 2 * batch, channels)
+
+
+def correlations(
+    u: Float[Array, "f g parts C"],
+    t: Float[Array, "f g parts T"],
+    rows: Sequence[int],
+    columns: Sequence[int],
+    shape: tuple[int, int],
+) -> Float[Array, "rows columns C T"]:
+    """sum_q u(q + d) t(q)^T of all images for every d = (one of `rows`, one of `columns`).
+
+    Args:
+      u, t: spectra of both, with as many zeros as the largest shift.
+      rows, columns: shifts in pixels.
+      shape: (height, width) of the images with their zeros.
+    """
+    height, width = shape
+    wave = _wave(width, width, columns).T  # [columns, g]
+    across = np.stack([np.stack([wave.real, -wave.imag], -1), np.stack([wave.imag, wave.real], -1)])
+
+    def at(spectra):
+        return _apply("xg,gn->xn", across.reshape(2 * len(columns), -1), _products(*spectra))
+
+    # One frequency of rows at a time: the products of all together can be gigabytes.
+    found = jax.lax.map(at, (u, t)).reshape(2 * len(u), -1)
+    down = _half(height, rows) / width
+    return _apply("yf,fn->yn", down, found).reshape(len(rows), len(columns), u.shape[-1], t.shape[-1])
+
+
+def along_rows(u: Float[Array, "B r W C"], reach: int) -> Float[Array, "shifts rC rC"]:
+    """sum_x u(y, x + d) u(z, x)^T of all images for every pair of rows y, z, and d = 0 ... reach."""
+    batch, _, width, _ = u.shape
+    wave = _wave(width + reach, (width + reach) // 2 + 1, range(width))
+    wave = np.stack([wave.real, -wave.imag], 1)
+    found = _apply("fw,wn->fn", wave.reshape(-1, width), u.transpose(2, 0, 1, 3).reshape(width, -1))
+    found = found.reshape(len(wave), 2 * batch, -1)
+    size = found.shape[-1]
+    return _apply("xf,fn->xn", _half(width + reach, range(reach + 1)), _products(found, found)).reshape(-1, size, size)
+
+
+def _products(u, t):
+    """U conj(T)^T summed over images: [g, 2 B, C] and [g, 2 B, T] -> [2 g, C T], real part and imaginary part in turns."""
+    half = u.shape[1] // 2
+    turned = jnp.concatenate([u[:, half:], -u[:, :half]], 1)
+    return _apply("gbc,gbt->gct", jnp.concatenate([u, turned], 2), t).reshape(2 * len(u), -1)
+
+
+def _half(period, places):
+    """[places, 2 f]: the real part of the inverse transform at `places` from half of the frequencies, in turns as above."""
+    wave = _wave(period, period // 2 + 1, places).T
+    count = np.full(period // 2 + 1, 2.0)  # each stands for itself and for its negative one
+    count[0] = 1
+    if period % 2 == 0:
+        count[-1] = 1
+    return (np.stack([wave.real, -wave.imag], -1) * (count / period)[:, None]).reshape(len(places), -1)
+
+
+def _wave(period, frequencies, places):
+    """exp(2 pi i w x / period), [frequencies, places]; in whole turns first, so that large angles lose no digits."""
+    turns = np.outer(np.arange(frequencies), np.asarray(places)) % period
+    return np.exp(2j * np.pi * turns / period)
+
+
+def _apply(what, a, b):
+    return jnp.einsum(what, jnp.asarray(a, jnp.float32), b, precision=_EXACT)
