@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dci_jax.models.pooling import max_pool
+
 Array = jax.Array
 
 
@@ -95,7 +97,7 @@ def max_pool2d_with_indices(input: Array, kernel_size, stride=(), padding=0, dil
     if set(_each(dilation, 2)) != {1}:
         raise ValueError(f"pooling has dilation {dilation}, and JAX no gradient for it")
     window, strides, pads = _windows(input, kernel_size, stride, padding, ceil_mode)
-    return jax.lax.reduce_window(input, -jnp.inf, jax.lax.max, window, strides, pads), None
+    return max_pool(input, window, strides, pads), None
 
 
 def avg_pool2d(

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from dci_jax.blocks import Network
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, chain, conv
+from dci_jax.models.pooling import max_pool
 
 Array = jax.Array
 
@@ -41,7 +42,7 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = nn.relu(x) if self.rectify else x
-        x = nn.max_pool(x, (2, 2), (2, 2)) if self.pool else x
+        x = _halved(x) if self.pool else x
         return nn.relu(conv(self.features, 3, use_bias=True, name=self.label)(x))
 
 
@@ -52,9 +53,13 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.max_pool(x, (2, 2), (2, 2))
+        x = _halved(x)
         x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # torch flattens channels first
         return nn.Dense(self.classes, name="fc2")(nn.sigmoid(nn.Dense(512, name="fc1")(x)))
+
+
+def _halved(x):
+    return max_pool(x, (1, 2, 2, 1), (1, 2, 2, 1), ((0, 0),) * 4)
 
 
 def he_cnn(key: Array, classes: int = 10, train: bool = False) -> Network:

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from dci_jax.blocks import Network
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv
+from dci_jax.models.pooling import max_pool
 
 Array = jax.Array
 
@@ -27,7 +28,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = nn.relu(BatchNorm(self.train, name="bn1")(conv(WIDTHS[0], 7, 2, "conv1")(x)))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        return max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
 class SmallStem(nn.Module):
