@@ -1,7 +1,8 @@
 """How many bytes features take when they are really sent: a lossless message, through deflate. On the host.
 
 Where there are at most 256 levels a message is a code book and each value's number in it, in as few bits as they need or
-in whole bytes, whichever is shorter; else a mask of what is not zero, and those values as float32. Positions are counted.
+in whole bytes, whichever is shorter; else a mask of what is not zero, and those values as float32. Positions are counted; where
+some zeros are negative (`noise.dropout_marked`) another mask says which.
 """
 
 import zlib
@@ -12,14 +13,16 @@ import numpy as np
 def coded_bytes(features: np.ndarray) -> int:
     """Size in bytes of one example [...] float32 as a lossless message, entropy coding included."""
     values = np.ascontiguousarray(features, np.float32).reshape(-1)
+    signs = np.signbit(values[values == 0])
+    marks = np.packbits(signs).tobytes() if signs.any() else b""
     levels, symbols = np.unique(values, return_inverse=True)
     if len(levels) > 256:
         kept = values != 0
         mask = b"" if kept.all() else np.packbits(kept).tobytes()
-        return len(zlib.compress(mask + values[kept].tobytes()))
+        return len(zlib.compress(marks + mask + values[kept].tobytes()))
     book, bits = _book(levels), max(1, int(len(levels) - 1).bit_length())
     packed = np.packbits(np.unpackbits(np.uint8(symbols)[:, None], axis=1)[:, 8 - bits :])
-    return min(len(zlib.compress(book + message.tobytes())) for message in (packed, np.uint8(symbols)))
+    return min(len(zlib.compress(marks + book + message.tobytes())) for message in (packed, np.uint8(symbols)))
 
 
 def _book(levels):

@@ -106,6 +106,16 @@ def test_a_known_mask_leaves_true_zeros_to_compare(network):
     assert differs["dropout_marked"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_known_mask_is_paid_for_in_the_message():
+    sparse = jnp.maximum(FEATURES - 2, 0)
+    sizes = []
+    for kind in ("dropout", "dropout_marked"):
+        channel = Channel(kind, 0.5)
+        sizes.append(message_bytes(channel, sparse, send(channel, jax.random.key(0), sparse)))
+    zeros = np.mean(send(Channel("dropout", 0.5), jax.random.key(0), sparse) == 0)
+    assert (sizes[1] > sizes[0] + 0.5 * zeros * sparse[0].size / 8).all()
+
+
 def test_several_marked_sends_keep_every_value_that_one_of_them_kept():
     received = np.asarray(send(Channel("dropout_marked", 0.5, 3), jax.random.key(0), jnp.maximum(FEATURES - 2, 0)))
     missing = (received == 0) & np.signbit(received)
