@@ -23,7 +23,13 @@ def get_config():
         ("bottleneck", 4.0),
     )
     config.sends = (1,)
-    config.attacks = ("dci", "adapted_dci", "adapted_dci+refine", "adapted_inverse_network")
+    config.attacks = (
+        "dci",
+        "adapted_dci",
+        "adapted_dci+refine",
+        "adapted_dci+gauss_newton",
+        "adapted_inverse_network",
+    )
     config.defense.steps = 200
     config.dci.images = 512
     config.dci.batch = 64
