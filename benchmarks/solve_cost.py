@@ -55,7 +55,7 @@ def rows(name, split, side, batch, settings):
             "unknowns": unknowns,
             "inputs": counts[index],
             "regressors_s": best(linear_inverter.regressors, g, network, seen, f, estimate),
-            "sums_s": best(linear_inverter.correction_moments, size, g, u, estimate, true),
+            "sums_s": best(linear_inverter.correction_moments, size, g, [u], [estimate], [true]),
             "step_s": best(linear_inverter.moved, g, kernel, u, estimate),
             "solve_s": best(least_squares.solve, normal, 1e-3),
         }

@@ -23,6 +23,8 @@ from jaxtyping import Array, Float
 from dci_jax.attacks import correlation
 from dci_jax.runtime import parallel
 
+Batches = tuple[Float[Array, "_ H W _"], ...]
+
 _EXACT = jax.lax.Precision.HIGHEST
 _UNSEEN = (
     1e-3  # share of its sum of squares below which a tap's regressor is dropped: float32 sums keep three digits more
@@ -33,23 +35,24 @@ _FLOOR = (
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def moments(size: int, u: Float[Array, "B H W C"], t: Float[Array, "B H W T"]) -> dict[str, Array]:
-    """The sums over one batch's images and pixels that the normal equations are made of.
+def moments(size: int, u: Batches, t: Batches) -> dict[str, Array]:
+    """The sums over images and pixels that the normal equations are made of.
 
     Args:
       size: k, odd.
-      u: regressors [B, H, W, C].
-      t: targets [B, H, W, T].
+      u: regressors, batches of [B, H, W, C]. What is done once for all of them is less with several together.
+      t: targets, batches of [B, H, W, T].
 
     Returns:
       "shifts" [S, C, C], sum_q u(q + d) u(q)^T for each d of `half_plane`; "cross" [k^2 C, T]; "energies" [T, T], sum
       of t t^T; for k > 1 also "strips" [4, k, rC, rC], products of the r = k // 2 rows along each side, and "corners"
       [4, r^2 C, r^2 C], of the pixels in each corner.
     """
-    return parallel.summed(functools.partial(_moments, size), u, t)
+    return parallel.summed(functools.partial(_moments, size), *u, *t)
 
 
-def _moments(size, u, t):
+def _moments(size, *batches):
+    u, t = (jnp.concatenate(part) for part in (batches[: len(batches) // 2], batches[len(batches) // 2 :]))
     found = {"energies": _gram(t, t)}
     if size == 1:
         return found | {"shifts": _gram(u, u)[None], "cross": _gram(u, t)}

@@ -204,14 +204,16 @@ def _stacked(g, x, residual, gradients, f):
     return jnp.concatenate([x, unshuffle(residual, g.growth), *gradients, _sent(g, f)], -1)
 
 
-def first_moments(size: int, g: Geometry, f: Array, true: Array) -> dict[str, Array]:
-    """`moments` of the first map, for one batch of features (or estimates of them) and true inputs."""
-    return _first_moments(size, g.layout, f, true)
+def first_moments(size: int, g: Geometry, f: Sequence[Array], true: Sequence[Array]) -> dict[str, Array]:
+    """`moments` of the first map, for batches of features (or estimates of them) and true inputs."""
+    return _first_moments(size, g.layout, tuple(f), tuple(true))
 
 
-def correction_moments(size: int, g: Geometry, u: Array, x: Array, true: Array) -> dict[str, Array]:
-    """`moments` of a correction of the estimates `x`, of which `u` are the `regressors`."""
-    return _correction_moments(size, g.layout, u, x, true)
+def correction_moments(
+    size: int, g: Geometry, u: Sequence[Array], x: Sequence[Array], true: Sequence[Array]
+) -> dict[str, Array]:
+    """`moments` of a correction of batches of estimates `x`, of which `u` are the `regressors`."""
+    return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -227,13 +229,14 @@ def _moved(g, kernel, u, x):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _first_moments(size, g, f, true):
-    target = _image(g, true) - f if g.same else _image(g, true)
-    return moments(size, _sent(g, f), unshuffle(target, g.factor))
+    targets = [_image(g, b) - a if g.same else _image(g, b) for a, b in zip(f, true, strict=True)]
+    return moments(size, tuple(_sent(g, a) for a in f), tuple(unshuffle(t, g.factor) for t in targets))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _correction_moments(size, g, u, x, true):
-    return moments(size, u, unshuffle(_image(g, true) - _image(g, x), g.factor))
+    targets = [unshuffle(_image(g, b) - _image(g, a), g.factor) for a, b in zip(x, true, strict=True)]
+    return moments(size, u, tuple(targets))
 
 
 def _sent(g, f):

@@ -27,6 +27,7 @@ log = logging.getLogger("dci_jax")
 # What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
 SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
+TOGETHER, ROOM = 128, 2**28  # images, and bytes of regressors, whose sums over neighbourhoods are made at a time
 KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are made twice
 HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
 
@@ -69,7 +70,8 @@ def inverter(
             regressors = functools.cache(regressors)
         sums = functools.partial(_sums, size, g, regressors, f, x, true)
         shown = functools.partial(_shown, update, r * count)
-        make = functools.partial(_solve, (len(f[0]), len(f[1])), size, ridge, sums, shown, label)
+        together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
+        make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, ridge, sums, shown, label)
         solution, chosen = _kept(folder / f"{r}.npz", make, lasting=r > 0)
         if solution is None:
             break
@@ -110,29 +112,36 @@ def _regressors(g, network, seen, f, x, part, i):
     return linear_inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])
 
 
-def _sums(size, g, regressors, f, x, true, part, i):
-    """`moments` of batch i of a part, for the first map (x is None) or a correction of the estimates x."""
+def _together(size, batch, bytes_of_one):
+    """How many batches are added up at a time: of neighbourhoods the transforms of the sums are the same for any number."""
+    return 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
+
+
+def _sums(size, g, regressors, f, x, true, part, some):
+    """`moments` of some batches of a part, for the first map (x is None) or a correction of the estimates x."""
     if x is None:
-        return linear_inverter.first_moments(size, g, f[part][i], true[part][i])
-    return linear_inverter.correction_moments(size, g, regressors(part, i), x[part][i], true[part][i])
+        return linear_inverter.first_moments(size, g, f[part][some], true[part][some])
+    u = [regressors(part, i) for i in range(len(x[part]))[some]]
+    return linear_inverter.correction_moments(size, g, u, x[part][some], true[part][some])
 
 
 def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(counts, size, start, sums, shown, label):
+def _solve(counts, together, size, start, sums, shown, label):
     """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
     totals, done = [], 0
     for part, count in enumerate(counts):
         total = None
-        for i in range(count):
+        for first in range(0, count, together):
             hosts.stop_if_asked()
-            new = parallel.fetch(sums(part, i))
+            some = slice(first, min(first + together, count))
+            new = parallel.fetch(sums(part, some))
             total = total or {k: np.zeros(np.shape(v)) for k, v in new.items()}
             for k, v in new.items():
                 total[k] += v
-            done += 1
+            done += some.stop - some.start
             shown(done)
         totals.append(total)
     if not all(np.isfinite(v).all() for total in totals for v in total.values()):

@@ -16,7 +16,7 @@ def problem(size, seed=0, height=7, width=5):
 
 
 def sums(size, u, t):
-    found = least_squares.moments(size, u, t)
+    found = least_squares.moments(size, (u[:1], u[1:]), (t[:1], t[1:]))
     return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
 
