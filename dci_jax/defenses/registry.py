@@ -11,7 +11,7 @@ import numpy as np
 
 from dci_jax.defenses import compression, learned, noise, pruning
 from dci_jax.defenses.compression import as_sent, straight_through
-from dci_jax.defenses.size import coded_bytes
+from dci_jax.defenses.size import coded_bytes, marked_bytes
 
 
 def _as_received(params, features, strength):
@@ -84,6 +84,7 @@ DEFENSES = {
         (0.25, 0.5, 0.75),
         random=True,
         joined=noise.any_that_is_marked_as_sent,
+        size=lambda example, strength: marked_bytes(example),
     ),
     "quantize": Defense(
         compression.quantize,

@@ -1,8 +1,7 @@
 """How many bytes features take when they are really sent: a lossless message, through deflate. On the host.
 
 Where there are at most 256 levels a message is a code book and each value's number in it, in as few bits as they need or
-in whole bytes, whichever is shorter; else a mask of what is not zero, and those values as float32. Positions are counted; where
-some zeros are negative (`noise.dropout_marked`) another mask says which.
+in whole bytes, whichever is shorter; else a mask of what is not zero, and those values as float32. Positions are counted.
 """
 
 import zlib
@@ -10,11 +9,14 @@ import zlib
 import numpy as np
 
 
-def coded_bytes(features: np.ndarray) -> int:
-    """Size in bytes of one example [...] float32 as a lossless message, entropy coding included."""
+def marked_bytes(features: np.ndarray) -> int:
+    """The same where another mask says which zeros are negative: those that `noise.dropout_marked` left out."""
+    return coded_bytes(features, np.packbits(np.signbit(features[features == 0])).tobytes())
+
+
+def coded_bytes(features: np.ndarray, marks: bytes = b"") -> int:
+    """Size in bytes of one example [...] float32 as a lossless message, with `marks` in front, entropy coding included."""
     values = np.ascontiguousarray(features, np.float32).reshape(-1)
-    signs = np.signbit(values[values == 0])
-    marks = np.packbits(signs).tobytes() if signs.any() else b""
     levels, symbols = np.unique(values, return_inverse=True)
     if len(levels) > 256:
         kept = values != 0
