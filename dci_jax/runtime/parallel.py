@@ -109,7 +109,7 @@ def summed(function: Callable[..., Pytree], *arrays: Array) -> Pytree:
         return function(*arrays)
 
     def local(*shares):
-        return jax.lax.psum(function(*shares), ("data", "block"))
+        return jax.lax.psum(function(*shares), "data")
 
     spec = PartitionSpec("data")
     return jax.shard_map(local, mesh=mesh(), in_specs=spec, out_specs=PartitionSpec())(*arrays)
