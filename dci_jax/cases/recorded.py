@@ -48,6 +48,12 @@ def load(config: ConfigDict, network: Network) -> Case:
             f"defenses is {tuple(config.defenses)}, but recorded features went through one; name that, or "
             f"(('none', 0.0),), and one number of sends. What these have learned is not in a dump: {learned}."
         )
+    if channels[0].kind == "dropout_marked" and not np.signbit(features[features == 0]).any():
+        # Every zero would be taken for a true one, and the weak attack for a safe split.
+        raise InputError(
+            f"defenses is {tuple(config.defenses)}, but no zero in {config.features} is negative, which marks what was "
+            "left out; record -0.0 there, or name dropout, whose mask is guessed."
+        )
     base = images.load(config, network, (split,))
     known = bool(config.data.images)
     if known and len(base.names) != len(features):

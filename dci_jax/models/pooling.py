@@ -1,4 +1,4 @@
-"""Max pooling whose gradient is made of comparisons and sums, which a CPU is four times as fast at (docs/speed.md)."""
+"""Max pooling whose gradient is made of comparisons and sums, which a CPU is three times as fast at (docs/speed.md)."""
 
 import functools
 import itertools

@@ -173,6 +173,7 @@ def _fronts(found, policy, folder):
             )
         axes.axhline(policy.ssim, color="#64748b", linestyle="--", linewidth=0.8, label="policy")
         axes.set_xscale("log" if log else "linear")
+        axes.tick_params(axis="x", which="both", labelsize=7)
         axes.set_xlabel(title)
         axes.set_ylabel("SSIM of the attacker who reads most")
         parts.append(page.figure(drawing, axes, folder / f"front_{name}.png", f"leakage against {title}"))
