@@ -35,6 +35,7 @@ TOLERANCE, TOLERANCE_TIMED = 1e-4, 2e-3
 RATE = 1e-3  # Adam's, on both sides
 GPU = jax.default_backend() == "gpu"
 DEVICE = torch.device("cuda" if GPU else "cpu")
+torch.backends.cudnn.allow_tf32 = False  # as in JAX here: float32 is float32 in every column
 
 
 def gate(case):

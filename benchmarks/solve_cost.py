@@ -23,7 +23,7 @@ def rows(name, split, side, batch, settings):
     import numpy as np
 
     from dci_jax import models
-    from dci_jax.attacks import least_squares, linear_inverter
+    from dci_jax.attacks import least_squares, linear_inverter, ridge
     from dci_jax.blocks import features_at, split_index
     from dci_jax.inputs.procedural import GENERATORS
     from dci_jax.runtime import parallel
@@ -57,7 +57,7 @@ def rows(name, split, side, batch, settings):
             "regressors_s": best(linear_inverter.regressors, g, network, seen, f, estimate),
             "sums_s": best(linear_inverter.correction_moments, size, g, [u], [estimate], [true]),
             "step_s": best(linear_inverter.moved, g, kernel, u, estimate),
-            "solve_s": best(least_squares.solve, normal, 1e-3),
+            "solve_s": best(ridge.solve, normal, 1e-3),
         }
         gflop = batch * linear_inverter.flops(g, sizes[index], *u.shape[1:3])[1] / 1e9
         row["sums_gflop_per_s"] = round(gflop / row["sums_s"])

@@ -11,13 +11,11 @@ around the image would see: strips along its four sides, less the corners that t
 
 import functools
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float
 
 from dci_jax.attacks import correlation
@@ -28,9 +26,6 @@ Batches = tuple[Float[Array, "_ H W _"], ...]
 _EXACT = jax.lax.Precision.HIGHEST
 _UNSEEN = (
     1e-3  # share of its sum of squares below which a tap's regressor is dropped: float32 sums keep three digits more
-)
-_FLOOR = (
-    1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
 )
 
 
@@ -176,33 +171,6 @@ def _mirrored(size, corner, y, x):
     """The number of the tap that is (y, x) in the image whose corner 0 ... 3 was brought to the top left."""
     y, x = size - 1 - y if corner % 2 else y, size - 1 - x if corner > 1 else x
     return y * size + x
-
-
-def factored(normal: Normal, ridge: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The ridge solution as a function of `Normal.cross` [k^2 C, T], of any targets of the same regressors; float64.
-
-    Args:
-      normal: of the training images.
-      ridge: relative to each regressor's own mean square.
-
-    Raises:
-      np.linalg.LinAlgError: the matrix is singular or not finite.
-    """
-    diagonal = np.diag(normal.matrix)
-    if not (np.isfinite(normal.matrix).all() and np.isfinite(normal.cross).all()):
-        raise np.linalg.LinAlgError("the normal equations are not finite")
-    floored = np.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf)
-    scale = floored**-0.5
-    matrix = normal.matrix * scale[:, None]
-    matrix *= scale
-    matrix[np.diag_indices_from(matrix)] = 1 + ridge  # at least: the floor adds to it
-    factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    return lambda cross: scale[:, None] * scipy.linalg.cho_solve(factor, scale[:, None] * cross)
-
-
-def solve(normal: Normal, ridge: float) -> np.ndarray:
-    """The ridge solution [k^2 C, T], float64; arguments and errors as of `factored`."""
-    return factored(normal, ridge)(normal.cross)
 
 
 def sketched(normal: Normal, count: int) -> Normal:

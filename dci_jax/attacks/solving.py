@@ -1,12 +1,13 @@
 """Solve one inverter: the sums of all images, the ridge that held-out images prefer, a file for each map.
 
-Every device adds up its own images and one all-reduce joins them; the solve itself is float64 on the host.
+Every device adds up its own images and one all-reduce joins them; the solve itself is float64 (`attacks.ridge`).
 """
 
 import functools
 import logging
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 
 from dci_jax.attacks import least_squares, linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry
+from dci_jax.attacks.ridge import RIDGES, best
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts, parallel
@@ -24,9 +26,6 @@ Array = jax.Array
 
 log = logging.getLogger("dci_jax")
 
-# What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
-RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
-SKETCH = 256  # random mixtures of the targets that the choice of the ridge looks at: wide blocks have thousands
 TOGETHER, ROOM = 128, 2**28  # images, and bytes of regressors, whose sums over neighbourhoods are made at a time
 KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are made twice
 HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
@@ -147,37 +146,10 @@ def _solve(counts, together, size, start, sums, shown, label):
     if not all(np.isfinite(v).all() for total in totals for v in total.values()):
         log.warning("%s: the sums of its normal equations are not finite", label)
         return None, 0.0
-    train, apart = (least_squares.assemble(size, total) for total in totals)
+    with ThreadPoolExecutor() as pool:
+        train, apart = pool.map(functools.partial(least_squares.assemble, size), totals)
     del total, totals, new
-    solved, ridge = _ridge(*(least_squares.sketched(normal, SKETCH) for normal in (train, apart)), start)
-    return solved and solved(train.cross), ridge
-
-
-def _ridge(train, apart, start):
-    """(factored, ridge) of the one of `RIDGES` that is best on `apart`; (None, 0) where none is better than no map.
-
-    The ridge before is a good guess: from `start` downwards, then upwards, as long as it gets better.
-    """
-    errors, best = {}, (None, 0.0)
-
-    def error(i):
-        nonlocal best
-        if i not in errors:
-            try:
-                solved = least_squares.factored(train, RIDGES[i])
-                found = least_squares.error(apart, solved(train.cross))
-            except np.linalg.LinAlgError:
-                found = math.inf
-            if found < min([apart.energy, *errors.values()]):
-                best = solved, RIDGES[i]
-            errors[i] = found
-        return errors[i]
-
-    i = RIDGES.index(start)
-    for step in (-1, 1):
-        while 0 <= i + step < len(RIDGES) and error(i + step) < error(i):
-            i += step
-    return best
+    return best(train, apart, start)
 
 
 def _kept(file, make, lasting):

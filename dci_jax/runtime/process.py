@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 
+import jax
+
 # On a CPU it leaves convolutions and matrix products to XLA's own code instead of YNNPACK, which JAX 0.10 to 0.12
 # take by default: on two cores up to 2 times as fast, for most shapes and with JAX 0.10 in particular
 # (benchmarks/xla_flags.py).
@@ -14,6 +16,11 @@ def prepare() -> None:
     """Call it before JAX's first computation, which reads XLA's flags."""
     if _FLAG not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+    # On a GPU JAX would round what it multiplies to TF32 (three digits), on a TPU to bfloat16 (two): float32 means float32
+    # here, because an inverter is corrected by the difference of two features that are nearly equal. What may be computed
+    # in bfloat16 has a field of its own.
+    if not jax.config.jax_default_matmul_precision:  # JAX_DEFAULT_MATMUL_PRECISION
+        jax.config.update("jax_default_matmul_precision", "highest")
     # Orbax reports every file there, and what it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     # Where one file cannot be written, the others that were under way complain too, with a traceback each: the

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dci_jax.attacks import least_squares
+from dci_jax.attacks import least_squares, ridge
 
 
 def problem(size, seed=0, height=7, width=5):
@@ -33,7 +33,7 @@ def test_one_product_for_each_shift_gives_the_matrix_of_all_neighbourhoods(size,
 def test_the_solution_is_numpys_and_its_error_that_of_the_fit():
     u, t, rows = problem(3)
     normal = least_squares.assemble(3, sums(3, u, t))
-    solution = least_squares.solve(normal, 1e-9)
+    solution = ridge.solve(normal, 1e-9)
     expected, *_ = np.linalg.lstsq(rows, t.reshape(-1, 2), rcond=None)
     np.testing.assert_allclose(solution, expected, atol=1e-3)
     fit = np.sum((rows @ expected - t.reshape(-1, 2)) ** 2)
@@ -43,14 +43,14 @@ def test_the_solution_is_numpys_and_its_error_that_of_the_fit():
 def test_the_ridge_weighs_every_regressor_by_its_own_scale():
     u, t, _ = problem(1)
     small = np.float32([1.0, 0.1, 1.0, 10.0])
-    plain, scaled = (least_squares.solve(least_squares.assemble(1, sums(1, a, t)), 0.1) for a in (u, u * small))
+    plain, scaled = (ridge.solve(least_squares.assemble(1, sums(1, a, t)), 0.1) for a in (u, u * small))
     np.testing.assert_allclose(scaled * small[:, None], plain, rtol=1e-3, atol=1e-6)
 
 
 def test_a_regressor_that_is_zero_or_a_copy_is_no_harm():
     u, t, _ = problem(3)
     u[..., 1], u[..., 2] = 0, u[..., 0]
-    solution = least_squares.solve(least_squares.assemble(3, sums(3, u, t)), 1e-5)
+    solution = ridge.solve(least_squares.assemble(3, sums(3, u, t)), 1e-5)
     assert np.isfinite(solution).all()
     assert (solution.reshape(9, 4, 2)[:, 1] == 0).all()
 
@@ -60,7 +60,7 @@ def test_a_channel_that_is_dead_but_for_rounding_does_not_spoil_the_solve():
     u, t, rows = problem(3)
     u[..., 1] *= 1e-19
     normal = least_squares.assemble(3, sums(3, u, t))
-    solution = least_squares.solve(normal, 1e-7)
+    solution = ridge.solve(normal, 1e-7)
     rows = np.delete(rows, range(1, 36, 4), 1)
     expected, *_ = np.linalg.lstsq(rows, t.reshape(-1, 2), rcond=None)
     fit = np.sum((rows @ expected - t.reshape(-1, 2)) ** 2)
@@ -72,4 +72,4 @@ def test_sums_that_are_not_finite_are_refused(bad):
     u, t, _ = problem(1)
     u[0, 0, 0, 0] = bad
     with pytest.raises(np.linalg.LinAlgError, match="not finite"):
-        least_squares.solve(least_squares.assemble(1, sums(1, u, t)), 0.1)
+        ridge.solve(least_squares.assemble(1, sums(1, u, t)), 0.1)

@@ -1,0 +1,66 @@
+"""The solution, where it is computed, and which ridge is taken."""
+
+import jax
+import numpy as np
+import pytest
+
+from dci_jax.attacks import ridge
+from dci_jax.attacks.least_squares import Normal
+
+
+def normal(rows, targets):
+    return Normal(rows.T @ rows, rows.T @ targets, targets.T @ targets)
+
+
+def regression(count, noise, seed=0, regressors=6):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, regressors))
+    slopes = np.random.default_rng(9).standard_normal((regressors, 2))
+    return rows, rows @ slopes + noise * rng.standard_normal((count, 2))
+
+
+@pytest.mark.parametrize("factored", [ridge.factored_on_host, ridge.factored_on_device])
+def test_host_and_device_solve_alike_in_float64(factored):
+    rows, targets = regression(50, 0.1)
+    matrix = rows.T @ rows
+    with jax.enable_x64(True):
+        given = jax.device_put(matrix) if factored is ridge.factored_on_device else matrix
+    kept = matrix.copy()
+    found = factored(given, 0.3)(rows.T @ targets)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.linalg.solve(kept + 0.3 * np.eye(6), rows.T @ targets), rtol=1e-12)
+    np.testing.assert_array_equal(matrix, kept)  # the next ridge needs it
+
+
+@pytest.mark.parametrize("factored", [ridge.factored_on_host, ridge.factored_on_device])
+def test_a_matrix_that_is_not_positive_definite_is_said_to_be(factored):
+    matrix = np.diag([1.0, -1.0])
+    with jax.enable_x64(True):
+        given = jax.device_put(matrix) if factored is ridge.factored_on_device else matrix
+    with pytest.raises(np.linalg.LinAlgError):
+        factored(given, 0.0)
+
+
+def test_a_gpu_solves_for_itself(monkeypatch):
+    rows, targets = regression(50, 0.1)
+    expected = ridge.solve(normal(rows, targets), 0.1)
+    asked = []
+    on_device = ridge.factored_on_device
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(ridge, "factored_on_device", lambda *given: asked.append(given) or on_device(*given))
+    np.testing.assert_allclose(ridge.solve(normal(rows, targets), 0.1), expected, rtol=1e-12)
+    assert asked
+
+
+def test_noise_asks_for_a_larger_ridge_and_clean_data_for_the_least():
+    apart = normal(*regression(4000, 0.0, seed=2))
+    clean, noisy = (ridge.best(normal(*regression(8, noise, seed=1)), apart, 1e-3) for noise in (0.0, 3.0))
+    assert clean[1] == min(ridge.RIDGES)
+    assert noisy[1] >= 1e-1
+    np.testing.assert_allclose(noisy[0], ridge.solve(normal(*regression(8, 3.0, seed=1)), noisy[1]))
+
+
+def test_no_map_is_taken_where_none_is_better_than_no_map():
+    rows, targets = regression(50, 0.0, seed=1)
+    others, wanted = regression(50, 0.0, seed=2)
+    assert ridge.best(normal(rows, targets), normal(others, -wanted), 1e-3) == (None, 0.0)
