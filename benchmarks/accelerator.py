@@ -47,11 +47,15 @@ def run(config: str, workdir: str, *more: str, weights: str = "", images: str = 
 TINY = ("--config.dci.images=16", "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1")
 FEW = (*TINY, "--config.data.count=4", "--config.splits=('stem',)", "--config.attacks=('dci',)")
 IMAGENET = ("resnet50.safetensors", "photographs.npz")
-DEEP = (
+DEEP = (  # of one H200's memory
     "--config.splits=('layer4.2',)",
     "--config.inputs.side=224",
-    "--config.dci.images=4096",
+    "--config.dci.images=8192",
     "--config.dci.held_out=256",
+    "--config.dci.batch=256",
+    "--config.dci.rounds=2",
+    "--config.dci.unknowns=(18500, 9300)",
+    "--config.dci.equations=50",
 )
 STEPS = (
     "synthesis, ResNet-50, 224 px",
