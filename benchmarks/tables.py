@@ -3,7 +3,7 @@
 python -m benchmarks.tables runs SUMMARY.csv [SUMMARY.csv ...]     PSNR / SSIM / label agreement; of several: DCI's PSNR
 python -m benchmarks.tables he TRAINED RMLE INVERSE SAME SOLVED    He et al.'s table beside ours, of summary.csv's
 python -m benchmarks.tables steps side_by_side/cpu.json            one step of every attack beside PyTorch's
-python -m benchmarks.tables kills soak_kills.json                  what a run had written last when it was stopped
+python -m benchmarks.tables kills KILLS.json [KILLS.json ...]      what a run had written last when it was stopped
 """
 
 import argparse
@@ -156,10 +156,10 @@ def text(result):
     return "\n".join(lines)
 
 
-def kills(result):
-    """Stages down, stops across."""
+def kills(results):
+    """Stages down, stops across, the counts of several files added up."""
     counts = collections.Counter()
-    for hit, count in result["hits"].items():
+    for hit, count in (item for result in results for item in result["hits"].items()):
         _, stop, where = hit.split(", ", 2)
         counts[where, stop] += count
     stops, stages = (sorted({key[i] for key in counts}) for i in (1, 0))
@@ -172,7 +172,7 @@ def kills(result):
 TABLES = {
     "runs": lambda files: "\n".join(one(read(files[0])) if len(files) == 1 else several(files)),
     "he": lambda files: "\n".join(he([list(csv.DictReader(file.read_text().splitlines())) for file in files])),
-    "kills": lambda files: "\n".join(kills(json.loads(files[0].read_text()))),
+    "kills": lambda files: "\n".join(kills([json.loads(file.read_text()) for file in files])),
     "steps": lambda files: "\n\n".join(text(json.loads(file.read_text())) for file in files),
 }
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 SLOW = 300_000  # bytes a second
-_GROUP = Path("/sys/fs/cgroup/blkio/dci_jax_soak")
+_GROUP = Path(f"/sys/fs/cgroup/blkio/dci_jax_soak_{os.getpid()}")
 
 
 def mount(workdir: Path, rng: random.Random) -> bool:
