@@ -81,6 +81,23 @@ def slowed(workdir: Path, process: int) -> None:
         pass
 
 
+def moved_away(workdir: Path) -> bool:
+    """Whether there was a workdir, which has another name now."""
+    try:
+        workdir.rename(workdir.with_name(f"{workdir.name} away"))
+    except FileNotFoundError:  # it has not been made yet
+        return False
+    return True
+
+
+def moved_back(workdir: Path) -> list[str]:
+    """What had been put in its place, which is removed."""
+    found = [str(path.relative_to(workdir)) for path in workdir.rglob("*")] if workdir.exists() else []
+    shutil.rmtree(workdir, ignore_errors=True)
+    workdir.with_name(f"{workdir.name} away").rename(workdir)
+    return found
+
+
 def unmount(workdir: Path) -> None:
     """What the disk holds stays, on an ordinary one."""
     held, image = (workdir.with_name(f"{workdir.name} {what}") for what in ("held", "disk"))

@@ -1,8 +1,8 @@
 """Runs killed at random moments, each given again until it ends: its files must be those of an undisturbed run.
 
 Kinds of runs take turns: trained, solved and adapted inverters, a generator, eight devices, two processes, a sweep of two.
-A run is stopped by SIGKILL, SIGTERM or SIGINT, its disk fills up, takes no more writes, or is slow; then, sometimes, the clock is
-set back (its files are then of tomorrow), and sometimes another run is started in the same folder. Processes are forks
+A run is stopped by SIGKILL, SIGTERM or SIGINT, its disk fills up, takes no more writes, or is slow, its folder is moved away; then,
+sometimes, the clock is set back (its files are then of tomorrow), and sometimes another run is started in the same folder. Processes are forks
 of one that has imported everything and computed nothing. Needs Linux; the disk's faults also the right to mount.
 """
 
@@ -74,7 +74,15 @@ KINDS = {
     "two processes": Kind((*SOLVED, *SMALL), processes=2),
     "sweep of two": Kind((*SOLVED, *SMALL), sweep=True),
 }
-STOPS = {"SIGKILL": 0.45, "SIGTERM": 0.2, "SIGINT": 0.13, "disk full": 0.1, "disk read-only": 0.08, "slow disk": 0.04}
+STOPS = {
+    "SIGKILL": 0.42,
+    "SIGTERM": 0.2,
+    "SIGINT": 0.13,
+    "disk full": 0.1,
+    "disk read-only": 0.07,
+    "slow disk": 0.03,
+    "workdir gone": 0.05,
+}
 OTHERS = 0.15  # of the runs so far alone in their folder, how many meet a second
 # What each may end with: 0 is a run that ended first, 1 a sweep that lost a point.
 CODES_OF = {
@@ -84,6 +92,7 @@ CODES_OF = {
     "disk full": {0, 2},
     "disk read-only": {0, 2},
     "slow disk": {0, -9},
+    "workdir gone": {0, 2},
 }
 
 
@@ -134,8 +143,8 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
     while any(code != 0 for code in codes) and not faults:
         stop = rng.choices(list(STOPS), STOPS.values())[0]
         disk = not kind.sweep and _disk(stop, workdir, rng)
-        if "disk" in stop and not disk:  # where it may not mount
-            stop = "SIGKILL"
+        if ("disk" in stop and not disk) or (stop == "workdir gone" and (kind.processes > 1 or kind.sweep)):
+            stop = "SIGKILL"  # where it may not mount, and where each process would be another case
         processes = start(kind, workdir)
         if stop == "slow disk":
             for process in processes:
@@ -152,8 +161,11 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
         while time.monotonic() < deadline and not all(waited(p) for p in processes):
             time.sleep(0.002)
         where = folders.stage(workdir)
+        gone = stop == "workdir gone" and disks.moved_away(workdir)
         if stop == "disk read-only":
             disks.only_readable(workdir)
+        elif stop == "workdir gone":
+            pass
         elif stop != "disk full":
             send(rng.choice(processes), kind, getattr(signal, stop, signal.SIGKILL))
             if kind.processes > 1 and stop != "SIGTERM":  # a host is lost: the scheduler ends the others
@@ -173,6 +185,9 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
             events[f"{name}, {stop}, {where}"] += 1
         if disk:
             disks.unmount(workdir)
+        written = disks.moved_back(workdir) if gone else []
+        if written and "config.json" not in written:  # moved before it was claimed: a run of its own, then
+            faults.append(f"{written} was written where the workdir had been, from {where} on")
         if rng.random() < 0.1:
             disks.set_back(workdir)
         if sum(events.values()) > 60:

@@ -23,7 +23,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Shards
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import damaged, read_arrays, replacing
+from dci_jax.runtime.files import damaged, made, read_arrays, replacing
 from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array | np.ndarray
@@ -98,8 +98,7 @@ def synthesize(
     frozen = with_dtype(network, precision)
     # Made once, because a loss is compiled for what it is: the same one for every batch.
     seen_at = [functools.partial(synthesis_loss, jitter, size // side) for side, _ in stages]
-    files, unfinished = [], folder / "unfinished"
-    unfinished.mkdir(parents=True, exist_ok=True)
+    files, unfinished = [], made(folder / "unfinished")
     for number in range(batches):
         file = folder / f"batch_{number:05d}.npy"
         if not hosts.agree(file.exists() and _labels(file).exists()):

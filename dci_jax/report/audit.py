@@ -15,6 +15,7 @@ from dci_jax.report import page, script
 from dci_jax.report.readings import most_exposed, named, strips
 from dci_jax.report.verdict import LEVELS, MEASURES, Cell, Policy, adapting, cells, choice, front, least, weaker
 from dci_jax.results import COSTS
+from dci_jax.runtime.files import made
 
 
 def write(workdir: Path) -> Path:
@@ -25,7 +26,7 @@ def write(workdir: Path) -> Path:
 def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
     """The same in `folder` for runs that differ in their seed alone, as one audit; the pictures are the first one's."""
     workdir = workdirs[0]
-    folder.mkdir(parents=True, exist_ok=True)
+    made(folder)
     config = json.loads((workdir / "config.json").read_text())
     policy = Policy(**{name: config["audit"][name] for name in ("ssim", "psnr", "rank1", "label_kept")})
     with (workdir / "summary.csv").open() as stream:

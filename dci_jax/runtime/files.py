@@ -10,16 +10,41 @@ import numpy as np
 
 from dci_jax.errors import InputError
 
+_homes: set[Path] = set()
+
+
+def claimed(workdir: Path) -> None:
+    """From now on this process makes folders inside `workdir`, but never that again."""
+    _homes.add(workdir.absolute())
+
+
+def made(folder: Path) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+      FileNotFoundError: the claimed workdir that it lies in has vanished; nothing may then be written in its place.
+    """
+    whole = folder.absolute()
+    homes = [home for home in _homes if home == whole or home in whole.parents]
+    if not homes:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    home = max(homes, key=lambda home: len(home.parts))
+    inside = whole.relative_to(home).parts
+    for depth in range(1, len(inside) + 1):
+        home.joinpath(*inside[:depth]).mkdir(exist_ok=True)
+    return folder
+
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     """A stream to a file beside `path`, which takes its place once everything is written.
 
     Args:
-      path: the file; its folder is made if need be.
+      path: the file; its folder is `made` if need be.
       mode: "w" for text (UTF-8), "wb" for bytes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     part = path.with_name(path.name + ".part")
     try:
         with part.open(mode, encoding=None if "b" in mode else "utf-8", newline=None) as stream:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts
-from dci_jax.runtime.files import damaged, read_arrays, read_json, replacing
+from dci_jax.runtime.files import claimed, damaged, made, read_arrays, read_json, replacing
 
 _SECONDS = ("wall_s", "compile_s", "device_s")  # of a stage, in timing.json
 _held = {}  # workdir -> the open file that locks it
@@ -74,6 +74,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
     except OSError as error:
         raise InputError(f"The workdir {workdir} cannot be written ({error}); give another.") from error
     hosts.meet("claimed")
+    claimed(workdir)
     if not file.exists():
         raise InputError(
             f"Process {jax.process_index()} does not see in {workdir} what process 0 has written there; "
@@ -104,9 +105,7 @@ def present(workdir: Path, *inside: str) -> Path:
     """
     if not (workdir / "config.json").exists():
         raise FileNotFoundError(2, "it has vanished", str(workdir))
-    folder = workdir.joinpath(*inside)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return made(workdir.joinpath(*inside))
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
