@@ -1,7 +1,7 @@
 """From counted FLOPs to hours on 8 GPUs and on a TPU pod: `python -m benchmarks.extrapolate` prints docs/scaling.md's tables.
 
 An estimate: counted are the FLOPs of the program that runs (a multiply-add counts 2); assumed are the
-share of the peak and that devices add up. The peaks are the vendors', dense, bfloat16.
+share of the peak and that devices add up. The peaks are the vendors', dense, in bfloat16; chains are solved in float32.
 """
 
 import functools
@@ -12,12 +12,19 @@ import jax.numpy as jnp
 
 from configs import resnet18, resnet50
 from dci_jax import models
-from dci_jax.attacks import dci_trained
+from dci_jax.attacks import dci_trained, linear_inverter
 from dci_jax.attacks.dci_trained import of_phases
-from dci_jax.blocks import split_names, with_dtype
+from dci_jax.attacks.linear_inverter import geometry
+from dci_jax.blocks import split_index, split_names, with_dtype
 from dci_jax.inputs.synthesis import synthesis_loss
-from dci_jax.plan import SHARE, step_cost
+from dci_jax.plan import SHARE, chain_cost, step_cost
 
+EXACT = {  # FLOP/s of a device in float32 without TF32; a TPU's is six passes in bfloat16
+    "8 x A100-80GB": 19.5e12,
+    "8 x H100 SXM": 67e12,
+    "TPU v5e-256": 197e12 / 6,
+}
+HOST = 1e12  # FLOP/s in float64 of a host of some 32 cores, assumed
 MACHINES = (  # name, devices, peak FLOP/s of one in bfloat16, bytes/s between devices of one
     ("8 x A100-80GB", 8, 312e12, 300e9),
     ("8 x H100 SXM", 8, 989e12, 450e9),
@@ -49,7 +56,41 @@ def counted(config):
     return synthesised, *per_image, count
 
 
+def solved(config, split, **other):
+    """(FLOPs that devices share, FLOPs of the factorisations, bytes that each device sends) of the chain of a split."""
+    settings = config.dci.to_dict() | other
+    side = other.get("side", config.inputs.side)
+    network = models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3))
+    depth = split_index(network, split)
+    found = [geometry(network, index, depth) for index in range(depth)]
+    sizes = [linear_inverter.sizes(g, settings["size"], settings["unknowns"]) for g in found]
+    return chain_cost(network, list(zip(found, sizes, strict=True)), settings)
+
+
+def chains():
+    """The table of chains: seconds on each machine of what is shared, of the factorisations, and of the traffic."""
+    many = {"images": 8192, "held_out": 256, "batch": 256, "rounds": 2, "unknowns": (18500, 9300)}
+    rows = [(resnet18.get_config(), "layer2.1", {}), (resnet50.get_config(), "layer2.3", {})]
+    rows += [(resnet50.get_config(), "layer4.2", many | {"equations": 50, "side": 224})]
+    machines = list(EXACT)
+    yield "| chain | shared, PFLOP | factorisations, TFLOP | " + " | ".join(f"{m}, s" for m in machines) + " |"
+    yield "|---" * (3 + len(machines)) + "|"
+    for config, split, other in rows:
+        shared, factors, sent = solved(config, split, **other)
+        cells = []
+        for name, devices, _, link in MACHINES:
+            parts = shared / (SHARE * devices * EXACT[name]), factors / HOST, 2 * sent / link
+            cells.append(" + ".join(f"{part:.1f}" for part in parts))
+        size = f", {other['images']} images at {other['side']} px" if other else ""
+        yield (
+            f"| {config.target.name}, `{split}`{size} | {shared / 1e15:.2f} | {factors / 1e12:.1f} | "
+            + " | ".join(cells)
+            + " |"
+        )
+
+
 def main():
+    print(*chains(), sep="\n", end="\n\n")
     for config in (resnet18.get_config(), resnet50.get_config()):
         synthesised, divide, conquer, count = counted(config)
         steps = config.dci_trained.divide_steps, sum(n for _, n in config.dci_trained.conquer)

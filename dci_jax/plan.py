@@ -10,10 +10,10 @@ import optax
 from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
-from dci_jax.attacks import dci, dci_trained, inverse_network, linear_inverter, registry, solving
-from dci_jax.attacks.linear_inverter import geometry
+from dci_jax.attacks import dci, dci_trained, inverse_network, least_squares, linear_inverter, registry, solving
+from dci_jax.attacks.linear_inverter import Geometry, geometry
 from dci_jax.attacks.objective import undo
-from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
+from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
 from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
 from dci_jax.inputs import synthesis
@@ -164,19 +164,47 @@ def _shared(case, splits, settings):
 
 def _chain(case, settings, depth, shared):
     found = _geometries(case, settings, depth, shared)
+    devices, solves, _ = chain_cost(case.network.replace(input_shape=case.shape), found, settings)
+    images, held_out = settings["images"], settings["held_out"]
+    counts = linear_inverter.enough(*zip(*found, strict=True), images, held_out, settings["equations"])
+    kept = 0.0
+    for (g, _), count in zip(found, counts, strict=True):
+        bytes_seen = 4 * count * (1 + held_out / max(images, 1)) * math.prod(g.grid) * g.channels
+        kept = max(kept, bytes_seen if bytes_seen <= solving.KEPT else 0)
+    steps = len(found) * (settings["rounds"] + 1)
+    most = max(linear_inverter.largest(g, k) for g, k in found)
+    return steps, (devices + solves) / steps, max(dci.MATRICES * 8 * most**2, kept), "float32"
+
+
+def chain_cost(network: Network, found: list[tuple[Geometry, tuple[int, int]]], settings: dict) -> tuple[float, ...]:
+    """What a chain costs if every correction is tried.
+
+    Args:
+      network: the target for inputs as they are solved on.
+      found: (geometry, neighbourhoods) of its inverters, the shallowest first.
+      settings: of `dci`.
+
+    Returns:
+      FLOPs that all devices share (sums, and passes through the network and back); FLOPs of the factorisations in
+      float64; bytes that each device sends to the sums of all.
+    """
     images, held_out, rounds = (settings[name] for name in ("images", "held_out", "rounds"))
     counts = linear_inverter.enough(*zip(*found, strict=True), images, held_out, settings["equations"])
-    total = kept = 0.0
-    for (g, k), count in zip(found, counts, strict=True):
-        first, correction = linear_inverter.flops(g, k, *g.grid)
+    forward = []
+    for index in range(len(found)):
+        x = jax.ShapeDtypeStruct((1, *feature_shapes(network)[index]), jnp.float32)
+        forward.append(count_flops(jax.jit(functools.partial(_block, network, index)).trace(x)))
+    shared = solves = sent = 0.0
+    for (g, ks), count in zip(found, counts, strict=True):
         seen = count * (1 + held_out / max(images, 1))
-        solve = 3 * linear_inverter.largest(g, k) ** 3 / 3  # about three ridges are tried
-        bytes_seen = 4 * seen * math.prod(g.grid) * g.channels
-        kept = max(kept, bytes_seen if bytes_seen <= solving.KEPT else 0)
-        total += seen * first + rounds * seen * correction + (rounds + 1) * solve
-    steps = len(found) * (rounds + 1)
-    most = max(linear_inverter.largest(g, k) for g, k in found)
-    return steps, total / steps, max(dci.MATRICES * 8 * most**2, kept), "float32"
+        first, correction = linear_inverter.flops(g, ks, *g.grid)
+        ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
+        shared += seen * (first + rounds * (correction + ways))
+        for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, rounds)):
+            solves += times * 3 * (size**2 * channels) ** 3 / 3  # about three ridges are tried
+            sums = seen / min(solving.TOGETHER if size > 1 else settings["batch"], count)
+            sent += times * sums * 4 * least_squares.entries(size, channels, g.target)
+    return shared, solves, sent
 
 
 def _decoded(case, splits, settings):

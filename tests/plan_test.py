@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -10,7 +11,9 @@ from configs import resnet50, tiny
 from dci_jax import models, plan
 from dci_jax.attacks import dci_trained, linear_inverter, registry
 from dci_jax.attacks.linear_inverter import correction_moments, geometry
+from dci_jax.blocks import feature_shapes
 from dci_jax.check import check
+from dci_jax.runtime.flops import flops as count_flops
 
 FLOAT = 4
 
@@ -96,6 +99,21 @@ def products(jaxpr):
             shape, (result,) = equation.invars[0].aval.shape, equation.outvars
             total += 2 * math.prod(result.aval.shape) * math.prod(shape[axis] for axis in contracted)
     return total
+
+
+def test_a_chain_counts_its_passes_through_the_network_and_back():
+    network = models.MODELS["cifar_resnet20"].build(jax.random.key(0))
+    depth, free = 4, {"images": 64, "held_out": 64, "batch": 64, "equations": 10**9, "rounds": 1}
+    found = [(geometry(network, index, depth), (1, 1)) for index in range(depth)]
+    total = plan.chain_cost(network, found, free)[0]
+    sums = sum(sum(linear_inverter.flops(g, ks, *g.grid)) for g, ks in found)
+    passes = 0.0
+    for g, _ in found:
+        shapes = [(1, *feature_shapes(network)[at]) for at in (depth, g.index + 1, g.index)]
+        given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        made = functools.partial(linear_inverter.regressors, g, network)
+        passes += count_flops(jax.jit(made).trace(*given))
+    assert total / 128 - sums == pytest.approx(passes, rel=0.1)
 
 
 def test_every_attack_has_its_rows(monkeypatch, network):

@@ -90,6 +90,13 @@ def flops(size: int, height: int, width: int, channels: int, targets: int) -> fl
     return products + transforms + strips
 
 
+def entries(size: int, channels: int, targets: int) -> int:
+    """How many numbers `moments` returns: what every device adds to the sum of all."""
+    found = len(half_plane(size)) * channels**2 + size**2 * channels * targets + targets**2
+    r = size // 2
+    return found + 4 * size * (r * channels) ** 2 + 4 * (r**2 * channels) ** 2
+
+
 def _gram(a, b):
     a, b = (x.reshape(-1, x.shape[-1]) for x in (a, b))
     return jnp.einsum("nc,nd->cd", a, b, precision=_EXACT)

@@ -73,3 +73,9 @@ def test_sums_that_are_not_finite_are_refused(bad):
     u[0, 0, 0, 0] = bad
     with pytest.raises(np.linalg.LinAlgError, match="not finite"):
         ridge.solve(least_squares.assemble(1, sums(1, u, t)), 0.1)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_what_a_device_adds_to_the_sums_of_all_is_counted(size):
+    u, t, _ = problem(size)
+    assert sum(v.size for v in sums(size, u, t).values()) == least_squares.entries(size, u.shape[-1], t.shape[-1])
