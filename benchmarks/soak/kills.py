@@ -155,8 +155,8 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
                     others["refused" if second == 2 else "NOT REFUSED"] += 1
                     if second != 2:
                         faults.append(f"a second run in the folder ended with {second}: {said(workdir)}")
-        # Early in each try: given again, it is stopped further on.
-        deadline = time.monotonic() + rng.uniform(0, seconds / 2)
+        # Early in each try: given again, it is stopped further on. A sweep has to import everything each time.
+        deadline = time.monotonic() + rng.uniform(0, seconds if kind.sweep else seconds / 2)
         while time.monotonic() < deadline and not all(waited(p) for p in processes):
             time.sleep(0.002)
         where = folders.stage(workdir)

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 
 import jax
 
@@ -35,5 +37,8 @@ _others = []
 
 
 def _first_only(unraisable) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
+    if unraisable.exc_type is KeyboardInterrupt:
+        # Ctrl-C arrived in a callback of the garbage collector, which ignores what is raised there: once more, later.
+        threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+    elif str(unraisable.exc_value) != "Event loop is closed":
         _others[-1](unraisable)

@@ -17,3 +17,31 @@ def test_products_are_exact_unless_the_user_says_otherwise(said, expected, monke
         monkeypatch.setenv(name, value)
     found = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == expected
+
+
+LOST = """
+import gc, signal, time
+from dci_jax.runtime import process
+
+process.prepare()
+
+def interrupted(phase, info):
+    if phase == "start":
+        gc.callbacks.remove(interrupted)
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0)
+
+gc.callbacks.append(interrupted)
+try:
+    gc.collect()
+    time.sleep(20)
+    print("lost")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_is_not_lost_in_the_garbage_collector():
+    found = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "stopped"
+    assert "Traceback" not in found.stderr
