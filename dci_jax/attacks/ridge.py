@@ -30,7 +30,10 @@ def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None,
     The ridge before is a good guess: from `start` downwards, then upwards, as long as it gets better.
     """
     few, judge, errors, chosen = sketched(train, SKETCH), sketched(apart, SKETCH), {}, (None, 0.0)
-    factor = scaled(train)
+    try:
+        factor = scaled(train)
+    except np.linalg.LinAlgError:
+        return chosen
 
     def tried(i):
         nonlocal chosen

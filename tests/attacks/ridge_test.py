@@ -64,3 +64,9 @@ def test_no_map_is_taken_where_none_is_better_than_no_map():
     rows, targets = regression(50, 0.0, seed=1)
     others, wanted = regression(50, 0.0, seed=2)
     assert ridge.best(normal(rows, targets), normal(others, -wanted), 1e-3) == (None, 0.0)
+
+
+def test_no_map_is_taken_where_the_sums_are_not_finite():
+    rows, targets = regression(50, 0.0)
+    broken = Normal(rows.T @ rows * np.inf, rows.T @ targets, targets.T @ targets)
+    assert ridge.best(broken, normal(rows, targets), 1e-3) == (None, 0.0)
