@@ -71,6 +71,7 @@ def get_config(variant: str = "full"):
     config.splits = ("stem", "layer1.0", "layer1.2", "layer2.0", "layer2.2")
     config.attacks = ("dci_trained",)
     config.data.count = 200
+    config.calibration.steps = 0  # configs/paper.py has none
     config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
     config.synthesis.batches = 1
     config.synthesis.batch = 128

@@ -28,6 +28,7 @@ def get_config():
     config.defense.steps = 60
     # Inverters are convolutional: solved on small images, they read back large ones.
     config.inputs.side = 96
+    config.calibration.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
     config.dci.images = 128
     config.dci.batch = 16
     config.dci.rounds = 1

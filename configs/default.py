@@ -73,6 +73,16 @@ def get_config() -> ConfigDict:
     # at random), they read back any. 0: the network's own side.
     config.inputs.side = 0
 
+    # A filter of colours and frequencies, 66 numbers, that procedural images go through: fitted until the network's
+    # early BatchNorm layers see on them what they remember.
+    config.calibration = ConfigDict()
+    config.calibration.steps = 60  # Adam updates; 0: none
+    config.calibration.batch = 128  # procedural images
+    config.calibration.learning_rate = 0.05  # Adam's, falling to 0 along a cosine
+    # Black borders, in pixels, that random crops may have shown the network in its training (CIFAR's usual ones have
+    # 4): each is tried, and that which fits best is taken.
+    config.calibration.padding = (0, 4)
+
     config.synthesis = ConfigDict()
     config.synthesis.batches = 0  # 0: no image is synthesised
     config.synthesis.batch = 256  # images whose joint statistics are matched

@@ -42,6 +42,7 @@ def get_config(variant: str = "whole"):
     config.target.name = "resnet50"
     config.batch = 20
     config.inputs.side = 192
+    config.calibration.update(batch=32, padding=(0,))  # ImageNet\'s crops have no borders
     config.dci.images = 640
     config.dci.held_out = 32
     VARIANTS[variant](config)

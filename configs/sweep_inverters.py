@@ -12,6 +12,7 @@ def get_config():
     config.attacks = ("dci_trained",)
     config.defenses = (("none", 0.0), ("gaussian", 0.3), ("quantize", 2.0))
     config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
+    config.calibration.steps = 0  # configs/paper.py has none
     config.synthesis.batches = 1
     config.synthesis.batch = 64
     config.synthesis.stages = ((32, 30),)

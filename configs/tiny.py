@@ -8,6 +8,7 @@ def get_config():
     config.splits = ("stem", "layer1.0")
     config.attacks = ("dci_trained", "dci_trained+refine", "inverse_network", "rmle")
     config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
+    config.calibration.steps = 0
     config.synthesis.batches = 2
     config.synthesis.batch = 4
     config.synthesis.stages = ((32, 2),)

@@ -5,7 +5,6 @@ import logging
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -106,7 +105,7 @@ def fit(
     if name == registry.ORACLE:
         inputs = Inputs(case.oracle, ((BANK, 1.0),), inputs.shape)
     elif source:
-        inputs = replace(inputs, shares=((source, 1.0),))
+        inputs = Inputs((), ((source, 1.0),), inputs.shape)
     splits, start = own or case.splits, readers.get(attack.starts_from, {})
     if not attack.adapted:
         if start:

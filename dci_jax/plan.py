@@ -16,7 +16,9 @@ from dci_jax.attacks.objective import undo
 from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
 from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
-from dci_jax.inputs import synthesis
+from dci_jax.inputs import calibration, synthesis
+from dci_jax.inputs.mixture import BANK
+from dci_jax.inputs.spectrum import BANDS
 from dci_jax.runtime import parallel
 from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.optimize import step
@@ -33,8 +35,10 @@ def plan(config: ConfigDict, case: Case) -> str:
     """
     rates = {precision: matrix_product_rate(precision) for precision in ("float32", "bfloat16")}
     rows, fits = [], set()
-    if config.synthesis.batches and case.trained is not None:
-        rows += _synthesis(config, case.trained)
+    if case.trained is not None:
+        if config.synthesis.batches:
+            rows += _synthesis(config, case.trained)
+        rows += _calibration(config, case)
     for name in registry.names(config):
         attack = registry.find(name, config.oracle.attack)
         own, settings = registry.settings(config, attack)
@@ -124,6 +128,19 @@ def _synthesis(config, network):
             *cost,
             config.synthesis.precision,
         )
+
+
+def _calibration(config, case):
+    depth = calibration.told_by(case.trained)
+    if not (config.calibration.steps and depth and any(source != BANK for source, _ in case.shares)):
+        return
+    fitted = jax.ShapeDtypeStruct(BANDS, jnp.float32), jax.ShapeDtypeStruct((3,), jnp.float32)
+    images = jax.ShapeDtypeStruct((config.calibration.batch, *case.shape), jnp.float32)
+    places = jax.ShapeDtypeStruct((config.calibration.batch, 2), jnp.int32)
+    for border in config.calibration.padding:
+        loss = functools.partial(calibration.mismatch, border, depth)
+        cost = step_cost(loss, fitted, case.trained, (images, places))
+        yield f"calibration, borders of {border} px", config.calibration.steps, *cost, "float32"
 
 
 def _trained(case, splits, settings):

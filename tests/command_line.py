@@ -21,6 +21,7 @@ SOLVED = [
     "--config.dci.size=3",
     "--config.inputs.bank=0.0",
 ]
+CALIBRATED = [f"--config.calibration.{f}" for f in ("steps=2", "batch=8", "padding=(4,)")]
 
 
 def command(place, workdir, *more, config="configs/tiny.py"):

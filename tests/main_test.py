@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dci_jax import main
-from tests.command_line import SOLVED, call, call_each, kill, lines, start, wait_for
+from tests.command_line import CALIBRATED, SOLVED, call, call_each, kill, lines, start, wait_for
 
 REFUSED = [
     (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
@@ -34,6 +34,11 @@ REFUSED = [
     (["--config.target.name=nowhere:network"], "'nowhere:network' cannot be had"),
     (["--config.target.name=docs.own_network:Stage"], "returned a Stage"),
     (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
+    (["--config.calibration.steps=9", "--config.calibration.padding=()"], "padding is (); give a border"),
+    (["--config.calibration.padding=(0, 40)"], "padding has 40, but the images have 32 pixels"),
+    (["--config.calibration.padding=(0, -4)"], "calibration.padding is (0, -4)"),
+    (["--config.calibration.steps=1.5"], "calibration.steps"),
+    (["--config.calibration.learning_rate=nan"], "calibration.learning_rate is nan"),
     (["--config.dci_trained.precision=float16"], "dci_trained.precision is 'float16'"),
     (["--config.inputs.side=64"], "inputs.side is 64"),
     (["--config.dci_trained.groups=0"], "dci_trained.groups is 0"),
@@ -187,6 +192,7 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
         place,
         workdir,
         *SOLVED,
+        *CALIBRATED,
         "--config.target.name=repvgg_cifar",
         "--config.target.weights=",
         "--config.target.deploy",
@@ -207,6 +213,7 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
     assert rows["dci", "stem"]["psnr"] != rows["oracle", "stem"]["psnr"]
     judged = json.loads((workdir / "synthesis" / "recognised.json").read_text())
     assert judged.keys() == {"repvgg_cifar", "cifar_resnet20"}
+    assert (workdir / "calibration" / "filter.npz").exists()  # by the training form, whose BatchNorm the device's lacks
     assert "oracle: learned from real images" in (workdir / "report" / "index.html").read_text()
 
 
@@ -217,13 +224,13 @@ def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_
     fitted = []
     for folder in (place / "images", tmp_path / "others"):
         workdir = tmp_path / f"of_{folder.name}"
-        done = call(place, workdir, *SOLVED, f"--config.data.images={folder}")
+        done = call(place, workdir, *SOLVED, *CALIBRATED, f"--config.data.images={folder}")
         assert done.returncode == 0, done.stderr
-        files = sorted(p for p in (workdir / "attacks").rglob("*") if p.is_file())
+        files = [p for made in ("attacks", "calibration") for p in sorted((workdir / made).rglob("*")) if p.is_file()]
         fitted.append({p.relative_to(workdir): p.read_bytes() for p in files})
         assert len(lines(workdir)) == 4 * len({row["image"] for row in lines(workdir)})
     assert fitted[0] == fitted[1]
-    assert any(name.suffix == ".npz" for name in fitted[0])
+    assert {name.parts[0] for name in fitted[0] if name.suffix == ".npz"} == {"attacks", "calibration"}
 
 
 def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(place, finished):

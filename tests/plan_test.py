@@ -121,11 +121,15 @@ def test_every_attack_has_its_rows(monkeypatch, network):
     monkeypatch.setattr(plan, "matrix_product_rate", lambda precision: 1e9)
     config = tiny.get_config()
     config.attacks, config.dci.images, config.dci.batch = tuple(registry.ATTACKS), 16, 8
+    config.calibration.update(steps=7, batch=8, padding=(0, 4))
     lines = plan.plan(config, check(config)).splitlines()
     for name in registry.ATTACKS:
         rows = [line.split() for line in lines if line.startswith(f"{name}: ")]
         assert rows, name
         assert all(float(row[-3]) >= 0 and int(row[-4]) > 0 for row in rows), name
+    rows = [line.split() for line in lines if line.startswith("calibration, borders of")]
+    assert [row[3:6:2] for row in rows] == [["0", "7"], ["4", "7"]]
+    assert all(float(row[6]) > 0 for row in rows)
 
 
 def test_a_network_whose_weights_are_not_at_hand_is_planned_by_its_shapes(monkeypatch):

@@ -67,7 +67,7 @@ class Kind:
 
 KINDS = {
     "trained": Kind(TRAINED),
-    "solved": Kind((*SOLVED, *SMALL)),
+    "solved": Kind((*SOLVED, *SMALL, "--config.calibration.steps=4", "--config.calibration.batch=8")),
     "adapted": Kind((*DEFENDED, *SMALL)),
     "generator": Kind((*TRAINED, *CODES)),
     "eight devices": Kind((*SOLVED, *SMALL), devices=8),
@@ -156,7 +156,9 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
                     if second != 2:
                         faults.append(f"a second run in the folder ended with {second}: {said(workdir)}")
         # Early in each try: given again, it is stopped further on. A sweep has to import everything each time.
-        deadline = time.monotonic() + rng.uniform(0, seconds if kind.sweep else seconds / 2)
+        # The longer it takes, the later: on a busy machine it would otherwise always be stopped before it has begun.
+        window = (seconds if kind.sweep else seconds / 2) * (1 + sum(events.values()) / 10)
+        deadline = time.monotonic() + rng.uniform(0, window)
         while time.monotonic() < deadline and not all(waited(p) for p in processes):
             time.sleep(0.002)
         where = folders.stage(workdir)

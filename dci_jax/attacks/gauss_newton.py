@@ -15,6 +15,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -90,7 +91,7 @@ def gauss_newton(
     weights = dict.fromkeys(splits, 0.0)
     if not code_prior(network):
         shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
-        apart = Inputs((), shares, network.input_shape)
+        apart = replace(inputs, bank=(), shares=shares, shape=network.input_shape)
         truth = batches(apart, key, held_out)(0)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)

@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+import zlib
 from dataclasses import replace
 
 import jax
@@ -21,7 +22,7 @@ from dci_jax.defenses import channel as channels
 from dci_jax.defenses.channel import Channel
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
-from dci_jax.inputs import synthesis
+from dci_jax.inputs import calibration, synthesis
 from dci_jax.inputs.mixture import BANK, Inputs, mixture
 from dci_jax.models import lpips
 from dci_jax.report import audit
@@ -55,6 +56,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
     shares, shape = learned_from(config, network)
     side = shape[0]
+    calibration.check(config.calibration.steps, config.calibration.padding, side)
     if side > network.input_shape[0]:
         raise InputError(
             f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
@@ -197,7 +199,9 @@ def _learn(config, trained, verifier, shares, shape, key, workdir):
     made = synthesis.synthesize(trained, key, folder, **config.synthesis)
     judges = (trained, verifier) if verifier else (trained,)
     keep(folder / "recognised.json", lambda: recognised(judges, made, config.batch))
-    return Inputs(made, shares, shape)
+    key = jax.random.fold_in(key, zlib.crc32(b"calibration"))  # synthesis folds small numbers in
+    file = present(workdir, "calibration") / "filter.npz"
+    return calibration.calibrated(trained, Inputs(made, shares, shape), key, file, **config.calibration)
 
 
 def asked(config: ConfigDict) -> tuple[Channel, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LATENTS
 from dci_jax.inputs.procedural import GENERATORS
+from dci_jax.inputs.spectrum import filtered
 from dci_jax.runtime import parallel
 
 Array = jax.Array
@@ -60,11 +61,13 @@ class Inputs:
         a batch.
       shape: (H, W, C) of the images given out, those of the bank are cropped to it at random; or of
         one code.
+      calibration: (bands, shift) of `spectrum.filtered`, that procedural images go through; None: they stay as they are.
     """
 
     bank: Sequence[np.ndarray]
     shares: tuple[tuple[str, float], ...]
     shape: tuple[int, ...]
+    calibration: tuple[Array, Array] | None = None
 
 
 def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
@@ -112,13 +115,19 @@ def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
     def batch(number: int) -> Array:
         rows = read(number) if read else np.zeros((0, *inputs.shape), np.uint8)
         found = parallel.put_local(rows, stored)
-        return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found)
+        return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found, inputs.calibration)
 
     return batch
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def mix(counts: tuple[tuple[str, int], ...], shape: tuple[int, ...], key: Array, found: Array) -> Array:
+def mix(
+    counts: tuple[tuple[str, int], ...],
+    shape: tuple[int, ...],
+    key: Array,
+    found: Array,
+    calibration: tuple[Array, Array] | None = None,
+) -> Array:
     """Images in [0, 1], flipped at random, in random order: `found` (uint8) and new procedural ones.
 
     Codes are drawn from their prior and not flipped.
@@ -128,13 +137,18 @@ def mix(counts: tuple[tuple[str, int], ...], shape: tuple[int, ...], key: Array,
       shape: (H, W, C), or (C,) of codes.
       key: PRNG key.
       found: uint8 [n, H, W, C] from the bank.
+      calibration: as in `Inputs`.
     """
+
+    def made(source, source_key, number):
+        if source == BANK:
+            return found / 255.0
+        new = _SOURCES[source](source_key, number, shape)
+        return filtered(new, *calibration) if calibration else new
+
     key_order, key_flip, *keys = jax.random.split(key, 2 + len(counts))
     images = jnp.concatenate(
-        [
-            found / 255.0 if source == BANK else _SOURCES[source](source_key, number, shape)
-            for source_key, (source, number) in zip(keys, counts, strict=True)
-        ]
+        [made(source, source_key, number) for source_key, (source, number) in zip(keys, counts, strict=True)]
     )
     images = jax.random.permutation(key_order, images)
     if len(shape) == 3:
