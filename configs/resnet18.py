@@ -19,8 +19,9 @@ def get_config():
     # Inverters are convolutional: solved on small images, they read back large ones.
     config.inputs.side = 128
     config.calibration.update(batch=32, padding=(0,))  # ImageNet\'s crops have no borders
-    config.dci.images = 1280
-    config.dci.held_out = 96
-    config.dci.batch = 32
-    config.dci.equations = 40
+    config.dci.images = 1792
+    config.dci.held_out = 64
+    config.dci.batch = 64
+    config.dci.unknowns = (10000, 9300)  # corrections look at 3 x 3 pixels in layer2.0, too, which halves the image
+    config.dci.equations = 50
     return config

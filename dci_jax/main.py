@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         text = error.args[0] if isinstance(error, KeyError) else error
         sentence = " ".join(str(text).replace("\\n", " ").replace("\\'", "'").split())
         if " " not in sentence:
-            sentence = f"No field of the config is called {sentence}"
+            sentence = f"The config has no field and no variant {sentence}"
         return _refuse(f"{sentence} (configs/default.py explains every field)")
     if words:
         return _refuse(f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)")

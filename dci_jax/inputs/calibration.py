@@ -38,6 +38,7 @@ log = logging.getLogger("dci_jax")
 
 _DRAWN = 4  # batches of procedural images, taken in turns
 _SMOOTH = 1e-3  # weight of the mean squared difference of neighbouring octaves' matrices
+_FITS = 0.25  # half a deviation; a filter that leaves more is not used: those are no statistics of images
 _EPSILON = 1e-5  # as BatchNorm adds to a variance: channels that are dead say nothing
 
 
@@ -87,9 +88,12 @@ def calibrated(
     if found.keys() != {"bands", "shift", "border", "before", "after"} or found["bands"].shape != BANDS:
         raise damaged(file, f"it holds {', '.join(found) or 'nothing'}")
     before, after = float(found["before"]), float(found["after"])
-    if not after < before:
+    if not after < min(before, _FITS):
         log.warning(
-            "no filter brings procedural images nearer to what %s remembers: they stay as they are", network.name
+            "no filter brings procedural images near to what %s remembers (mismatch %.3g, %.3g without): they stay as they are",
+            network.name,
+            after,
+            before,
         )
         return inputs
     log.info(
