@@ -4,9 +4,10 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
-from tests.command_line import SOLVED, call, finish, lines, said, start, start_together, wait_for
+from tests.command_line import CALIBRATED, SOLVED, call, finish, lines, said, start, start_together, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -55,9 +56,11 @@ def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, e
 def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(place, tmp_path):
     one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
     for workdir, devices in ((one, 1), (eight, 8)):
-        done = call(place, workdir, *SOLVED, devices=devices)
+        done = call(place, workdir, *SOLVED, *CALIBRATED, devices=devices)
         assert done.returncode == 0, done.stderr
-    finish(start_together(place, two, *SOLVED))
+    finish(start_together(place, two, *SOLVED, *CALIBRATED))
+    filters = [np.load(workdir / "calibration" / "filter.npz")["bands"] for workdir in (one, eight, two)]
+    np.testing.assert_allclose(filters[1:], [filters[0]] * 2, atol=1e-4)
     for workdir in (eight, two):
         assert_equal_results(workdir, one)
 
