@@ -27,7 +27,8 @@ Solve = Callable[[np.ndarray], np.ndarray]
 def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None, float]:
     """(solution [k^2 C, T], ridge) of `train` with the ridge that is best on `apart`; None where none is better than no map.
 
-    The ridge before is a good guess: from `start` downwards, then upwards, as long as it gets better.
+    The ridge before is a good guess: from `start` downwards, then upwards, as long as it gets better; and upwards past those
+    that are worse than no map, or leave a matrix that rounding made indefinite.
     """
     few, judge, errors, chosen = sketched(train, SKETCH), sketched(apart, SKETCH), {}, (None, 0.0)
     try:
@@ -49,9 +50,10 @@ def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None,
         return errors[i]
 
     i = RIDGES.index(start)
-    for step in (-1, 1):
-        while 0 <= i + step < len(RIDGES) and tried(i + step) < tried(i):
-            i += step
+    while i > 0 and tried(i - 1) < tried(i):
+        i -= 1
+    while i + 1 < len(RIDGES) and (tried(i + 1) < tried(i) or not tried(i) < judge.energy):
+        i += 1
     solve, ridge = chosen
     return solve and solve(train.cross), ridge
 

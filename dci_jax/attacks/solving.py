@@ -73,6 +73,7 @@ def inverter(
         make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, ridge, sums, shown, label)
         solution, chosen = _kept(folder / f"{r}.npz", make, lasting=r > 0)
         if solution is None:
+            log.info("%s: correction %d helps with no ridge and is not taken", label, r)
             break
         kernel = parallel.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied())
         if r == 0:

@@ -144,7 +144,8 @@ def mix(
         if source == BANK:
             return found / 255.0
         new = _SOURCES[source](source_key, number, shape)
-        return filtered(new, *calibration) if calibration else new
+        # In 8 bits, as the private ones are: colours that the filter takes away altogether would leave singular equations.
+        return jnp.round(255 * filtered(new, *calibration)) / 255 if calibration else new
 
     key_order, key_flip, *keys = jax.random.split(key, 2 + len(counts))
     images = jnp.concatenate(

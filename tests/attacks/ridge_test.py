@@ -70,3 +70,18 @@ def test_no_map_is_taken_where_the_sums_are_not_finite():
     rows, targets = regression(50, 0.0)
     broken = Normal(rows.T @ rows * np.inf, rows.T @ targets, targets.T @ targets)
     assert ridge.best(broken, normal(rows, targets), 1e-3) == (None, 0.0)
+
+
+@pytest.mark.parametrize("start", ridge.RIDGES)
+def test_ridges_that_rounding_makes_useless_do_not_end_the_search(start):
+    """Two equal regressors whose matrix rounding made indefinite: only ridges of 1e-3 and more solve it."""
+    rows, targets = regression(400, 0.1)
+    train, apart = (normal(np.hstack([r, r[:, :1]]), t) for r, t in ((rows, targets), regression(400, 0.1, seed=3)))
+    scale = np.sqrt(np.diag(train.matrix))
+    train.matrix[0, 6] += 2e-5 * scale[0] * scale[6]
+    train.matrix[6, 0] += 2e-5 * scale[0] * scale[6]
+    with pytest.raises(np.linalg.LinAlgError):
+        ridge.solve(train, 1e-5)
+    solution, chosen = ridge.best(train, apart, start)
+    assert solution is not None
+    assert chosen == 1e-3
