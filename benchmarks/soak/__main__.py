@@ -26,6 +26,7 @@ def main() -> int:
     killed = kinds.add_parser("kills", help=kills.__doc__.split("\n")[0])
     killed.add_argument("--count", type=int, default=20)
     killed.add_argument("--minutes", type=float, default=60.0, help="none is begun after so many")
+    killed.add_argument("--jobs", type=int, default=1, help="runs at a time")
     killed.add_argument("--seed", type=int, default=0)
     killed.add_argument("--out", type=Path, help="JSON; what is there counts, and is gone on with")
     given = parser.parse_args()
@@ -34,7 +35,7 @@ def main() -> int:
         return inputs.soak(given.count, given.only, given.out, command)
     if given.kind == "runs":
         return runs.soak(given.count, given.out, command)
-    return kills.soak(given.count, given.minutes, given.seed, given.out, command)
+    return kills.soak(given.count, given.minutes, given.jobs, given.seed, given.out, command)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import jax
@@ -96,31 +98,40 @@ CODES_OF = {
 }
 
 
-def soak(count: int, minutes: float, seed: int, out: Path | None, command: str) -> int:
-    """Kill until there were `count` kills; writes JSON to `out` after every run that ended. Returns 1 if there is a fault."""
+def soak(count: int, minutes: float, jobs: int, seed: int, out: Path | None, command: str) -> int:
+    """Kill until there were `count` kills, `jobs` runs at a time; writes JSON to `out` after every run that ended.
+
+    All of them are forks of the pool's processes, which have one thread. Returns 1 if there is a fault.
+    """
     found = json.loads(out.read_text()) if out and out.exists() else {"kills": 0, "runs": 0, "hits": {}, "faults": []}
     hits, met = (collections.Counter(found.get(kind, {})) for kind in ("hits", "second runs"))
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        whole, number = {}, found["runs"]
-        while found["kills"] < count and time.monotonic() - begin < 60 * minutes:
-            name = list(KINDS)[number % len(KINDS)]
-            rng = random.Random(f"{seed} {number}")
-            if name not in whole:
-                whole[name] = undisturbed(name, place)
-            events, others, faults = disturbed(name, whole[name], place / f"run{number}", rng)
-            hits.update(events)
-            met.update(others)
-            found["kills"] += sum(events.values())
-            found["faults"] += [f"run {number}, {name}: {fault}" for fault in faults]
-            number += 1
-            found |= {"runs": number, "hits": dict(sorted(hits.items())), "second runs": dict(met)}
-            found |= {"seconds": round(found.get("seconds", 0) + time.monotonic() - begin)}
-            begin, minutes = time.monotonic(), minutes - (time.monotonic() - begin) / 60
-            found |= {"command": command, "jax": jax.__version__}
-            if out:
-                out.write_text(json.dumps(found, indent=1))
+    begin, before, number = time.monotonic(), found.get("seconds", 0), found["runs"]
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(jobs, get_context("fork")) as pool:
+        place, whole, running = Path(folder), {}, {}
+        while True:
+            while len(running) < jobs and found["kills"] < count and time.monotonic() - begin < 60 * minutes:
+                name = list(KINDS)[number % len(KINDS)]
+                if name not in whole:
+                    whole[name] = pool.submit(undisturbed, name, place).result()
+                rng = random.Random(f"{seed} {number}")
+                running[pool.submit(disturbed, name, whole[name], place / f"run{number}", rng)] = number, name
+                number += 1
+            if not running:
+                break
+            for ended_run in wait(running, return_when=FIRST_COMPLETED).done:
+                (events, others, faults), (which, name) = ended_run.result(), running.pop(ended_run)
+                hits.update(events)
+                met.update(others)
+                found["kills"] += sum(events.values())
+                found["faults"] += [f"run {which}, {name}: {fault}" for fault in faults]
+                found |= {"runs": found["runs"] + 1, "hits": dict(sorted(hits.items())), "second runs": dict(met)}
+                found |= {
+                    "seconds": round(before + time.monotonic() - begin),
+                    "command": command,
+                    "jax": jax.__version__,
+                }
+                if out:
+                    out.write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
     return bool(found["faults"])
 
@@ -209,8 +220,9 @@ def arguments(kind: Kind, workdir: Path) -> list[str]:
     """The command line behind the program's name."""
     if kind.sweep:
         config = workdir.parent / "sweep" / "configs" / "swept.py"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(SWEEP)
+        if not config.exists():  # another may be reading it
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_text(SWEEP)
         return ["local", f"--config={config}", f"--workdir={workdir}", "--jobs=2", *kind.flags]
     return ["--config=configs/tiny.py", f"--workdir={workdir}", "--config.data.count=3", *kind.flags]
 
