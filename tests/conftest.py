@@ -1,6 +1,7 @@
 """What several tests share: a small network, the tiny config, and paths that may be absent."""
 
 import os
+import signal
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from dci_jax.runtime import process
 from tests.command_line import ROOT, call
 
 process.prepare()
+# Of a background job Ctrl-C is ignored, and by the processes that tests start would be, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = ROOT.parent / "shared" / "data"
 
