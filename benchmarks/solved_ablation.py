@@ -2,8 +2,8 @@
 
 python -m benchmarks.solved_ablation benchmarks/results/solved_ablation.json resnet20-12fca82f.th lossless_3000.npz
 
-Rows that the JSON has are not made again. Every row is a chain for layer2.0 of a CIFAR ResNet-20, solved on 192 inputs, read back on the file's first 200 images.
-The row "real images" is an oracle on the others; nothing here chooses anything.
+Every row is a chain for layer2.0 of a CIFAR ResNet-20, solved on 192 inputs, read back on the file's first 200 images.
+The row "real images" is an oracle on the others; nothing here chooses anything. Rows that the JSON has are not made again.
 """
 
 import argparse

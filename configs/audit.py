@@ -4,6 +4,7 @@
 
 The embedded ResNet-20 by default; your own by --config.target.name and .weights. docs/audit.md explains the page.
 20 minutes on two CPU cores, a quarter of them compilation (2026-11-26).
+Made before images were calibrated: --config.calibration.steps=0 repeats it.
 """
 
 from configs import default

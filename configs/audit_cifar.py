@@ -6,6 +6,7 @@
 To expect, PSNR without and with knowledge of the defense: gaussian 1 12.4 and 26.6, dropout .5 12.5 and 45.5, with its mask
 known 46.1, 2 bits 13.4 and 27.7, largest 10 % 11.2 and 24.6, bottleneck 12.1 and 29.0 dB. About an hour on two CPU cores, 45
 minutes of it for the decoders (an estimate from two runs, 2026-11-26).
+Made before images were calibrated: --config.calibration.steps=0 repeats it.
 """
 
 from configs import audit

@@ -5,6 +5,7 @@
 
 docs/audit.md explains the page, and has what 40 photographs gave: 28.1 dB after stem and 16.1 after layer3.1 without a defense.
 14 minutes on two CPU cores that tests shared (2026-11-26).
+Made before images were calibrated: --config.calibration.steps=0 repeats it.
 """
 
 from configs import audit
