@@ -12,12 +12,11 @@ import jax.numpy as jnp
 
 from configs import resnet18, resnet50
 from dci_jax import models
-from dci_jax.attacks import dci_trained, linear_inverter
+from dci_jax.attacks import chain_cost, dci_trained
 from dci_jax.attacks.dci_trained import of_phases
-from dci_jax.attacks.linear_inverter import geometry
 from dci_jax.blocks import split_index, split_names, with_dtype
 from dci_jax.inputs.synthesis import synthesis_loss
-from dci_jax.plan import SHARE, chain_cost, step_cost
+from dci_jax.plan import SHARE, step_cost
 
 EXACT = {  # FLOP/s of a device in float32 without TF32; a TPU's is six passes in bfloat16
     "8 x A100-80GB": 19.5e12,
@@ -62,9 +61,7 @@ def solved(config, split, **other):
     side = other.get("side", config.inputs.side)
     network = models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3))
     depth = split_index(network, split)
-    found = [geometry(network, index, depth) for index in range(depth)]
-    sizes = [linear_inverter.sizes(g, settings["size"], settings["unknowns"]) for g in found]
-    return chain_cost(network, list(zip(found, sizes, strict=True)), settings)
+    return chain_cost.flops(network, chain_cost.geometries(network, depth, settings), settings)
 
 
 def chains():

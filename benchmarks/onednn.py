@@ -34,7 +34,7 @@ xla_conv = jax.lax.conv_general_dilated
 def conv(x, kernel, window_strides, padding, **kwargs):
     """`jax.lax.conv_general_dilated` of images and kernels as all our models have them."""
     (low, high), stride = padding[0], window_strides[0]
-    if x.dtype != jnp.float32 or kwargs["feature_group_count"] != 1 or low != high:
+    if x.dtype != jnp.float32 or kwargs.get("feature_group_count", 1) != 1 or low != high:
         return xla_conv(x, kernel, window_strides, padding, **kwargs)
     return _conv(stride, low, x, kernel)
 

@@ -45,7 +45,7 @@ def main(name):
     one()
     wall, total = operations(one)
     print(f"{wall:8.1f} ms a step: {name}")
-    for operation, spent in total.most_common(12):
+    for operation, spent in total.most_common(25):
         print(f"{spent:8.1f} {operation}")
     print(f"{sum(total.values()):8.1f} all operations")
 

@@ -200,6 +200,7 @@ def main(out, *names):
         print(json.dumps(rows[name], indent=1), flush=True)
         result = {
             "command": " ".join(["python", "-m", "benchmarks.side_by_side", out.name]),
+            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
             "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {threads} threads",
             "python": platform.python_version(),
             "jax": jax.__version__,

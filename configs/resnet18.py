@@ -18,7 +18,7 @@ def get_config():
     config.batch = 20
     # Inverters are convolutional: solved on small images, they read back large ones.
     config.inputs.side = 128
-    config.calibration.update(batch=32, padding=(0,))  # ImageNet\'s crops have no borders
+    config.calibration.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
     config.dci.images = 1792
     config.dci.held_out = 64
     config.dci.batch = 64

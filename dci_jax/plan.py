@@ -10,14 +10,12 @@ import optax
 from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
-from dci_jax.attacks import dci, dci_trained, inverse_network, least_squares, linear_inverter, registry, solving
-from dci_jax.attacks.linear_inverter import Geometry, geometry
+from dci_jax.attacks import chain_cost, dci, dci_trained, inverse_network, linear_inverter, registry
 from dci_jax.attacks.objective import undo
-from dci_jax.blocks import Network, feature_shapes, run, split_index, with_dtype
+from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
 from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
 from dci_jax.inputs import calibration, synthesis
-from dci_jax.inputs.mixture import BANK
 from dci_jax.inputs.spectrum import BANDS
 from dci_jax.runtime import parallel
 from dci_jax.runtime.flops import flops as count_flops
@@ -131,8 +129,8 @@ def _synthesis(config, network):
 
 
 def _calibration(config, case):
-    depth = calibration.told_by(case.trained)
-    if not (config.calibration.steps and depth and any(source != BANK for source, _ in case.shares)):
+    depth = calibration.blocks_to_fit(case.trained, case.shares, config.calibration.steps)
+    if not depth:
         return
     fitted = jax.ShapeDtypeStruct(BANDS, jnp.float32), jax.ShapeDtypeStruct((3,), jnp.float32)
     images = jax.ShapeDtypeStruct((config.calibration.batch, *case.shape), jnp.float32)
@@ -153,17 +151,11 @@ def _trained(case, splits, settings):
         yield phase.label, phase.steps, *cost, settings["precision"]
 
 
-def _geometries(case, settings, depth, shared):
-    """[(geometry, neighbourhood)] of a chain of `depth` inverters, on inputs as they are solved on."""
-    small = case.network.replace(input_shape=case.shape)
-    found = [geometry(small, index, None if shared else depth) for index in range(depth)]
-    return [(g, linear_inverter.sizes(g, settings["size"], settings["unknowns"])) for g in found]
-
-
 def _solved_blocks(config, case):
     settings = registry.settings(config, registry.find("dci"))[1]
     depth = max(split_index(case.network, name) for name in case.splits)
-    for (g, k), block in zip(_geometries(case, settings, depth, False), case.network.blocks):  # noqa: B905  to that depth
+    found = chain_cost.geometries(_small(case), depth, settings)
+    for (g, k), block in zip(found, case.network.blocks):  # noqa: B905  to that depth
         features = "x".join(map(str, feature_shapes(case.network)[g.index + 1]))
         yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {linear_inverter.largest(g, k):9,d}"
 
@@ -180,48 +172,16 @@ def _shared(case, splits, settings):
 
 
 def _chain(case, settings, depth, shared):
-    found = _geometries(case, settings, depth, shared)
-    devices, solves, _ = chain_cost(case.network.replace(input_shape=case.shape), found, settings)
-    images, held_out = settings["images"], settings["held_out"]
-    counts = linear_inverter.enough(*zip(*found, strict=True), images, held_out, settings["equations"])
-    kept = 0.0
-    for (g, _), count in zip(found, counts, strict=True):
-        bytes_seen = 4 * count * (1 + held_out / max(images, 1)) * math.prod(g.grid) * g.channels
-        kept = max(kept, bytes_seen if bytes_seen <= solving.KEPT else 0)
+    network = _small(case)
+    found = chain_cost.geometries(network, depth, settings, shared=shared)
+    devices, solves, _ = chain_cost.flops(network, found, settings)
     steps = len(found) * (settings["rounds"] + 1)
-    most = max(linear_inverter.largest(g, k) for g, k in found)
-    return steps, (devices + solves) / steps, max(dci.MATRICES * 8 * most**2, kept), "float32"
+    return steps, (devices + solves) / steps, chain_cost.memory(found, settings), "float32"
 
 
-def chain_cost(network: Network, found: list[tuple[Geometry, tuple[int, int]]], settings: dict) -> tuple[float, ...]:
-    """What a chain costs if every correction is tried.
-
-    Args:
-      network: the target for inputs as they are solved on.
-      found: (geometry, neighbourhoods) of its inverters, the shallowest first.
-      settings: of `dci`.
-
-    Returns:
-      FLOPs that all devices share (sums, and passes through the network and back); FLOPs of the factorisations in
-      float64; bytes that each device sends to the sums of all.
-    """
-    images, held_out, rounds = (settings[name] for name in ("images", "held_out", "rounds"))
-    counts = linear_inverter.enough(*zip(*found, strict=True), images, held_out, settings["equations"])
-    forward = []
-    for index in range(len(found)):
-        x = jax.ShapeDtypeStruct((1, *feature_shapes(network)[index]), jnp.float32)
-        forward.append(count_flops(jax.jit(functools.partial(_block, network, index)).trace(x)))
-    shared = solves = sent = 0.0
-    for (g, ks), count in zip(found, counts, strict=True):
-        seen = count * (1 + held_out / max(images, 1))
-        first, correction = linear_inverter.flops(g, ks, *g.grid)
-        ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
-        shared += seen * (first + rounds * (correction + ways))
-        for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, rounds)):
-            solves += times * 3 * (size**2 * channels) ** 3 / 3  # about three ridges are tried
-            sums = seen / min(solving.TOGETHER if size > 1 else settings["batch"], count)
-            sent += times * sums * 4 * least_squares.entries(size, channels, g.target)
-    return shared, solves, sent
+def _small(case):
+    """The target for inputs as they are solved on."""
+    return case.network.replace(input_shape=case.shape)
 
 
 def _decoded(case, splits, settings):

@@ -21,3 +21,5 @@ if [ ! -e .venv/installed ] || [ pyproject.toml -nt .venv/installed ]; then
     touch .venv/installed
 fi
 source .venv/bin/activate
+# XLA:CPU takes a program's buffer anew each time it runs: in pages of 2 MB instead of 4 kB that is cheap (docs/speed.md).
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}

@@ -9,7 +9,7 @@ from jax.extend.core import jaxprs_in_params
 
 from configs import resnet50, tiny
 from dci_jax import models, plan
-from dci_jax.attacks import dci_trained, linear_inverter, registry
+from dci_jax.attacks import chain_cost, dci_trained, linear_inverter, registry
 from dci_jax.attacks.linear_inverter import correction_moments, geometry
 from dci_jax.blocks import feature_shapes
 from dci_jax.check import check
@@ -105,7 +105,7 @@ def test_a_chain_counts_its_passes_through_the_network_and_back():
     network = models.MODELS["cifar_resnet20"].build(jax.random.key(0))
     depth, free = 4, {"images": 64, "held_out": 64, "batch": 64, "equations": 10**9, "rounds": 1}
     found = [(geometry(network, index, depth), (1, 1)) for index in range(depth)]
-    total = plan.chain_cost(network, found, free)[0]
+    total = chain_cost.flops(network, found, free)[0]
     sums = sum(sum(linear_inverter.flops(g, ks, *g.grid)) for g, ks in found)
     passes = 0.0
     for g, _ in found:

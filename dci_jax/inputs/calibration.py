@@ -68,15 +68,12 @@ def calibrated(
     Raises:
       InputError: `file` is damaged.
     """
-    shares = tuple(share for share in inputs.shares if share[0] != BANK)
-    if not steps or not shares:
-        return inputs
-    depth = told_by(network)
+    depth = blocks_to_fit(network, inputs.shares, steps)
     if not depth:
-        log.info("%s has no BatchNorm layer that tells of its images: procedural ones stay as they are", network.name)
+        log.info("procedural images are not calibrated: %d steps, %s", steps, network.name)
         return inputs
     if not hosts.agree(file.exists()):
-        draw = batches(replace(inputs, bank=(), shares=shares), key, batch)
+        draw = batches(replace(inputs, bank=(), shares=_procedural(inputs.shares)), key, batch)
         drawn = [draw(number) for number in range(_DRAWN)]
         fits = [_fit(network, drawn, key, border, depth, steps, learning_rate) for border in padding]
         best = min(fits, key=lambda fit: fit["after"])
@@ -117,6 +114,11 @@ def check(steps: int, padding: Sequence[int], side: int) -> None:
             raise InputError(
                 f"calibration.padding has {border}, but the images have {side} pixels; give half of that at most."
             )
+
+
+def blocks_to_fit(network: Network, shares: Sequence[tuple[str, float]], steps: int) -> int:
+    """How many blocks' statistics a filter is fitted to: 0 without steps, procedural images or BatchNorm."""
+    return told_by(network) if steps and _procedural(shares) else 0
 
 
 def told_by(network: Network) -> int:
@@ -194,6 +196,10 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
     )
     bands, shift = parallel.fetch(fitted)
     return {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}
+
+
+def _procedural(shares):
+    return tuple(share for share in shares if share[0] != BANK)
 
 
 def _crops(images, places, padding):

@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from dci_jax.blocks import Network, feature_shapes, split_names
 from dci_jax.errors import InputError
+from dci_jax.models.convolution import convolve
 
 Array = jax.Array | np.ndarray
 
@@ -213,5 +214,6 @@ def _conv(features, name, kernel_init=None, dtype="float32", size=3):
         dtype=dtype,
         padding=((size // 2, size // 2),) * 2,
         kernel_init=kernel_init or nn.initializers.lecun_normal(),
+        conv_general_dilated=convolve,
         name=name,
     )

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from dci_jax.blocks import Block
+from dci_jax.models.convolution import convolve
 
 Array = jax.Array | np.ndarray
 
@@ -32,6 +33,7 @@ def conv(features: int, kernel: int, stride: int = 1, name: str | None = None, u
         padding=((pad, pad), (pad, pad)),
         use_bias=use_bias,
         kernel_init=nn.initializers.he_normal(),
+        conv_general_dilated=convolve,
         name=name,
     )
 

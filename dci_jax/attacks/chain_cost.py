@@ -1,0 +1,75 @@
+"""What a chain of solved inverters costs, counted before it is solved: FLOPs, traffic and memory."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from dci_jax.attacks import dci, least_squares, linear_inverter, solving
+from dci_jax.attacks.linear_inverter import Geometry, geometry
+from dci_jax.blocks import Network, feature_shapes, run
+from dci_jax.runtime.flops import flops as count_flops
+
+Chain = list[tuple[Geometry, tuple[int, int]]]  # of each inverter, the shallowest first: (geometry, neighbourhoods)
+
+
+def geometries(network: Network, depth: int, settings: dict, shared: bool = False) -> Chain:
+    """The inverters of a chain through `depth` blocks.
+
+    Args:
+      network: the target for inputs as they are solved on.
+      depth: the split's number.
+      settings: of `dci`.
+      shared: one chain for all splits, in which no inverter is told what was sent at the deepest.
+    """
+    found = [geometry(network, index, None if shared else depth) for index in range(depth)]
+    return [(g, linear_inverter.sizes(g, settings["size"], settings["unknowns"])) for g in found]
+
+
+def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float, float]:
+    """What a chain costs if every correction is tried.
+
+    Args:
+      network: the target for inputs as they are solved on.
+      found: as `geometries` gives them.
+      settings: of `dci`.
+
+    Returns:
+      FLOPs that all devices share (sums, and passes through the network and back); FLOPs of the factorisations in
+      float64; bytes that each device sends to the sums of all.
+    """
+    images, held_out, rounds = (settings[name] for name in ("images", "held_out", "rounds"))
+    counts = _counts(found, settings)
+    forward = []
+    for index in range(len(found)):
+        x = jax.ShapeDtypeStruct((1, *feature_shapes(network)[index]), jnp.float32)
+        forward.append(count_flops(jax.jit(lambda x, at=index: run(network, x, at, at + 1)).trace(x)))
+    shared = solves = sent = 0.0
+    for (g, ks), count in zip(found, counts, strict=True):
+        seen = count * (1 + held_out / max(images, 1))
+        first, correction = linear_inverter.flops(g, ks, *g.grid)
+        ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
+        shared += seen * (first + rounds * (correction + ways))
+        for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, rounds)):
+            solves += times * 3 * (size**2 * channels) ** 3 / 3  # about three ridges are tried
+            sums = seen / min(solving.TOGETHER if size > 1 else settings["batch"], count)
+            sent += times * sums * 4 * least_squares.entries(size, channels, g.target)
+    return shared, solves, sent
+
+
+def memory(found: Chain, settings: dict) -> float:
+    """Bytes: the matrices of the largest solve, or the inputs' regressors where they are kept, whichever is more."""
+    images, held_out = settings["images"], settings["held_out"]
+    kept = 0.0
+    for (g, _), count in zip(found, _counts(found, settings), strict=True):
+        bytes_seen = 4 * count * (1 + held_out / max(images, 1)) * math.prod(g.grid) * g.channels
+        kept = max(kept, bytes_seen if bytes_seen <= solving.KEPT else 0)
+    most = max(linear_inverter.largest(g, k) for g, k in found)
+    return max(dci.MATRICES * 8 * most**2, kept)
+
+
+def _counts(found, settings):
+    """So many inputs each inverter is solved on."""
+    return linear_inverter.enough(
+        *zip(*found, strict=True), settings["images"], settings["held_out"], settings["equations"]
+    )

@@ -1,0 +1,90 @@
+"""A strided convolution whose input gradient is one that a CPU is fast at; its value is XLA's own.
+
+XLA:CPU takes that gradient as a convolution over the gradient with zeros between its pixels: for the 7 x 7 stem of a ResNet six
+times as slow as the value (`python -m benchmarks.convolutions`, docs/speed.md). Here it is the same sums without the zeros.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Float
+
+Array = jax.Array | np.ndarray
+Pair = tuple[int, int]
+
+_NHWC = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
+_FEW = 4  # channels of an image that are folded
+
+
+def convolve(x: Array, kernel: Array, window_strides: Pair, padding: tuple[Pair, Pair], **how) -> Array:
+    """What `jax.lax.conv_general_dilated` gives, with its arguments: the `conv_general_dilated` of a `flax.linen.Conv`."""
+    plain = how.get("feature_group_count", 1) == 1 and how.get("dimension_numbers") == _NHWC
+    for spread in ("lhs_dilation", "rhs_dilation"):
+        plain &= set(how.get(spread) or (1,)) == {1}
+    if jax.default_backend() != "cpu" or not plain or x.dtype != jnp.float32 or max(window_strides) == 1:
+        return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **how)
+    return _strided(tuple(window_strides), tuple(map(tuple, padding)), x, kernel)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _strided(strides, pads, x, kernel):
+    return directly(strides, pads, x, kernel)
+
+
+@functools.partial(_strided.defjvp, symbolic_zeros=True)
+def _strided_jvp(strides, pads, primals, tangents):
+    """Linear in either; a gradient is the transpose of what is written here, so that its way is that of the gradient."""
+    (x, kernel), (dx, dk) = primals, tangents
+    y = directly(strides, pads, x, kernel)
+    if isinstance(dx, SymbolicZero) and isinstance(dk, SymbolicZero):
+        return y, jnp.zeros_like(y)
+    if isinstance(dx, SymbolicZero):
+        return y, directly(strides, pads, x, dk)
+    way = folded if _foldable(strides, pads, x.shape, kernel.shape) else by_places
+    moved = way(strides, pads, dx, kernel)
+    return y, moved if isinstance(dk, SymbolicZero) else moved + directly(strides, pads, x, dk)
+
+
+def _foldable(strides, pads, image, kernel):
+    even = strides == (2, 2) and image[1] % 2 == image[2] % 2 == 0
+    return even and image[3] <= _FEW and len({*pads[0], *pads[1]}) == 1 and kernel[0] == kernel[1] == 2 * pads[0][0] + 1
+
+
+def directly(
+    strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
+) -> Float[Array, "B h w D"]:
+    """XLA's own convolution."""
+    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_NHWC)
+
+
+def by_places(
+    strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
+) -> Float[Array, "B h w D"]:
+    """A sum of matrix products, one for each place of the kernel."""
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    grid = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:3], kernel.shape[:2], strides, strict=True)]
+    total = 0
+    for place in np.ndindex(*kernel.shape[:2]):
+        rows, columns = (slice(p, p + s * (n - 1) + 1, s) for p, s, n in zip(place, strides, grid, strict=True))
+        total = total + jnp.tensordot(x[:, rows, columns], kernel[place], 1)
+    return total
+
+
+def folded(
+    strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]
+) -> Float[Array, "B H/2 W/2 D"]:
+    """A convolution of stride 2, odd size and half of it for padding, as one of stride 1 on pixels folded by two into channels."""
+    size, pad = len(kernel), pads[0][0]
+    lead = pad % 2  # so that a window begins at an even pixel
+    whole = -(-(size + lead) // 2)
+    kernel = jnp.pad(kernel, ((lead, 2 * whole - size - lead),) * 2 + ((0, 0),) * 2)
+    low = (pad + lead) // 2
+    beside = ((low, whole - 1 - low),) * 2
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    kernel = kernel.reshape(whole, 2, whole, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    x, kernel = x.reshape(*x.shape[:3], -1), kernel.reshape(whole, whole, 4 * channels, -1)
+    return directly((1, 1), beside, x, kernel)
