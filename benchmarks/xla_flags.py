@@ -1,4 +1,4 @@
-"""What XLA:CPU's convolutions gain without YNNPACK, the flag that dci_jax/__init__.py sets: `python -m benchmarks.xla_flags`
+"""What XLA:CPU's convolutions gain without YNNPACK, the flag that dci_jax/runtime/process.py sets: `python -m benchmarks.xla_flags`
 
 Prints JSON: for each shape GFLOP/s of the forward convolution and milliseconds of the gradient of its
 weights, with YNNPACK (JAX's default) and without. Both are measured in turns, each in a process of its

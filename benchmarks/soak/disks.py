@@ -104,10 +104,21 @@ def unmount(workdir: Path) -> None:
     shutil.copytree(workdir, held)
     subprocess.run(["umount", workdir], check=True)
     image.unlink(missing_ok=True)
-    if _GROUP.exists():
-        _GROUP.rmdir()
+    _without_group()
     workdir.rmdir()
     held.rename(workdir)
+
+
+def _without_group():
+    """A process that was killed may stay in its control group for a moment; a group that is never left stays behind."""
+    for _ in range(50):
+        try:
+            _GROUP.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.1)
 
 
 def _works(command):

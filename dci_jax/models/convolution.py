@@ -5,6 +5,7 @@ times as slow as the value (`python -m benchmarks.convolutions`, docs/speed.md).
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ _NHWC = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHW
 _FEW = 4  # channels of an image that are folded
 
 
-def convolve(x: Array, kernel: Array, window_strides: Pair, padding: tuple[Pair, Pair], **how) -> Array:
+def convolve(x: Array, kernel: Array, window_strides: Sequence[int], padding: Sequence[Pair], **how) -> Array:
     """What `jax.lax.conv_general_dilated` gives, with its arguments: the `conv_general_dilated` of a `flax.linen.Conv`."""
     plain = how.get("feature_group_count", 1) == 1 and how.get("dimension_numbers") == _NHWC
     for spread in ("lhs_dilation", "rhs_dilation"):
@@ -75,7 +76,7 @@ def by_places(
 
 def folded(
     strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]
-) -> Float[Array, "B H/2 W/2 D"]:
+) -> Float[Array, "B H//2 W//2 D"]:
     """A convolution of stride 2, odd size and half of it for padding, as one of stride 1 on pixels folded by two into channels."""
     size, pad = len(kernel), pads[0][0]
     lead = pad % 2  # so that a window begins at an even pixel

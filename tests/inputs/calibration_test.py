@@ -92,7 +92,7 @@ def test_without_batch_norm_or_steps_nothing_is_changed(network, tmp_path, caplo
     file = tmp_path / "filter.npz"
     with caplog.at_level(logging.INFO, "dci_jax"):
         assert calibrated(he_cnn(KEY), INPUTS, KEY, file, **SETTINGS) is INPUTS
-    assert "no BatchNorm layer" in caplog.text
+    assert "no BatchNorm layer of he_cnn" in caplog.text
     assert calibrated(network, INPUTS, KEY, file, **{**SETTINGS, "steps": 0}) is INPUTS
     assert not file.exists()
 
