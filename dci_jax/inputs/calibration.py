@@ -71,7 +71,9 @@ def calibrated(
     depth = blocks_to_fit(network, inputs.shares, steps)
     if not depth:
         if steps:
-            log.info("nothing is calibrated: no procedural image, or no BatchNorm layer of %s that tells of it", network.name)
+            log.info(
+                "nothing is calibrated: no procedural image, or no BatchNorm layer of %s that tells of it", network.name
+            )
         return inputs
     if not hosts.agree(file.exists()):
         draw = batches(replace(inputs, bank=(), shares=_procedural(inputs.shares)), key, batch)
