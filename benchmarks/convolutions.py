@@ -115,9 +115,9 @@ def row(*shape):
 def main():
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
+    tunables = [f"GLIBC_TUNABLES={value}" for value in [os.environ.get("GLIBC_TUNABLES")] if value]
     result = {
-        "command": "python -m benchmarks.convolutions",
-        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
+        "command": " ".join([*tunables, "python", "-m", "benchmarks.convolutions"]),
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {threads} threads",
         "python": platform.python_version(),
         "jax": jax.__version__,

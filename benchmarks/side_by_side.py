@@ -198,9 +198,9 @@ def main(out, *names):
         jax.clear_caches()
         torch.compiler.reset()
         print(json.dumps(rows[name], indent=1), flush=True)
+        tunables = [f"GLIBC_TUNABLES={value}" for value in [os.environ.get("GLIBC_TUNABLES")] if value]
         result = {
-            "command": " ".join(["python", "-m", "benchmarks.side_by_side", out.name]),
-            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
+            "command": " ".join([*tunables, "python", "-m", "benchmarks.side_by_side", out.name]),
             "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {threads} threads",
             "python": platform.python_version(),
             "jax": jax.__version__,

@@ -4,6 +4,7 @@ python -m benchmarks.tables runs SUMMARY.csv [SUMMARY.csv ...]     PSNR / SSIM /
 python -m benchmarks.tables he TRAINED RMLE INVERSE SAME SOLVED    He et al.'s table beside ours, of summary.csv's
 python -m benchmarks.tables steps side_by_side/cpu.json            one step of every attack beside PyTorch's
 python -m benchmarks.tables kills KILLS.json [KILLS.json ...]      what a run had written last when it was stopped
+python -m benchmarks.tables solves COST.json [COST.json ...]       what the inverters of a chain cost to solve
 """
 
 import argparse
@@ -169,10 +170,27 @@ def kills(results):
         yield f"| {where} | " + " | ".join(str(counts[where, stop] or "") for stop in stops) + " |"
 
 
+def solves(results):
+    """What each inverter of a chain costs: the files of `python -m benchmarks.solve_cost`, one table for each."""
+    for result in results:
+        yield f"`{result['command']}`, {result['device']}:"
+        yield ""
+        yield "| block | grid | unknowns | inputs | a batch's regressors, s | its sums, s | GFLOP/s | its step, s | a factorisation, s | a correction, s |"
+        yield "|---" * 10 + "|"
+        for row in result["rows"]:
+            grid = "x".join(map(str, row["grid"]))
+            yield (
+                f"| {row['block']} | {grid} | {row['unknowns']:,} | {row['inputs']} | {row['regressors_s']:.3f} | {row['sums_s']:.3f} | "
+                f"{row['sums_gflop_per_s']} | {row['step_s']:.3f} | {row['solve_s']:.2f} | {row['round_s']:.1f} |"
+            )
+        yield ""
+
+
 TABLES = {
     "runs": lambda files: "\n".join(one(read(files[0])) if len(files) == 1 else several(files)),
     "he": lambda files: "\n".join(he([list(csv.DictReader(file.read_text().splitlines())) for file in files])),
     "kills": lambda files: "\n".join(kills([json.loads(file.read_text()) for file in files])),
+    "solves": lambda files: "\n".join(solves([json.loads(file.read_text()) for file in files])),
     "steps": lambda files: "\n\n".join(text(json.loads(file.read_text())) for file in files),
 }
 
