@@ -155,7 +155,8 @@ def mix(
     if len(shape) == 3:
         flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
         images = jnp.where(flip, images[:, :, ::-1], images)
-    return parallel.constrain(images, parallel.split())
+    # An uneven batch is copied: JAX 0.12 refuses to give it out in uneven pieces.
+    return parallel.constrain(images, parallel.fitting(images, parallel.split()))
 
 
 def _reader(inputs, seed, count):
