@@ -16,9 +16,8 @@ def max_pool(x: Array, window: tuple[int, ...], strides: tuple[int, ...], pads: 
       x: any shape.
       window, strides, pads: one for each axis, 1, 1 and (0, 0) of those that are not pooled; what is padded is never largest.
     """
-    for axis in reversed(
-        range(x.ndim)
-    ):  # the last first: the first of equal values is then the first of its row, in the first row
+    # The last axis first: of equal values the first is then that of the first row.
+    for axis in reversed(range(x.ndim)):
         if (window[axis], strides[axis], tuple(pads[axis])) != (1, 1, (0, 0)):
             x = _along(x, axis, window[axis], strides[axis], tuple(pads[axis]))
     return x
@@ -48,7 +47,9 @@ def _places(a, fill, axis, window, stride, pads):
     for place in range(window):
         before = max(0, -(-(low - place) // stride))  # windows whose place lies in front of the array
         after = max(0, count - 1 - (size - 1 + low - place) // stride)  # and behind it
-        first = stride * before + place - low
-        part = jax.lax.slice_in_dim(a, first, first + stride * (count - before - after - 1) + 1, stride, axis)
+        before = min(before, count - after)  # an image of one pixel may have no window with this place in it
+        first = min(stride * before + place - low, size)
+        last = first + max(0, stride * (count - before - after - 1) + 1)
+        part = jax.lax.slice_in_dim(a, first, last, stride, axis)
         # Padded one by one, which XLA fuses; padded before, the whole array is written once more.
         yield jnp.pad(part, [(before, after) if n == axis else (0, 0) for n in range(a.ndim)], constant_values=fill)

@@ -34,3 +34,12 @@ def test_a_small_step_moves_what_is_largest():
 def test_of_equal_values_the_first_has_the_gradient():
     gradient = jax.grad(lambda x: jnp.sum(max_pool(x, *HALF)))(jnp.ones((1, 4, 4, 1)))
     np.testing.assert_array_equal(gradient[0, :, :, 0], np.tile([[1, 0], [0, 0]], (2, 2)))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_images_smaller_than_a_window_are_pooled(side):
+    x = jax.random.normal(jax.random.key(0), (2, side, side, 3))
+    y, pull = jax.vjp(lambda x: max_pool(x, *SAME), x)
+    wanted, pull_wanted = jax.vjp(lambda x: windows(x, *SAME), x)
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_allclose(pull(jnp.ones_like(y))[0], pull_wanted(jnp.ones_like(y))[0], atol=1e-6)
