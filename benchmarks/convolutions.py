@@ -15,6 +15,7 @@ import jax
 import torch
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from benchmarks import command
 from dci_jax.models.convolution import convolve
 
 SHAPES = (  # batch, side, channels in, out, kernel, stride
@@ -115,9 +116,8 @@ def row(*shape):
 def main():
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    tunables = [f"GLIBC_TUNABLES={value}" for value in [os.environ.get("GLIBC_TUNABLES")] if value]
     result = {
-        "command": " ".join([*tunables, "python", "-m", "benchmarks.convolutions"]),
+        "command": command("benchmarks.convolutions"),
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {threads} threads",
         "python": platform.python_version(),
         "jax": jax.__version__,

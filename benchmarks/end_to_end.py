@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import cases, peers, side_by_side  # before JAX: it sets what JAX reads
+from benchmarks import cases, command, peers, side_by_side  # before JAX: it sets what JAX reads
 
 import jax  # isort: skip
 import numpy as np
@@ -116,7 +116,7 @@ def main(out):
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     result = {
-        "command": f"python -m benchmarks.end_to_end {Path(out).name}",
+        "command": command("benchmarks.end_to_end", Path(out).name),
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {threads} threads",
         "python": platform.python_version(),
         "jax": jax.__version__,

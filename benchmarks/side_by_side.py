@@ -24,6 +24,7 @@ import numpy as np
 import optax
 import torch
 
+from benchmarks import command
 from benchmarks.cases import cases
 from dci_jax.plan import matrix_product_rate
 from dci_jax.runtime import parallel
@@ -198,9 +199,8 @@ def main(out, *names):
         jax.clear_caches()
         torch.compiler.reset()
         print(json.dumps(rows[name], indent=1), flush=True)
-        tunables = [f"GLIBC_TUNABLES={value}" for value in [os.environ.get("GLIBC_TUNABLES")] if value]
         result = {
-            "command": " ".join([*tunables, "python", "-m", "benchmarks.side_by_side", out.name]),
+            "command": command("benchmarks.side_by_side", out.name),
             "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {threads} threads",
             "python": platform.python_version(),
             "jax": jax.__version__,

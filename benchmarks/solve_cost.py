@@ -13,6 +13,8 @@ import platform
 import sys
 import time
 
+from benchmarks import command
+
 CPU_DEVICES = "--xla_force_host_platform_device_count="
 
 
@@ -96,7 +98,7 @@ def main():
     process.prepare()
     settings = default.get_config().dci.to_dict()
     result = {
-        "command": " ".join(["python", "-m", "benchmarks.solve_cost", *sys.argv[1:]]),
+        "command": command("benchmarks.solve_cost", *sys.argv[1:]),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {platform.machine()}, {os.cpu_count()} cores",
         "jax": jax.__version__,
         "rows": list(rows(given.network, given.split, given.side, given.batch, settings)),
