@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from pathlib import Path
 
 import jax
@@ -61,9 +62,9 @@ def main(argv: list[str]) -> int:
         config is None or config.to_dict()  # a file that failed to load only says so when it is used
     except Exception as error:  # config files and overrides raise errors of every kind
         text = error.args[0] if isinstance(error, KeyError) else error
-        sentence = " ".join(str(text).replace("\\n", " ").replace("\\'", "'").split())
+        sentence = " ".join(_without_traceback(str(text)).replace("\\n", " ").replace("\\'", "'").split())
         if " " not in sentence:
-            sentence = f"The config has no field and no variant {sentence}"
+            sentence = f"The config has no field and no variant {sentence or repr(sentence)}{_variants(error)}"
         return _refuse(f"{sentence} (configs/default.py explains every field)")
     if words:
         return _refuse(f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)")
@@ -104,6 +105,20 @@ def main(argv: list[str]) -> int:
         _say(f"another process of this run stopped ({str(error).splitlines()[0][:200]}); start all again.")
         return os.EX_TEMPFAIL
     return 0
+
+
+def _without_traceback(text: str) -> str:
+    """What a config file's error says, without the lines that led there."""
+    said = re.sub(r"Traceback \(most recent call last\):\n( .*\n)+", "", text)
+    taken = "TypeError: get_config() takes 0 positional arguments but 1 was given"
+    return said.replace(taken, "it has no variants; leave out the colon and what follows it")
+
+
+def _variants(error: Exception) -> str:
+    """The names in `VARIANTS` of the config file that raised it, as a part of a sentence; empty if there are none."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    known = frame.f_globals.get("VARIANTS", ())
+    return f"; its variants are {', '.join(known)}" if known else ""
 
 
 def _refuse(sentence: str) -> int:

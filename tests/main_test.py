@@ -92,9 +92,22 @@ def test_help_lists_the_flags(capsys, flag):
     assert all(f"--{name}: " in shown for name in ("config", "workdir", "dry_run"))
 
 
-def test_a_missing_config_file_is_bad_input_too(place):
-    done = call(place, place / "never", config="configs/absent.py")
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("configs/absent.py", "No such file"),
+        ("configs/resnet50.py:midle", "no variant midle; its variants are whole, shallow, middle"),
+        ("configs/resnet50.py:", "no variant ''; its variants are whole"),
+        ("configs/tiny.py:x", "it has no variants; leave out the colon"),
+        ("{place}/broken.py", "ValueError: two lines of its own"),
+    ],
+)
+def test_a_config_file_that_cannot_be_had_is_bad_input_too(place, config, said):
+    (place / "broken.py").write_text("raise ValueError('two lines\\nof its own')")
+    done = call(place, place / "never", config=config.format(place=place))
     assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
 
 

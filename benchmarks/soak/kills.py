@@ -198,7 +198,9 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
         if disk:
             disks.unmount(workdir)
         written = disks.moved_back(workdir) if gone else []
-        if written and "config.json" not in written:  # moved before it was claimed: a run of its own, then
+        if "config.json" in written:  # moved before it was claimed: that was a run of its own, and this one goes on
+            codes = (None,)
+        elif written:
             faults.append(f"{written} was written where the workdir had been, from {where} on")
         if rng.random() < 0.1:
             disks.set_back(workdir)
