@@ -34,9 +34,9 @@ def plan(config: ConfigDict, case: Case) -> str:
     rates = {precision: matrix_product_rate(precision) for precision in ("float32", "bfloat16")}
     rows, fits = [], set()
     if case.trained is not None:
+        rows += _calibration(config, case)
         if config.synthesis.batches:
             rows += _synthesis(config, case.trained)
-        rows += _calibration(config, case)
     for name in registry.names(config):
         attack = registry.find(name, config.oracle.attack)
         own, settings = registry.settings(config, attack)

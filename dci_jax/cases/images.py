@@ -195,13 +195,16 @@ def _begin(private, evaluation):
 
 
 def _learn(config, trained, verifier, shares, shape, key, workdir):
+    file = present(workdir, "calibration") / "filter.npz"
+    key_filter = jax.random.fold_in(key, zlib.crc32(b"calibration"))  # synthesis folds small numbers in
+    inputs = calibration.calibrated(trained, Inputs((), shares, shape), key_filter, file, **config.calibration)
+    # A filter is for what it was fitted to.
+    found = inputs.calibration if config.synthesis.start in dict(shares) else None
     folder = present(workdir, "synthesis")
-    made = synthesis.synthesize(trained, key, folder, **config.synthesis)
+    made = synthesis.synthesize(trained, key, folder, calibration=found, **config.synthesis)
     judges = (trained, verifier) if verifier else (trained,)
     keep(folder / "recognised.json", lambda: recognised(judges, made, config.batch))
-    key = jax.random.fold_in(key, zlib.crc32(b"calibration"))  # synthesis folds small numbers in
-    file = present(workdir, "calibration") / "filter.npz"
-    return calibration.calibrated(trained, Inputs(made, shares, shape), key, file, **config.calibration)
+    return replace(inputs, bank=made)
 
 
 def asked(config: ConfigDict) -> tuple[Channel, ...]:

@@ -22,6 +22,7 @@ from dci_jax.blocks import Network, logits, run, running_statistics, trace, with
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Shards
 from dci_jax.inputs.procedural import GENERATORS
+from dci_jax.inputs.spectrum import filtered
 from dci_jax.runtime import hosts, parallel
 from dci_jax.runtime.files import damaged, made, read_arrays, replacing
 from dci_jax.runtime.optimize import minimize
@@ -50,6 +51,7 @@ def synthesize(
     l2: float,
     jitter: int,
     precision: str,
+    calibration: tuple[Array, Array] | None = None,
 ) -> Shards:
     """Images made from the network alone.
 
@@ -74,6 +76,7 @@ def synthesize(
       jitter: the images are shifted by up to so many pixels in every step.
       precision: "float32", or "bfloat16" for the network's convolutions; statistics and losses are
         float32 in any case.
+      calibration: (bands, shift) of `spectrum.filtered`, that what they start from goes through; None: it stays as it is.
 
     Returns:
       uint8 [H, W, C], `batches * batch` of them, on disk.
@@ -103,7 +106,7 @@ def synthesize(
         file = folder / f"batch_{number:05d}.npy"
         if not hosts.agree(file.exists() and _labels(file).exists()):
             key_start, key_labels, key_steps = jax.random.split(jax.random.fold_in(key, number), 3)
-            images = _start(start, key_start, batch, network.input_shape)
+            images = _start(start, key_start, batch, network.input_shape, calibration)
             classes = network.head and jax.eval_shape(_scores, network, images).shape[1]
             labels = np.asarray(jax.random.randint(key_labels, (batch,), 0, classes or 1))
             for stage, (loss, (side, steps)) in enumerate(zip(seen_at, stages, strict=True)):
@@ -243,8 +246,9 @@ def _labels(file: Path) -> Path:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def _start(name, key, count, shape):
-    return GENERATORS[name](key, count, shape)
+def _start(name, key, count, shape, calibration):
+    images = GENERATORS[name](key, count, shape)
+    return filtered(images, *calibration) if calibration else images
 
 
 def _scores(network, images):

@@ -1,14 +1,17 @@
 import csv
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from configs import default
 from dci_jax import blocks, results
 from dci_jax.cases import image_scores, images
 from dci_jax.cases.kept import costs
 from dci_jax.data.images import Images
 from dci_jax.defenses.channel import NONE, Channel
+from dci_jax.inputs.spectrum import BANDS
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
 
@@ -138,3 +141,23 @@ def test_floors_know_nothing_of_their_image():
 def test_a_single_image_is_no_guess_at_itself():
     pixels = np.full((1, 2, 2, 3), 200, np.uint8)
     assert all((guess == 128).all() for guess in images.floors(pixels, seed=0).values())
+
+
+@pytest.mark.parametrize(("start", "filtered"), [("dead_leaves", True), ("white_noise", False)])
+def test_synthesis_starts_from_images_behind_the_filter_that_was_fitted_to_them(
+    network, tmp_path, monkeypatch, start, filtered
+):
+    fitted, seen = (np.zeros(BANDS, np.float32), np.zeros(3, np.float32)), {}
+    monkeypatch.setattr(
+        images.calibration, "calibrated", lambda n, inputs, *_, **__: replace(inputs, calibration=fitted)
+    )
+    monkeypatch.setattr(images.synthesis, "synthesize", lambda *_, **settings: seen.update(settings) or ["an image"])
+    monkeypatch.setattr(images, "keep", lambda *_: None)
+    (tmp_path / "config.json").write_text("{}")
+    config = default.get_config()
+    config.synthesis.start = start
+    shares = (("bank", 0.5), ("dead_leaves", 0.5))
+    inputs = images._learn(config, network, None, shares, (32, 32, 3), jax.random.key(0), tmp_path)
+    assert seen["calibration"] is (fitted if filtered else None)
+    assert inputs.bank == ["an image"]
+    assert inputs.calibration is fitted

@@ -9,6 +9,7 @@ import pytest
 
 from dci_jax import blocks
 from dci_jax.errors import InputError
+from dci_jax.inputs.spectrum import BANDS
 from dci_jax.inputs.synthesis import average, recognised, synthesis_loss, synthesize
 from dci_jax.losses import batch_norm_statistics
 from dci_jax.runtime.optimize import step
@@ -44,6 +45,14 @@ def test_statistics_come_closer_and_pixels_stay_valid(network, tmp_path):
     assert images[3].shape == (32, 32, 3)
     assert images[3].dtype == np.uint8
     assert distance(network, stack(images)) < 0.9 * distance(network, stack(before))
+
+
+def test_what_they_start_from_is_filtered(network, tmp_path):
+    black = np.zeros(BANDS, np.float32), np.full(3, -0.5, np.float32)
+    settings = {**SETTINGS, "batches": 1, "stages": ((32, 1),), "start": "dead_leaves"}
+    images = synthesize(network, jax.random.key(0), tmp_path / "filtered", **settings, calibration=black)
+    assert stack(images).max() <= 255 * SETTINGS["learning_rate"] + 0.5  # one of Adam's steps from black
+    assert stack(synthesize(network, jax.random.key(0), tmp_path / "as it is", **settings)).max() > 100
 
 
 def stack(images):
