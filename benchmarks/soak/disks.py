@@ -99,9 +99,14 @@ def moved_back(workdir: Path) -> list[str]:
 
 
 def unmount(workdir: Path) -> None:
-    """What the disk holds stays, on an ordinary one."""
+    """What the disk holds stays, on an ordinary one; a disk that the kernel gave up may have lost what it had not written."""
     held, image = (workdir.with_name(f"{workdir.name} {what}") for what in ("held", "disk"))
-    shutil.copytree(workdir, held)
+    try:
+        shutil.copytree(workdir, held)
+    except shutil.Error as error:
+        for _, copy, _ in error.args[0]:
+            if Path(copy).is_file():  # cut where reading failed
+                Path(copy).unlink()
     subprocess.run(["umount", workdir], check=True)
     image.unlink(missing_ok=True)
     _without_group()
