@@ -6,6 +6,7 @@
         --config.target.weights=resnet20-12fca82f.th --config.data.images=lossless_3000.npz
 
 Two CPU cores, JAX 0.10.2, 2026-11-26: 14 minutes beside tests. To expect, PSNR: stem 84.8, layer1.2 45.4, layer2.2 29.0, layer3.2 17.2 dB.
+The second line: 12 minutes, an estimate for idle cores, and 17.6 dB.
 
 It evaluates the first 200 images of the file. With --config.oracle.images=lossless_3000.npz an oracle is solved the
 same way on the others.
@@ -20,7 +21,7 @@ def whole(config):
 
 
 def deep(config):
-    """Behind the last stage, whose features answer to what is in an image: a third of the inputs is synthesised."""
+    """Behind the last stage, whose features answer to what is in an image: three of eight inputs are synthesised."""
     config.splits = ("layer3.2",)
     config.inputs.bank = 0.6
     config.synthesis.batches = 8

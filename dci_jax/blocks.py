@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 
 Array = jax.Array
 Pytree = Any
@@ -153,7 +153,7 @@ def sequential(
             y = jax.eval_shape(function, params, x)
         except Exception as error:  # of every kind: they are the user's functions
             raise InputError(
-                f"{name}: {piece_name!r} does not take features of {list(x.shape)} ({str(error).splitlines()[0]}); "
+                f"{name}: {piece_name!r} does not take features of {list(x.shape)} ({reason(error)}); "
                 "correct it or the piece before it."
             ) from error
         apply, x = (function, y[0]) if isinstance(y, tuple) else (_without_statistics(function), y)

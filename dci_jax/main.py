@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from dci_jax import experiment
 from dci_jax.check import check
 from dci_jax.depends import digests
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 from dci_jax.plan import plan
 from dci_jax.runtime import hosts, process, progress
 from dci_jax.runtime.workdir import claim
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> int:
     except jax.errors.JaxRuntimeError as error:
         if not hosts.lost(error):
             raise
-        _say(f"another process of this run stopped ({str(error).splitlines()[0][:200]}); start all again.")
+        _say(f"another process of this run stopped ({reason(error)}); start all again.")
         return os.EX_TEMPFAIL
     return 0
 

@@ -164,15 +164,22 @@ FORMS = {
     "refine.total_variation_at": ((str, float), "(('stem', 0.1),)"),
     "rmle.total_variation_at": ((str, float), "(('stem', 0.1),)"),
 }
+# Numbers without a form, any or as many as their section checks; and what is True or False. The rest are texts.
+SEVERAL = ("synthesis.betas", "dci.unknowns", "gauss_newton.total_variation")
+SWITCHES = ("audit.page", "dci_trained.remat", "target.deploy")
 SPLITS = ("", "dci.", "refine.", "rmle.", "deepinversion.", "deep_image_prior.", "gauss_newton.", "inverse_network.")
 
 
 def check_forms(config: ConfigDict) -> None:
-    """Raise InputError where a field that holds several things holds others, or not as many in each."""
+    """Raise InputError where a field that holds several things holds others, or not as many in each; or a text's none."""
     forms = FORMS | {f"{section}splits": ((str,), "('stem',)") for section in SPLITS}
+    for field, value in _fields(config):
+        kind, what = (bool, "True or False") if field in SWITCHES else (str, "a text")
+        if field not in RANGES and field not in forms and not isinstance(value, kind):
+            raise InputError(f"{field} is {_shown(value)}; give it {what}.")
     for field, (kinds, example) in forms.items():
         value = _value(config, field)
-        for part in value:
+        for part in value if isinstance(value, tuple | list) else ((value,),):
             parts = (part,) if len(kinds) == 1 else part
             fits = isinstance(parts, tuple | list) and len(parts) == len(kinds)
             if not fits or not all(
@@ -189,10 +196,11 @@ def check_ranges(config: ConfigDict) -> None:
     check_forms(config)
     for field, allowed in RANGES.items():
         value = _value(config, field)
-        each = numbers(value) if field in FORMS else value if isinstance(value, tuple | list) else (value,)
-        for number in each:
+        listed = isinstance(value, tuple | list) and field in SEVERAL
+        for number in numbers(value) if field in FORMS else value if listed else (value,):
             if not isinstance(number, int | float) or number not in allowed:
-                raise InputError(f"{field} is {_shown(value)}; give {_article(value)}{allowed}.")
+                several = "for each of its numbers " if field in (*FORMS, *SEVERAL) else ""
+                raise InputError(f"{field} is {_shown(value)}; give {several}{allowed}.")
     for field in ("defenses", "damages"):
         labels = []
         for kind, strength in config[field]:
@@ -256,7 +264,3 @@ def _value(config, field):
 
 def _shown(value):
     return tuple(value) if isinstance(value, list) else value
-
-
-def _article(value):
-    return "for each of its numbers " if isinstance(value, tuple | list) else ""

@@ -52,6 +52,26 @@ def test_nothing_and_words_for_numbers_are_refused(field, value, said):
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("rmle.prior", (1, 2), r"rmle.prior is \(1, 2\); give it a text"),
+        ("target.name", True, "target.name is True; give it a text"),
+        ("target.deploy", "x", "target.deploy is x; give it True or False"),
+        ("dci.images", (3, 4), r"dci.images is \(3, 4\); give a whole number"),
+        ("dci.unknowns", "x", "dci.unknowns is x; give for each of its numbers"),
+        ("splits", 3, r"splits is 3; give it such as \('stem',\)"),
+        ("sends", 3, r"sends is 3; give it such as"),
+    ],
+)
+def test_what_a_config_file_makes_another_type_of_is_refused(field, value, said):
+    config = default.get_config()
+    config.update_from_flattened_dict({field: None})  # after which ml_collections takes anything
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=said):
+        ranges.check_ranges(config)
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("dci_trained.learning_rate", -1.0),

@@ -1,7 +1,7 @@
 """Ten thousand bad inputs: each is a right result or one sentence, never a traceback. Seeded; a number names its case.
 
 Kinds take turns: configs with fields of wrong value and type; damaged bundles, archives of pictures, npz of pictures, recorded
-features, files of labels, safetensors. Files are damaged by flipped bits, cuts, zeros, repeated and foreign bytes.
+features, files of labels, safetensors; and what strangers make (`soak.strange`): PyTorch's pickles, odd pictures.
 """
 
 import collections
@@ -24,6 +24,8 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
+from benchmarks.soak import strange
+from benchmarks.soak.damage import damaged
 from configs import audit, default, quickstart
 from dci_jax import models
 from dci_jax.cases import recorded
@@ -100,25 +102,6 @@ def config(rng: random.Random, folder: Path) -> Callable[[], None]:
     return functools.partial(check, given, planned=rng.random() < 0.3)
 
 
-def damaged(rng: random.Random, content: bytes) -> bytes:
-    """One to three damages."""
-    content = bytearray(content)
-    for _ in range(rng.randint(1, 3)):
-        at, length = rng.randrange(len(content)), rng.choice([1, 1, 4, 64, 1024])
-        kind = rng.randrange(5)
-        if kind == 0:
-            content[at] ^= 1 << rng.randrange(8)
-        elif kind == 1 and at:
-            del content[at:]
-        elif kind == 2:
-            content[at : at + length] = bytes(min(length, len(content) - at))
-        elif kind == 3:
-            content[at:at] = content[at : at + length]
-        else:
-            content[at : at + length] = rng.randbytes(length)
-    return bytes(content)
-
-
 @functools.cache
 def whole(kind: str) -> bytes:
     """An undamaged file."""
@@ -170,6 +153,8 @@ KINDS = {
     ),
     "labels.csv": functools.partial(file, "csv", "csv", lambda path: images._read_labels(path)),
     "weights.safetensors": functools.partial(file, "safetensors", "safetensors", checkpoints.read),
+    "weights.pth": strange.weights,
+    "odd pictures": strange.pictures,
 }
 
 

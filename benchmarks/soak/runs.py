@@ -18,7 +18,7 @@ import jax
 from jax._src import xla_bridge
 
 from benchmarks.soak import kills
-from benchmarks.soak.inputs import damaged
+from benchmarks.soak.damage import damaged
 from dci_jax import main
 from dci_jax.report.__main__ import main as report
 

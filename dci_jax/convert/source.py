@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dci_jax import named
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 from dci_jax.models import checkpoints
 
 log = logging.getLogger("dci_jax")
@@ -119,7 +119,7 @@ def _timm(name, random, size, classes):
             model = timm.create_model(name, pretrained=not random, **more)
     except Exception as error:  # of every kind: the hub's, timm's, PyTorch's
         raise InputError(
-            f"timm could not make {name} ({type(error).__name__}: {str(error).splitlines()[0]}); give --weights=PATH of its "
+            f"timm could not make {name} ({type(error).__name__}: {reason(error)}); give --weights=PATH of its "
             "checkpoint, or --random."
         ) from error
     config = timm.data.resolve_model_data_config(model)
@@ -137,7 +137,7 @@ def _pt2(path):
         model = program.module()
     except Exception as error:  # of every kind, by where the damage is
         raise InputError(
-            f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]}); save it by "
+            f"{path} cannot be read ({type(error).__name__}: {reason(error)}); save it by "
             "torch.export.save, with one example image [B, C, H, W]."
         ) from error
     return model, {"size": side, "fixed": side, "channels": channels}
@@ -183,7 +183,7 @@ def _exported(model, what, shape):
             answer = model(example)
     except Exception as error:  # of every kind: it is the user's network
         raise InputError(
-            f"{what} does not take images of {list(shape)} ({str(error).splitlines()[0][:200]}); give --size, or --channels."
+            f"{what} does not take images of {list(shape)} ({reason(error)}); give --size, or --channels."
         ) from error
     if not isinstance(answer, torch.Tensor):
         raise InputError(f"{what} returns a {type(answer).__name__}; give a network that returns one tensor.")
@@ -192,8 +192,7 @@ def _exported(model, what, shape):
         program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
         return program.run_decompositions()
     except Exception as error:  # torch.export's own, of many kinds
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"{what} cannot be exported for any batch size ({type(error).__name__}: {reason[:300]}); a .pt2 file has to be "
+            f"{what} cannot be exported for any batch size ({type(error).__name__}: {reason(error)}); a .pt2 file has to be "
             "made with dynamic_shapes for the batch, and a network without control flow that looks at values."
         ) from error

@@ -2,17 +2,21 @@
 
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 
 MEMBER = 256 * 2**20  # bytes that one picture's file may have
-# What zipfile and numpy answer damage with; the last two are encrypted members and rare compressions.
-DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError, RuntimeError)
+# What zipfile and numpy answer damage with: RuntimeError for encrypted members and rare compressions, the last two for headers.
+DAMAGE = (
+    *(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError),
+)
 
 
 def member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -28,7 +32,7 @@ def member(archive: zipfile.ZipFile, name: str) -> bytes:
         with archive.open(name) as stream:
             content = stream.read(MEMBER + 1)
     except DAMAGE as error:
-        raise ValueError(f"damaged in the archive ({str(error).splitlines()[0][:100]})") from error
+        raise ValueError(f"damaged in the archive ({reason(error)})") from error
     if len(content) > MEMBER:
         raise ValueError("larger than it says")
     return content
@@ -69,7 +73,7 @@ def arrays(path: Path, names: tuple[str, ...], cure: str) -> dict[str, np.ndarra
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged or no npz file ({str(error).splitlines()[0][:200]}); {cure}.") from error
+        raise InputError(f"{path} is damaged or no npz file ({reason(error)}); {cure}.") from error
 
 
 def names(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dci_jax.data import archives, prepared
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -130,8 +130,7 @@ def _collect(
             skipped.append(f"{name}: no image that Pillow can read")
             continue
         except Exception as error:  # decoders answer damage with errors of every kind
-            reason = str(error) or type(error).__name__
-            skipped.append(f"{name}: {reason.partition(chr(10))[0]}")
+            skipped.append(f"{name}: {reason(error)}")
             continue
         names.append(name)
         pixels.append(fit(picture, size, crop))
@@ -181,8 +180,8 @@ def _files(path: Path, flag: str) -> Iterator[tuple[str, bytes, str]]:
             with zipfile.ZipFile(path) as archive:
                 for name in _in_turn(archive.namelist()):
                     yield name, functools.partial(archives.member, archive, name), str(Path(name).parent)
-        except (zipfile.BadZipFile, NotImplementedError) as error:
-            raise InputError(f"{path} is damaged or no zip file ({error}); fetch it again.") from error
+        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is damaged or no zip file ({reason(error)}); fetch it again.") from error
     else:
         raise InputError(f"{path} is no folder, .zip or .npz; give one of these, or tfds:NAME, in {flag}.")
 

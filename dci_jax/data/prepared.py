@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 
 
 def records(path: str, flag: str) -> Iterator[tuple[str, bytes | None, int | None]]:
@@ -44,10 +44,10 @@ def records(path: str, flag: str) -> Iterator[tuple[str, bytes | None, int | Non
     except ImportError as error:
         needs = "tensorflow-datasets importlib_resources array_record"
         needs = "tensorflow" if "'tensorflow'" in str(error) else needs
-        raise InputError(f"{path} cannot be read ({_first_line(error)}); run: pip install {needs}") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}); run: pip install {needs}") from error
     except Exception as error:  # of every kind, for names, configurations and damaged metadata
         raise InputError(
-            f"{path} cannot be opened ({_first_line(error)}); give a set in {flag} that "
+            f"{path} cannot be opened ({reason(error)}); give a set in {flag} that "
             "https://www.tensorflow.org/datasets/catalog lists, or prepare it again."
         ) from error
     if not ready:
@@ -69,7 +69,7 @@ def records(path: str, flag: str) -> Iterator[tuple[str, bytes | None, int | Non
         ) from error
     except ValueError as error:
         raise InputError(
-            f"{path} has no split {split!r} ({_first_line(error)}); "
+            f"{path} has no split {split!r} ({reason(error)}); "
             f"give {flag}=tfds:{name}:SPLIT with one of: {', '.join(splits)}."
         ) from error
     for i in range(len(records)):
@@ -77,7 +77,7 @@ def records(path: str, flag: str) -> Iterator[tuple[str, bytes | None, int | Non
             record = records[i]
         except Exception as error:  # of every kind; it is about a whole file of many records
             raise InputError(
-                f"{path} is damaged at record {i} ({_first_line(error)}); delete {folder} and {_preparation(code)}"
+                f"{path} is damaged at record {i} ({reason(error)}); delete {folder} and {_preparation(code)}"
             ) from error
         label = record.get("label")
         known = isinstance(label, int | np.integer) and label >= 0
@@ -97,7 +97,3 @@ def _preparation(builder) -> str:
     if name == "imagenet2012":
         archives = "ILSVRC2012_img_val.tar from https://image-net.org/download-images"
     return f"put {archives} into {Path(builder.data_dir_root) / 'downloads' / 'manual'} and {command}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(" .:")[:200]

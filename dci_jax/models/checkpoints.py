@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import safetensors
 
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 from dci_jax.models import torch_files
 
 _TORCH = (".pth", ".pt", ".th")
@@ -140,17 +140,17 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) if zipfile.is_zipfile(path) else contextlib.nullcontext() as archive:
-            damaged = archive and archive.testzip()  # PyTorch does not look at the checksums that it writes
+            wrong = archive and archive.testzip()  # PyTorch does not look at the checksums that it writes
+            damaged = wrong and f"{wrong} does not have its checksum"
     except Exception as error:  # of many kinds, by where the damage is
-        damaged = str(error)
+        damaged = reason(error)
     if damaged:
-        raise InputError(f"{path} is damaged ({damaged} does not have its checksum); fetch it again.")
+        raise InputError(f"{path} is damaged ({damaged}); fetch it again.")
     try:
         content = torch_files.load(path)
     except (OSError, ValueError, LookupError, EOFError, OverflowError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
-            f"{path} is damaged or holds more than weights ({reason}); fetch it again, or save the "
+            f"{path} is damaged or holds more than weights ({reason(error)}); fetch it again, or save the "
             "model's state_dict() only."
         ) from error
     content = content if isinstance(content, dict) else {}

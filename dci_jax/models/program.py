@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.blocks import Block, Pytree
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 from dci_jax.models.aten import OPERATORS
 from dci_jax.models.layers import moments
 
@@ -100,7 +100,7 @@ def _apply(piece: Sequence[Node], before: Place, after: Place, params: Pytree, x
         except (TypeError, ValueError, IndexError) as error:
             raise InputError(
                 f"{after.name or 'the head'} cannot take features of {list(x.shape[1:])} ({node.operator}: "
-                f"{str(error).splitlines()[0]}); the network was exported for one size of images, which inputs.side=0 keeps."
+                f"{reason(error)}); the network was exported for one size of images, which inputs.side=0 keeps."
             ) from error
     return to_grid(after, values[after.value]), statistics
 

@@ -73,6 +73,8 @@ def load(path: Path) -> dict[str, Any]:
     _next(stream), _next(stream)  # the protocol, and the machine that wrote it
     content = _unpickled(_next(stream))
     keys = _unpickled(_next(stream))
+    if not isinstance(keys, list):
+        raise NotWeights("its storages have no names")
     storages, sizes = {}, dict(_storages(content))
     for key in keys:
         count = int.from_bytes(stream.read(8), "little")

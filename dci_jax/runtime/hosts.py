@@ -7,7 +7,7 @@ import warnings
 import jax
 from jax.experimental import multihost_utils
 
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 
 _HEARTBEAT_SECONDS = 60  # a process that was silent so long is taken for dead
 _LOST = ("Gloo", "peer", "UNAVAILABLE", "coordination", "heartbeat", "NCCL", "ABORTED")
@@ -55,7 +55,7 @@ def connect(coordinator: str = "", processes: int = 0, process: int = -1) -> Non
         listen()  # no cluster: a single process
     except RuntimeError as error:
         raise InputError(
-            f"The processes of this run did not find each other ({str(error).splitlines()[0]}); start all "
+            f"The processes of this run did not find each other ({reason(error)}); start all "
             "of them at the same time, and see that they reach process 0."
         ) from error
 

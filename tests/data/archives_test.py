@@ -92,6 +92,8 @@ def test_names_that_lead_out_of_the_archive_are_only_names(tmp_path):
         ({"images": header((10**12, 224, 224, 3))}, "claims 150528000000000000 bytes, and the file has"),
         ({"images": header((3, 8, 8, 3), "|O")}, "holds Python objects"),
         ({"images": b"\x93NUMPY\x01\x00\xff\xff{'descr'"}, "is damaged or no npz"),
+        ({"images": b"\x93NUMPY\x01\x00\x0a\x00{'descr':(\n"}, "EOF in multi-line statement"),  # tokenize.TokenError
+        ({"images": b"\x93NUMPY\x01\x00\x06\x00{}\n }\n"}, "is damaged or no npz"),
         ({"images": b""}, "is damaged or no npz"),
         ({"other": header((1,))}, r"no array 'images' but \['other'\]"),
     ],
@@ -100,6 +102,24 @@ def test_an_npz_is_checked_by_arithmetic_before_anything_is_allocated(tmp_path, 
     with pytest.raises(InputError, match=said) as caught:
         data.load(npz(tmp_path / "x.npz", **members), 8)
     assert "\n" not in str(caught.value)
+
+
+def test_a_zip_whose_names_are_no_text_is_damaged(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("é.png", b"")  # the flag of UTF-8 is set
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(InputError, match=r"is damaged or no zip file .*utf-8.*; fetch it again"):
+        data.load(path, 8)
+
+
+def test_an_error_that_says_nothing_is_named(tmp_path, monkeypatch):
+    def silent(stream):
+        raise ValueError
+
+    monkeypatch.setattr(archives.np.lib.format, "read_magic", silent)
+    with pytest.raises(InputError, match=r"is damaged or no npz file \(ValueError\); make it again"):
+        data.load(npz(tmp_path / "x.npz", images=header((1,))), 8)
 
 
 def test_an_array_larger_than_the_memory_allows_is_refused(tmp_path, monkeypatch):

@@ -64,6 +64,20 @@ def test_nothing_is_executed(tmp_path, monkeypatch):
         read(tmp_path / "w.pth")
 
 
+def test_an_old_file_whose_storages_have_no_names_is_refused(tmp_path):
+    parts = (0x1950A86A20F9469CFC6C, 1001, {}, {}, 7)  # magic, protocol, machine, content, names
+    (tmp_path / "w.pth").write_bytes(b"".join(pickle.dumps(part, 2) for part in parts))
+    with pytest.raises(NotWeights, match="no names"):
+        load(tmp_path / "w.pth")
+
+
+def test_a_zip_without_its_directory_says_so(tmp_path):
+    path = archive(tmp_path / "w.pth", {})
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))
+    with pytest.raises(InputError, match=r"is damaged \(Bad magic number for central directory\); fetch it again"):
+        read(path)
+
+
 def test_a_place_in_the_memo_that_would_be_allocated_is_refused(tmp_path):
     bomb = b"\x80\x02}r" + (2**31 - 1).to_bytes(4, "little") + b"."
     with pytest.raises(NotWeights, match="malformed"):
