@@ -1,9 +1,11 @@
 """A config checked and loaded before any work: whatever the user can put right fails here."""
 
 import logging
+import math
 import re
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from dci_jax import models
@@ -16,9 +18,15 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.ranges import check_ranges
-from dci_jax.runtime import parallel
+from dci_jax.runtime import hosts, parallel
 
 log = logging.getLogger("dci_jax")
+
+# So many inputs at a time are made at the least.
+BATCHES = (
+    *("synthesis.batch", "calibration.batch", "dci.images", "dci.held_out", "dci.batch", "dci_trained.batch"),
+    *("inverse_network.batch", "gauss_newton.held_out"),
+)
 
 
 def check(config: ConfigDict, planned: bool = False) -> Case:
@@ -70,6 +78,8 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         case = codes.load(config, network, splits)
     else:
         case = images.load(config, network, splits)
+    if not planned:
+        check_sizes(config, case)
     for name in names(config):
         attack = find(name, config.oracle.attack)
         own, more = settings(config, attack)
@@ -77,6 +87,20 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
     parallel.warn_if_uneven("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches))
     parallel.warn_if_uneven("batch", config.batch * ("deepinversion" in config.attacks))
     return case
+
+
+def check_sizes(config: ConfigDict, case: Case) -> None:
+    """Raise InputError where inputs alone would take more than the memory of the machines: arithmetic, nothing is allocated."""
+    memory = hosts.memory() * jax.process_count()
+    shape = max(case.shape, case.network.input_shape, key=math.prod)
+    for field in BATCHES:
+        section, name = field.split(".")
+        count, each = config[section][name], 4 * math.prod(shape)
+        if count * each > memory:
+            raise InputError(
+                f"{field} is {count}: so many inputs of {list(shape)} take {count * each / 2**30:.0f} GiB, and there are "
+                f"{memory / 2**30:.0f}; give fewer than {memory // each}."
+            )
 
 
 def check_names(config: ConfigDict) -> None:

@@ -8,7 +8,7 @@ from configs import dcgan_celeba, tiny
 from dci_jax import blocks, experiment, models
 from dci_jax.attacks import registry
 from dci_jax.cases import images
-from dci_jax.check import check
+from dci_jax.check import BATCHES, check
 from dci_jax.data.images import Images, photographs
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Inputs
@@ -191,6 +191,18 @@ def test_a_field_of_the_audit_that_is_wrong_is_refused(changes, said, monkeypatc
     config.update_from_flattened_dict(changes)
     with pytest.raises(InputError, match=said):
         check(config)
+
+
+@pytest.mark.parametrize("field", BATCHES)
+def test_inputs_that_no_machine_holds_are_refused_by_arithmetic(field, monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.update_from_flattened_dict({field: 10**12})
+    with pytest.raises(
+        InputError, match=rf"{field} is 1000000000000: so many inputs .* GiB, and there are \d+; give fewer"
+    ):
+        check(config)
+    check(config, planned=True)  # for another machine
 
 
 def without_batch_norm(weights):

@@ -10,7 +10,6 @@ blocks from there on, beside the features that were sent.
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +22,11 @@ import numpy as np
 from dci_jax.attacks import linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, largest, sizes
 from dci_jax.attacks.solving import inverter
-from dci_jax.blocks import Network, features_at, split_index, split_names
+from dci_jax.blocks import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import BANK, Inputs, batches
-from dci_jax.runtime import parallel, progress
+from dci_jax.runtime import hosts, parallel, progress
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -109,7 +108,7 @@ def _inputs(inputs, key, settings):
     procedural = tuple(share for share in inputs.shares if share[0] != BANK)
     apart = replace(inputs, shares=procedural or inputs.shares)
     return [
-        [draw(number) for number in range(math.ceil(count / batch))]
+        [hosts.stop_if_asked() or draw(number) for number in range(math.ceil(count / batch))]
         for draw, count in (
             (batches(inputs, key_inputs, batch), settings["images"]),
             (batches(apart, key_held, batch), settings["held_out"]),
@@ -166,12 +165,15 @@ def check(
         )
     if size not in (1, 3, 5, 7):
         raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     parallel.warn_if_uneven("dci.batch", batch)
-    depth, small = (
-        max(split_index(network, name) for name in splits),
-        network.replace(input_shape=shape),
-    )
+    depths, small = [split_index(network, name) for name in splits], network.replace(input_shape=shape)
+    depth, shapes, memory = max(depths), feature_shapes(small), hosts.memory()
+    each, most = 4 * (math.prod(shape) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()
+    if (images + held_out) * each > most:
+        raise InputError(
+            f"dci.images is {images}, dci.held_out {held_out}: these inputs and their features take "
+            f"{(images + held_out) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
+        )
     for index in range(depth):
         g = geometry(small, index, depth)
         wide = largest(g, sizes(g, size, unknowns))

@@ -1,5 +1,6 @@
 """The processes of a run, one per host or more: how they find each other, which one leads, how they stop together."""
 
+import os
 import signal
 import threading
 import warnings
@@ -80,6 +81,11 @@ def stop_if_asked() -> None:
     """Raise `Preempted` if `stopping()`; for places where nothing has to be saved."""
     if stopping():
         raise Preempted
+
+
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def leads() -> bool:

@@ -101,12 +101,14 @@ def test_a_correction_in_a_chain_of_its_own_follows_what_was_sent_as_well(networ
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_path, monkeypatch):
-    polls = iter([False] * 4 + [True])
+    polls = iter([False] * 8 + [True])
     with monkeypatch.context() as patch:
         patch.setattr(hosts, "stopping", lambda: next(polls))
         with pytest.raises(hosts.Preempted):
             dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
-    assert len(list(tmp_path.rglob("*.npz"))) == 2  # two sums for each of three maps, and five polls
+    assert (
+        len(list(tmp_path.rglob("*.npz"))) == 2
+    )  # four batches of inputs, two sums for each of three maps, and nine polls
     readers = dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     for name in readers:
         np.testing.assert_array_equal(read(network, name, readers), read(network, name, solved[0]))
@@ -163,9 +165,14 @@ def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_correct
 
 
 def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, monkeypatch):
+    settings = {**SETTINGS, "images": 16, "held_out": 8}
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 600}.get)
+    with pytest.raises(InputError, match=r"inverter of stem has 351: its solve .*at most 226"):
+        dci.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100}.get)
-    with pytest.raises(InputError, match=r"inverter of stem has 351: its solve .*at most 92"):
-        dci.dci(network, INPUTS, ("stem",), KEY, tmp_path, **SETTINGS)
+    # 3072 numbers of an image and 16384 behind the stem, 4 bytes each
+    with pytest.raises(InputError, match=r"images is 16, dci.held_out 8: .* there are 0.0; give fewer than 5 in all"):
+        dci.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     assert not any(tmp_path.iterdir())
 
 
