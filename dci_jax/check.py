@@ -22,10 +22,14 @@ from dci_jax.runtime import hosts, parallel
 
 log = logging.getLogger("dci_jax")
 
-# So many inputs at a time are made at the least.
+# So many inputs are made at a time. What `dci` keeps it counts itself, with their features.
 BATCHES = (
-    *("synthesis.batch", "calibration.batch", "dci.images", "dci.held_out", "dci.batch", "dci_trained.batch"),
-    *("inverse_network.batch", "gauss_newton.held_out"),
+    "synthesis.batch",
+    "calibration.batch",
+    "dci.batch",
+    "dci_trained.batch",
+    "inverse_network.batch",
+    "gauss_newton.held_out",
 )
 
 

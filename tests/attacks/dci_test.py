@@ -106,9 +106,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_pa
         patch.setattr(hosts, "stopping", lambda: next(polls))
         with pytest.raises(hosts.Preempted):
             dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
-    assert (
-        len(list(tmp_path.rglob("*.npz"))) == 2
-    )  # four batches of inputs, two sums for each of three maps, and nine polls
+    # nine polls: four batches of inputs, then two sums for each map
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
     readers = dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     for name in readers:
         np.testing.assert_array_equal(read(network, name, readers), read(network, name, solved[0]))
