@@ -3,8 +3,8 @@
     python -m dci_jax.main --config=configs/baselines.py --workdir=runs/baselines \\
         --config.target.weights=resnet20-12fca82f.th --config.data.images=lossless_3000.npz
 
-Eight images, because the attacks that optimise each image take minutes. The training of DCI and of the
-inverse network is short, so the level of those rows is lower than that of configs/cifar_resnet20.py.
+Eight images, because the attacks that optimise each image take minutes. Inverters are solved on fewer inputs than in
+configs/cifar_resnet20.py, and the trainings are short, so the level of those rows is lower than there.
 """
 
 from configs import default
@@ -16,6 +16,7 @@ def get_config():
     config.attacks = (
         "dci",
         "dci+refine",
+        "dci+gauss_newton",
         "dci_trained",
         "inverse_network",
         "rmle",
