@@ -14,7 +14,7 @@ from configs import resnet18, resnet50
 from dci_jax import models
 from dci_jax.attacks import chain_cost, dci_trained
 from dci_jax.attacks.dci_trained import of_phases
-from dci_jax.blocks import split_index, split_names, with_dtype
+from dci_jax.blocks import finer, split_index, split_names, with_dtype
 from dci_jax.inputs.synthesis import synthesis_loss
 from dci_jax.plan import SHARE, step_cost
 
@@ -59,7 +59,7 @@ def solved(config, split, **other):
     """(FLOPs that devices share, FLOPs of the factorisations, bytes that each device sends) of the chain of a split."""
     settings = config.dci.to_dict() | other
     side = other.get("side", config.inputs.side)
-    network = models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3))
+    network = finer(models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3)))
     depth = split_index(network, split)
     return chain_cost.flops(network, chain_cost.geometries(network, depth, settings), settings)
 

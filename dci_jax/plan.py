@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from dci_jax.attacks import chain_cost, dci, dci_trained, inverse_network, linear_inverter, registry
 from dci_jax.attacks.objective import undo
-from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
+from dci_jax.blocks import feature_shapes, finer, run, split_index, with_dtype
 from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
 from dci_jax.inputs import calibration, synthesis
@@ -153,26 +153,27 @@ def _trained(case, splits, settings):
 
 def _solved_blocks(config, case):
     settings = registry.settings(config, registry.find("dci"))[1]
-    depth = max(split_index(case.network, name) for name in case.splits)
+    network = finer(case.network)
+    depth = max(split_index(network, name) for name in case.splits)
     found = chain_cost.geometries(_small(case), depth, settings)
-    for (g, k), block in zip(found, case.network.blocks):  # noqa: B905  to that depth
-        features = "x".join(map(str, feature_shapes(case.network)[g.index + 1]))
+    for (g, k), block in zip(found, network.blocks):  # noqa: B905  to that depth
+        features = "x".join(map(str, feature_shapes(network)[g.index + 1]))
         yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {linear_inverter.largest(g, k):9,d}"
 
 
 def _solved(case, splits, settings):
     """One row for each chain: its maps, FLOPs of the sums and solves, memory of the largest solve."""
     for name in splits:
-        yield name, *_chain(case, settings, split_index(case.network, name), False)
+        yield name, *_chain(case, settings, (name,), False)
 
 
 def _shared(case, splits, settings):
-    depth = max(split_index(case.network, name) for name in splits)
-    yield "all splits", *_chain(case, settings, depth, True)
+    yield "all splits", *_chain(case, settings, splits, True)
 
 
-def _chain(case, settings, depth, shared):
+def _chain(case, settings, splits, shared):
     network = _small(case)
+    depth = max(split_index(network, name) for name in splits)
     found = chain_cost.geometries(network, depth, settings, shared=shared)
     devices, solves, _ = chain_cost.flops(network, found, settings)
     steps = len(found) * (settings["rounds"] + 1)
@@ -180,8 +181,8 @@ def _chain(case, settings, depth, shared):
 
 
 def _small(case):
-    """The target for inputs as they are solved on."""
-    return case.network.replace(input_shape=case.shape)
+    """The target for inputs as they are solved on, in the blocks that are undone one after the other."""
+    return finer(case.network).replace(input_shape=case.shape)
 
 
 def _decoded(case, splits, settings):

@@ -22,7 +22,7 @@ import numpy as np
 from dci_jax.attacks import linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, largest, sizes
 from dci_jax.attacks.solving import inverter
-from dci_jax.blocks import Network, feature_shapes, features_at, split_index, split_names
+from dci_jax.blocks import Network, feature_shapes, features_at, finer, split_index, split_names
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import BANK, Inputs, batches
@@ -62,6 +62,7 @@ def dci(
       InputError: see `check`, or the features are not finite.
     """
     check(network, splits, inputs.shape, **settings)
+    network = finer(network)
     made, readers = _inputs(inputs, key, settings), {}
     for name in splits:
         depth = split_index(network, name)
@@ -90,6 +91,7 @@ def dci_shared(
     of `dci`; a batch needs an input for each split.
     """
     check_shared(network, splits, inputs.shape, **settings)
+    network = finer(network)
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
     made = _inputs(inputs, key, settings)
@@ -166,6 +168,7 @@ def check(
     if size not in (1, 3, 5, 7):
         raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
     parallel.warn_if_uneven("dci.batch", batch)
+    network = finer(network)
     depths, small = [split_index(network, name) for name in splits], network.replace(input_shape=shape)
     depth, shapes, memory = max(depths), feature_shapes(small), hosts.memory()
     each, most = 4 * (math.prod(shape) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()

@@ -65,7 +65,7 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
         weights = _weights(folder / WEIGHTS, nodes)
         chosen = _chosen(folder, places, splits)
         begin, last = Place("", INPUT, "image"), Place("", manifest["output"], "vector")
-        found = blocks(nodes, [begin, *chosen, last], weights)
+        found = blocks(nodes, [begin, *chosen, last], weights, [place for place in places if place not in chosen])
         return Network(
             found[:-1],
             found[-1] if manifest["classes"] else None,

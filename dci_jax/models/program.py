@@ -22,8 +22,9 @@ Array = jax.Array
 
 INPUT = "input"  # the value that a graph starts from
 BATCH_NORM = "_native_batch_norm_legit_no_training"
+MAX_POOL = "max_pool2d_with_indices"
 _NEVER_NEGATIVE = ("relu", "sigmoid", "_softmax", "exp", "abs", "sqrt")
-_KEEPS_SIGN = ("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "mean", "getitem", "clone", "view")
+_KEEPS_SIGN = (MAX_POOL, "avg_pool2d", "_adaptive_avg_pool2d", "mean", "getitem", "clone", "view")
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,13 @@ class Place:
     default: bool = True
 
 
-def blocks(nodes: Sequence[Node], places: Sequence[Place], weights: dict[str, Array]) -> tuple[Block, ...]:
+def blocks(
+    nodes: Sequence[Node], places: Sequence[Place], weights: dict[str, Array], inner: Sequence[Place] = ()
+) -> tuple[Block, ...]:
     """One `Block` between each place and the next; the first place is the input's.
 
-    Features are [B, H, W, C]: images are turned, tokens are laid on their grid (`to_grid`).
+    Features are [B, H, W, C]: images are turned, tokens are laid on their grid (`to_grid`). Where an `inner` place, of a
+    ReLU, lies in front of a max pooling, the block has parts.
     """
     by_name = {node.name: node for node in nodes}
     found = []
@@ -87,7 +91,13 @@ def blocks(nodes: Sequence[Node], places: Sequence[Place], weights: dict[str, Ar
         if running:
             params["batch_stats"] = running
         apply = functools.partial(_apply, piece, before, after)
-        found.append(Block(params, after.name, apply, _nonnegative(by_name, before.value)))
+        pooled = {name for node in piece if node.operator == MAX_POOL for name in _inside(node, "value")}
+        cuts = [p for p in inner if p.value in pooled & {n.name for n in piece} and _nonnegative(by_name, p.value)]
+        parts = tuple(
+            functools.partial(_apply, between(piece, a.value, b.value), a, b)
+            for a, b in (itertools.pairwise([before, *cuts, after]) if cuts else ())
+        )
+        found.append(Block(params, after.name, apply, _nonnegative(by_name, before.value), parts))
     return tuple(found)
 
 

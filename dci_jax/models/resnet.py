@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dci_jax.blocks import Network
-from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv
+from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv, tapped
 from dci_jax.models.pooling import max_pool
 
 Array = jax.Array
@@ -21,14 +21,25 @@ CIFAR_STD = (0.2023, 0.1994, 0.2010)
 
 
 class Stem(nn.Module):
-    """Images [B, H, W, 3] -> [B, H / 4, W / 4, 64]."""
+    """Images [B, H, W, 3] -> [B, H / 4, W / 4, 64]; without `pool` [B, H / 2, W / 2, 64]."""
 
     train: bool = False
+    pool: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = nn.relu(BatchNorm(self.train, name="bn1")(conv(WIDTHS[0], 7, 2, "conv1")(x)))
-        return max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return _pooled(x) if self.pool else x
+
+
+def _pooled(x):
+    return max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
+def _pooling(variables, x):
+    """The stem's second part, in the form of a Block's `apply`."""
+    del variables
+    return _pooled(x), {}
 
 
 class SmallStem(nn.Module):
@@ -110,6 +121,7 @@ def resnet(key: Array, depth: int, classes: int = 1000, train: bool = False) -> 
     kind, counts = DEPTHS[depth]
     modules = [("stem", Stem(train)), *_stages(kind, counts, train=train)]
     blocks, head = chain(key, (64, 64, 3), modules, Head(classes))
+    blocks = (blocks[0].replace(parts=(tapped(Stem(train, pool=False)), _pooling)), *blocks[1:])
     return Network(blocks, head, f"resnet{depth}", (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, crop=0.875)
 
 

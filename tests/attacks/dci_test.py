@@ -10,6 +10,7 @@ from dci_jax.attacks import dci, linear_inverter, solving
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import latent_cosine, psnr
+from dci_jax.models.pooling import max_pool
 from dci_jax.runtime import hosts
 
 SETTINGS = dict(images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=(10000, 10000), equations=10000)
@@ -210,3 +211,27 @@ def test_codes_of_a_generator_are_read_back(generator, tmp_path):
     found = readers["block2"](blocks.run(generator, codes, 0, 2))
     assert found.shape == codes.shape
     assert float(latent_cosine(found, codes).mean()) > 0.5
+
+
+def test_the_parts_of_a_block_are_undone_one_after_the_other_which_reads_more(tmp_path):
+    def convolved(kernel, x):
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), ((3, 3), (3, 3)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.nn.relu(y), {}
+
+    def pooled(_, x):
+        return max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))), {}
+
+    kernel = jax.random.normal(jax.random.key(3), (7, 7, 3, 24)) / 7
+    pieces = [("stem", lambda kernel, x: pooled(kernel, convolved(kernel, x)[0]), kernel)]
+    whole = blocks.sequential("pooling", (32, 32, 3), pieces, mean=(0.5,), std=(0.3,))
+    apart = whole.replace(blocks=(whole.blocks[0].replace(parts=(convolved, pooled)),))
+    found = {}
+    for name, network in (("whole", whole), ("apart", apart)):
+        readers = dci.dci(network, INPUTS, ("stem",), KEY, tmp_path / name, **SETTINGS)
+        found[name] = float(psnr(read(network, "stem", readers), new_images()).mean())
+    assert [len(list((tmp_path / name / "stem").iterdir())) for name in ("whole", "apart")] == [1, 2]
+    assert found["apart"] > found["whole"] + 0.2
+    shared = dci.dci_shared(apart, INPUTS, ("stem",), KEY, tmp_path / "shared", **SETTINGS)
+    assert float(psnr(read(apart, "stem", shared), new_images()).mean()) > found["whole"]

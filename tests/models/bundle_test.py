@@ -11,11 +11,21 @@ import safetensors.numpy
 
 from configs import default
 from dci_jax import models
-from dci_jax.blocks import feature_shapes, logits, run, running_statistics, split_names, trace, with_dtype
+from dci_jax.blocks import (
+    Network,
+    feature_shapes,
+    finer,
+    logits,
+    run,
+    running_statistics,
+    split_names,
+    trace,
+    with_dtype,
+)
 from dci_jax.check import check
 from dci_jax.errors import InputError
 from dci_jax.models import bundle, checkpoints
-from dci_jax.models.program import Place, from_grid, to_grid
+from dci_jax.models.program import INPUT, MAX_POOL, Node, Place, blocks, from_grid, to_grid
 from tests.command_line import ROOT, call
 
 BN = "_native_batch_norm_legit_no_training"
@@ -217,3 +227,33 @@ def test_a_vit_is_read_back_without_pytorch(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
     assert np.mean([row["psnr"] for row in rows if row["attack"] == "dci"]) > 50
     assert "no BatchNorm layer" in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+def test_a_block_that_pools_has_parts_where_a_relu_is_in_front_of_it():
+    one, none = [1, 1], [0, 0]
+
+    def node(name, operator, *arguments):
+        return Node(name, operator, arguments, {})
+
+    def graph(activation):
+        return (
+            node("c", "convolution", value(INPUT), weight("w"), None, one, one, one, False, none, 1),
+            node("r", activation, value("c")),
+            node("p", MAX_POOL, value("r"), [2, 2], [2, 2]),
+            node("q", "getitem", value("p"), 0),
+            node("d", "convolution", value("q"), weight("v"), None, one, none, one, False, none, 1),
+            node("s", "relu", value("d")),
+        )
+
+    rng = np.random.default_rng(0)
+    weights = {"w": jnp.float32(rng.normal(size=(4, 3, 3, 3))), "v": jnp.float32(rng.normal(size=(5, 4, 1, 1)))}
+    places = [Place("", INPUT, "image"), Place("block", "s", "image")]
+    inner = [Place(name, name, "image") for name in "crqd"]
+    (block,) = blocks(graph("relu"), places, weights, inner)
+    network = Network((block,), None, "by_hand", (8, 8, 3))
+    found = finer(network)
+    assert split_names(found) == ("block, part 1", "block")
+    assert feature_shapes(found) == ((8, 8, 3), (8, 8, 4), (4, 4, 5))
+    x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+    np.testing.assert_allclose(run(found, x), run(network, x), rtol=1e-5, atol=1e-5)
+    assert blocks(graph("silu"), places, weights, inner)[0].parts == ()
