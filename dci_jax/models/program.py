@@ -72,7 +72,7 @@ def blocks(
     """One `Block` between each place and the next; the first place is the input's.
 
     Features are [B, H, W, C]: images are turned, tokens are laid on their grid (`to_grid`). Where an `inner` place, of a
-    ReLU, lies in front of a max pooling, the block has parts.
+    ReLU, lies in front of a max pooling whose windows overlap, the block has parts.
     """
     by_name = {node.name: node for node in nodes}
     found = []
@@ -91,7 +91,7 @@ def blocks(
         if running:
             params["batch_stats"] = running
         apply = functools.partial(_apply, piece, before, after)
-        pooled = {name for node in piece if node.operator == MAX_POOL for name in _inside(node, "value")}
+        pooled = {name for node in piece if _overlaps(node) for name in _inside(node, "value")}
         cuts = [p for p in inner if p.value in pooled & {n.name for n in piece} and _nonnegative(by_name, p.value)]
         parts = tuple(
             functools.partial(_apply, between(piece, a.value, b.value), a, b)
@@ -202,6 +202,13 @@ def _inside(node, kind):
 def weights_of(node: Node) -> list[str]:
     """The keys of a node's weights."""
     return _inside(node, "weight")
+
+
+def _overlaps(node):
+    """Whether it is a max pooling whose windows overlap, ATen's (input, kernel_size, stride=kernel_size, ...)."""
+    if node.operator != MAX_POOL or len(node.arguments) < 3:
+        return False
+    return any(size > step > 0 for size, step in zip(*node.arguments[1:3], strict=False))
 
 
 def _statistics(node):

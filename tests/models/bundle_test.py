@@ -229,17 +229,17 @@ def test_a_vit_is_read_back_without_pytorch(tmp_path):
     assert "no BatchNorm layer" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 
-def test_a_block_that_pools_has_parts_where_a_relu_is_in_front_of_it():
+def test_a_block_has_parts_where_windows_that_overlap_pool_what_a_relu_gave():
     one, none = [1, 1], [0, 0]
 
     def node(name, operator, *arguments):
         return Node(name, operator, arguments, {})
 
-    def graph(activation):
+    def graph(activation, size=3):
         return (
             node("c", "convolution", value(INPUT), weight("w"), None, one, one, one, False, none, 1),
             node("r", activation, value("c")),
-            node("p", MAX_POOL, value("r"), [2, 2], [2, 2]),
+            node("p", MAX_POOL, value("r"), [size, size], [2, 2], [size // 2, size // 2] if size > 2 else none),
             node("q", "getitem", value("p"), 0),
             node("d", "convolution", value("q"), weight("v"), None, one, none, one, False, none, 1),
             node("s", "relu", value("d")),
@@ -257,3 +257,4 @@ def test_a_block_that_pools_has_parts_where_a_relu_is_in_front_of_it():
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
     np.testing.assert_allclose(run(found, x), run(network, x), rtol=1e-5, atol=1e-5)
     assert blocks(graph("silu"), places, weights, inner)[0].parts == ()
+    assert blocks(graph("relu", 2), places, weights, inner)[0].parts == ()  # nothing is gained there
