@@ -62,8 +62,7 @@ def dci(
       InputError: see `check`, or the features are not finite.
     """
     check(network, splits, inputs.shape, **settings)
-    network = finer(network)
-    made, readers = _inputs(inputs, key, settings), {}
+    network, made, readers = finer(network), _inputs(inputs, key, settings), {}
     for name in splits:
         depth = split_index(network, name)
         noise = jax.random.fold_in(key, depth)
