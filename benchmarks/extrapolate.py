@@ -14,7 +14,8 @@ from configs import resnet18, resnet50
 from dci_jax import models
 from dci_jax.attacks import chain_cost, dci_trained
 from dci_jax.attacks.dci_trained import of_phases
-from dci_jax.blocks import finer, split_index, split_names, with_dtype
+from dci_jax.attacks.linear_inverter import finer
+from dci_jax.blocks import split_index, split_names, with_dtype
 from dci_jax.inputs.synthesis import synthesis_loss
 from dci_jax.plan import SHARE, step_cost
 

@@ -26,11 +26,11 @@ def rows(name, split, side, batch, settings):
 
     from dci_jax import models
     from dci_jax.attacks import least_squares, linear_inverter, ridge
-    from dci_jax.blocks import features_at, finer, split_index
+    from dci_jax.blocks import features_at, split_index
     from dci_jax.inputs.procedural import GENERATORS
     from dci_jax.runtime import parallel
 
-    network = parallel.put(finer(models.MODELS[name].build(jax.random.key(0))), parallel.copied())
+    network = parallel.put(linear_inverter.finer(models.MODELS[name].build(jax.random.key(0))), parallel.copied())
     depth = split_index(network, split)
     images = GENERATORS["dead_leaves"](jax.random.key(1), batch, (side, side, 3))
     features = [parallel.put(images, parallel.split())]

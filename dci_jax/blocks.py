@@ -30,7 +30,7 @@ class Block:
         `params["batch_stats"]`, or {} where there are none. `jit` prunes them where unused.
       nonnegative: whether the block's *input* is never negative (the output of a ReLU).
       parts: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
-        taking what a ReLU gave: a convolution and the pooling behind it. See `finer`; () for a block that is one piece.
+        taking what a ReLU gave: a convolution and the pooling behind it (`attacks.linear_inverter.finer`); () for a block of one piece.
     """
 
     params: Pytree
@@ -115,21 +115,6 @@ def piece(network: Network, index: int) -> Network:
     """Block `index` as a network of its own: a program compiled for it serves every network that has this block."""
     mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
     return network.replace(blocks=network.blocks[index : index + 1], head=None, mean=mean, std=std)
-
-
-def finer(network: Network) -> Network:
-    """The same network with every block that has parts in several blocks, the last of which has its name.
-
-    Shallower blocks are easier to undo. What is behind the others is no split point: nothing is sent from there.
-    """
-    blocks = []
-    for block in network.blocks:
-        for number, apply in enumerate(block.parts[:-1]):
-            name, nonnegative = f"{block.name}, part {number + 1}", block.nonnegative or number > 0
-            blocks.append(block.replace(name=name, apply=apply, nonnegative=nonnegative, parts=()))
-        last = dict(apply=block.parts[-1], nonnegative=True, parts=()) if block.parts else {}
-        blocks.append(block.replace(**last))
-    return network.replace(blocks=tuple(blocks))
 
 
 _run = jax.jit(run)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from dci_jax.attacks import chain_cost, dci, dci_trained, inverse_network, linear_inverter, registry
 from dci_jax.attacks.objective import undo
-from dci_jax.blocks import feature_shapes, finer, run, split_index, with_dtype
+from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
 from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
 from dci_jax.inputs import calibration, synthesis
@@ -153,7 +153,7 @@ def _trained(case, splits, settings):
 
 def _solved_blocks(config, case):
     settings = registry.settings(config, registry.find("dci"))[1]
-    network = finer(case.network)
+    network = linear_inverter.finer(case.network)
     depth = max(split_index(network, name) for name in case.splits)
     found = chain_cost.geometries(_small(case), depth, settings)
     for (g, k), block in zip(found, network.blocks):  # noqa: B905  to that depth
@@ -182,7 +182,7 @@ def _chain(case, settings, splits, shared):
 
 def _small(case):
     """The target for inputs as they are solved on, in the blocks that are undone one after the other."""
-    return finer(case.network).replace(input_shape=case.shape)
+    return linear_inverter.finer(case.network).replace(input_shape=case.shape)
 
 
 def _decoded(case, splits, settings):

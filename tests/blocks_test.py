@@ -84,15 +84,3 @@ def test_block_by_block_the_features_are_those_of_the_whole(network, images):
     np.testing.assert_array_equal(
         blocks.run(blocks.piece(normalised, 2), whole[2]), blocks.run(normalised, whole[2], 2, 3)
     )
-
-
-def test_a_block_with_parts_is_several_blocks_with_the_same_answer_and_its_name_last():
-    parts = (lambda w, x: (w * x, {}), lambda w, x: (x + w, {}), lambda w, x: (x - 1, {}))
-    network = blocks.sequential("mine", (4, 4, 3), [("all", lambda w, x: w * x + w - 1, jnp.float32(2.0))])
-    network = network.replace(blocks=(network.blocks[0].replace(parts=parts),))
-    found = blocks.finer(network)
-    assert blocks.split_names(found) == ("all, part 1", "all, part 2", "all")
-    assert [block.nonnegative for block in found.blocks] == [False, True, True]
-    x = jnp.full((1, 4, 4, 3), 0.75)
-    np.testing.assert_array_equal(blocks.run(found, x), blocks.run(network, x))
-    assert blocks.finer(found) == found  # no parts are left

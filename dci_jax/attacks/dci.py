@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dci_jax.attacks import linear_inverter
-from dci_jax.attacks.linear_inverter import Geometry, enough, geometry, largest, sizes
+from dci_jax.attacks.linear_inverter import Geometry, enough, finer, geometry, largest, sizes
 from dci_jax.attacks.solving import inverter
-from dci_jax.blocks import Network, feature_shapes, features_at, finer, split_index, split_names
+from dci_jax.blocks import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import BANK, Inputs, batches

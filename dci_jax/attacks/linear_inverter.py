@@ -10,6 +10,7 @@ convolution on the smaller of the two grids, the larger one folded into channels
 where the border is.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from dci_jax.attacks import least_squares
 from dci_jax.attacks.least_squares import moments
 from dci_jax.blocks import Network, feature_shapes, piece, run
 from dci_jax.defenses.channel import knowing
+from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, code_prior
 from dci_jax.models.inverter import scale, shuffle, unshuffle
 
@@ -61,6 +63,30 @@ class Geometry:
     def layout(self) -> "Geometry":
         """What programs depend on, without the place: blocks that are alike share them."""
         return replace(self, index=0, stop=0, channels=0, grid=(0, 0), target=0, sent=0)
+
+
+def finer(network: Network) -> Network:
+    """The same network with every block that has parts in several blocks, the last of which has its name.
+
+    Shallower blocks are easier to undo. What is behind the others is no split point: nothing is sent from there. A block
+    stays whole where the sizes of its parts' features differ by no whole factor.
+    """
+    for index, block in reversed(list(enumerate(network.blocks))):
+        parts = tuple(
+            block.replace(
+                name=block.name if number == len(block.parts) else f"{block.name}, part {number}",
+                apply=apply,
+                nonnegative=block.nonnegative or number > 1,
+                parts=(),
+            )
+            for number, apply in enumerate(block.parts, 1)
+        )
+        divided = network.replace(blocks=(*network.blocks[:index], *(parts or [block]), *network.blocks[index + 1 :]))
+        with contextlib.suppress(InputError):
+            for number in range(index, index + len(parts)):
+                scale(divided, number, number + 1)
+            network = divided
+    return network
 
 
 def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:

@@ -71,7 +71,8 @@ def inverter(
         shown = functools.partial(_shown, update, r * count)
         together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
         make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, ridge, sums, shown, label)
-        solution, chosen = _kept(folder / f"{r}.npz", make, lasting=r > 0)
+        shape = (size**2 * (g.sent, g.channels)[r > 0], g.target)
+        solution, chosen = _kept(folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge and is not taken", label, r)
             break
@@ -153,8 +154,8 @@ def _solve(counts, together, size, start, sums, shown, label):
     return best(train, apart, start)
 
 
-def _kept(file, make, lasting):
-    """`make()`, (array or None, number), solved by the leading process, once, and read by all from the file.
+def _kept(file, shape, make, lasting):
+    """`make()`, (array of that shape or None, number), solved by the leading process, once, and read by all from the file.
 
     None, no map helps, is kept where it is `lasting`. A first map that does not help is a fault in the network or the
     inputs, which may be put right before the same line is given again.
@@ -170,6 +171,11 @@ def _kept(file, make, lasting):
                 np.savez(stream, solution=np.float32(solution), ridge=ridge)
         hosts.meet(file.name)
     saved = read_arrays(file)
+    if saved.keys() != {"solution", "ridge"} or saved["solution"].shape not in (shape, (0,)):
+        raise InputError(
+            f"{file} holds no map of {shape[0]} regressors and {shape[1]} targets, which this inverter has: it is damaged or of "
+            f"another version; delete {file.parents[1]} and give the same line, which makes it again."
+        )
     return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
 
 

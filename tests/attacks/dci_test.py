@@ -151,8 +151,17 @@ def test_that_no_correction_helps_is_kept_and_that_no_first_map_does_is_not(tmp_
 
     for lasting, solves in ((True, 1), (False, 3)):  # once, and twice more
         for _ in range(2):
-            assert solving._kept(tmp_path / f"{lasting}.npz", make, lasting)[0] is None
+            assert solving._kept(tmp_path / f"{lasting}.npz", (27, 3), make, lasting)[0] is None
         assert len(calls) == solves
+
+
+@pytest.mark.parametrize("content", [{"solution": np.zeros((9, 3)), "ridge": 1.0}, {"solution": np.zeros((27, 3))}])
+def test_a_map_of_another_shape_is_refused_with_the_folder_to_delete(network, tmp_path, content):
+    file = tmp_path / "stem" / "000" / "0.npz"
+    file.parent.mkdir(parents=True)
+    np.savez(file, **content)
+    with pytest.raises(InputError, match=rf"holds no map of 153 regressors and 3 .*delete {file.parents[1]} "):
+        dci.dci(network, INPUTS, ("stem",), KEY, tmp_path, **SETTINGS)
 
 
 def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_corrections(network):

@@ -11,10 +11,10 @@ import safetensors.numpy
 
 from configs import default
 from dci_jax import models
+from dci_jax.attacks.linear_inverter import finer
 from dci_jax.blocks import (
     Network,
     feature_shapes,
-    finer,
     logits,
     run,
     running_statistics,

@@ -5,6 +5,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from dci_jax import blocks, models
+from dci_jax.attacks.linear_inverter import finer
 from dci_jax.models import resnet
 from tests.conftest import ROOT
 from tests.golden.seeded import (
@@ -134,7 +135,7 @@ def test_published_weights_recognise_the_photographs(depth, top1, shared):
 
 def test_the_parts_of_a_stem_are_its_convolution_and_its_pooling():
     network = models.MODELS["resnet18"].build(jax.random.key(0)).replace(input_shape=(32, 32, 3))
-    found = blocks.finer(network)
+    found = finer(network)
     assert blocks.split_names(found)[:3] == ("stem, part 1", "stem", "layer1.0")
     assert blocks.feature_shapes(found)[:4] == ((32, 32, 3), (16, 16, 64), (8, 8, 64), (8, 8, 64))
     images = random_images(32)
@@ -143,4 +144,4 @@ def test_the_parts_of_a_stem_are_its_convolution_and_its_pooling():
     np.testing.assert_allclose(pooled, whole[1], rtol=1e-5, atol=1e-5)
     assert (convolved >= 0).all()
     assert statistics[0]["bn1"]["mean"].shape == (64,)
-    assert blocks.finer(models.MODELS["resnet34_cifar"].build(jax.random.key(0))).blocks[0].name == "stem"  # no pooling
+    assert finer(models.MODELS["resnet34_cifar"].build(jax.random.key(0))).blocks[0].name == "stem"  # no pooling
