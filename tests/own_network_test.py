@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from configs import tiny
+from dci_jax import blocks
+from dci_jax.check import check
+from dci_jax.errors import InputError
+
+
+def bad_head(weights):
+    return blocks.sequential(
+        "odd",
+        (32, 32, 3),
+        [("only", lambda scale, x: scale * x, 2.0)],
+        (lambda w, x: x @ w, np.zeros((5, 2))),
+    )
+
+
+def failing(weights):
+    return {}["absent"]
+
+
+def grey(weights):
+    return blocks.sequential("grey", (28, 28, 1), [("only", lambda scale, x: scale * x, 2.0)])
+
+
+def wide(weights):
+    return blocks.sequential("wide", (32, 64, 3), [("only", lambda scale, x: scale * x, 2.0)])
+
+
+def flat(weights):
+    return blocks.sequential("flat", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)], std=(0.0,))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("bad_head", r"odd: 'head' does not take features of \[1, 32, 32, 3\]"),
+        ("failing", r"failing failed in .*own_network_test.py, line \d+ \(KeyError: 'absent'\); correct it"),
+        ("grey", r"grey takes images \[H, W, C\] of \[28, 28, 1\]"),
+        ("wide", r"wide takes images \[H, W, C\] of \[32, 64, 3\]"),
+        ("flat", r"flat has mean .* and std \(0.0,\)"),
+    ],
+)
+def test_a_network_of_ones_own_that_cannot_be_audited_is_told_why(name, said):
+    config = tiny.get_config()
+    config.target.name, config.splits = f"tests.own_network_test:{name}", ()
+    config.attacks = ("dci",)
+    config.synthesis.batches, config.inputs.bank = 0, 0.0
+    with pytest.raises(InputError, match=said):
+        check(config)
