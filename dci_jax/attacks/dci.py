@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax.attacks import linear_inverter
-from dci_jax.attacks.linear_inverter import Geometry, enough, finer, geometry, largest, sizes
-from dci_jax.attacks.solving import inverter
+from dci_jax.attacks.chain import invert, undo
+from dci_jax.attacks.linear_inverter import enough, finer, geometry, largest, sizes
+from dci_jax.attacks.solving import finished, inverter
 from dci_jax.blocks import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
@@ -51,7 +51,7 @@ def dci(
       inputs: what the inverters are solved on.
       splits: split points to be read back.
       key: PRNG key.
-      folder: gets one file for each map that was solved; a killed run goes on from the last.
+      folder: gets one file for each map that was solved; a killed run goes on from the last, a finished chain is only read.
       channel: the defense that this attacker knows: the deepest inverter is solved on defended features.
       **settings: of `check`.
 
@@ -62,16 +62,14 @@ def dci(
       InputError: see `check`, or the features are not finite.
     """
     check(network, splits, inputs.shape, **settings)
-    network, made, readers = finer(network), _inputs(inputs, key, settings), {}
+    network, readers = finer(network), {}
+    make = functools.cache(
+        functools.partial(_inputs, inputs, key, settings["batch"], settings["images"], settings["held_out"])
+    )
     for name in splits:
         depth = split_index(network, name)
-        noise = jax.random.fold_in(key, depth)
-        seen = [
-            [sent(network, depth, channel, jax.random.fold_in(noise, i), x) for i, x in enumerate(part, start)]
-            for part, start in zip(made, (0, len(made[0])), strict=True)
-        ]
-        known = behind(network, depth, channel)
-        chain = _chain(known, name, (depth,), made, seen, folder / name, settings)
+        known, see = behind(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
+        chain = _chain(known, name, (depth,), inputs.shape, make, see, folder / name, settings)
         readers[name] = functools.partial(invert, *zip(*chain, strict=True), known)
     return readers
 
@@ -93,26 +91,34 @@ def dci_shared(
     network = finer(network)
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
-    made = _inputs(inputs, key, settings)
-    seen = [[features_at(network, order[0], x) for x in part] for part in made]
-    chain = _chain(network, "all splits", order, made, seen, folder, settings)
+    make = functools.partial(_inputs, inputs, key, settings["batch"], settings["images"], settings["held_out"])
+    see = functools.partial(_sent, network, order[0], NONE, key)
+    chain = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings)
     return {
         name: functools.partial(invert, *zip(*chain[len(chain) - depth :], strict=True), network)
         for name, depth in depths.items()
     }
 
 
-def _inputs(inputs, key, settings):
+def _sent(network, depth, channel, key, made):
+    """What arrives of the inputs `made`, (to be solved on, held out)."""
+    noise = jax.random.fold_in(key, depth)
+    return [
+        [sent(network, depth, channel, jax.random.fold_in(noise, i), x) for i, x in enumerate(part, start)]
+        for part, start in zip(made, (0, len(made[0])), strict=True)
+    ]
+
+
+def _inputs(inputs, key, batch, images, held_out):
     """(to be solved on, held out), each a list of batches."""
     key_inputs, key_held = jax.random.split(key)
-    batch = settings["batch"]
     procedural = tuple(share for share in inputs.shares if share[0] != BANK)
     apart = replace(inputs, shares=procedural or inputs.shares)
     return [
         [hosts.stop_if_asked() or draw(number) for number in range(math.ceil(count / batch))]
         for draw, count in (
-            (batches(inputs, key_inputs, batch), settings["images"]),
-            (batches(apart, key_held, batch), settings["held_out"]),
+            (batches(inputs, key_inputs, batch), images),
+            (batches(apart, key_held, batch), held_out),
         )
     ]
 
@@ -202,41 +208,22 @@ def check_shared(network: Network, splits: tuple[str, ...], shape: tuple[int, ..
         )
 
 
-def invert(geometries: tuple[Geometry, ...], chain: tuple[tuple, ...], network: Network, features: Array) -> Array:
-    """`R_1(...R_k(f_k))`, the deepest inverter first in `geometries` and `chain`."""
-    return unwind(geometries, chain, network, features)[0]
-
-
-def unwind(
-    geometries: tuple[Geometry, ...], chain: tuple[tuple, ...], network: Network, features: Array
-) -> tuple[Array, ...]:
-    """All estimates on the way of `invert`: (f_0, ..., f_k), the last of which is `features` itself."""
-    found = [features]
-    for g, maps in zip(geometries, chain, strict=True):
-        found.insert(0, undo(g, maps, network, features, found[0]))
-    return tuple(found)
-
-
-def undo(g: Geometry, maps: tuple[Array, ...], network: Network, seen: Array, f: Array) -> Array:
-    """One inverter: features behind its block -> features before it; `seen` are those that the chain was given."""
-    x = linear_inverter.first(g, maps[0], f)
-    for kernel in maps[1:]:
-        x = linear_inverter.corrected(g, kernel, network, seen, f, x)
-    return x
-
-
-def _chain(network, label, depths, made, seen, folder, settings):
+def _chain(network, label, depths, shape, make, see, folder, settings):
     """[(geometry, maps)] of the inverters of a chain that serves the splits at `depths`, the deepest first.
 
-    `seen` is what arrives from the inputs `made` at the deepest.
-
+    `make` makes the inputs, `see` what arrives of them at the deepest; neither is called for a chain that is finished.
     The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
     """
     depth, rounds, inverters = max(depths), settings["rounds"], []
-    small = network.replace(input_shape=made[0][0].shape[1:])
+    small = network.replace(input_shape=shape)
     alone = depth if len(depths) == 1 else None
     geometries = [geometry(small, index, alone) for index in range(depth)]
     ks = [sizes(g, settings["size"], settings["unknowns"]) for g in geometries]
+    kept = [finished(folder / f"{index:03d}", geometries[index], ks[index]) for index in range(depth)]
+    if all(kept):
+        return list(zip(geometries, kept, strict=True))[::-1]
+    made = make()
+    seen = see(made)
     batch = len(made[0][0])
     enter = np.resize(depths, batch)
     images, least = (len(part) * batch for part in made)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dci_jax.attacks import (
+    chain,
     dci,
     dci_trained,
     deep_image_prior,
@@ -65,7 +66,7 @@ ATTACKS = {
         learns=True,
         adapts=True,
         check=dci.check,
-        unwind=dci.unwind,
+        unwind=chain.unwind,
     ),
     "dci_shared": Attack(
         dci.dci_shared,

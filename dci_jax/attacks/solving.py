@@ -20,7 +20,7 @@ from dci_jax.attacks.ridge import RIDGES, best
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts, parallel
-from dci_jax.runtime.files import read_arrays, replacing
+from dci_jax.runtime.files import damaged, read_arrays, replacing
 
 Array = jax.Array
 
@@ -28,6 +28,7 @@ log = logging.getLogger("dci_jax")
 
 TOGETHER, ROOM = 128, 2**28  # images, and bytes of regressors, whose sums over neighbourhoods are made at a time
 KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are made twice
+TAKEN = "taken.npz"  # how many maps an inverter has, written when it is finished
 HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
 
 
@@ -71,12 +72,11 @@ def inverter(
         shown = functools.partial(_shown, update, r * count)
         together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
         make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, ridge, sums, shown, label)
-        shape = (size**2 * (g.sent, g.channels)[r > 0], g.target)
-        solution, chosen = _kept(folder / f"{r}.npz", shape, make, lasting=r > 0)
+        solution, chosen = _kept(folder / f"{r}.npz", _shape(g, ks, r), make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge and is not taken", label, r)
             break
-        kernel = parallel.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied())
+        kernel = _placed(solution, size)
         if r == 0:
             new = [[linear_inverter.first(g, kernel, a) for a in part] for part in f]
         else:
@@ -106,6 +106,10 @@ def inverter(
         len(errors) - 1,
         ridge,
     )
+    if hosts.leads():
+        with replacing(folder / TAKEN, "wb") as stream:
+            np.savez(stream, maps=len(errors))
+    hosts.meet(TAKEN)
 
 
 def _regressors(g, network, seen, f, x, part, i):
@@ -170,6 +174,11 @@ def _kept(file, shape, make, lasting):
             with replacing(file, "wb") as stream:
                 np.savez(stream, solution=np.float32(solution), ridge=ridge)
         hosts.meet(file.name)
+    return _read(file, shape)
+
+
+def _read(file, shape):
+    """(the map in the file, or None; its ridge)."""
     saved = read_arrays(file)
     if saved.keys() != {"solution", "ridge"} or saved["solution"].shape not in (shape, (0,)):
         raise InputError(
@@ -177,6 +186,33 @@ def _kept(file, shape, make, lasting):
             f"another version; delete {file.parents[1]} and give the same line, which makes it again."
         )
     return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
+
+
+def _shape(g, ks, r):
+    """(regressors, targets) of map r."""
+    return ks[min(r, 1)] ** 2 * (g.sent, g.channels)[min(r, 1)], g.target
+
+
+def _placed(solution, size):
+    """The kernel [k, k, regressors, targets] on every device."""
+    return parallel.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied())
+
+
+def finished(folder: Path, g: Geometry, ks: tuple[int, int]) -> tuple[Array, ...]:
+    """The maps of an inverter that is solved to its end; () of any other.
+
+    Raises:
+      InputError: a file is damaged.
+    """
+    if not hosts.agree((folder / TAKEN).exists()):
+        return ()
+    saved = read_arrays(folder / TAKEN)
+    if saved.keys() != {"maps"} or not saved["maps"] > 0:
+        raise damaged(folder / TAKEN, "it holds no number of maps")
+    files = [folder / f"{r}.npz" for r in range(int(saved["maps"]))]
+    if not hosts.agree(all(file.exists() for file in files)):
+        return ()
+    return tuple(_placed(_read(file, _shape(g, ks, r))[0], ks[min(r, 1)]) for r, file in enumerate(files))
 
 
 @jax.jit

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,24 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_pa
     readers = dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     for name in readers:
         np.testing.assert_array_equal(read(network, name, readers), read(network, name, solved[0]))
+
+
+def test_a_finished_chain_is_read_from_its_files_and_no_input_is_made(network, solved, tmp_path, monkeypatch):
+    readers, folder = solved
+    shutil.copytree(folder, tmp_path / "same")
+    with monkeypatch.context() as patch:
+        patch.setattr(dci, "batches", None)
+        again = dci.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path / "same", **SETTINGS)
+    for name in readers:
+        np.testing.assert_array_equal(read(network, name, again), read(network, name, readers))
+    taken = tmp_path / "same" / "stem" / "000" / solving.TAKEN
+    np.savez(taken, maps=0)
+    with pytest.raises(InputError, match=r"taken\.npz is damaged .*delete it"):
+        dci.dci(network, INPUTS, ("stem",), KEY, tmp_path / "same", **SETTINGS)
+    taken.unlink()  # not to its end
+    again = dci.dci(network, INPUTS, ("stem",), KEY, tmp_path / "same", **SETTINGS)
+    np.testing.assert_array_equal(read(network, "stem", again), read(network, "stem", readers))
+    assert taken.exists()
 
 
 def test_features_that_are_not_finite_are_refused_and_nothing_is_taken(network, tmp_path):
