@@ -7,12 +7,11 @@
     python -m dci_jax.main --config=configs/resnet50.py:middle --workdir=runs/resnet50_middle \\
         --config.data.images=photographs/ --config.data.labels=labels.csv
 
-Two CPU cores that tests and trials shared, 24 GiB, JAX 0.10.2, 2026-11-26: 73 minutes to solve the six chains, 23 to read back 200 photographs.
-To expect, PSNR of the single forward pass: stem 30.8, layer1.2 29.9, layer2.2 25.1, layer2.3 25.0, layer3.2 21.9, layer3.5 20.4 dB. After layer4.2
-(docs/results.md has the command) 14.1. They were made before images were calibrated (--config.calibration.steps=0) and the stem was undone
-in two parts. The second line is for the first stage alone, with twice as many corrections and wider ones: 2026-11-27, beside short tests,
-19 minutes to solve, 6 to read back, and stem 34.0, layer1.2 32.2 dB. The third is for layer2.3 alone: 12 minutes to solve on
-idle cores, 6 to read back, 26.0 dB, the stem as one block.
+Two CPU cores that short tests shared, 24 GiB, JAX 0.10.2, 2026-11-27: 53 minutes to solve the six chains, 17 to read back 200 photographs.
+To expect, PSNR of the single forward pass: stem 33.0, layer1.2 29.9, layer2.2 26.2, layer2.3 25.9, layer3.2 22.3, layer3.5 20.7 dB. After layer4.2
+(docs/results.md has the command) 14.1. The second line is for the first stage alone, with twice as many corrections and wider
+ones: 19 minutes to solve, 6 to read back, and stem 34.0, layer1.2 32.2 dB. The third is for layer2.3 alone: 12 minutes to
+solve on idle cores, 6 to read back, 26.0 dB (2026-11-26, the stem as one block).
 """
 
 from configs import default
