@@ -49,6 +49,7 @@ def middle(config):
 
 def deep(config):
     """One chain through 43 convolutions, solved on whole images, half of them synthesised."""
+    whole(config)
     config.splits = ("layer4.0",)
     config.inputs.update(side=224, bank=1.0)
     config.synthesis.batches = 6
@@ -56,8 +57,6 @@ def deep(config):
     config.synthesis.stages = ((224, 60),)
     config.dci.images = 1408
     config.dci.held_out = 64
-    config.dci.batch = 16
-    config.dci.unknowns = (9300, 7000)
     config.dci.equations = 12
     config.dci.rounds = 2
 

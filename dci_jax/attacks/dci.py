@@ -9,6 +9,7 @@ blocks from there on, beside the features that were sent.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ import numpy as np
 
 from dci_jax.attacks.chain import invert, undo
 from dci_jax.attacks.linear_inverter import enough, finer, geometry, largest, sizes
-from dci_jax.attacks.solving import finished, inverter
+from dci_jax.attacks.solving import finished, inverter, maps_of
 from dci_jax.blocks import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
@@ -63,9 +64,7 @@ def dci(
     """
     check(network, splits, inputs.shape, **settings)
     network, readers = finer(network), {}
-    make = functools.cache(
-        functools.partial(_inputs, inputs, key, settings["batch"], settings["images"], settings["held_out"])
-    )
+    make = functools.cache(functools.partial(_inputs, inputs, key, settings))
     for name in splits:
         depth = split_index(network, name)
         known, see = behind(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
@@ -91,7 +90,7 @@ def dci_shared(
     network = finer(network)
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
-    make = functools.partial(_inputs, inputs, key, settings["batch"], settings["images"], settings["held_out"])
+    make = functools.partial(_inputs, inputs, key, settings)
     see = functools.partial(_sent, network, order[0], NONE, key)
     chain = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings)
     return {
@@ -109,16 +108,17 @@ def _sent(network, depth, channel, key, made):
     ]
 
 
-def _inputs(inputs, key, batch, images, held_out):
+def _inputs(inputs, key, settings):
     """(to be solved on, held out), each a list of batches."""
     key_inputs, key_held = jax.random.split(key)
+    batch = settings["batch"]
     procedural = tuple(share for share in inputs.shares if share[0] != BANK)
     apart = replace(inputs, shares=procedural or inputs.shares)
     return [
         [hosts.stop_if_asked() or draw(number) for number in range(math.ceil(count / batch))]
         for draw, count in (
-            (batches(inputs, key_inputs, batch), images),
-            (batches(apart, key_held, batch), held_out),
+            (batches(inputs, key_inputs, batch), settings["images"]),
+            (batches(apart, key_held, batch), settings["held_out"]),
         )
     ]
 
@@ -219,8 +219,10 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     alone = depth if len(depths) == 1 else None
     geometries = [geometry(small, index, alone) for index in range(depth)]
     ks = [sizes(g, settings["size"], settings["unknowns"]) for g in geometries]
-    kept = [finished(folder / f"{index:03d}", geometries[index], ks[index]) for index in range(depth)]
-    if all(kept):
+    folders = [folder / f"{index:03d}" for index in range(depth)]
+    taken = [finished(each) for each in folders]
+    if all(taken):
+        kept = itertools.starmap(maps_of, zip(folders, taken, geometries, ks, strict=True))
         return list(zip(geometries, kept, strict=True))[::-1]
     made = make()
     seen = see(made)
@@ -250,7 +252,7 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
                 g,
                 network,
                 *first,
-                folder / f"{index:03d}",
+                folders[index],
                 rounds,
                 ks[index],
                 functools.partial(_shown, update, before),

@@ -72,6 +72,8 @@ def finer(network: Network) -> Network:
     stays whole where the sizes of its parts' features differ by no whole factor.
     """
     for index, block in reversed(list(enumerate(network.blocks))):
+        if not block.parts:
+            continue
         parts = tuple(
             block.replace(
                 name=block.name if number == len(block.parts) else f"{block.name}, part {number}",
@@ -81,7 +83,7 @@ def finer(network: Network) -> Network:
             )
             for number, apply in enumerate(block.parts, 1)
         )
-        divided = network.replace(blocks=(*network.blocks[:index], *(parts or [block]), *network.blocks[index + 1 :]))
+        divided = network.replace(blocks=(*network.blocks[:index], *parts, *network.blocks[index + 1 :]))
         with contextlib.suppress(InputError):
             for number in range(index, index + len(parts)):
                 scale(divided, number, number + 1)

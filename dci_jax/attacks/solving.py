@@ -180,7 +180,7 @@ def _kept(file, shape, make, lasting):
 def _read(file, shape):
     """(the map in the file, or None; its ridge)."""
     saved = read_arrays(file)
-    if saved.keys() != {"solution", "ridge"} or saved["solution"].shape not in (shape, (0,)):
+    if saved.keys() != {"solution", "ridge"} or saved["solution"].shape not in (shape, (0,)) or saved["ridge"].shape:
         raise InputError(
             f"{file} holds no map of {shape[0]} regressors and {shape[1]} targets, which this inverter has: it is damaged or of "
             f"another version; delete {file.parents[1]} and give the same line, which makes it again."
@@ -198,21 +198,34 @@ def _placed(solution, size):
     return parallel.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), parallel.copied())
 
 
-def finished(folder: Path, g: Geometry, ks: tuple[int, int]) -> tuple[Array, ...]:
-    """The maps of an inverter that is solved to its end; () of any other.
+def finished(folder: Path) -> int:
+    """How many maps an inverter has that is solved to its end; 0 of any other.
+
+    Raises:
+      InputError: the file that says so is damaged.
+    """
+    if not hosts.agree((folder / TAKEN).exists()):
+        return 0
+    saved = read_arrays(folder / TAKEN)
+    count = saved.get("maps", np.zeros(1))
+    if count.shape or count.dtype.kind not in "iu" or count < 1:
+        raise damaged(folder / TAKEN, "it holds no number of maps")
+    return int(count) if hosts.agree(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
+
+
+def maps_of(folder: Path, count: int, g: Geometry, ks: tuple[int, int]) -> tuple[Array, ...]:
+    """The maps of an inverter that is finished, as `inverter` yields them.
 
     Raises:
       InputError: a file is damaged.
     """
-    if not hosts.agree((folder / TAKEN).exists()):
-        return ()
-    saved = read_arrays(folder / TAKEN)
-    if saved.keys() != {"maps"} or not saved["maps"] > 0:
-        raise damaged(folder / TAKEN, "it holds no number of maps")
-    files = [folder / f"{r}.npz" for r in range(int(saved["maps"]))]
-    if not hosts.agree(all(file.exists() for file in files)):
-        return ()
-    return tuple(_placed(_read(file, _shape(g, ks, r))[0], ks[min(r, 1)]) for r, file in enumerate(files))
+    maps = []
+    for r in range(count):
+        solution, _ = _read(folder / f"{r}.npz", _shape(g, ks, r))
+        if solution is None:
+            raise damaged(folder / TAKEN, f"it counts map {r}, which was not taken")
+        maps.append(_placed(solution, ks[min(r, 1)]))
+    return tuple(maps)
 
 
 @jax.jit

@@ -124,10 +124,13 @@ def test_a_finished_chain_is_read_from_its_files_and_no_input_is_made(network, s
     for name in readers:
         np.testing.assert_array_equal(read(network, name, again), read(network, name, readers))
     taken = tmp_path / "same" / "stem" / "000" / solving.TAKEN
-    np.savez(taken, maps=0)
-    with pytest.raises(InputError, match=r"taken\.npz is damaged .*delete it"):
-        dci.dci(network, INPUTS, ("stem",), KEY, tmp_path / "same", **SETTINGS)
-    taken.unlink()  # not to its end
+    for content in (0, -1, 1.5, [1, 2], "two", float("nan")):
+        np.savez(taken, maps=content)
+        with pytest.raises(InputError, match=r"taken\.npz is damaged .*delete it"):
+            dci.dci(network, INPUTS, ("stem",), KEY, tmp_path / "same", **SETTINGS)
+    np.savez(taken, maps=10**15)  # files that are not there: not to its end
+    assert solving.finished(taken.parent) == 0
+    taken.unlink()
     again = dci.dci(network, INPUTS, ("stem",), KEY, tmp_path / "same", **SETTINGS)
     np.testing.assert_array_equal(read(network, "stem", again), read(network, "stem", readers))
     assert taken.exists()
@@ -174,7 +177,14 @@ def test_that_no_correction_helps_is_kept_and_that_no_first_map_does_is_not(tmp_
         assert len(calls) == solves
 
 
-@pytest.mark.parametrize("content", [{"solution": np.zeros((9, 3)), "ridge": 1.0}, {"solution": np.zeros((27, 3))}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"solution": np.zeros((9, 3)), "ridge": 1.0},
+        {"solution": np.zeros((27, 3))},
+        {"solution": np.zeros((153, 3)), "ridge": np.zeros(2)},
+    ],
+)
 def test_a_map_of_another_shape_is_refused_with_the_folder_to_delete(network, tmp_path, content):
     file = tmp_path / "stem" / "000" / "0.npz"
     file.parent.mkdir(parents=True)
