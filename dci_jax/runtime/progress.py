@@ -37,6 +37,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     them never makes a device wait.
     """
     start, last, flying = time.monotonic(), [time.monotonic(), {}], deque()
+    first = []  # when the first report came, and how much was done: before it programs compile, or a run resumes
     console = rich.console.Console(stderr=True, quiet=not hosts.leads())
     columns = (
         "{task.description}",
@@ -58,13 +59,14 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
             while flying and (done == total or all(map(_ready, flying[0].values()))):
                 last[1] = flying.popleft() or last[1]
             now = time.monotonic()
+            first[:] = first or [now, done]
             if console.is_terminal:
                 if now - last[0] > 1 or done == total:
                     display.update(task, completed=done, terms=_text(last[1]))
                     last[0] = now
             elif now - last[0] > _SECONDS_BETWEEN_LINES and done < total:
-                left = (now - start) / max(done, 1) * (total - done)
-                log.info("%s %d/%d, %.0f s left %s", label, done, total, left, _text(last[1]))
+                left = f", {(now - first[0]) / (done - first[1]) * (total - done):.0f} s left" if done > first[1] else ""
+                log.info("%s %d/%d%s %s", label, done, total, left, _text(last[1]))
                 last[0] = now
 
         yield update
