@@ -162,7 +162,7 @@ def _solved_blocks(config, case):
 
 
 def _solved(case, splits, settings):
-    """One row for each chain: its maps, FLOPs of the sums and solves, memory of the largest solve."""
+    """One row for each chain: its maps, FLOPs of the sums and solves, memory at its height."""
     for name in splits:
         yield name, *_chain(case, settings, (name,), False)
 
@@ -177,7 +177,8 @@ def _chain(case, settings, splits, shared):
     found = chain_cost.geometries(network, depth, settings, shared=shared)
     devices, solves, _ = chain_cost.flops(network, found, settings)
     steps = len(found) * (settings["rounds"] + 1)
-    return steps, (devices + solves) / steps, chain_cost.memory(found, settings), "float32"
+    memory = max(map(sum, chain_cost.memory(network, found, settings)))
+    return steps, (devices + solves) / steps, memory, "float32"
 
 
 def _small(case):

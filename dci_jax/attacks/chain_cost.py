@@ -5,8 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from dci_jax.attacks import dci, least_squares, linear_inverter, solving
+from dci_jax.attacks import least_squares, linear_inverter, solving
 from dci_jax.attacks.linear_inverter import Geometry, geometry
+from dci_jax.attacks.ridge import MATRICES
 from dci_jax.blocks import Network, feature_shapes, run
 from dci_jax.runtime.flops import flops as count_flops
 
@@ -57,15 +58,26 @@ def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float,
     return shared, solves, sent
 
 
-def memory(found: Chain, settings: dict) -> float:
-    """Bytes: the matrices of the largest solve, or the inputs' regressors where they are kept, whichever is more."""
-    images, held_out = settings["images"], settings["held_out"]
-    kept = 0.0
-    for (g, _), count in zip(found, _counts(found, settings), strict=True):
-        bytes_seen = 4 * count * (1 + held_out / max(images, 1)) * math.prod(g.grid) * g.channels
-        kept = max(kept, bytes_seen if bytes_seen <= solving.KEPT else 0)
-    most = max(linear_inverter.largest(g, k) for g, k in found)
-    return max(dci.MATRICES * 8 * most**2, kept)
+def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, float]]:
+    """What is held at the height of each inverter's largest solve, by all processes together.
+
+    Args:
+      network, found, settings: as for `flops`.
+
+    Returns:
+      Of each inverter, bytes of (all inputs, the features that this one is solved on, its regressors where they are
+      kept; its matrices, which every process has).
+    """
+    held_out, shapes, held, need = settings["held_out"], feature_shapes(network), [], 0
+    for (g, ks), count in zip(found, _counts(found, settings), strict=True):
+        need = max(need, count)  # a shallower inverter reads all of its inputs through the deeper ones
+        sent, after, before = (math.prod(shapes[split]) for split in (g.stop, g.index + 1, g.index))
+        seen = need * (1 + held_out / max(settings["images"], 1))
+        regressors = 4 * seen * math.prod(g.grid) * g.channels
+        inputs = 4 * (settings["images"] + held_out) * math.prod(shapes[0]) + 4 * seen * (sent + after + 2 * before)
+        kept = regressors if regressors <= solving.KEPT else 0
+        held.append((inputs + kept, MATRICES * 8 * linear_inverter.largest(g, ks) ** 2))
+    return held
 
 
 def _counts(found, settings):

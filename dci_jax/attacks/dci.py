@@ -20,8 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dci_jax.attacks import chain_cost
 from dci_jax.attacks.chain import invert, undo
 from dci_jax.attacks.linear_inverter import enough, finer, geometry, largest, sizes
+from dci_jax.attacks.ridge import MATRICES
 from dci_jax.attacks.solving import finished, inverter, maps_of
 from dci_jax.blocks import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
@@ -31,8 +33,6 @@ from dci_jax.runtime import hosts, parallel, progress
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
-
-MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
 
 
 def dci(
@@ -182,18 +182,28 @@ def check(
             f"dci.images is {images}, dci.held_out {held_out}: these inputs and their features take "
             f"{(images + held_out) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
         )
-    for index in range(depth):
-        g = geometry(small, index, depth)
-        wide = largest(g, sizes(g, size, unknowns))
-        if MATRICES * 8 * wide**2 > memory:
+    asked = dict(images=images, held_out=held_out, size=size, unknowns=unknowns, equations=equations)
+    found = chain_cost.geometries(small, depth, asked)
+    for (g, ks), (inputs, matrices) in zip(found, chain_cost.memory(small, found, asked), strict=True):
+        wide, block = largest(g, ks), small.blocks[g.index].name
+        # Beside the matrices on a CPU: an accelerator has memory of its own for the inputs.
+        beside = inputs / jax.process_count() * (jax.default_backend() == "cpu")
+        if matrices > memory:
             raise InputError(
-                f"dci.unknowns is {unknowns} and the inverter of {network.blocks[index].name} has {wide}: its "
-                f"solve takes {MATRICES * 8 * wide**2 / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f}; "
+                f"dci.unknowns is {unknowns} and the inverter of {block} has {wide}: its "
+                f"solve takes {matrices / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f}; "
                 + (
                     f"give at most {math.isqrt(memory // (MATRICES * 8))}."
                     if wide > g.channels
                     else "take a machine with more, or the attack dci_trained."
                 )
+            )
+        if matrices + beside > memory:
+            raise InputError(
+                f"dci.images is {images}, dci.held_out {held_out}: where the inverter of {block} is solved, inputs and "
+                f"features take {beside / 2**30:.1f} GiB and its matrices {matrices / 2**30:.1f}, and this machine has "
+                f"{memory / 2**30:.1f}; give at most {int((memory - matrices) / beside * (images + held_out))} in all, or "
+                "fewer dci.unknowns."
             )
 
 

@@ -16,6 +16,7 @@ from dci_jax.attacks.least_squares import Normal, error, sketched
 
 # What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
+MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
 SKETCH = 256  # random mixtures of the targets that the choice looks at: wide blocks have thousands
 _FLOOR = (
     1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite

@@ -152,9 +152,11 @@ def _solve(counts, together, size, start, sums, shown, label):
     if not all(np.isfinite(v).all() for total in totals for v in total.values()):
         log.warning("%s: the sums of its normal equations are not finite", label)
         return None, 0.0
+    del total, new
+    hosts.trim()
     with ThreadPoolExecutor() as pool:
         train, apart = pool.map(functools.partial(least_squares.assemble, size), totals)
-    del total, totals, new
+    del totals
     return best(train, apart, start)
 
 

@@ -1,7 +1,9 @@
 """The processes of a run, one per host or more: how they find each other, which one leads, how they stop together."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import warnings
 
@@ -86,6 +88,14 @@ def stop_if_asked() -> None:
 def memory() -> int:
     """Bytes of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def trim() -> None:
+    """Give freed memory back to the system: glibc keeps gigabytes of it in pieces, beside which a large matrix has no room."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim:
+            trim(0)
 
 
 def leads() -> bool:

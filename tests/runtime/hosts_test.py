@@ -1,8 +1,11 @@
 """How a process learns that it is alone, and that it is to stop."""
 
+import ctypes
 import os
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dci_jax.errors import InputError
@@ -42,3 +45,17 @@ def test_a_process_alone_leads_agrees_and_waits_for_nobody():
     assert not hosts.agree(False)
     hosts.meet("anywhere")
     assert not hosts.lost(RuntimeError("Gloo: Connection closed by peer"))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps what was freed")
+def test_freed_memory_goes_back_to_the_system():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    pieces = [np.ones(12_500) for _ in range(4000)]  # 400 MB in pieces that are too small for pages of their own
+    between = pieces[::10]  # so that the others are not at the end, where they would go back by themselves
+    del pieces
+    before = resident()
+    hosts.trim()
+    assert resident() < before - 200e6
+    assert all(piece.all() for piece in between)
