@@ -3,8 +3,8 @@
     python -m dci_jax.main --config=configs/resnet18.py --workdir=runs/resnet18 \\
         --config.data.images=photographs/ --config.data.labels=labels.csv
 
-Two CPU cores, 24 GiB, JAX 0.10.2. To expect, PSNR of the single forward pass: stem 33.2, layer1.1 30.0, layer2.1 24.8 dB (2026-11-27, idle: 17
-minutes to solve, 5 to read back 200 photographs) and layer3.1 19.5 (2026-11-26, the stem as one block; about 12 minutes more, an estimate).
+Two CPU cores that short tests shared, 24 GiB, JAX 0.10.2, 2026-11-27: 28 minutes to solve the four chains, 6.5 to read back 200 photographs. To expect,
+PSNR of the single forward pass: stem 33.2, layer1.1 30.0, layer2.1 24.8, layer3.1 19.5 dB.
 """
 
 from configs import default
