@@ -65,7 +65,8 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
                     display.update(task, completed=done, terms=_text(last[1]))
                     last[0] = now
             elif now - last[0] > _SECONDS_BETWEEN_LINES and done < total:
-                left = f", {(now - first[0]) / (done - first[1]) * (total - done):.0f} s left" if done > first[1] else ""
+                made, since = done - first[1], now - first[0]
+                left = f", {since / made * (total - done):.0f} s left" if made else ""
                 log.info("%s %d/%d%s %s", label, done, total, left, _text(last[1]))
                 last[0] = now
 
