@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 import traceback
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def main(argv: list[str]) -> int:
         _say("stopped by SIGTERM, and saved; the same command line goes on.")
         return os.EX_TEMPFAIL
     except KeyboardInterrupt:
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a checkpoint's coroutine that nobody awaits any more
         _say(f"stopped by Ctrl-C; what was finished is kept in {workdir}, and the same command line goes on.")
         return 130
     except OSError as error:
