@@ -10,8 +10,8 @@ import os
 import re
 import shlex
 import sys
-import warnings
 import traceback
+import warnings
 from pathlib import Path
 
 import jax
