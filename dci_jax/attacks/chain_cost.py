@@ -81,7 +81,7 @@ def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, 
 
 
 def _counts(found, settings):
-    """So many inputs each inverter is solved on."""
-    return linear_inverter.enough(
-        *zip(*found, strict=True), settings["images"], settings["held_out"], settings["equations"]
-    )
+    """So many inputs each inverter is solved on: of those that there are, where more are held out."""
+    images, held_out, equations = (settings[name] for name in ("images", "held_out", "equations"))
+    counts = linear_inverter.enough(*zip(*found, strict=True), images, held_out, equations)
+    return [min(count, images) for count in counts]

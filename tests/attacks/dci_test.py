@@ -214,6 +214,9 @@ def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, mon
         dci.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     most = int(re.search(r"at most (\d+)", str(told.value)).group(1))
     dci.check(network, ("stem",), INPUTS.shape, **{**settings, "images": most - 3, "held_out": 3})
+    # More held out than solved on: these are counted once.
+    with pytest.raises(InputError, match=r"inverter of stem is solved, .*; give at most 6 in all"):
+        dci.check(network, ("stem",), INPUTS.shape, **{**settings, "images": 1, "held_out": 23})
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100}.get)
     # 3072 numbers of an image and 16384 behind the stem, 4 bytes each
     with pytest.raises(InputError, match=r"images is 16, dci.held_out 8: .* there are 0.0; give fewer than 5 in all"):
