@@ -10,6 +10,7 @@ seconds, the versions and the device; OUT/STAGE/ the numbers and the small pictu
 """
 
 import argparse
+import functools
 import json
 import shutil
 import subprocess
@@ -71,6 +72,7 @@ STAGES = {
         f"steps_{number}": Stage(("benchmarks.side_by_side", "{out}.rows.json", name), (), None)
         for number, name in enumerate(STEPS)
     },
+    **{f"profile_{number}": Stage(("benchmarks.profiled", name), (), None) for number, name in enumerate(STEPS)},
     "resnet50": Stage(run("resnet50", "{out}", weights=IMAGENET[0], images=IMAGENET[1]), IMAGENET, FEW),
     "resnet50_layer4": Stage(run("resnet50", "{out}", *DEEP, weights=IMAGENET[0], images=IMAGENET[1]), IMAGENET, None),
     "resnet18": Stage(
@@ -87,6 +89,7 @@ STAGES = {
 }
 
 
+@functools.cache
 def about() -> dict[str, str]:
     """The device and the versions; asked in a process of its own, which would else keep the device's memory."""
     asked = "import jax; print(jax.devices()[0].device_kind, jax.device_count(), jax.__version__, sep='|')"
