@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from dci_jax.attacks import correlation
 from dci_jax.runtime import parallel
 
+Sums = dict[str, np.ndarray | Array]  # as `moments` returns them
 Batches = tuple[Float[Array, "_ H W _"], ...]
 
 _EXACT = jax.lax.Precision.HIGHEST
@@ -115,7 +116,7 @@ def _sides(u):
 
 @dataclass(frozen=True)
 class Normal:
-    """The normal equations of one regression, float64 on the host.
+    """The normal equations of one regression, float64: of NumPy on the host, or of JAX on a GPU (in `jax.enable_x64`).
 
     Attributes:
       matrix: U^T U [k^2 C, k^2 C].
@@ -123,18 +124,21 @@ class Normal:
       energies: sums of t t^T [T, T].
     """
 
-    matrix: np.ndarray
-    cross: np.ndarray
-    energies: np.ndarray
+    matrix: np.ndarray | Array
+    cross: np.ndarray | Array
+    energies: np.ndarray | Array
 
     @property
     def energy(self) -> float:
         """Sum of |t|^2: the error of no map at all."""
-        return float(np.trace(self.energies))
+        return float(self.energies.trace())
 
 
-def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
-    """`moments` of all images as normal equations."""
+def assemble(size: int, sums: Sums) -> Normal:
+    """`moments` of all images, float64, as normal equations: on the host, or, of JAX's arrays, where these lie."""
+    if isinstance(sums["shifts"], jax.Array):
+        with jax.enable_x64(True):
+            return Normal(*_assembled(size, sums), sums["energies"])
     shifts = sums["shifts"]
     channels, places = shifts.shape[-1], taps(size)
     by_difference = dict(zip(half_plane(size), shifts, strict=True))
@@ -143,22 +147,11 @@ def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
         d = (t[0] - s[0], t[1] - s[1])
         opposite = (-d[0], -d[1])
         matrix[i, :, j] = by_difference[d].T if d >= (0, 0) else by_difference[opposite]
-    r = size // 2
-    for side, strip in enumerate(sums.get("strips", ())):
-        strip = strip.reshape(size, r, channels, r, channels)
-        # Taps below the middle see the image from above it: a pixel `up` rows away sees row y - up of it.
-        for (y, x), (z, w) in itertools.product(itertools.product(range(1, r + 1), range(size)), repeat=2):
-            i, j = _turned(size, side, r + y, x), _turned(size, side, r + z, w)
-            for up in range(1, min(y, z) + 1):
-                a, b = y - up, z - up
-                matrix[i, :, j] -= strip[x - w, a, :, b] if x >= w else strip[w - x, b, :, a].T
-    for corner, pixels in enumerate(sums.get("corners", ())):
-        pixels = pixels.reshape(r, r, channels, r, r, channels).transpose(1, 0, 2, 4, 3, 5)
-        inner = itertools.product(range(1, r + 1), repeat=4)
-        for y, x, z, w in inner:
-            i, j = _mirrored(size, corner, r + y, r + x), _mirrored(size, corner, r + z, r + w)
-            for up, left in itertools.product(range(1, min(y, z) + 1), range(1, min(x, w) + 1)):
-                matrix[i, :, j] += pixels[y - up, x - left, :, z - up, w - left]
+    strips, corners = _with_rows(size, sums)
+    for i, j, place, opposite in itertools.chain(*_under_sides(size)):
+        matrix[i, :, j] -= strips[place].T if opposite else strips[place]
+    for i, j, place in itertools.chain(*_under_corners(size)):
+        matrix[i, :, j] += corners[place]
     full = len(places) * channels
     matrix, cross = matrix.reshape(full, full), sums["cross"].copy()
     # What a tap hardly sees, because it lies at the border, is the rounding of a difference: dropped.
@@ -166,6 +159,78 @@ def assemble(size: int, sums: dict[str, np.ndarray]) -> Normal:
     unseen = np.diag(matrix) < _UNSEEN * alone
     matrix[unseen], matrix[:, unseen], cross[unseen] = 0, 0, 0
     return Normal(matrix, cross, sums["energies"])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _assembled(size, sums):
+    shifts, places, known = sums["shifts"], taps(size), half_plane(size)
+    channels = shifts.shape[-1]
+    number = {d: at for at, d in enumerate(known)} | {
+        (-y, -x): at + len(known) for at, (y, x) in enumerate(known) if y or x
+    }
+    # matrix[i, :, j] has the shift from tap i to tap j, transposed; matrices [C, C] of all pairs of taps.
+    pairs = np.array([[number[s[0] - t[0], s[1] - t[1]] for t in places] for s in places])
+    matrix = jnp.concatenate([shifts, jnp.swapaxes(shifts, 1, 2)])[pairs]
+    strips, corners = _with_rows(size, sums)
+    # No block twice in one group: the order of the sums is given.
+    for group in _under_sides(size):
+        i, j, place, opposite = zip(*group, strict=True)
+        blocks = strips[_columns(place)]
+        blocks = jnp.where(np.array(opposite)[:, None, None], jnp.swapaxes(blocks, 1, 2), blocks)
+        matrix = matrix.at[np.array(i), np.array(j)].add(-blocks, unique_indices=True)
+    for group in _under_corners(size):
+        i, j, place = zip(*group, strict=True)
+        matrix = matrix.at[np.array(i), np.array(j)].add(corners[_columns(place)], unique_indices=True)
+    full = len(places) * channels
+    matrix = matrix.transpose(0, 2, 1, 3).reshape(full, full)
+    unseen = jnp.diag(matrix) < _UNSEEN * jnp.tile(jnp.diag(shifts[known.index((0, 0))]), len(places))
+    matrix = jnp.where(unseen | unseen[:, None], 0, matrix)
+    return matrix, jnp.where(unseen[:, None], 0, sums["cross"])
+
+
+def _with_rows(size, sums):
+    """(strips [4, k, r, r, C, C], corners [4, r, r, r, r, C, C]) of `moments`: by side or corner, shift, and rows."""
+    if size == 1:
+        return (), ()
+    r, channels = size // 2, sums["shifts"].shape[-1]
+    strips = sums["strips"].reshape(4, size, r, channels, r, channels).transpose(0, 1, 2, 4, 3, 5)
+    corners = sums["corners"].reshape(4, r, r, channels, r, r, channels).transpose(0, 1, 2, 4, 5, 3, 6)
+    return strips, corners
+
+
+def _under_sides(size):
+    """What pixels beside the image take away: groups of (tap, tap, place in the strips, transposed).
+
+    Taps below the middle see the image from above it: a pixel `up` rows away sees row y - up of it.
+    """
+    r = size // 2
+    for side, up in itertools.product(range(4), range(1, r + 1)):
+        group, ahead = [], list(itertools.product(range(up, r + 1), range(size)))
+        for (y, x), (z, w) in itertools.product(ahead, repeat=2):
+            a, b = (y - up, z - up) if x >= w else (z - up, y - up)
+            i, j = _turned(size, side, r + y, x), _turned(size, side, r + z, w)
+            group.append((i, j, (side, abs(x - w), a, b), x < w))
+        yield group
+
+
+def _under_corners(size):
+    """What two sides have both taken away: groups of (tap, tap, place in the corners)."""
+    r = size // 2
+    for corner, up, left in itertools.product(range(4), range(1, r + 1), range(1, r + 1)):
+        ahead = list(itertools.product(range(up, r + 1), range(left, r + 1)))
+        yield [
+            (
+                _mirrored(size, corner, r + y, r + x),
+                _mirrored(size, corner, r + z, r + w),
+                (corner, x - left, y - up, w - left, z - up),
+            )
+            for (y, x), (z, w) in itertools.product(ahead, repeat=2)
+        ]
+
+
+def _columns(places):
+    """Places one by one as what an array is indexed with for all."""
+    return tuple(np.array(places).T)
 
 
 def _turned(size, side, y, x):
@@ -180,6 +245,22 @@ def _mirrored(size, corner, y, x):
     return y * size + x
 
 
+def added(total: Sums | None, new: Sums) -> Sums:
+    """`moments` of some images more, added up in float64 where they lie; `total` is spent."""
+    with jax.enable_x64(True):
+        if total is None:
+            return {name: value.astype(np.float64) for name, value in new.items()}
+        for name, value in new.items():
+            total[name] += value
+        return total
+
+
+def finite(sums: Sums) -> bool:
+    """Whether no sum overflowed."""
+    with jax.enable_x64(True):
+        return all(bool(v.__array_namespace__().isfinite(v).all()) for v in sums.values())
+
+
 def sketched(normal: Normal, count: int) -> Normal:
     """The same regression of `count` random mixtures of its targets, whose mean error is that of all but for chance."""
     targets = normal.cross.shape[1]
@@ -189,7 +270,7 @@ def sketched(normal: Normal, count: int) -> Normal:
     return Normal(normal.matrix, normal.cross @ mixed, mixed.T @ normal.energies @ mixed)
 
 
-def error(normal: Normal, solution: np.ndarray) -> float:
+def error(normal: Normal, solution: np.ndarray | Array) -> float:
     """Sum of |A * u - t|^2 over the images of `normal`, which need not be those that A was solved on."""
-    quadratic = np.sum(solution * (normal.matrix @ solution))
-    return float(quadratic - 2 * np.sum(solution * normal.cross) + normal.energy)
+    quadratic = (solution * (normal.matrix @ solution)).sum()
+    return float(quadratic - 2 * (solution * normal.cross).sum() + normal.energy)

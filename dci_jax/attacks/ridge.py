@@ -1,6 +1,7 @@
 """The ridge solution of normal equations, and the ridge that held-out images prefer: by Cholesky factors in float64.
 
-On a GPU they are its own. Other accelerators have no such factorisation in float64: there, and on CPUs, it is LAPACK's.
+Normal equations that lie on a GPU are solved there. Other accelerators have no such factorisation in float64: there, and on
+CPUs, it is LAPACK's.
 """
 
 import functools
@@ -22,7 +23,7 @@ _FLOOR = (
     1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
 )
 
-Solve = Callable[[np.ndarray], np.ndarray]
+Solve = Callable[[np.ndarray | jax.Array], np.ndarray | jax.Array]
 
 
 def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None, float]:
@@ -56,7 +57,7 @@ def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None,
     while i + 1 < len(RIDGES) and (tried(i + 1) < tried(i) or not tried(i) < judge.energy):
         i += 1
     solve, ridge = chosen
-    return solve and solve(train.cross), ridge
+    return solve and np.asarray(solve(train.cross)), ridge
 
 
 def scaled(normal: Normal) -> Callable[[float], Solve]:
@@ -67,21 +68,16 @@ def scaled(normal: Normal) -> Callable[[float], Solve]:
     Raises:
       np.linalg.LinAlgError: the normal equations are not finite; by the function, the matrix is singular.
     """
-    diagonal = np.diag(normal.matrix)
-    if not (np.isfinite(normal.matrix).all() and np.isfinite(normal.cross).all()):
+    np_or_jnp, diagonal = normal.matrix.__array_namespace__(), normal.matrix.diagonal()
+    if not (np_or_jnp.isfinite(normal.matrix).all() and np_or_jnp.isfinite(normal.cross).all()):
         raise np.linalg.LinAlgError("the normal equations are not finite")
-    scale = np.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf) ** -0.5
+    scale = np_or_jnp.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf) ** -0.5
     matrix = normal.matrix * scale[:, None]
     matrix *= scale
-    matrix[np.diag_indices_from(matrix)] = 1  # at least: the floor adds to it
-    if jax.default_backend() == "gpu":
-        with jax.enable_x64(True):
-            factor = functools.partial(factored_on_device, jax.device_put(matrix, jax.local_devices()[0]))
-    else:
-        factor = functools.partial(factored_on_host, matrix)
+    factored = factored_on_host if isinstance(matrix, np.ndarray) else factored_on_device
 
     def solution(ridge):
-        substitute = factor(ridge)
+        substitute = factored(matrix, ridge)
         return lambda cross: scale[:, None] * substitute(scale[:, None] * cross)
 
     return solution
@@ -92,31 +88,36 @@ def solve(normal: Normal, ridge: float) -> np.ndarray:
     return scaled(normal)(ridge)(normal.cross)
 
 
+def on_gpu(unknowns: int) -> bool:
+    """Whether this process has a GPU with room for a solve of so many unknowns."""
+    if jax.default_backend() != "gpu":
+        return False
+    memory = jax.local_devices()[0].memory_stats()
+    return (
+        MATRICES * 8 * unknowns**2 <= (memory["bytes_limit"] - memory["bytes_in_use"]) // 2
+    )  # what is free is in pieces
+
+
 def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
-    """b -> (matrix + ridge)^-1 b, float64; raises LinAlgError where the matrix is not positive definite."""
+    """b -> matrix^-1 b with 1 + ridge for its diagonal, float64; raises LinAlgError where it is not positive definite."""
     copy = matrix.T.copy(order="F")
-    copy[np.diag_indices_from(copy)] += ridge
+    copy[np.diag_indices_from(copy)] = 1 + ridge  # at least: the floor adds to it
     factor = scipy.linalg.cho_factor(copy, lower=True, overwrite_a=True, check_finite=False)
     return functools.partial(scipy.linalg.cho_solve, factor, check_finite=False)
 
 
 def factored_on_device(matrix: jax.Array, ridge: float) -> Solve:
-    """The same where the matrix lies."""
-    with jax.enable_x64(True):
-        factor = _cholesky(matrix, ridge)
-        if not bool(jnp.isfinite(jnp.diag(factor)).all()):
-            raise np.linalg.LinAlgError("the matrix is not positive definite")
-
-    def substitute(b):
-        with jax.enable_x64(True):
-            return np.asarray(_substituted(factor, jax.device_put(b, factor.sharding)))
-
-    return substitute
+    """The same where the matrix lies; in `jax.enable_x64`."""
+    factor = _cholesky(matrix, ridge)
+    if not bool(jnp.isfinite(factor.diagonal()).all()):
+        raise np.linalg.LinAlgError("the matrix is not positive definite")
+    return functools.partial(_substituted, factor)
 
 
 @jax.jit
 def _cholesky(matrix, ridge):
-    return jax.lax.linalg.cholesky(matrix + ridge * jnp.eye(len(matrix), dtype=matrix.dtype), symmetrize_input=False)
+    matrix = jnp.fill_diagonal(matrix, 1 + ridge, inplace=False)
+    return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
 
 
 @jax.jit

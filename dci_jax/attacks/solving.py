@@ -1,6 +1,7 @@
 """Solve one inverter: the sums of all images, the ridge that held-out images prefer, a file for each map.
 
-Every device adds up its own images and one all-reduce joins them; the solve itself is float64 (`attacks.ridge`).
+Every device adds up its own images and one all-reduce joins them. From there on it is float64: on a GPU where the sums
+lie, elsewhere on the host (`attacks.ridge`).
 """
 
 import functools
@@ -16,7 +17,7 @@ import numpy as np
 
 from dci_jax.attacks import least_squares, linear_inverter
 from dci_jax.attacks.linear_inverter import Geometry
-from dci_jax.attacks.ridge import RIDGES, best
+from dci_jax.attacks.ridge import RIDGES, best, on_gpu
 from dci_jax.blocks import Network
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts, parallel
@@ -71,8 +72,9 @@ def inverter(
         sums = functools.partial(_sums, size, g, regressors, f, x, true)
         shown = functools.partial(_shown, update, r * count)
         together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
-        make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, ridge, sums, shown, label)
-        solution, chosen = _kept(folder / f"{r}.npz", _shape(g, ks, r), make, lasting=r > 0)
+        shape = _shape(g, ks, r)
+        make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label)
+        solution, chosen = _kept(folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge and is not taken", label, r)
             break
@@ -134,30 +136,29 @@ def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(counts, together, size, start, sums, shown, label):
+def _solve(counts, together, size, unknowns, start, sums, shown, label):
     """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
+    bring = parallel.on_first_device if on_gpu(unknowns) else parallel.fetch
     totals, done = [], 0
     for part, count in enumerate(counts):
         total = None
         for first in range(0, count, together):
             hosts.stop_if_asked()
             some = slice(first, min(first + together, count))
-            new = parallel.fetch(sums(part, some))
-            total = total or {k: np.zeros(np.shape(v)) for k, v in new.items()}
-            for k, v in new.items():
-                total[k] += v
+            total = least_squares.added(total, bring(sums(part, some)))
             done += some.stop - some.start
             shown(done)
         totals.append(total)
-    if not all(np.isfinite(v).all() for total in totals for v in total.values()):
+    del total
+    if not all(least_squares.finite(total) for total in totals):
         log.warning("%s: the sums of its normal equations are not finite", label)
         return None, 0.0
-    del total, new
     hosts.trim()
     with ThreadPoolExecutor() as pool:
         train, apart = pool.map(functools.partial(least_squares.assemble, size), totals)
     del totals
-    return best(train, apart, start)
+    with jax.enable_x64(True):
+        return best(train, apart, start)
 
 
 def _kept(file, shape, make, lasting):

@@ -122,6 +122,12 @@ def fetch(tree: Pytree) -> Pytree:
     return jax.device_get(_copies(tree))
 
 
+def on_first_device(tree: Pytree) -> Pytree:
+    """The arrays, whole, on the first device of this process alone."""
+    copies = tree if jax.device_count() == 1 else _copies(tree)
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), copies)
+
+
 @jax.jit
 def _copies(tree):
     return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, copied()), tree)

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -28,6 +29,29 @@ def test_one_product_for_each_shift_gives_the_matrix_of_all_neighbourhoods(size,
     np.testing.assert_allclose(normal.matrix, rows.T @ rows, atol=1e-4)
     np.testing.assert_allclose(normal.cross, rows.T @ t.reshape(-1, 2), atol=1e-4)
     assert normal.energy == pytest.approx(np.sum(t.astype(float) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+@pytest.mark.parametrize(("height", "width"), [(9, 8), (1, 4), (2, 2)])
+def test_a_device_adds_up_and_assembles_what_the_host_does_to_the_last_digit(size, height, width):
+    u, t, _ = problem(size, height=height, width=width)
+    some = [least_squares.moments(size, (u[part],), (t[part],)) for part in (slice(2), slice(2, 3))]
+    there, here = None, None
+    for found in some:
+        there = least_squares.added(there, found)
+        here = least_squares.added(here, jax.device_get(found))
+    expected, normal = least_squares.assemble(size, here), least_squares.assemble(size, there)
+    for name in ("matrix", "cross", "energies"):
+        assert isinstance(getattr(normal, name), jax.Array)
+        np.testing.assert_array_equal(getattr(normal, name), getattr(expected, name), err_msg=name)
+
+
+@pytest.mark.parametrize("where", [np.asarray, jax.device_put])
+def test_sums_that_overflow_are_noticed(where):
+    sums = {"shifts": where(np.float32([1.0])), "cross": where(np.float32([2.0]))}
+    total = least_squares.added(None, sums)
+    assert least_squares.finite(total)
+    assert not least_squares.finite(least_squares.added(total, {k: v + np.inf for k, v in sums.items()}))
 
 
 def test_the_solution_is_numpys_and_its_error_that_of_the_fit():

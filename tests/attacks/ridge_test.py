@@ -1,5 +1,7 @@
 """The solution, where it is computed, and which ridge is taken."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -19,37 +21,52 @@ def regression(count, noise, seed=0, regressors=6):
     return rows, rows @ slopes + noise * rng.standard_normal((count, 2))
 
 
-@pytest.mark.parametrize("factored", [ridge.factored_on_host, ridge.factored_on_device])
-def test_host_and_device_solve_alike_in_float64(factored):
-    rows, targets = regression(50, 0.1)
-    matrix = rows.T @ rows
+def unit(regressors=6):
+    """A matrix with ones on its diagonal."""
+    rows, _ = regression(50, 0.1, regressors=regressors)
+    rows /= np.linalg.norm(rows, axis=0)
+    return rows.T @ rows
+
+
+@pytest.mark.parametrize(
+    ("factored", "put"), [(ridge.factored_on_host, np.asarray), (ridge.factored_on_device, jax.device_put)]
+)
+def test_host_and_device_solve_alike_in_float64(factored, put):
+    matrix, wanted = unit(), np.arange(12.0).reshape(6, 2)
     with jax.enable_x64(True):
-        given = jax.device_put(matrix) if factored is ridge.factored_on_device else matrix
-    kept = matrix.copy()
-    found = factored(given, 0.3)(rows.T @ targets)
+        found = np.asarray(factored(put(matrix), 0.3)(put(wanted)))
     assert found.dtype == np.float64
-    np.testing.assert_allclose(found, np.linalg.solve(kept + 0.3 * np.eye(6), rows.T @ targets), rtol=1e-12)
-    np.testing.assert_array_equal(matrix, kept)  # the next ridge needs it
+    np.testing.assert_allclose(found, np.linalg.solve(unit() + 0.3 * np.eye(6), wanted), rtol=1e-12)
+    np.testing.assert_array_equal(matrix, unit())  # the next ridge needs it
 
 
-@pytest.mark.parametrize("factored", [ridge.factored_on_host, ridge.factored_on_device])
-def test_a_matrix_that_is_not_positive_definite_is_said_to_be(factored):
-    matrix = np.diag([1.0, -1.0])
+@pytest.mark.parametrize(
+    ("factored", "put"), [(ridge.factored_on_host, np.asarray), (ridge.factored_on_device, jax.device_put)]
+)
+def test_a_matrix_that_is_not_positive_definite_is_said_to_be(factored, put):
+    with jax.enable_x64(True), pytest.raises(np.linalg.LinAlgError):
+        factored(put(np.array([[1.0, 2.0], [2.0, 1.0]])), 0.0)
+
+
+def test_normal_equations_that_lie_on_a_device_are_solved_there(monkeypatch):
+    train, apart = normal(*regression(50, 0.1)), normal(*regression(50, 0.1, seed=1))
+    expected, chosen = ridge.best(train, apart, 1e-3)
+    monkeypatch.setattr(ridge, "factored_on_host", None)
     with jax.enable_x64(True):
-        given = jax.device_put(matrix) if factored is ridge.factored_on_device else matrix
-    with pytest.raises(np.linalg.LinAlgError):
-        factored(given, 0.0)
+        there = [Normal(*map(jax.device_put, (n.matrix, n.cross, n.energies))) for n in (train, apart)]
+        solution, ridge_there = ridge.best(*there, 1e-3)
+    np.testing.assert_allclose(solution, expected, rtol=1e-12)
+    assert ridge_there == chosen
 
 
-def test_a_gpu_solves_for_itself(monkeypatch):
-    rows, targets = regression(50, 0.1)
-    expected = ridge.solve(normal(rows, targets), 0.1)
-    asked = []
-    on_device = ridge.factored_on_device
+def test_a_gpu_solves_what_half_of_its_free_memory_holds(monkeypatch):
+    assert not ridge.on_gpu(1)
+    gpu = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 20_000_000, "bytes_in_use": 10_400_000})
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(ridge, "factored_on_device", lambda *given: asked.append(given) or on_device(*given))
-    np.testing.assert_allclose(ridge.solve(normal(rows, targets), 0.1), expected, rtol=1e-12)
-    assert asked
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
+    most = 316  # ridge.MATRICES float64 matrices of 316 unknowns are 4,793,088 bytes
+    assert ridge.on_gpu(most)
+    assert not ridge.on_gpu(most + 1)
 
 
 def test_noise_asks_for_a_larger_ridge_and_clean_data_for_the_least():
