@@ -62,19 +62,7 @@ def deep(config):
     config.dci.rounds = 2
 
 
-def large(config):
-    """Three chains for a GPU of 80 GB or more: thousands of inputs, 3 x 3 pixels in every correction down to layer3."""
-    deep(config)
-    config.splits = ("layer3.5", "layer4.2", "layer2.3")
-    config.batch = config.dci.batch = 50
-    config.dci.images = 8000
-    config.dci.held_out = 250
-    config.dci.unknowns = (18500, 9300)
-    config.dci.equations = 30
-    config.dci.rounds = 2
-
-
-VARIANTS = {f.__name__: f for f in (whole, shallow, middle, deep, large)}
+VARIANTS = {f.__name__: f for f in (whole, shallow, middle, deep)}
 
 
 def get_config(variant: str = "whole"):
