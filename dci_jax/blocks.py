@@ -112,9 +112,10 @@ def trace(
 
 
 def piece(network: Network, index: int) -> Network:
-    """Block `index` as a network of its own: a program compiled for it serves every network that has this block."""
+    """Block `index` as a network of its own, without its name: a program compiled for it serves every block that is like it."""
     mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
-    return network.replace(blocks=network.blocks[index : index + 1], head=None, mean=mean, std=std)
+    block = network.blocks[index].replace(name="", nonnegative=False, parts=())
+    return network.replace(blocks=(block,), head=None, mean=mean, std=std)
 
 
 _run = jax.jit(run)

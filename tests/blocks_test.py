@@ -84,3 +84,14 @@ def test_block_by_block_the_features_are_those_of_the_whole(network, images):
     np.testing.assert_array_equal(
         blocks.run(blocks.piece(normalised, 2), whole[2]), blocks.run(normalised, whole[2], 2, 3)
     )
+
+
+def test_blocks_that_are_alike_share_their_programs(network):
+    # layer1.0 and layer1.1 keep the shape of what they take; layer2.0 halves it.
+    stem, same, again, _, halves = (jax.tree.structure(blocks.piece(network, index)) for index in range(5))
+    assert same == again
+    assert len({stem, same, halves}) == 3
+    images = np.zeros((3, 32, 32, 3), np.float32)
+    before = blocks._run._cache_size()
+    blocks.features_at(network, 4, images)
+    assert blocks._run._cache_size() == before + 2

@@ -1,5 +1,6 @@
 """Torch-exact layers: convolution with explicit padding, and frozen batch norm whose batch statistics are tapped."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -96,6 +97,7 @@ def channel_mean(x: Float[Array, "*n C"]) -> Float[Array, "C"]:
     return jnp.sum(wide.reshape(-1, x.shape[-1]), 0) / (x.size // x.shape[-1])
 
 
+@functools.cache  # equal modules have one function, so that their blocks share their programs (`blocks.piece`)
 def tapped(module: nn.Module):
     """The `apply` of a Block: `(variables, x) -> (y, statistics)` for a Flax module."""
 
