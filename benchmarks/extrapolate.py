@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from configs import resnet18, resnet50
+from configs import paper, resnet18, resnet50
 from dci_jax import models
 from dci_jax.attacks import chain_cost, dci_trained
 from dci_jax.attacks.dci_trained import of_phases
@@ -24,7 +24,11 @@ EXACT = {  # FLOP/s of a device in float32 without TF32; a TPU's is six passes i
     "8 x H100 SXM": 67e12,
     "TPU v5e-256": 197e12 / 6,
 }
-HOST = 1e12  # FLOP/s in float64 of a host of some 32 cores, assumed
+FACTORS = {  # FLOP/s in float64 of what factors: a share of one GPU, a TPU's host of some 32 cores; assumed
+    "8 x A100-80GB": SHARE * 19.5e12,
+    "8 x H100 SXM": SHARE * 67e12,
+    "TPU v5e-256": 1e12,
+}
 MACHINES = (  # name, devices, peak FLOP/s of one in bfloat16, bytes/s between devices of one
     ("8 x A100-80GB", 8, 312e12, 300e9),
     ("8 x H100 SXM", 8, 989e12, 450e9),
@@ -77,7 +81,7 @@ def chains():
         shared, factors, sent = solved(config, split, **other)
         cells = []
         for name, devices, _, link in MACHINES:
-            parts = shared / (SHARE * devices * EXACT[name]), factors / HOST, 2 * sent / link
+            parts = shared / (SHARE * devices * EXACT[name]), factors / FACTORS[name], 2 * sent / link
             cells.append(" + ".join(f"{part:.1f}" for part in parts))
         size = f", {other['images']} images at {other['side']} px" if other else ""
         yield (
@@ -89,7 +93,7 @@ def chains():
 
 def main():
     print(*chains(), sep="\n", end="\n\n")
-    for config in (resnet18.get_config(), resnet50.get_config()):
+    for config in (paper.get_config("resnet18"), paper.get_config("resnet50")):
         synthesised, divide, conquer, count = counted(config)
         steps = config.dci_trained.divide_steps, sum(n for _, n in config.dci_trained.conquer)
         images = config.dci_trained.batch
