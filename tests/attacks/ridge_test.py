@@ -61,12 +61,15 @@ def test_normal_equations_that_lie_on_a_device_are_solved_there(monkeypatch):
 
 def test_a_gpu_solves_what_half_of_its_free_memory_holds(monkeypatch):
     assert not ridge.on_gpu(1)
-    gpu = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 20_000_000, "bytes_in_use": 10_400_000})
+    known = [{"bytes_limit": 20_000_000, "bytes_in_use": 10_400_000}]
+    gpu = types.SimpleNamespace(memory_stats=lambda: known[-1])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
     most = 316  # ridge.MATRICES float64 matrices of 316 unknowns are 4,793,088 bytes
     assert ridge.on_gpu(most)
     assert not ridge.on_gpu(most + 1)
+    known.append(None)  # of an allocator that does not count
+    assert not ridge.on_gpu(most)
 
 
 def test_noise_asks_for_a_larger_ridge_and_clean_data_for_the_least():
