@@ -92,10 +92,9 @@ def on_gpu(unknowns: int) -> bool:
     """Whether this process has a GPU with room for a solve of so many unknowns."""
     if jax.default_backend() != "gpu":
         return False
-    memory = jax.local_devices()[0].memory_stats()
-    return (
-        MATRICES * 8 * unknowns**2 <= (memory["bytes_limit"] - memory["bytes_in_use"]) // 2
-    )  # what is free is in pieces
+    memory = jax.local_devices()[0].memory_stats() or {}  # not every allocator counts
+    free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
+    return MATRICES * 8 * unknowns**2 <= free // 2  # it is in pieces
 
 
 def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
