@@ -6,12 +6,14 @@
 
 FOLDER may hold resnet18.safetensors, resnet50.safetensors, resnet20.safetensors, photographs.npz (224 px; images, labels) and
 lossless_3000.npz; a stage whose files are not there is left out, and says so. OUT/STAGE.json has the command, the exit code, the
-seconds, the versions and the device; OUT/STAGE/ the numbers and the small pictures of a run. Work is kept in OUT/work.
+seconds, the versions and the device; OUT/STAGE/ the numbers and the small pictures of a run. Work is kept in OUT/work, compiled
+programs in OUT/work/programs: on a GPU they take most of a first run (docs/speed.md), so bring them along to the next machine.
 """
 
 import argparse
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -103,10 +105,14 @@ def perform(name: str, stage: Stage, out: Path, data: Path, rehearse: bool, seco
     words = [word.format(out=work, data=data) for word in stage.command]
     command = [sys.executable, "-m", *words, *(stage.rehearsal if rehearse else ())]
     (out / "work").mkdir(parents=True, exist_ok=True)
+    programs = (out / "work" / "programs").resolve()
+    caches = {"JAX_COMPILATION_CACHE_DIR": str(programs), "TORCHINDUCTOR_CACHE_DIR": str(programs / "torch")}
     log, begin = out / "work" / f"{name}.log", time.monotonic()
     with log.open("a") as stream:
         try:
-            code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds).returncode
+            code = subprocess.run(
+                command, env=os.environ | caches, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds
+            ).returncode
         except subprocess.TimeoutExpired:
             code = None
     kept = out / name

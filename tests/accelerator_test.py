@@ -19,6 +19,7 @@ def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(tmp_path, caps
     assert found["finished"]
     assert found["device"] == "cpu"
     assert (out / "quickstart" / "summary.csv").exists()
+    assert any((out / "work" / "programs").iterdir())
     assert accelerator.main(lines) == 0
     assert capsys.readouterr().out.count("done before") == 1
 
