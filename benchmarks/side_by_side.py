@@ -203,7 +203,7 @@ def main(out, *names):
     torch.set_num_threads(threads)
     out, all_cases, few = Path(out), cases(GPU), cases(GPU, GATE_IMAGES)
     for name in set(names) - set(all_cases):
-        return f"No case is called {name!r}; choose from: {', '.join(all_cases)}."
+        return f"No case is called {name!r}; choose from: {'; '.join(all_cases)}."
     known = json.loads(out.read_text())["rows"] if out.exists() else []
     rows = {row["case"]: row for row in known}
     for name in names or all_cases:
