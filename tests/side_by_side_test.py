@@ -29,6 +29,18 @@ def test_loss_and_gradient_agree(name):
         assert difference < side_by_side.TOLERANCE, what
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", [3e-4, float("nan")])
+def test_times_of_a_case_that_differs_are_said_to_say_nothing(gradient):
+    pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
+    from benchmarks import side_by_side
+
+    same = {"case": "a step", "gate": {"loss": 0.0, "gradient": 5e-5}, "gate_timed": {"loss": 0.0, "gradient": 1e-3}}
+    assert list(side_by_side.differences(same)) == []
+    (said,) = side_by_side.differences({**same, "gate": {"loss": 0.0, "gradient": gradient}})
+    assert said.startswith("a step: PyTorch and JAX differ by")
+
+
 def test_the_table_takes_the_fastest_pytorch_column_and_its_ratio():
     columns = {
         "jax float32": {"step_ms": [9.0, 10.0, 11.0], "images_per_s": 800.0, "compile_s": 2.04},
