@@ -144,6 +144,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for all together")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes")
     settings = parser.parse_args(arguments)
+    if settings.out.exists() and not settings.out.is_dir():
+        parser.error(f"OUT is {settings.out}, a file; give a folder.")
     begin, good = time.monotonic(), True
     settings.out.mkdir(parents=True, exist_ok=True)
     for name in settings.only:

@@ -1,8 +1,9 @@
 """One step of every attack in PyTorch and in JAX, taking turns: `python -m benchmarks.side_by_side OUT.json [CASE ...]`
 
 First a gate: loss and gradient of both agree in float32, to 1e-4 on a few images and to 2e-3 on those
-that are timed, where rounding opens some ReLUs in one framework only; the exit code is 1 where they do not. Then every column takes one step
-after the other, REPEATS times around, with as many threads for each; a ratio is the median over those.
+that are timed, where rounding opens some ReLUs in one framework only; else it says so at the end, and the
+exit code is 1. Then every column takes one step after the other, REPEATS times around, with as many
+threads for each; a ratio is the median over those.
 OUT.json keeps the cases that are not measured anew. On a GPU there are also autocast, the memory that
 PyTorch took and that XLA planned, and the matrix product that the FLOPs are a share of.
 """
@@ -97,7 +98,7 @@ def torch_columns(case):
 
         return replace(torchs, loss=torch.compile(loss))
 
-    # On a GPU compiling a row takes minutes: what the field's code does, and the best of PyTorch in both precisions.
+    # On a GPU compiling a row takes minutes: the frozen target eagerly, and the best of PyTorch in both precisions.
     for make in (frozen, compiled, amp) if GPU else (shipped, frozen, channels_last, compiled):
         yield f"torch {make.__name__}", torch_step(make())
 
@@ -199,6 +200,7 @@ def _over(theirs, ours):
 
 
 def main(out, *names):
+    """Measures the cases of these names, or all. Returns what is wrong with a name or a row, or None."""
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     out, all_cases, few = Path(out), cases(GPU), cases(GPU, GATE_IMAGES)
@@ -229,4 +231,4 @@ def main(out, *names):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]) if sys.argv[1:] else "Give OUT.json, and cases, if not all.")

@@ -10,18 +10,19 @@ from benchmarks import accelerator
 @pytest.mark.slow
 def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(tmp_path, capsys):
     out = tmp_path / "out"
-    lines = [str(out), "--rehearse", f"--data={tmp_path}", "--only", "quickstart", "resnet50", "tests"]
+    lines = [str(out), "--rehearse", f"--data={tmp_path}", "--only", "quickstart", "resnet50", "audit", "tests"]
     assert accelerator.main(lines) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
     assert f"resnet50: left out: no resnet50.safetensors, photographs.npz in {tmp_path}" in said
     assert "tests: not rehearsed" in said
-    found = json.loads((out / "quickstart.json").read_text())
-    assert found["finished"]
-    assert found["device"] == "cpu"
-    assert (out / "quickstart" / "summary.csv").exists()
+    for name in ("quickstart", "audit"):
+        found = json.loads((out / f"{name}.json").read_text())
+        assert found["finished"]
+        assert found["device"] == "cpu"
+        assert (out / name / "summary.csv").exists()
     assert any((out / "work" / "programs").iterdir())
     assert accelerator.main(lines) == 0
-    assert capsys.readouterr().out.count("done before") == 1
+    assert capsys.readouterr().out.count("done before") == 2
 
 
 def test_a_stage_that_fails_or_runs_out_of_time_is_said_to_be_unfinished(tmp_path):
