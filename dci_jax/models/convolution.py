@@ -1,7 +1,9 @@
-"""A strided convolution whose input gradient is one that a CPU is fast at; its value is XLA's own.
+"""A convolution as a CPU is fast at it, by the shapes at hand; what it computes is `jax.lax.conv_general_dilated`'s.
 
-XLA:CPU takes that gradient as a convolution over the gradient with zeros between its pixels: for the 7 x 7 stem of a ResNet six
-times as slow as the value (`python -m benchmarks.convolutions`, docs/speed.md). Here it is the same sums without the zeros.
+XLA:CPU has one way for every convolution (`python -m benchmarks.convolutions`, docs/speed.md). Three kinds are better told
+otherwise: few channels (`packed`: several pixels of a row at once), a kernel that is larger than its images (`turned`: the
+gradient turns the images over, not the kernel), and strides, in whose gradient XLA puts zeros between the pixels
+(`by_places`, `folded`: the same sums without them). An accelerator is given XLA's own.
 """
 
 import functools
@@ -25,29 +27,38 @@ def convolve(x: Array, kernel: Array, window_strides: Sequence[int], padding: Se
     plain = how.get("feature_group_count", 1) == 1 and how.get("dimension_numbers") == _NHWC
     for spread in ("lhs_dilation", "rhs_dilation"):
         plain &= set(how.get(spread) or (1,)) == {1}
-    plain &= max(window_strides) > 1 and kernel.shape[:2] != (1, 1)  # of a single place XLA's own is as fast or faster
+    plain &= kernel.shape[:2] != (1, 1)  # of a single place XLA's own is as fast or faster
     if jax.default_backend() != "cpu" or not plain or x.dtype != jnp.float32:
         return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **how)
-    return _strided(tuple(window_strides), tuple(map(tuple, padding)), x, kernel)
+    return _by_shape(tuple(window_strides), tuple(map(tuple, padding)), x, kernel)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _strided(strides, pads, x, kernel):
-    return directly(strides, pads, x, kernel)
+def _by_shape(strides, pads, x, kernel):
+    count = _together(strides, pads, x.shape, kernel.shape)
+    return packed(count, pads, x, kernel) if count > 1 else directly(strides, pads, x, kernel)
 
 
-@functools.partial(_strided.defjvp, symbolic_zeros=True)
-def _strided_jvp(strides, pads, primals, tangents):
+@functools.partial(_by_shape.defjvp, symbolic_zeros=True)
+def _by_shape_jvp(strides, pads, primals, tangents):
     """Linear in either; a gradient is the transpose of what is written here, so that its way is that of the gradient."""
     (x, kernel), (dx, dk) = primals, tangents
-    y = directly(strides, pads, x, kernel)
+    y = _by_shape(strides, pads, x, kernel)
     if isinstance(dx, SymbolicZero) and isinstance(dk, SymbolicZero):
         return y, jnp.zeros_like(y)
     if isinstance(dx, SymbolicZero):
         return y, directly(strides, pads, x, dk)
-    way = folded if _foldable(strides, pads, x.shape, kernel.shape) else by_places
-    moved = way(strides, pads, dx, kernel)
+    moved = _way(strides, pads, x, kernel)(strides, pads, dx, kernel)
     return y, moved if isinstance(dk, SymbolicZero) else moved + directly(strides, pads, x, dk)
+
+
+def _way(strides, pads, x, kernel):
+    """The function whose transpose is the gradient of the input."""
+    if kernel.size > x.size:
+        return turned
+    if strides == (1, 1):
+        return unpacked if x.shape[3] <= _FEW else directly
+    return folded if _foldable(strides, pads, x.shape, kernel.shape) else by_places
 
 
 def _foldable(strides, pads, image, kernel):
@@ -55,11 +66,56 @@ def _foldable(strides, pads, image, kernel):
     return even and image[3] <= _FEW and len({*pads[0], *pads[1]}) == 1 and kernel[0] == kernel[1] == 2 * pads[0][0] + 1
 
 
+def _together(strides, pads, image, kernel):
+    """How many pixels of a row `packed` gives at once; 1 where XLA's own is as fast."""
+    before, after = kernel[2:]
+    few = min(before, after) <= 8
+    count = (4 if after <= 32 else 2) if few else (2 if before < 32 and after <= 24 else 1)
+    width = image[2] + sum(pads[1]) - kernel[1] + 1
+    return count if strides == (1, 1) and width % count == 0 else 1
+
+
 def directly(
     strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
 ) -> Float[Array, "B h w D"]:
     """XLA's own convolution."""
     return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_NHWC)
+
+
+def packed(
+    count: int, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
+) -> Float[Array, "B h w D"]:
+    """A convolution of stride 1 as one that gives `count` pixels of a row at once, as so many times the channels.
+
+    A window is read once for all of them, and 3 channels do not leave most of a vector unit idle.
+    """
+    size, width, before, after = kernel.shape
+    places = [jnp.pad(kernel, ((0, 0), (i, count - 1 - i), (0, 0), (0, 0))) for i in range(count)]
+    kernel = jnp.stack(places, 3).reshape(size, width + count - 1, before, count * after)
+    y = directly((1, count), pads, x, kernel)
+    return y.reshape(*y.shape[:2], -1, after)
+
+
+def unpacked(
+    strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
+) -> Float[Array, "B h w D"]:
+    """A convolution of stride 1, written as the transpose of its gradient, which is `packed`."""
+    back = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, pads, strict=False))
+    moving = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    y = jax.eval_shape(functools.partial(directly, strides, pads), x, kernel)
+    count = _together(strides, back, y.shape, moving.shape)
+    return jax.linear_transpose(lambda y: packed(count, back, y, moving), y)(x)[0]
+
+
+def turned(
+    strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
+) -> Float[Array, "B h w D"]:
+    """Everything turned by 180 degrees, the result back. Its gradient turns images, where XLA's own turns the kernel."""
+    back = []
+    for n, k, s, (low, high) in zip(x.shape[1:3], kernel.shape[:2], strides, pads, strict=True):
+        seen = s * ((n + low + high - k) // s) + k  # pixels, of those there are with their padding
+        back.append((seen - n - low, low))
+    return directly(strides, tuple(back), x[:, ::-1, ::-1], kernel[::-1, ::-1])[:, ::-1, ::-1]
 
 
 def by_places(

@@ -1,17 +1,16 @@
 """Torch-exact layers: convolution with explicit padding, and frozen batch norm whose batch statistics are tapped."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Float
 
 from dci_jax.blocks import Block
 from dci_jax.models.convolution import convolve
+from dci_jax.models.moments import moments
 
 Array = jax.Array | np.ndarray
 
@@ -67,34 +66,6 @@ class BatchNorm(nn.Module):
             mean, var = running_mean, running_var
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(x.dtype)
-
-
-@jax.custom_jvp
-def moments(x: Float[Array, "*n C"]) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
-    """Mean and biased variance over all axes but the last: float32 [..., C] -> [C] and [C].
-
-    In two passes: the one-pass formula loses small variances entirely. The derivative is written out, since the
-    variance does not change with its mean, which automatic differentiation does not see and sums over the whole array
-    for: a synthesis step is 1.2 times as fast (docs/speed.md).
-    """
-    mean = channel_mean(x)
-    return mean, channel_mean((x - mean) ** 2)
-
-
-@moments.defjvp
-def _moments_jvp(primals, tangents):
-    (x,), (change,) = primals, tangents
-    mean, var = moments(x)
-    return (mean, var), (channel_mean(change), channel_mean(2 * (x - mean) * change))
-
-
-def channel_mean(x: Float[Array, "*n C"]) -> Float[Array, "C"]:
-    """The mean over all axes but the last: [..., W, C] -> [C].
-
-    Over the rows first, whose sum is W times as wide: XLA:CPU takes half the time for it.
-    """
-    wide = jnp.sum(x.reshape(-1, math.prod(x.shape[1:][-2:])), 0)
-    return jnp.sum(wide.reshape(-1, x.shape[-1]), 0) / (x.size // x.shape[-1])
 
 
 @functools.cache  # equal modules have one function, so that their blocks share their programs (`blocks.piece`)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from dci_jax.blocks import Block, Pytree
 from dci_jax.errors import InputError, reason
 from dci_jax.models.aten import OPERATORS
-from dci_jax.models.layers import moments
+from dci_jax.models.moments import moments
 
 Array = jax.Array
 
