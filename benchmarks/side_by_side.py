@@ -33,6 +33,7 @@ from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.optimize import step
 
 REPEATS, WARM = 20, 2
+REST = 0.05  # seconds before a step, after which the threads of the one before no longer spin
 GATE_IMAGES = 4
 TOLERANCE, TOLERANCE_TIMED = 1e-4, 2e-3
 RATE = 1e-3  # Adam's, on both sides
@@ -167,6 +168,7 @@ def measure(name, few, case):
     times = {label: [] for label in steps}
     for number in range(REPEATS + WARM):
         for label, one in list(steps.items())[:: -1 if number % 2 else 1]:
+            time.sleep(REST)
             start = time.perf_counter()
             one()
             times[label].append(time.perf_counter() - start)

@@ -46,19 +46,23 @@ def _by_shape_jvp(strides, pads, primals, tangents):
     y = _by_shape(strides, pads, x, kernel)
     if isinstance(dx, SymbolicZero) and isinstance(dk, SymbolicZero):
         return y, jnp.zeros_like(y)
+    learned = _way_of_weights(strides, kernel)
     if isinstance(dx, SymbolicZero):
-        return y, directly(strides, pads, x, dk)
+        return y, learned(strides, pads, x, dk)
     moved = _way(strides, pads, x, kernel)(strides, pads, dx, kernel)
-    return y, moved if isinstance(dk, SymbolicZero) else moved + directly(strides, pads, x, dk)
+    return y, moved if isinstance(dk, SymbolicZero) else moved + learned(strides, pads, x, dk)
 
 
 def _way(strides, pads, x, kernel):
     """The function whose transpose is the gradient of the input."""
-    if kernel.size > x.size:
-        return turned
     if strides == (1, 1):
-        return unpacked if x.shape[3] <= _FEW else directly
+        return turned if kernel.size > x.size else unpacked if x.shape[3] <= _FEW else directly
     return folded if _foldable(strides, pads, x.shape, kernel.shape) else by_places
+
+
+def _way_of_weights(strides, kernel):
+    """The function whose transpose is the gradient of the kernel."""
+    return swapped if strides == (1, 1) and kernel.shape[2] > kernel.shape[3] else directly
 
 
 def _foldable(strides, pads, image, kernel):
@@ -110,25 +114,49 @@ def unpacked(
 def turned(
     strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
 ) -> Float[Array, "B h w D"]:
-    """Everything turned by 180 degrees, the result back. Its gradient turns images, where XLA's own turns the kernel."""
-    back = []
-    for n, k, s, (low, high) in zip(x.shape[1:3], kernel.shape[:2], strides, pads, strict=True):
-        seen = s * ((n + low + high - k) // s) + k  # pixels, of those there are with their padding
-        back.append((seen - n - low, low))
-    return directly(strides, tuple(back), x[:, ::-1, ::-1], kernel[::-1, ::-1])[:, ::-1, ::-1]
+    """A convolution of stride 1 of images turned by 180 degrees, turned back; its gradient does not turn the kernel."""
+    back = tuple((high, low) for low, high in pads)
+    return directly(strides, back, x[:, ::-1, ::-1], kernel[::-1, ::-1])[:, ::-1, ::-1]
+
+
+def swapped(
+    strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
+) -> Float[Array, "B h w D"]:
+    """A convolution of stride 1, written as the transpose of the kernel's gradient with its two sides swapped.
+
+    That gradient is a convolution of x by the output's; here of the latter by x, whose channels are more: products of wide
+    matrices instead of narrow ones.
+    """
+    back = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, pads, strict=False)]
+
+    def gradient(y):
+        return jax.lax.conv_general_dilated(y, x, strides, back, dimension_numbers=("CHWN", "IHWO", "HWCN"))[::-1, ::-1]
+
+    return jax.linear_transpose(gradient, jax.eval_shape(functools.partial(directly, strides, pads), x, kernel))(kernel)[0]
 
 
 def by_places(
     strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
 ) -> Float[Array, "B h w D"]:
-    """A sum of matrix products, one for each place of the kernel."""
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    grid = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:3], kernel.shape[:2], strides, strict=True)]
-    total = 0
-    for place in np.ndindex(*kernel.shape[:2]):
-        rows, columns = (slice(p, p + s * (n - 1) + 1, s) for p, s, n in zip(place, strides, grid, strict=True))
-        total = total + jnp.tensordot(x[:, rows, columns], kernel[place], 1)
-    return total
+    """Any convolution, written as the transpose of its gradient, which is one matrix product and sums of shifted parts of it.
+
+    Pixel s i + r of the input has a part of the output at i - q for each place s q + r of the kernel.
+    """
+    batch, height, width, channels = x.shape
+    grid = -(-height // strides[0]), -(-width // strides[1])
+
+    def back(y):
+        parts = jnp.einsum("bhwd,klcd->bhwklc", y, kernel)
+        planes = [[jnp.zeros((batch, *grid, channels)) for _ in range(strides[1])] for _ in range(strides[0])]
+        for place in np.ndindex(*kernel.shape[:2]):
+            (q, r), (p, s) = (divmod(at - low, step) for at, (low, _), step in zip(place, pads, strides, strict=True))
+            beside = (q, grid[0] - y.shape[1] - q, 0), (p, grid[1] - y.shape[2] - p, 0)
+            shifted = jax.lax.pad(parts[:, :, :, *place], np.float32(0), ((0, 0, 0), *beside, (0, 0, 0)))
+            planes[r][s] = planes[r][s] + shifted
+        whole = jnp.stack([jnp.stack(row, 3) for row in planes], 2)
+        return whole.reshape(batch, grid[0] * strides[0], -1, channels)[:, :height, :width]
+
+    return jax.linear_transpose(back, jax.eval_shape(functools.partial(directly, strides, pads), x, kernel))(x)[0]
 
 
 def folded(
