@@ -30,7 +30,7 @@ from benchmarks.cases import cases
 from dci_jax.plan import matrix_product_rate
 from dci_jax.runtime import parallel
 from dci_jax.runtime.flops import flops as count_flops
-from dci_jax.runtime.optimize import step
+from dci_jax.runtime.optimize import input_options, input_step, step
 
 REPEATS, WARM = 20, 2
 REST = 0.05  # seconds before a step, after which the threads of the one before no longer spin
@@ -47,9 +47,9 @@ def gate(case):
     """The relative differences of loss and gradient (of the worst tensor), PyTorch's to JAX's in float32."""
     jaxs, torchs = case.jax("float32"), on_device(case.torch())
     with jax.default_matmul_precision("highest"):
-        (value, _), gradient = jax.jit(jax.value_and_grad(jaxs.loss, has_aux=True))(
-            jaxs.variables, jaxs.frozen, jaxs.batch
-        )
+        both = jax.value_and_grad(jaxs.loss, has_aux=True)
+        options = input_options() if isinstance(jaxs.variables, np.ndarray) else None
+        (value, _), gradient = jax.jit(both, compiler_options=options)(jaxs.variables, jaxs.frozen, jaxs.batch)
     loss = torchs.loss(*torchs.data, *torchs.prepare(*case.drawn))
     loss.backward()
     differ = [
@@ -126,12 +126,13 @@ def torch_step(torchs):
 def jax_step(side):
     """(a function that makes one update, compile seconds, FLOPs, planned MiB)."""
     optimizer = optax.adam(RATE)
-    layout = parallel.split() if isinstance(side.variables, np.ndarray) else parallel.copied()
+    inputs = isinstance(side.variables, np.ndarray)
+    layout = parallel.split() if inputs else parallel.copied()
     variables = jax.tree.map(jnp.copy, parallel.put(side.variables, layout))
     frozen, batch = jax.device_put((side.frozen, side.batch))
     state = jax.jit(optimizer.init)(variables)
     static = side.loss, optimizer, side.project, layout
-    traced = step.trace(*static, variables, state, frozen, (batch,))
+    traced = (input_step() if inputs else step).trace(*static, variables, state, frozen, (batch,))
     lowered = traced.lower()
     start = time.perf_counter()
     compiled = lowered.compile()

@@ -132,7 +132,9 @@ def swapped(
     def gradient(y):
         return jax.lax.conv_general_dilated(y, x, strides, back, dimension_numbers=("CHWN", "IHWO", "HWCN"))[::-1, ::-1]
 
-    return jax.linear_transpose(gradient, jax.eval_shape(functools.partial(directly, strides, pads), x, kernel))(kernel)[0]
+    return jax.linear_transpose(gradient, jax.eval_shape(functools.partial(directly, strides, pads), x, kernel))(
+        kernel
+    )[0]
 
 
 def by_places(
