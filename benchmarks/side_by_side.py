@@ -2,8 +2,8 @@
 
 First a gate: loss and gradient of both agree in float32, to 1e-4 on a few images and to 2e-3 on those
 that are timed, where rounding opens some ReLUs in one framework only; else it says so at the end, and the
-exit code is 1. Then every column takes one step after the other, REPEATS times around, with as many
-threads for each; a ratio is the median over those.
+exit code is 1. Then every column takes two steps, of which the second is timed, one column after the other,
+REPEATS times around, with as many threads for each; a ratio is the median over those.
 OUT.json keeps the cases that are not measured anew. On a GPU there are also autocast, the memory that
 PyTorch took and that XLA planned, and the matrix product that the FLOPs are a share of.
 """
@@ -33,7 +33,6 @@ from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.optimize import input_options, input_step, step
 
 REPEATS, WARM = 20, 2
-REST = 0.05  # seconds before a step, after which the threads of the one before no longer spin
 GATE_IMAGES = 4
 TOLERANCE, TOLERANCE_TIMED = 1e-4, 2e-3
 RATE = 1e-3  # Adam's, on both sides
@@ -169,7 +168,7 @@ def measure(name, few, case):
     times = {label: [] for label in steps}
     for number in range(REPEATS + WARM):
         for label, one in list(steps.items())[:: -1 if number % 2 else 1]:
-            time.sleep(REST)
+            one()  # the threads of the column before no longer spin, and the memory is this one's
             start = time.perf_counter()
             one()
             times[label].append(time.perf_counter() - start)
