@@ -122,16 +122,17 @@ def torch_step(torchs):
     return one
 
 
-def jax_step(side):
-    """(a function that makes one update, compile seconds, FLOPs, planned MiB)."""
+def jax_step(side, way=None):
+    """(a function that makes one update, compile seconds, FLOPs, planned MiB); `way`: of `optimize`, or the one that the attack takes."""
     optimizer = optax.adam(RATE)
     inputs = isinstance(side.variables, np.ndarray)
     layout = parallel.split() if inputs else parallel.copied()
+    way = way or (input_step() if inputs else step)
     variables = jax.tree.map(jnp.copy, parallel.put(side.variables, layout))
     frozen, batch = jax.device_put((side.frozen, side.batch))
     state = jax.jit(optimizer.init)(variables)
     static = side.loss, optimizer, side.project, layout
-    traced = (input_step() if inputs else step).trace(*static, variables, state, frozen, (batch,))
+    traced = way.trace(*static, variables, state, frozen, (batch,))
     lowered = traced.lower()
     start = time.perf_counter()
     compiled = lowered.compile()

@@ -1,9 +1,10 @@
 """A convolution as a CPU is fast at it, by the shapes at hand; what it computes is `jax.lax.conv_general_dilated`'s.
 
-XLA:CPU has one way for every convolution (`python -m benchmarks.convolutions`, docs/speed.md). Three kinds are better told
-otherwise: few channels (`packed`: several pixels of a row at once), a kernel that is larger than its images (`turned`: the
-gradient turns the images over, not the kernel), and strides, in whose gradient XLA puts zeros between the pixels
-(`by_places`, `folded`: the same sums without them). An accelerator is given XLA's own.
+XLA:CPU has one way for every convolution (`python -m benchmarks.convolutions`, docs/speed.md). Four kinds are better told
+otherwise: few channels (`packed`: several pixels of a row at once), a kernel that is larger than its images (`turned`: its
+gradient turns the images, not the kernel), strides, in whose gradient XLA puts zeros between the pixels (`by_places`,
+`folded`: the same sums without them), and the gradient of a kernel with more inputs than outputs (`swapped`). An accelerator
+is given XLA's own.
 """
 
 import functools
@@ -46,21 +47,21 @@ def _by_shape_jvp(strides, pads, primals, tangents):
     y = _by_shape(strides, pads, x, kernel)
     if isinstance(dx, SymbolicZero) and isinstance(dk, SymbolicZero):
         return y, jnp.zeros_like(y)
-    learned = _way_of_weights(strides, kernel)
+    learned = _way_of_kernel(strides, kernel)
     if isinstance(dx, SymbolicZero):
         return y, learned(strides, pads, x, dk)
-    moved = _way(strides, pads, x, kernel)(strides, pads, dx, kernel)
+    moved = _way_of_input(strides, pads, x, kernel)(strides, pads, dx, kernel)
     return y, moved if isinstance(dk, SymbolicZero) else moved + learned(strides, pads, x, dk)
 
 
-def _way(strides, pads, x, kernel):
+def _way_of_input(strides, pads, x, kernel):
     """The function whose transpose is the gradient of the input."""
     if strides == (1, 1):
         return turned if kernel.size > x.size else unpacked if x.shape[3] <= _FEW else directly
     return folded if _foldable(strides, pads, x.shape, kernel.shape) else by_places
 
 
-def _way_of_weights(strides, kernel):
+def _way_of_kernel(strides, kernel):
     """The function whose transpose is the gradient of the kernel."""
     return swapped if strides == (1, 1) and kernel.shape[2] > kernel.shape[3] else directly
 
@@ -132,9 +133,8 @@ def swapped(
     def gradient(y):
         return jax.lax.conv_general_dilated(y, x, strides, back, dimension_numbers=("CHWN", "IHWO", "HWCN"))[::-1, ::-1]
 
-    return jax.linear_transpose(gradient, jax.eval_shape(functools.partial(directly, strides, pads), x, kernel))(
-        kernel
-    )[0]
+    y = jax.eval_shape(functools.partial(directly, strides, pads), x, kernel)
+    return jax.linear_transpose(gradient, y)(kernel)[0]
 
 
 def by_places(
@@ -158,7 +158,8 @@ def by_places(
         whole = jnp.stack([jnp.stack(row, 3) for row in planes], 2)
         return whole.reshape(batch, grid[0] * strides[0], -1, channels)[:, :height, :width]
 
-    return jax.linear_transpose(back, jax.eval_shape(functools.partial(directly, strides, pads), x, kernel))(x)[0]
+    y = jax.eval_shape(functools.partial(directly, strides, pads), x, kernel)
+    return jax.linear_transpose(back, y)(x)[0]
 
 
 def folded(

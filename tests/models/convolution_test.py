@@ -17,6 +17,12 @@ SHAPES = [  # image, kernel, stride, padding
     ((2, 11, 12, 5), (1, 1, 5, 6), 2, 0),
     ((2, 12, 12, 5), (3, 3, 5, 6), 1, 1),
     ((2, 11, 10, 5), (3, 3, 5, 6), 3, 1),
+    ((2, 11, 10, 5), (2, 2, 5, 6), 3, 0),
+    ((2, 9, 8, 3), (3, 3, 3, 16), 1, 1),
+    ((2, 9, 8, 16), (3, 3, 16, 3), 1, 1),
+    ((2, 9, 8, 12), (5, 5, 12, 24), 1, 2),
+    ((1, 5, 4, 40), (3, 3, 40, 30), 1, 1),
+    ((2, 9, 11, 30), (3, 3, 30, 26), 1, 0),
 ]
 NUMBERS = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 
@@ -45,6 +51,67 @@ def test_value_gradients_and_directions_are_those_of_xlas_convolution(image, ker
         np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.parametrize(("image", "kernel", "stride", "pad"), SHAPES[-8:])
+def test_a_gradient_can_be_differentiated_again(image, kernel, stride, pad):
+    x, k, dx, dk = drawn(image, kernel, image, kernel)
+    how = (stride, stride), ((pad, pad),) * 2
+
+    def along(conv):
+        def gradient(x, k):
+            return jax.grad(lambda x, k: jnp.sum(jnp.sin(conv(x, k, *how, dimension_numbers=NUMBERS))), (0, 1))(x, k)
+
+        return jax.jvp(gradient, (x, k), (dx, dk))[1]
+
+    for found, wanted in zip(along(convolve), along(jax.lax.conv_general_dilated), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-2, rtol=1e-3)
+
+
+WAYS = [  # function, stride
+    (convolution.turned, 1),
+    (convolution.unpacked, 1),
+    (convolution.swapped, 1),
+    (convolution.by_places, 1),
+    (convolution.by_places, 2),
+    (lambda _, *rest: convolution.packed(2, *rest), 1),
+    (lambda _, *rest: convolution.packed(4, *rest), 1),
+]
+
+
+@pytest.mark.parametrize(("way", "stride"), WAYS)
+@pytest.mark.parametrize(
+    ("size", "pads"), [((3, 3), ((1, 1), (1, 1))), ((2, 3), ((0, 1), (2, 0))), ((4, 2), ((3, 0), (0, 1)))]
+)
+def test_every_way_is_the_convolution_whatever_its_padding(way, stride, size, pads):
+    """Value, and both gradients, which is what a way is there for."""
+    (batch, rows, columns, channels), strides = (2, 9, 8, 3), (stride, stride)
+    columns += size[1] - 1 - sum(pads[1])  # so that 8 pixels of a row come out
+    x, k = drawn((batch, rows, columns, channels), (*size, channels, 4))
+    y, pull = jax.vjp(lambda x, k: convolution.directly(strides, pads, x, k), x, k)
+    np.testing.assert_allclose(way(strides, pads, x, k), y, atol=1e-5)
+    change = jax.random.normal(jax.random.key(9), y.shape)
+    for place, wanted in enumerate(pull(change)):
+        if (way, place) in ((convolution.swapped, 0), (convolution.unpacked, 1), (convolution.by_places, 1)):
+            continue  # linear in the other only
+        found = jax.vjp(lambda v, place=place: way(strides, pads, *((v, k), (x, v))[place]), (x, k)[place])[1](change)
+        np.testing.assert_allclose(found[0], wanted, atol=1e-4)
+
+
+def test_the_way_follows_from_the_shapes():
+    def chosen(image, kernel, strides=(1, 1), pads=((1, 1),) * 2):
+        x, k = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (image, kernel))
+        together = convolution._together(strides, pads, image, kernel)
+        return together, convolution._way_of_input(strides, pads, x, k), convolution._way_of_kernel(strides, k)
+
+    c = convolution
+    assert chosen((8, 56, 56, 64), (3, 3, 64, 64)) == (1, c.directly, c.directly)
+    assert chosen((8, 7, 7, 512), (3, 3, 512, 256)) == (1, c.turned, c.swapped)
+    assert chosen((8, 32, 32, 3), (3, 3, 3, 16)) == (4, c.unpacked, c.directly)
+    assert chosen((8, 32, 32, 16), (3, 3, 16, 16)) == (2, c.directly, c.directly)
+    assert chosen((8, 32, 31, 16), (3, 3, 16, 16)) == (1, c.directly, c.directly)  # 31 pixels are no pairs
+    assert chosen((8, 32, 32, 16), (3, 3, 16, 32), (2, 2)) == (1, c.by_places, c.directly)
+    assert chosen((8, 32, 32, 3), (3, 3, 3, 16), (2, 2))[1] == c.folded
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_what_is_not_differentiated_is_not_computed(place):
     """A frozen network's weights cost nothing: one convolution forwards, and one more for the weights where they learn."""
@@ -62,9 +129,10 @@ def test_only_what_fits_is_folded():
     assert not convolution._foldable((2, 2), ((2, 2),) * 2, (8, 224, 224, 3), (7, 7, 3, 64))
 
 
-def test_per_example_gradients_of_a_layer():
+@pytest.mark.parametrize(("width", "stride"), [(6, 2), (6, 1), (2, 1), (200, 1)])
+def test_per_example_gradients_of_a_layer(width, stride):
     """`jax.vmap` of a gradient, which a linear function of its own would not allow."""
-    module, x = conv(6, 3, 2), jax.random.normal(jax.random.key(0), (3, 1, 12, 12, 5))
+    module, x = conv(width, 3, stride), jax.random.normal(jax.random.key(0), (3, 1, 12, 12, 5))
     variables = module.init(jax.random.key(1), x[0])
     found = jax.vmap(jax.grad(lambda x: jnp.sum(module.apply(variables, x) ** 2)))(x)
     np.testing.assert_allclose(found[1], jax.grad(lambda x: jnp.sum(module.apply(variables, x) ** 2))(x[1]), atol=1e-4)

@@ -1,12 +1,10 @@
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import linen as nn
 
 from dci_jax import blocks
-from dci_jax.models.layers import BatchNorm, conv, flax_piece, moments, tapped
+from dci_jax.models.layers import BatchNorm, conv, flax_piece, tapped
 
 
 def test_batch_norm_taps_the_biased_variance_even_where_it_is_small_beside_the_mean():
@@ -16,23 +14,6 @@ def test_batch_norm_taps_the_biased_variance_even_where_it_is_small_beside_the_m
     _, statistics = tapped(module)(variables, x)
     np.testing.assert_allclose(statistics["var"], x.astype(np.float64).var((0, 1, 2)), rtol=0.05)
     np.testing.assert_allclose(statistics["mean"], x.mean((0, 1, 2)), rtol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(4, 5, 6, 3), (7, 3)])
-def test_the_derivative_of_the_moments_is_that_of_their_formula(shape):
-    def plain(x):
-        return jnp.mean(x, range(x.ndim - 1)), jnp.var(x, range(x.ndim - 1))
-
-    rng = np.random.default_rng(0)
-    x, change = (jnp.array(rng.normal(2, 3, shape), jnp.float32) for _ in range(2))
-    chex.assert_trees_all_close(jax.jvp(moments, (x,), (change,)), jax.jvp(plain, (x,), (change,)), rtol=1e-4)
-
-    def loss(f, x):
-        mean, var = f(x)
-        return jnp.sum(jnp.sin(mean)) + jnp.sum(var**1.5)
-
-    found, wanted = (jax.grad(loss, 1)(f, x) for f in (moments, plain))
-    chex.assert_trees_all_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_batch_norm_uses_the_running_statistics_and_training_the_batch():

@@ -10,7 +10,7 @@ import pytest
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts, progress
 from dci_jax.runtime.checkpoint import Checkpointer
-from dci_jax.runtime.optimize import minimize
+from dci_jax.runtime.optimize import input_options, input_step, minimize, step
 
 ADAM = optax.adam(0.1)
 
@@ -158,3 +158,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path):
         )
     with Checkpointer(tmp_path / "walk") as saved:
         assert saved.restore((start(), ADAM.init(start()))) is None
+
+
+def seen_through_convolutions(x, kernels, _):
+    for kernel in kernels:
+        x = jax.nn.relu(
+            jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        )
+    value = jnp.sum((x - 1) ** 2)
+    return value, {"loss": value}
+
+
+def test_inputs_are_learned_as_weights_are():
+    kernels = [0.3 * jax.random.normal(jax.random.key(seed), (3, 3, *of)) for seed, of in enumerate(((3, 8), (8, 4)))]
+    x = jax.random.uniform(jax.random.key(9), (2, 8, 8, 3))
+    (found, terms), (wanted, _) = (
+        minimize(seen_through_convolutions, x, kernels, lambda _: None, steps=5, optimizer=ADAM, step=way)
+        for way in (input_step(), step)
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert terms["loss"] < seen_through_convolutions(x, kernels, None)[0]
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="JAX calls oneDNN from 0.11 on")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator has convolutions of its own")
+def test_convolutions_are_onednns_where_inputs_are_learned():
+    kernels, x = [jnp.ones((3, 3, 3, 8))], jnp.ones((2, 8, 8, 3))
+    program = jax.jit(seen_through_convolutions, compiler_options=input_options()).lower(x, kernels, None).compile()
+    assert "onednn$convolution" in program.as_text()
