@@ -1,10 +1,9 @@
-"""A convolution as a CPU is fast at it, by the shapes at hand; what it computes is `jax.lax.conv_general_dilated`'s.
+"""A convolution whose gradients are those that a CPU is fast at, by the shapes at hand; its value is XLA's own.
 
-XLA:CPU has one way for every convolution (`python -m benchmarks.convolutions`, docs/speed.md). Four kinds are better told
-otherwise: few channels (`packed`: several pixels of a row at once), a kernel that is larger than its images (`turned`: its
-gradient turns the images, not the kernel), strides, in whose gradient XLA puts zeros between the pixels (`by_places`,
-`folded`: the same sums without them), and the gradient of a kernel with more inputs than outputs (`swapped`). An accelerator
-is given XLA's own.
+XLA:CPU has one way for every gradient (`python -m benchmarks.convolutions`, docs/speed.md). Three are better told otherwise: of
+a kernel that is larger than its images (`turned`: the images are turned, not the kernel), of strides, where XLA puts zeros
+between the pixels (`by_places`, `folded`: the same sums without them), and of a kernel with more inputs than outputs
+(`swapped`). An accelerator is given XLA's own.
 """
 
 import functools
@@ -36,15 +35,14 @@ def convolve(x: Array, kernel: Array, window_strides: Sequence[int], padding: Se
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _by_shape(strides, pads, x, kernel):
-    count = _together(strides, pads, x.shape, kernel.shape)
-    return packed(count, pads, x, kernel) if count > 1 else directly(strides, pads, x, kernel)
+    return directly(strides, pads, x, kernel)
 
 
 @functools.partial(_by_shape.defjvp, symbolic_zeros=True)
 def _by_shape_jvp(strides, pads, primals, tangents):
     """Linear in either; a gradient is the transpose of what is written here, so that its way is that of the gradient."""
     (x, kernel), (dx, dk) = primals, tangents
-    y = _by_shape(strides, pads, x, kernel)
+    y = directly(strides, pads, x, kernel)
     if isinstance(dx, SymbolicZero) and isinstance(dk, SymbolicZero):
         return y, jnp.zeros_like(y)
     learned = _way_of_kernel(strides, kernel)
@@ -57,7 +55,7 @@ def _by_shape_jvp(strides, pads, primals, tangents):
 def _way_of_input(strides, pads, x, kernel):
     """The function whose transpose is the gradient of the input."""
     if strides == (1, 1):
-        return turned if kernel.size > x.size else unpacked if x.shape[3] <= _FEW else directly
+        return turned if kernel.size > x.size else directly
     return folded if _foldable(strides, pads, x.shape, kernel.shape) else by_places
 
 
@@ -71,45 +69,11 @@ def _foldable(strides, pads, image, kernel):
     return even and image[3] <= _FEW and len({*pads[0], *pads[1]}) == 1 and kernel[0] == kernel[1] == 2 * pads[0][0] + 1
 
 
-def _together(strides, pads, image, kernel):
-    """How many pixels of a row `packed` gives at once; 1 where XLA's own is as fast."""
-    before, after = kernel[2:]
-    few = min(before, after) <= 8
-    count = (4 if after <= 32 else 2) if few else (2 if before < 32 and after <= 24 else 1)
-    width = image[2] + sum(pads[1]) - kernel[1] + 1
-    return count if strides == (1, 1) and width % count == 0 else 1
-
-
 def directly(
     strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
 ) -> Float[Array, "B h w D"]:
     """XLA's own convolution."""
     return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_NHWC)
-
-
-def packed(
-    count: int, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
-) -> Float[Array, "B h w D"]:
-    """A convolution of stride 1 as one that gives `count` pixels of a row at once, as so many times the channels.
-
-    A window is read once for all of them, and 3 channels do not leave most of a vector unit idle.
-    """
-    size, width, before, after = kernel.shape
-    places = [jnp.pad(kernel, ((0, 0), (i, count - 1 - i), (0, 0), (0, 0))) for i in range(count)]
-    kernel = jnp.stack(places, 3).reshape(size, width + count - 1, before, count * after)
-    y = directly((1, count), pads, x, kernel)
-    return y.reshape(*y.shape[:2], -1, after)
-
-
-def unpacked(
-    strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
-) -> Float[Array, "B h w D"]:
-    """A convolution of stride 1, written as the transpose of its gradient, which is `packed`."""
-    back = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, pads, strict=False))
-    moving = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    y = jax.eval_shape(functools.partial(directly, strides, pads), x, kernel)
-    count = _together(strides, back, y.shape, moving.shape)
-    return jax.linear_transpose(lambda y: packed(count, back, y, moving), y)(x)[0]
 
 
 def turned(

@@ -18,7 +18,6 @@ SHAPES = [  # image, kernel, stride, padding
     ((2, 12, 12, 5), (3, 3, 5, 6), 1, 1),
     ((2, 11, 10, 5), (3, 3, 5, 6), 3, 1),
     ((2, 11, 10, 5), (2, 2, 5, 6), 3, 0),
-    ((2, 9, 8, 3), (3, 3, 3, 16), 1, 1),
     ((2, 9, 8, 16), (3, 3, 16, 3), 1, 1),
     ((2, 9, 8, 12), (5, 5, 12, 24), 1, 2),
     ((1, 5, 4, 40), (3, 3, 40, 30), 1, 1),
@@ -51,7 +50,7 @@ def test_value_gradients_and_directions_are_those_of_xlas_convolution(image, ker
         np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize(("image", "kernel", "stride", "pad"), SHAPES[-8:])
+@pytest.mark.parametrize(("image", "kernel", "stride", "pad"), SHAPES[-6:])
 def test_a_gradient_can_be_differentiated_again(image, kernel, stride, pad):
     x, k, dx, dk = drawn(image, kernel, image, kernel)
     how = (stride, stride), ((pad, pad),) * 2
@@ -68,12 +67,9 @@ def test_a_gradient_can_be_differentiated_again(image, kernel, stride, pad):
 
 WAYS = [  # function, stride
     (convolution.turned, 1),
-    (convolution.unpacked, 1),
     (convolution.swapped, 1),
     (convolution.by_places, 1),
     (convolution.by_places, 2),
-    (lambda _, *rest: convolution.packed(2, *rest), 1),
-    (lambda _, *rest: convolution.packed(4, *rest), 1),
 ]
 
 
@@ -84,13 +80,12 @@ WAYS = [  # function, stride
 def test_every_way_is_the_convolution_whatever_its_padding(way, stride, size, pads):
     """Value, and both gradients, which is what a way is there for."""
     (batch, rows, columns, channels), strides = (2, 9, 8, 3), (stride, stride)
-    columns += size[1] - 1 - sum(pads[1])  # so that 8 pixels of a row come out
     x, k = drawn((batch, rows, columns, channels), (*size, channels, 4))
     y, pull = jax.vjp(lambda x, k: convolution.directly(strides, pads, x, k), x, k)
     np.testing.assert_allclose(way(strides, pads, x, k), y, atol=1e-5)
     change = jax.random.normal(jax.random.key(9), y.shape)
     for place, wanted in enumerate(pull(change)):
-        if (way, place) in ((convolution.swapped, 0), (convolution.unpacked, 1), (convolution.by_places, 1)):
+        if (way, place) in ((convolution.swapped, 0), (convolution.by_places, 1)):
             continue  # linear in the other only
         found = jax.vjp(lambda v, place=place: way(strides, pads, *((v, k), (x, v))[place]), (x, k)[place])[1](change)
         np.testing.assert_allclose(found[0], wanted, atol=1e-4)
@@ -99,17 +94,13 @@ def test_every_way_is_the_convolution_whatever_its_padding(way, stride, size, pa
 def test_the_way_follows_from_the_shapes():
     def chosen(image, kernel, strides=(1, 1), pads=((1, 1),) * 2):
         x, k = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (image, kernel))
-        together = convolution._together(strides, pads, image, kernel)
-        return together, convolution._way_of_input(strides, pads, x, k), convolution._way_of_kernel(strides, k)
+        return convolution._way_of_input(strides, pads, x, k), convolution._way_of_kernel(strides, k)
 
     c = convolution
-    assert chosen((8, 56, 56, 64), (3, 3, 64, 64)) == (1, c.directly, c.directly)
-    assert chosen((8, 7, 7, 512), (3, 3, 512, 256)) == (1, c.turned, c.swapped)
-    assert chosen((8, 32, 32, 3), (3, 3, 3, 16)) == (4, c.unpacked, c.directly)
-    assert chosen((8, 32, 32, 16), (3, 3, 16, 16)) == (2, c.directly, c.directly)
-    assert chosen((8, 32, 31, 16), (3, 3, 16, 16)) == (1, c.directly, c.directly)  # 31 pixels are no pairs
-    assert chosen((8, 32, 32, 16), (3, 3, 16, 32), (2, 2)) == (1, c.by_places, c.directly)
-    assert chosen((8, 32, 32, 3), (3, 3, 3, 16), (2, 2))[1] == c.folded
+    assert chosen((8, 56, 56, 64), (3, 3, 64, 64)) == (c.directly, c.directly)
+    assert chosen((8, 7, 7, 512), (3, 3, 512, 256)) == (c.turned, c.swapped)
+    assert chosen((8, 32, 32, 16), (3, 3, 16, 32), (2, 2)) == (c.by_places, c.directly)
+    assert chosen((8, 32, 32, 3), (3, 3, 3, 16), (2, 2))[0] == c.folded
 
 
 @pytest.mark.parametrize("place", [0, 1])
