@@ -35,7 +35,7 @@ JITTER = 2  # pixels
 
 @dataclass(frozen=True)
 class Jax:
-    """What `dci_jax.runtime.optimize.step` takes."""
+    """What `dci_jax.runtime.optimize.update` takes."""
 
     loss: Callable
     variables: Any
@@ -168,7 +168,7 @@ def matching(name: str, batch: int, size: int, split: str) -> Case:
 
 
 def rmle_step(network, stop, images, features, weight, dtype) -> Jax:
-    """What the project's rMLE gives to `optimize.step`; the one place that knows its signature."""
+    """What the project's rMLE gives to `optimize.update`; the one place that knows its signature."""
     loss = functools.partial(match_loss, stop, None)
     frozen = with_dtype(network, dtype), features, np.float32([weight, 0])
     return Jax(loss, images, frozen, None, clip)

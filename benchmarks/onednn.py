@@ -1,7 +1,7 @@
 """What steps gain where XLA:CPU takes oneDNN's convolutions, in turns with its own: `python -m benchmarks.onednn`
 
-Prints JSON: for each case of `benchmarks.side_by_side` milliseconds of a step with and without `optimize.input_options()`, and their
-ratio, the median over neighbours. Steps that train weights are there to show why they are without. JAX 0.11 or later.
+Prints JSON: for each case of `benchmarks.side_by_side` milliseconds of a step with and without `optimize.options()`, and their
+ratio, the median over neighbours. JAX 0.11 or later.
 """
 
 import json
@@ -14,17 +14,18 @@ import time
 from benchmarks import command
 from benchmarks.cases import cases  # before JAX computes: it sets what XLA reads
 from benchmarks.side_by_side import jax_step
-from dci_jax.runtime.optimize import input_options, input_step, step
+from dci_jax.runtime.optimize import ARGUMENTS, options, step, update
 
 import jax  # isort: skip
 
 REPEATS, WARM = 20, 2
+PLAIN = jax.jit(update, **ARGUMENTS)
 
 
 def row(name, case):
     """The row of one case."""
     side = case.jax("float32")
-    columns = {label: jax_step(side, way)[0] for label, way in (("xla", step), ("onednn", input_step()))}
+    columns = {label: jax_step(side, way)[0] for label, way in (("xla", PLAIN), ("onednn", step()))}
     times = {label: [] for label in columns}
     for number in range(REPEATS + WARM):
         for label, one in list(columns.items())[:: -1 if number % 2 else 1]:
@@ -39,7 +40,7 @@ def row(name, case):
 
 
 def main():
-    if input_options() is None:
+    if options() is None:
         return f"JAX {jax.__version__} on {jax.default_backend()} takes no oneDNN; take a CPU and JAX 0.11 or later."
     rows = []
     for name, case in cases(False).items():

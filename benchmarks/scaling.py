@@ -81,7 +81,7 @@ def measure(name, batch, size, repeats):
         variables = jax.tree.map(jnp.copy, parallel.put(variables, layout))
         state = jax.jit(optimizer.init)(variables)
         arguments = loss, optimizer, same, layout
-        compiled = step.lower(*arguments, variables, state, frozen, (data,)).compile()
+        compiled = step().lower(*arguments, variables, state, frozen, (data,)).compile()
         memory = compiled.memory_analysis()
         times = []
         for _ in range(repeats + 2):

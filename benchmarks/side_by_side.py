@@ -30,7 +30,7 @@ from benchmarks.cases import cases
 from dci_jax.plan import matrix_product_rate
 from dci_jax.runtime import parallel
 from dci_jax.runtime.flops import flops as count_flops
-from dci_jax.runtime.optimize import input_options, input_step, step
+from dci_jax.runtime.optimize import options, step
 
 REPEATS, WARM = 20, 2
 GATE_IMAGES = 4
@@ -47,8 +47,7 @@ def gate(case):
     jaxs, torchs = case.jax("float32"), on_device(case.torch())
     with jax.default_matmul_precision("highest"):
         both = jax.value_and_grad(jaxs.loss, has_aux=True)
-        options = input_options() if isinstance(jaxs.variables, np.ndarray) else None
-        (value, _), gradient = jax.jit(both, compiler_options=options)(jaxs.variables, jaxs.frozen, jaxs.batch)
+        (value, _), gradient = jax.jit(both, compiler_options=options())(jaxs.variables, jaxs.frozen, jaxs.batch)
     loss = torchs.loss(*torchs.data, *torchs.prepare(*case.drawn))
     loss.backward()
     differ = [
@@ -123,16 +122,14 @@ def torch_step(torchs):
 
 
 def jax_step(side, way=None):
-    """(a function that makes one update, compile seconds, FLOPs, planned MiB); `way`: of `optimize`, or the one that the attack takes."""
+    """(a function that makes one update, compile seconds, FLOPs, planned MiB); `way`: a jitted `optimize.update`; default: `step()`."""
     optimizer = optax.adam(RATE)
-    inputs = isinstance(side.variables, np.ndarray)
-    layout = parallel.split() if inputs else parallel.copied()
-    way = way or (input_step() if inputs else step)
+    layout = parallel.split() if isinstance(side.variables, np.ndarray) else parallel.copied()
     variables = jax.tree.map(jnp.copy, parallel.put(side.variables, layout))
     frozen, batch = jax.device_put((side.frozen, side.batch))
     state = jax.jit(optimizer.init)(variables)
     static = side.loss, optimizer, side.project, layout
-    traced = way.trace(*static, variables, state, frozen, (batch,))
+    traced = (way or step()).trace(*static, variables, state, frozen, (batch,))
     lowered = traced.lower()
     start = time.perf_counter()
     compiled = lowered.compile()

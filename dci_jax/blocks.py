@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.errors import InputError, reason
+from dci_jax.runtime.once import once
 
 Array = jax.Array
 Pytree = Any
@@ -106,6 +107,7 @@ def trace(
         if index == 0:
             x = (x - jnp.array(network.mean)) / jnp.array(network.std)
         x, block_statistics = block.apply(block.params, x.astype(network.dtype))
+        x = once(x)
         features.append(x)
         statistics.append(block_statistics)
     return tuple(features), tuple(statistics)

@@ -22,7 +22,7 @@ from dci_jax.defenses.channel import knowing
 from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.losses import total_variation
 from dci_jax.runtime import parallel
-from dci_jax.runtime.optimize import input_step, minimize
+from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array | np.ndarray
 Prior = Callable[[Network, Array], Array]
@@ -73,7 +73,6 @@ def match(
         lambda _: None,
         steps=steps,
         optimizer=optimizer,
-        step=input_step(),
         project=project(code_prior(network)),
         layout=parallel.split(),
     )

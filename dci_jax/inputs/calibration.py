@@ -30,7 +30,7 @@ from dci_jax.inputs.mixture import BANK, Inputs, batches
 from dci_jax.inputs.spectrum import BANDS, HALVED, IDENTITY, filtered
 from dci_jax.runtime import hosts, parallel
 from dci_jax.runtime.files import damaged, read_arrays, replacing
-from dci_jax.runtime.optimize import input_step, minimize
+from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array | np.ndarray
 
@@ -190,7 +190,6 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
         batch,
         steps=steps,
         optimizer=optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
-        step=input_step(),
         label=f"calibration with borders of {border} pixels",
     )
     measure = jax.jit(loss)

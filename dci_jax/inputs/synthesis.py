@@ -25,7 +25,7 @@ from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.inputs.spectrum import filtered
 from dci_jax.runtime import hosts, parallel
 from dci_jax.runtime.files import damaged, made, read_arrays, replacing
-from dci_jax.runtime.optimize import input_step, minimize
+from dci_jax.runtime.optimize import minimize
 
 Array = jax.Array | np.ndarray
 
@@ -118,7 +118,6 @@ def synthesize(
                     functools.partial(jax.random.fold_in, key_stage),
                     steps=steps,
                     optimizer=_optimizer(learning_rate, warmup, steps, tuple(betas)),
-                    step=input_step(),
                     project=clip,
                     layout=parallel.split(),
                     folder=unfinished / f"{number}_{stage}",

@@ -2,8 +2,8 @@
 
 XLA:CPU has one way for every gradient (`python -m benchmarks.convolutions`, docs/speed.md). Three are better told otherwise: of
 a kernel that is larger than its images (`turned`: the images are turned, not the kernel), of strides, where XLA puts zeros
-between the pixels (`by_places`, `folded`: the same sums without them), and of a kernel with more inputs than outputs
-(`swapped`). An accelerator is given XLA's own.
+between the pixels (`by_places`, `folded`: the same sums without them), and of the weights (`correlated`: the side with more
+channels is the kernel, and oneDNN is not given it). An accelerator is given XLA's own.
 """
 
 import functools
@@ -45,7 +45,7 @@ def _by_shape_jvp(strides, pads, primals, tangents):
     y = directly(strides, pads, x, kernel)
     if isinstance(dx, SymbolicZero) and isinstance(dk, SymbolicZero):
         return y, jnp.zeros_like(y)
-    learned = _way_of_kernel(strides, kernel)
+    learned = _way_of_kernel(strides)
     if isinstance(dx, SymbolicZero):
         return y, learned(strides, pads, x, dk)
     moved = _way_of_input(strides, pads, x, kernel)(strides, pads, dx, kernel)
@@ -59,9 +59,9 @@ def _way_of_input(strides, pads, x, kernel):
     return folded if _foldable(strides, pads, x.shape, kernel.shape) else by_places
 
 
-def _way_of_kernel(strides, kernel):
+def _way_of_kernel(strides):
     """The function whose transpose is the gradient of the kernel."""
-    return swapped if strides == (1, 1) and kernel.shape[2] > kernel.shape[3] else directly
+    return correlated if strides == (1, 1) else directly
 
 
 def _foldable(strides, pads, image, kernel):
@@ -84,18 +84,26 @@ def turned(
     return directly(strides, back, x[:, ::-1, ::-1], kernel[::-1, ::-1])[:, ::-1, ::-1]
 
 
-def swapped(
+def correlated(
     strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
 ) -> Float[Array, "B h w D"]:
-    """A convolution of stride 1, written as the transpose of the kernel's gradient with its two sides swapped.
+    """A convolution of stride 1, written as the transpose of the kernel's gradient, which here is a convolution of turned sides.
 
-    That gradient is a convolution of x by the output's; here of the latter by x, whose channels are more: products of wide
-    matrices instead of narrow ones.
+    The gradient correlates the images with the output's gradient: one of the two is the kernel, the one with more channels,
+    so that matrices are wide, and both are turned by 180 degrees. A turned kernel is one that oneDNN is not given; of one as
+    large as an image it makes a slow convolution.
     """
-    back = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, pads, strict=False)]
+    wide = kernel.shape[2] > kernel.shape[3]
+    back = [
+        (k - 1 - high, k - 1 - low) if wide else (high, low) for k, (low, high) in zip(kernel.shape, pads, strict=False)
+    ]
 
     def gradient(y):
-        return jax.lax.conv_general_dilated(y, x, strides, back, dimension_numbers=("CHWN", "IHWO", "HWCN"))[::-1, ::-1]
+        image, other = (y, x) if wide else (x, y)
+        image = image[:, ::-1, ::-1].transpose(3, 1, 2, 0)
+        other = jax.lax.rev(other.transpose(1, 2, 0, 3), (0, 1))
+        found = jax.lax.conv_general_dilated(image, other, strides, back, dimension_numbers=_NHWC)
+        return found.transpose(1, 2, 3, 0) if wide else found.transpose(1, 2, 0, 3)[::-1, ::-1]
 
     y = jax.eval_shape(functools.partial(directly, strides, pads), x, kernel)
     return jax.linear_transpose(gradient, y)(kernel)[0]

@@ -31,17 +31,16 @@ _PER_DISPATCH = 10
 _AHEAD = 4  # dispatches in flight: enough to hide Python, few enough to bound the batches in memory
 
 
-_ARGUMENTS = {
+ARGUMENTS = {
     "static_argnames": ("loss", "optimizer", "project", "layout"),
     "donate_argnames": ("variables", "state"),
 }
 
 
-@functools.partial(jax.jit, **_ARGUMENTS)
-def step(loss, optimizer, project, layout, variables, state, frozen, batches):
+def update(loss, optimizer, project, layout, variables, state, frozen, batches):
     """One update for each of `batches`; weights, features and batches are arguments, none is baked in."""
 
-    def update(carry, batch):
+    def one(carry, batch):
         variables, state = carry
         seen = parallel.constrain(variables, layout)
         batch = parallel.constrain(batch, parallel.split())
@@ -50,26 +49,26 @@ def step(loss, optimizer, project, layout, variables, state, frozen, batches):
         return (project(optax.apply_updates(variables, updates)), state), terms
 
     if len(batches) == 1:
-        carry, terms = update((variables, state), batches[0])
+        carry, terms = one((variables, state), batches[0])
     else:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-        carry, terms = jax.lax.scan(update, (variables, state), stacked, length=len(batches))
+        carry, terms = jax.lax.scan(one, (variables, state), stacked, length=len(batches))
         terms = jax.tree.map(lambda term: term[-1], terms)
     return *_laid(carry, layout), terms
 
 
 @functools.cache
-def input_step() -> Callable:
-    """`step` where what is learned are inputs of a frozen network, with `input_options`."""
-    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry for 'jit_step': MemoryError")
-    return jax.jit(step.__wrapped__, **_ARGUMENTS, compiler_options=input_options())
+def step() -> Callable:
+    """`update`, compiled with `options`."""
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry for 'jit_update': MemoryError")
+    return jax.jit(update, **ARGUMENTS, compiler_options=options())
 
 
-def input_options() -> dict[str, bool] | None:
-    """What XLA is told where only inputs are differentiated for: on a CPU, with JAX 0.11 or later, to take oneDNN's convolutions.
+def options() -> dict[str, bool] | None:
+    """What XLA is told for `update`: on a CPU, with JAX 0.11 or later, to take oneDNN's convolutions.
 
-    Forwards and for the input's gradient they are up to 1.4 times as fast as its own, depthwise ones a hundred times; for the
-    gradient of weights they are slower (docs/speed.md). Such a program cannot be kept for another process.
+    They are up to 1.4 times as fast as its own, depthwise ones a hundred times; the gradient of weights, which is slower, is
+    kept from it (`models.convolution.correlated`, docs/speed.md). Such a program cannot be kept for another process.
     """
     cpu = jax.default_backend() == "cpu" and jax.__version_info__ >= (0, 11)
     return {"xla_cpu_experimental_onednn_custom_call": True} if cpu else None
@@ -83,7 +82,6 @@ def minimize(
     *,
     steps: int,
     optimizer: optax.GradientTransformation,
-    step: Callable = step,
     project: Callable[[Pytree], Pytree] = lambda variables: variables,
     layout: NamedSharding | None = None,
     label: str = "",
@@ -102,7 +100,6 @@ def minimize(
         resumed run repeats the uninterrupted one. Its arrays are split along their first axis.
       steps: how many updates.
       optimizer: from optax.
-      step: `step`, or `input_step()`.
       project: applied to the variables after each update (such as clipping to valid pixels).
       layout: how the variables lie on the devices; default: copies, for weights.
       label: shown with the progress; empty shows none.
@@ -135,7 +132,7 @@ def minimize(
                     checkpoints.save(done, (variables, state))
                 raise hosts.Preempted
             some = tuple(batches(number) for number in range(done, done + size))
-            variables, state, terms = step(loss, optimizer, project, layout, variables, state, frozen, some)
+            variables, state, terms = step()(loss, optimizer, project, layout, variables, state, frozen, some)
             done += size
             flying.append(terms)
             if len(flying) > _AHEAD:

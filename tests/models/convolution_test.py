@@ -67,7 +67,7 @@ def test_a_gradient_can_be_differentiated_again(image, kernel, stride, pad):
 
 WAYS = [  # function, stride
     (convolution.turned, 1),
-    (convolution.swapped, 1),
+    (convolution.correlated, 1),
     (convolution.by_places, 1),
     (convolution.by_places, 2),
 ]
@@ -85,7 +85,7 @@ def test_every_way_is_the_convolution_whatever_its_padding(way, stride, size, pa
     np.testing.assert_allclose(way(strides, pads, x, k), y, atol=1e-5)
     change = jax.random.normal(jax.random.key(9), y.shape)
     for place, wanted in enumerate(pull(change)):
-        if (way, place) in ((convolution.swapped, 0), (convolution.by_places, 1)):
+        if (way, place) in ((convolution.correlated, 0), (convolution.by_places, 1)):
             continue  # linear in the other only
         found = jax.vjp(lambda v, place=place: way(strides, pads, *((v, k), (x, v))[place]), (x, k)[place])[1](change)
         np.testing.assert_allclose(found[0], wanted, atol=1e-4)
@@ -94,11 +94,11 @@ def test_every_way_is_the_convolution_whatever_its_padding(way, stride, size, pa
 def test_the_way_follows_from_the_shapes():
     def chosen(image, kernel, strides=(1, 1), pads=((1, 1),) * 2):
         x, k = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (image, kernel))
-        return convolution._way_of_input(strides, pads, x, k), convolution._way_of_kernel(strides, k)
+        return convolution._way_of_input(strides, pads, x, k), convolution._way_of_kernel(strides)
 
     c = convolution
-    assert chosen((8, 56, 56, 64), (3, 3, 64, 64)) == (c.directly, c.directly)
-    assert chosen((8, 7, 7, 512), (3, 3, 512, 256)) == (c.turned, c.swapped)
+    assert chosen((8, 56, 56, 64), (3, 3, 64, 64)) == (c.directly, c.correlated)
+    assert chosen((8, 7, 7, 512), (3, 3, 512, 256)) == (c.turned, c.correlated)
     assert chosen((8, 32, 32, 16), (3, 3, 16, 32), (2, 2)) == (c.by_places, c.directly)
     assert chosen((8, 32, 32, 3), (3, 3, 3, 16), (2, 2))[0] == c.folded
 

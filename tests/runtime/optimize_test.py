@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import chex
@@ -8,11 +9,13 @@ import optax
 import pytest
 
 from dci_jax.errors import InputError
-from dci_jax.runtime import hosts, progress
+from dci_jax.models.convolution import convolve
+from dci_jax.runtime import hosts, parallel, progress
 from dci_jax.runtime.checkpoint import Checkpointer
-from dci_jax.runtime.optimize import input_options, input_step, minimize, step
+from dci_jax.runtime.optimize import ARGUMENTS, minimize, options, update
 
 ADAM = optax.adam(0.1)
+NUMBERS = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 
 
 def loss(x, target, noise):
@@ -160,29 +163,48 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path):
         assert saved.restore((start(), ADAM.init(start()))) is None
 
 
-def seen_through_convolutions(x, kernels, _):
+def seen_through(kernels, x):
     for kernel in kernels:
-        x = jax.nn.relu(
-            jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        )
+        x = jax.nn.relu(convolve(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NUMBERS))
     value = jnp.sum((x - 1) ** 2)
     return value, {"loss": value}
 
 
-def test_inputs_are_learned_as_weights_are():
+def same(variables):
+    return variables
+
+
+def of_inputs(x, kernels, _):
+    return seen_through(kernels, x)
+
+
+def of_weights(kernels, x, _):
+    return seen_through(kernels, x)
+
+
+def drawn():
+    """Kernels [3, 3, 3, 8] and [3, 3, 8, 4], and images [2, 8, 8, 3]."""
     kernels = [0.3 * jax.random.normal(jax.random.key(seed), (3, 3, *of)) for seed, of in enumerate(((3, 8), (8, 4)))]
-    x = jax.random.uniform(jax.random.key(9), (2, 8, 8, 3))
-    (found, terms), (wanted, _) = (
-        minimize(seen_through_convolutions, x, kernels, lambda _: None, steps=5, optimizer=ADAM, step=way)
-        for way in (input_step(), step)
-    )
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-    assert terms["loss"] < seen_through_convolutions(x, kernels, None)[0]
+    return kernels, jax.random.uniform(jax.random.key(9), (2, 8, 8, 3))
+
+
+@pytest.mark.parametrize("loss", [of_inputs, of_weights])
+def test_what_is_learned_does_not_depend_on_whose_convolutions_are_taken(loss):
+    variables, frozen = drawn() if loss is of_weights else drawn()[::-1]
+    plain = jax.jit(update, **ARGUMENTS)
+    wanted, state = jax.tree.map(jnp.copy, variables), ADAM.init(variables)
+    for _ in range(5):
+        wanted, state, _ = plain(loss, ADAM, same, parallel.copied(), wanted, state, frozen, (None,))
+    found, terms = minimize(loss, variables, frozen, lambda _: None, steps=5, optimizer=ADAM)
+    chex.assert_trees_all_close(found, wanted, atol=1e-4)
+    assert terms["loss"] < loss(variables, frozen, None)[0]
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="JAX calls oneDNN from 0.11 on")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator has convolutions of its own")
-def test_convolutions_are_onednns_where_inputs_are_learned():
-    kernels, x = [jnp.ones((3, 3, 3, 8))], jnp.ones((2, 8, 8, 3))
-    program = jax.jit(seen_through_convolutions, compiler_options=input_options()).lower(x, kernels, None).compile()
-    assert "onednn$convolution" in program.as_text()
+def test_convolutions_are_onednns_but_for_the_gradient_of_weights():
+    gradient = jax.jit(jax.grad(of_weights, has_aux=True), compiler_options=options())
+    program = gradient.lower(*drawn(), None).compile().as_text()
+    calls = [line for line in program.splitlines() if "__onednn$convolution" in line]
+    assert len(calls) == 3  # two forwards, and the second layer's input
+    assert len(re.findall(r" convolution\(", program)) == 2
