@@ -1,10 +1,11 @@
 """Convolutions one by one, ours and XLA's beside oneDNN's (cuDNN's on a GPU): `python -m benchmarks.convolutions`
 
-Prints JSON: GFLOP/s forwards, for the gradient of the input and for that of the weights, of ours (`models/convolution.py`),
-of XLA's own (NHWC), of PyTorch's and of PyTorch's in channels_last, taking turns; medians of the best of four calls in
+Prints JSON: GFLOP/s forwards, for the gradient of the input and for that of the weights, of ours (`models/convolution.py`, with
+`optimize.options()`), of XLA's own (NHWC), of PyTorch's and of PyTorch's in channels_last, taking turns; medians of the best of four calls in
 a row. A ratio is ours to the better PyTorch's.
 """
 
+import functools
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks import command
 from dci_jax.models.convolution import convolve
+from dci_jax.runtime.optimize import options
 
 SHAPES = (  # batch, side, channels in, out, kernel, stride
     (128, 32, 3, 16, 3, 1),
@@ -41,8 +43,8 @@ REPEATS, WARM = 8, 2
 DEVICE = "cuda" if jax.default_backend() == "gpu" else "cpu"
 
 
-def in_jax(way, batch, side, before, after, size, stride):
-    """Kind -> a function that computes it once; `way` has the arguments of `jax.lax.conv_general_dilated`."""
+def in_jax(way, told, batch, side, before, after, size, stride):
+    """Kind -> a function that computes it once; `way` has the arguments of `jax.lax.conv_general_dilated`, `told` are XLA's options."""
     pad = (size // 2,) * 2
     x = jax.random.normal(jax.random.key(0), (batch, side, side, before))
     kernel = jax.random.normal(jax.random.key(1), (size, size, before, after))
@@ -50,10 +52,11 @@ def in_jax(way, batch, side, before, after, size, stride):
     def conv(x, kernel):
         return way(x, kernel, (stride, stride), (pad, pad), dimension_numbers=NUMBERS)
 
-    forward = jax.jit(conv)
+    compiled = functools.partial(jax.jit, compiler_options=told)
+    forward = compiled(conv)
     y = forward(x, kernel)
-    to_input = jax.jit(lambda y, kernel: jax.vjp(lambda x: conv(x, kernel), x)[1](y))
-    to_weight = jax.jit(lambda y, x: jax.vjp(lambda kernel: conv(x, kernel), kernel)[1](y))
+    to_input = compiled(lambda y, kernel: jax.vjp(lambda x: conv(x, kernel), x)[1](y))
+    to_weight = compiled(lambda y, x: jax.vjp(lambda kernel: conv(x, kernel), kernel)[1](y))
     return {
         "forward": lambda: forward(x, kernel).block_until_ready(),
         "input": lambda: jax.block_until_ready(to_input(y, kernel)),
@@ -95,8 +98,8 @@ def row(*shape):
     batch, side, before, after, size, stride = shape
     flops = 2 * batch * (side // stride) ** 2 * before * after * size**2
     sides = [
-        in_jax(convolve, *shape),
-        in_jax(jax.lax.conv_general_dilated, *shape),
+        in_jax(convolve, options(), *shape),
+        in_jax(jax.lax.conv_general_dilated, None, *shape),
         in_torch(torch.contiguous_format, *shape),
         in_torch(torch.channels_last, *shape),
     ]
