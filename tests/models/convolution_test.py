@@ -65,22 +65,23 @@ def test_a_gradient_can_be_differentiated_again(image, kernel, stride, pad):
         np.testing.assert_allclose(found, wanted, atol=1e-2, rtol=1e-3)
 
 
-WAYS = [  # function, stride
-    (convolution.turned, 1),
-    (convolution.correlated, 1),
-    (convolution.by_places, 1),
-    (convolution.by_places, 2),
+WAYS = [  # function, stride, channels behind it of 3 in front of it
+    (convolution.turned, 1, 4),
+    (convolution.correlated, 1, 4),
+    (convolution.correlated, 1, 2),
+    (convolution.by_places, 1, 4),
+    (convolution.by_places, 2, 4),
 ]
 
 
-@pytest.mark.parametrize(("way", "stride"), WAYS)
+@pytest.mark.parametrize(("way", "stride", "behind"), WAYS)
 @pytest.mark.parametrize(
     ("size", "pads"), [((3, 3), ((1, 1), (1, 1))), ((2, 3), ((0, 1), (2, 0))), ((4, 2), ((3, 0), (0, 1)))]
 )
-def test_every_way_is_the_convolution_whatever_its_padding(way, stride, size, pads):
+def test_every_way_is_the_convolution_whatever_its_padding(way, stride, behind, size, pads):
     """Value, and both gradients, which is what a way is there for."""
     (batch, rows, columns, channels), strides = (2, 9, 8, 3), (stride, stride)
-    x, k = drawn((batch, rows, columns, channels), (*size, channels, 4))
+    x, k = drawn((batch, rows, columns, channels), (*size, channels, behind))
     y, pull = jax.vjp(lambda x, k: convolution.directly(strides, pads, x, k), x, k)
     np.testing.assert_allclose(way(strides, pads, x, k), y, atol=1e-5)
     change = jax.random.normal(jax.random.key(9), y.shape)
