@@ -107,12 +107,12 @@ def train(pixels: np.ndarray, folder: Path, settings):
             for turn in range(turns):
                 key = jax.random.fold_in(key_batches, done * (turns + 1) + turn)
                 batch = draw(key, settings.batch, pixels)
-                judged, state_d, terms = step(
+                judged, state_d, terms = step()(
                     loss_d, optimizer_d, power_iteration, layout, judged, state_d, frozen, (batch,)
                 )
             key = jax.random.fold_in(key_batches, done * (turns + 1) + turns)
             codes = LATENTS["normal"](key, settings.batch, (sngan.LATENT,))
-            trained, state_g, more = step(
+            trained, state_g, more = step()(
                 loss_g, optimizer_g, _same, layout, trained, state_g, (judged, generator), (codes,)
             )
             done += 1

@@ -24,7 +24,6 @@ from jaxtyping import Float
 from dci_jax.blocks import Network, feature_shapes, split_names
 from dci_jax.errors import InputError
 from dci_jax.models.convolution import convolve
-from dci_jax.models.gelu import gelu
 from dci_jax.runtime.once import once
 
 Array = jax.Array | np.ndarray
@@ -74,7 +73,7 @@ class Inverter(nn.Module):
         for r in range(self.rounds):
             y = once(jnp.concatenate([unshuffle(x, self.factor), f, f - answer(x)], -1))
             for layer in range(self.depth - 1):
-                y = gelu(conv(self.width, f"round{r}_conv{layer}")(y))
+                y = nn.gelu(conv(self.width, f"round{r}_conv{layer}")(y))
             y = conv(channels, f"round{r}_last", nn.initializers.zeros)(y)
             x = x + shuffle(y, self.factor)
             x = once(nn.relu(x) if self.nonnegative else x)
@@ -106,7 +105,7 @@ class Decoder(nn.Module):
         for level in range(levels + 1):
             width = self.width * 2 ** (levels - level)
             for layer in range(2):
-                y = gelu(conv(width, f"level{level}_conv{layer}")(y))
+                y = nn.gelu(conv(width, f"level{level}_conv{layer}")(y))
             if level < levels:
                 y = shuffle(conv(2 * width, f"level{level}_up")(y), 2)
         return conv(self.channels, "last")(y).astype(jnp.float32)
@@ -137,7 +136,7 @@ class Encoder(nn.Module):
         for level in range(levels + 1):
             for layer in range(2):
                 y = conv(self.width * 2**level, f"level{level}_conv{layer}")(y)
-                y = gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
+                y = nn.gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
             y = unshuffle(y, 2) if level < levels else y
         return nn.Dense(self.channels, name="last")(y.reshape(len(y), -1)).astype(jnp.float32)
 
