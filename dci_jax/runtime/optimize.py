@@ -6,6 +6,7 @@ only in their loss.
 
 import contextlib
 import functools
+import re
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,7 @@ Pytree = Any
 # convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868);
 # how much, benchmarks/dispatch.py measures.
 _PER_DISPATCH = 10
+_MISPLACED = re.compile(r"= (logistic|erf)\b")  # of SiLU, sigmoid, and GELU by the error function
 _AHEAD = 4  # dispatches in flight: enough to hide Python, few enough to bound the batches in memory
 
 
@@ -58,20 +60,29 @@ def update(loss, optimizer, project, layout, variables, state, frozen, batches):
 
 
 @functools.cache
-def step() -> Callable:
-    """`update`, compiled with `options`."""
+def step(told: bool = True) -> Callable:
+    """`update`, compiled with `options` if `told`."""
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry for 'jit_update': MemoryError")
-    return jax.jit(update, **ARGUMENTS, compiler_options=options())
+    return jax.jit(update, **ARGUMENTS, compiler_options=options() if told else None)
 
 
 def options() -> dict[str, bool] | None:
-    """What XLA is told for `update`: on a CPU, with JAX 0.11 or later, to take oneDNN's convolutions.
+    """What XLA is told for `update`: on a CPU, with JAX 0.12 or later, to take oneDNN's convolutions.
 
     They are up to 1.4 times as fast as its own, depthwise ones a hundred times; the gradient of weights, which is slower, is
     kept from it (`models.convolution.correlated`, docs/speed.md). Such a program cannot be kept for another process.
     """
-    cpu = jax.default_backend() == "cpu" and jax.__version_info__ >= (0, 11)
+    cpu = jax.default_backend() == "cpu" and jax.__version_info__ >= (0, 12)
     return {"xla_cpu_experimental_onednn_custom_call": True} if cpu else None
+
+
+def right_with_options(loss: Callable, variables: Pytree, frozen: Pytree, batch: Pytree) -> bool:
+    """Whether a loss is computed right with `options`: XLA puts an activation into oneDNN's convolution even where what is
+    before it is read by others, too, such as a SiLU's gradient, who then read what is behind it (JAX 0.12.0).
+
+    A GELU by tanh is right wherever it is differentiated.
+    """
+    return options() is None or not _MISPLACED.search(str(jax.make_jaxpr(loss)(variables, frozen, batch)))
 
 
 def minimize(
@@ -118,7 +129,7 @@ def minimize(
     layout = layout or parallel.copied()
     # A copy, because the step donates its arguments.
     variables = jax.tree.map(jnp.copy, parallel.put(variables, layout))
-    state, terms, done = _begin(optimizer, layout, variables), {}, 0
+    state, terms, done, told = _begin(optimizer, layout, variables), {}, 0, None
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpointer(folder)) if folder else None
         restored = checkpoints and checkpoints.restore((variables, state))
@@ -132,7 +143,8 @@ def minimize(
                     checkpoints.save(done, (variables, state))
                 raise hosts.Preempted
             some = tuple(batches(number) for number in range(done, done + size))
-            variables, state, terms = step()(loss, optimizer, project, layout, variables, state, frozen, some)
+            told = right_with_options(loss, variables, frozen, some[0]) if told is None else told
+            variables, state, terms = step(told)(loss, optimizer, project, layout, variables, state, frozen, some)
             done += size
             flying.append(terms)
             if len(flying) > _AHEAD:

@@ -1,3 +1,4 @@
+import functools
 import re
 import shutil
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from dci_jax.errors import InputError
 from dci_jax.models.convolution import convolve
@@ -200,7 +202,7 @@ def test_what_is_learned_does_not_depend_on_whose_convolutions_are_taken(loss):
     assert terms["loss"] < loss(variables, frozen, None)[0]
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="JAX calls oneDNN from 0.11 on")
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="XLA is told to take oneDNN from JAX 0.12 on")
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator has convolutions of its own")
 def test_convolutions_are_onednns_but_for_the_gradient_of_weights():
     gradient = jax.jit(jax.grad(of_weights, has_aux=True), compiler_options=options())
@@ -208,3 +210,38 @@ def test_convolutions_are_onednns_but_for_the_gradient_of_weights():
     calls = [line for line in program.splitlines() if "__onednn$convolution" in line]
     assert len(calls) == 3  # two forwards, and the second layer's input
     assert len(re.findall(r" convolution\(", program)) == 2
+
+
+ACTIVATIONS = [
+    nn.relu,
+    nn.relu6,
+    nn.gelu,
+    functools.partial(nn.gelu, approximate=False),
+    nn.silu,
+    nn.elu,
+    nn.sigmoid,
+    jnp.tanh,
+    nn.hard_swish,
+    nn.leaky_relu,
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("read", ["alone", "by others"])
+def test_an_activation_behind_a_convolution_is_right(activation, read):
+    """XLA puts some into oneDNN's convolution, and who else reads what is before them gets the wrong array (JAX 0.12.0)."""
+    kernels, x = (
+        [0.3 * jax.random.normal(jax.random.key(seed), (3, 3, 4, 4)) for seed in range(3)],
+        jnp.ones((2, 8, 8, 4)),
+    )
+
+    def loss(x, kernels, _):
+        for kernel in kernels:
+            y = convolve(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NUMBERS) + 0.1
+            x = activation(y) if read == "alone" else x + activation(y) + jnp.sin(y)
+        return jnp.sum(jnp.cos(x)), {}
+
+    optimizer = optax.sgd(1e-3)
+    wanted, _ = jax.jit(jax.grad(loss, has_aux=True))(x, kernels, None)
+    found, _ = minimize(loss, x, kernels, lambda _: None, steps=1, optimizer=optimizer)
+    np.testing.assert_allclose((x - found) / 1e-3, wanted, rtol=1e-2, atol=1e-2)
