@@ -1,7 +1,7 @@
 """What steps gain where XLA:CPU takes oneDNN's convolutions, in turns with its own: `python -m benchmarks.onednn`
 
 Prints JSON: for each case of `benchmarks.side_by_side` milliseconds of a step with and without `optimize.options()`, and their
-ratio, the median over neighbours. JAX 0.11 or later.
+ratio, the median over neighbours. JAX 0.12 or later.
 """
 
 import json
@@ -41,7 +41,7 @@ def row(name, case):
 
 def main():
     if options() is None:
-        return f"JAX {jax.__version__} on {jax.default_backend()} takes no oneDNN; take a CPU and JAX 0.11 or later."
+        return f"JAX {jax.__version__} on {jax.default_backend()} takes no oneDNN; take a CPU and JAX 0.12 or later."
     rows = []
     for name, case in cases(False).items():
         rows.append(row(name, case()))
