@@ -67,13 +67,12 @@ def step(told: bool = True) -> Callable:
 
 
 def options() -> dict[str, bool] | None:
-    """What XLA is told for `update`: on a CPU, with JAX 0.12 or later, to take oneDNN's convolutions.
+    """What XLA is told for `update`: nothing.
 
-    They are up to 1.4 times as fast as its own, depthwise ones a hundred times; the gradient of weights, which is slower, is
-    kept from it (`models.convolution.correlated`, docs/speed.md). Such a program cannot be kept for another process.
+    `{"xla_cpu_experimental_onednn_custom_call": True}` takes oneDNN's convolutions, up to 1.4 times as fast, but JAX 0.12.0 computes
+    wrong gradients with it behind a SiLU, a sigmoid or a square, however they are written (docs/speed.md).
     """
-    cpu = jax.default_backend() == "cpu" and jax.__version_info__ >= (0, 12)
-    return {"xla_cpu_experimental_onednn_custom_call": True} if cpu else None
+    return None
 
 
 def right_with_options(loss: Callable, variables: Pytree, frozen: Pytree, batch: Pytree) -> bool:
