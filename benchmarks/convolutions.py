@@ -1,7 +1,7 @@
 """Convolutions one by one, ours and XLA's beside oneDNN's (cuDNN's on a GPU): `python -m benchmarks.convolutions`
 
 Prints JSON: GFLOP/s forwards, for the gradient of the input and for that of the weights, of ours (`models/convolution.py`, with
-`optimize.options()`), of XLA's own (NHWC), of PyTorch's and of PyTorch's in channels_last, taking turns; medians of the best of four calls in
+`onednn.options()`), of XLA's own (NHWC), of PyTorch's and of PyTorch's in channels_last, taking turns; medians of the best of four calls in
 a row. A ratio is ours to the better PyTorch's.
 """
 
@@ -18,7 +18,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks import command
 from dci_jax.models.convolution import convolve
-from dci_jax.runtime.optimize import options
+from dci_jax.runtime.onednn import options
 
 SHAPES = (  # batch, side, channels in, out, kernel, stride
     (128, 32, 3, 16, 3, 1),

@@ -1,6 +1,6 @@
 """What steps gain where XLA:CPU takes oneDNN's convolutions, in turns with its own: `python -m benchmarks.onednn`
 
-Prints JSON: for each case of `benchmarks.side_by_side` milliseconds of a step with and without `optimize.options()`, and their
+Prints JSON: for each case of `benchmarks.side_by_side` milliseconds of a step with and without `onednn.options()`, and their
 ratio, the median over neighbours. JAX 0.12 or later.
 """
 
@@ -14,18 +14,18 @@ import time
 from benchmarks import command
 from benchmarks.cases import cases  # before JAX computes: it sets what XLA reads
 from benchmarks.side_by_side import jax_step
-from dci_jax.runtime.optimize import ARGUMENTS, options, step, update
+from dci_jax.runtime.onednn import options
+from dci_jax.runtime.optimize import jitted
 
 import jax  # isort: skip
 
 REPEATS, WARM = 20, 2
-PLAIN = jax.jit(update, **ARGUMENTS)
 
 
 def row(name, case):
     """The row of one case."""
     side = case.jax("float32")
-    columns = {label: jax_step(side, way)[0] for label, way in (("xla", PLAIN), ("onednn", step()))}
+    columns = {label: jax_step(side, way)[0] for label, way in (("xla", jitted(None)), ("onednn", jitted(options())))}
     times = {label: [] for label in columns}
     for number in range(REPEATS + WARM):
         for label, one in list(columns.items())[:: -1 if number % 2 else 1]:

@@ -30,7 +30,8 @@ from benchmarks.cases import cases
 from dci_jax.plan import matrix_product_rate
 from dci_jax.runtime import parallel
 from dci_jax.runtime.flops import flops as count_flops
-from dci_jax.runtime.optimize import options, step
+from dci_jax.runtime.onednn import fenced, options
+from dci_jax.runtime.optimize import step
 
 REPEATS, WARM = 20, 2
 GATE_IMAGES = 4
@@ -46,7 +47,7 @@ def gate(case):
     """The relative differences of loss and gradient (of the worst tensor), PyTorch's to JAX's in float32."""
     jaxs, torchs = case.jax("float32"), on_device(case.torch())
     with jax.default_matmul_precision("highest"):
-        both = jax.value_and_grad(jaxs.loss, has_aux=True)
+        both = fenced(jax.value_and_grad(jaxs.loss, has_aux=True))
         (value, _), gradient = jax.jit(both, compiler_options=options())(jaxs.variables, jaxs.frozen, jaxs.batch)
     loss = torchs.loss(*torchs.data, *torchs.prepare(*case.drawn))
     loss.backward()

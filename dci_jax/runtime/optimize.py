@@ -6,7 +6,6 @@ only in their loss.
 
 import contextlib
 import functools
-import re
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from jax.sharding import NamedSharding
 from dci_jax.errors import InputError
 from dci_jax.runtime import hosts, parallel, progress
 from dci_jax.runtime.checkpoint import Checkpointer
+from dci_jax.runtime.onednn import fenced, options
 
 Array = jax.Array
 Pytree = Any
@@ -29,14 +29,7 @@ Pytree = Any
 # convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868);
 # how much, benchmarks/dispatch.py measures.
 _PER_DISPATCH = 10
-_MISPLACED = re.compile(r"= (logistic|erf)\b")  # of SiLU, sigmoid, and GELU by the error function
 _AHEAD = 4  # dispatches in flight: enough to hide Python, few enough to bound the batches in memory
-
-
-ARGUMENTS = {
-    "static_argnames": ("loss", "optimizer", "project", "layout"),
-    "donate_argnames": ("variables", "state"),
-}
 
 
 def update(loss, optimizer, project, layout, variables, state, frozen, batches):
@@ -46,7 +39,7 @@ def update(loss, optimizer, project, layout, variables, state, frozen, batches):
         variables, state = carry
         seen = parallel.constrain(variables, layout)
         batch = parallel.constrain(batch, parallel.split())
-        (_, terms), gradient = jax.value_and_grad(loss, has_aux=True)(seen, frozen, batch)
+        (_, terms), gradient = fenced(jax.value_and_grad(loss, has_aux=True))(seen, frozen, batch)
         updates, state = optimizer.update(gradient, state, variables)
         return (project(optax.apply_updates(variables, updates)), state), terms
 
@@ -59,29 +52,17 @@ def update(loss, optimizer, project, layout, variables, state, frozen, batches):
     return *_laid(carry, layout), terms
 
 
+def jitted(compiler_options: dict[str, bool] | None) -> Callable:
+    """`update`, compiled."""
+    static, donated = ("loss", "optimizer", "project", "layout"), ("variables", "state")
+    return jax.jit(update, static_argnames=static, donate_argnames=donated, compiler_options=compiler_options)
+
+
 @functools.cache
-def step(told: bool = True) -> Callable:
-    """`update`, compiled with `options` if `told`."""
+def step() -> Callable:
+    """`update`, compiled as it is fastest here."""
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry for 'jit_update': MemoryError")
-    return jax.jit(update, **ARGUMENTS, compiler_options=options() if told else None)
-
-
-def options() -> dict[str, bool] | None:
-    """What XLA is told for `update`: nothing.
-
-    `{"xla_cpu_experimental_onednn_custom_call": True}` takes oneDNN's convolutions, up to 1.4 times as fast, but JAX 0.12.0 computes
-    wrong gradients with it behind a SiLU, a sigmoid or a square, however they are written (docs/speed.md).
-    """
-    return None
-
-
-def right_with_options(loss: Callable, variables: Pytree, frozen: Pytree, batch: Pytree) -> bool:
-    """Whether a loss is computed right with `options`: XLA puts an activation into oneDNN's convolution even where what is
-    before it is read by others, too, such as a SiLU's gradient, who then read what is behind it (JAX 0.12.0).
-
-    A GELU by tanh is right wherever it is differentiated.
-    """
-    return options() is None or not _MISPLACED.search(str(jax.make_jaxpr(loss)(variables, frozen, batch)))
+    return jitted(options())
 
 
 def minimize(
@@ -128,7 +109,7 @@ def minimize(
     layout = layout or parallel.copied()
     # A copy, because the step donates its arguments.
     variables = jax.tree.map(jnp.copy, parallel.put(variables, layout))
-    state, terms, done, told = _begin(optimizer, layout, variables), {}, 0, None
+    state, terms, done = _begin(optimizer, layout, variables), {}, 0
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpointer(folder)) if folder else None
         restored = checkpoints and checkpoints.restore((variables, state))
@@ -142,8 +123,7 @@ def minimize(
                     checkpoints.save(done, (variables, state))
                 raise hosts.Preempted
             some = tuple(batches(number) for number in range(done, done + size))
-            told = right_with_options(loss, variables, frozen, some[0]) if told is None else told
-            variables, state, terms = step(told)(loss, optimizer, project, layout, variables, state, frozen, some)
+            variables, state, terms = step()(loss, optimizer, project, layout, variables, state, frozen, some)
             done += size
             flying.append(terms)
             if len(flying) > _AHEAD:

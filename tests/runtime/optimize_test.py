@@ -1,5 +1,3 @@
-import functools
-import re
 import shutil
 
 import chex
@@ -8,13 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
 from dci_jax.errors import InputError
 from dci_jax.models.convolution import convolve
 from dci_jax.runtime import hosts, parallel, progress
 from dci_jax.runtime.checkpoint import Checkpointer
-from dci_jax.runtime.optimize import ARGUMENTS, minimize, options, update
+from dci_jax.runtime.optimize import jitted, minimize
 
 ADAM = optax.adam(0.1)
 NUMBERS = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
@@ -193,55 +190,10 @@ def drawn():
 @pytest.mark.parametrize("loss", [of_inputs, of_weights])
 def test_what_is_learned_does_not_depend_on_whose_convolutions_are_taken(loss):
     variables, frozen = drawn() if loss is of_weights else drawn()[::-1]
-    plain = jax.jit(update, **ARGUMENTS)
+    plain = jitted(None)
     wanted, state = jax.tree.map(jnp.copy, variables), ADAM.init(variables)
     for _ in range(5):
         wanted, state, _ = plain(loss, ADAM, same, parallel.copied(), wanted, state, frozen, (None,))
     found, terms = minimize(loss, variables, frozen, lambda _: None, steps=5, optimizer=ADAM)
     chex.assert_trees_all_close(found, wanted, atol=1e-4)
     assert terms["loss"] < loss(variables, frozen, None)[0]
-
-
-@pytest.mark.skipif(options() is None, reason="oneDNN's convolutions are not taken")
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator has convolutions of its own")
-def test_convolutions_are_onednns_but_for_the_gradient_of_weights():
-    gradient = jax.jit(jax.grad(of_weights, has_aux=True), compiler_options=options())
-    program = gradient.lower(*drawn(), None).compile().as_text()
-    calls = [line for line in program.splitlines() if "__onednn$convolution" in line]
-    assert len(calls) == 3  # two forwards, and the second layer's input
-    assert len(re.findall(r" convolution\(", program)) == 2
-
-
-ACTIVATIONS = [
-    nn.relu,
-    nn.relu6,
-    nn.gelu,
-    functools.partial(nn.gelu, approximate=False),
-    nn.silu,
-    nn.elu,
-    nn.sigmoid,
-    jnp.tanh,
-    nn.hard_swish,
-    nn.leaky_relu,
-]
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("read", ["alone", "by others"])
-def test_an_activation_behind_a_convolution_is_right(activation, read):
-    """XLA puts some into oneDNN's convolution, and who else reads what is before them gets the wrong array (JAX 0.12.0)."""
-    kernels, x = (
-        [0.3 * jax.random.normal(jax.random.key(seed), (3, 3, 4, 4)) for seed in range(3)],
-        jnp.ones((2, 8, 8, 4)),
-    )
-
-    def loss(x, kernels, _):
-        for kernel in kernels:
-            y = convolve(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NUMBERS) + 0.1
-            x = activation(y) if read == "alone" else x + activation(y) + jnp.sin(y)
-        return jnp.sum(jnp.cos(x)), {}
-
-    optimizer = optax.sgd(1e-3)
-    wanted, _ = jax.jit(jax.grad(loss, has_aux=True))(x, kernels, None)
-    found, _ = minimize(loss, x, kernels, lambda _: None, steps=1, optimizer=optimizer)
-    np.testing.assert_allclose((x - found) / 1e-3, wanted, rtol=1e-2, atol=1e-2)
