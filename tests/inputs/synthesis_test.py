@@ -161,9 +161,9 @@ def test_every_batch_runs_the_program_of_the_first(network, tmp_path):
     programs = []
     for batches in (1, 3):
         settings = {**SETTINGS, "batches": batches, "stages": ((16, 2), (32, 3))}
-        before = step(True)._cache_size()
+        before = step()._cache_size()
         synthesize(network, jax.random.key(0), tmp_path / str(batches), **settings)
-        programs.append(step(True)._cache_size() - before)
+        programs.append(step()._cache_size() - before)
     assert programs[1] == programs[0]
 
 
