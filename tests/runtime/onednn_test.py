@@ -19,10 +19,6 @@ def ours(x, kernel):
     return convolve(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NUMBERS)
 
 
-def xlas(x, kernel):
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NUMBERS)
-
-
 def channels_first(x, kernel):
     x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1))).transpose(0, 2, 3, 1)
@@ -33,10 +29,6 @@ def each_channel_alone(x, kernel):
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NUMBERS, feature_group_count=x.shape[-1]
     )
-
-
-def product(x, kernel):
-    return x @ kernel[1, 1]
 
 
 ACTIVATIONS = {
@@ -62,7 +54,7 @@ READERS = {
 @taken
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("way", [ours, xlas, channels_first, each_channel_alone, product])
+@pytest.mark.parametrize("way", [ours, channels_first, each_channel_alone])
 def test_values_and_gradients_are_those_without_it(way, activation, read):
     """XLA puts an activation into oneDNN's convolution, and who else reads what is before it gets the wrong array (JAX 0.12.0)."""
     kernels = [0.1 * jax.random.normal(jax.random.key(seed), (3, 3, 4, 4)) for seed in range(3)]
