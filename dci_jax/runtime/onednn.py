@@ -14,7 +14,10 @@ _PRODUCTS = {core.primitives.conv_general_dilated_p, core.primitives.dot_general
 
 
 def options() -> dict[str, bool] | None:
-    """XLA's compiler options for a `fenced` function. Before JAX 0.12 its barriers are not kept as long as they are needed."""
+    """XLA's compiler options for a `fenced` function; None on accelerators and before JAX 0.12, which drops barriers too early.
+
+    A program with them cannot be kept for another process.
+    """
     able = jax.default_backend() == "cpu" and jax.__version_info__ >= (0, 12)
     return {"xla_cpu_experimental_onednn_custom_call": True} if able else None
 
