@@ -18,13 +18,13 @@ from jaxtyping import Float
 Array = jax.Array | np.ndarray
 Pair = tuple[int, int]
 
-_NHWC = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
+NHWC = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 _FEW = 4  # channels of an image that are folded
 
 
 def convolve(x: Array, kernel: Array, window_strides: Sequence[int], padding: Sequence[Pair], **how) -> Array:
     """What `jax.lax.conv_general_dilated` gives, with its arguments: the `conv_general_dilated` of a `flax.linen.Conv`."""
-    plain = how.get("feature_group_count", 1) == 1 and how.get("dimension_numbers") == _NHWC
+    plain = how.get("feature_group_count", 1) == 1 and how.get("dimension_numbers") == NHWC
     for spread in ("lhs_dilation", "rhs_dilation"):
         plain &= set(how.get(spread) or (1,)) == {1}
     plain &= kernel.shape[:2] != (1, 1)  # of a single place XLA's own is as fast or faster
@@ -73,7 +73,7 @@ def directly(
     strides: Pair, pads: tuple[Pair, Pair], x: Float[Array, "B H W C"], kernel: Float[Array, "k l C D"]
 ) -> Float[Array, "B h w D"]:
     """XLA's own convolution."""
-    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_NHWC)
+    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=NHWC)
 
 
 def turned(
@@ -102,7 +102,7 @@ def correlated(
         image, other = (y, x) if wide else (x, y)
         image = image[:, ::-1, ::-1].transpose(3, 1, 2, 0)
         other = jax.lax.rev(other.transpose(1, 2, 0, 3), (0, 1))
-        found = jax.lax.conv_general_dilated(image, other, strides, back, dimension_numbers=_NHWC)
+        found = jax.lax.conv_general_dilated(image, other, strides, back, dimension_numbers=NHWC)
         return found.transpose(1, 2, 3, 0) if wide else found.transpose(1, 2, 0, 3)[::-1, ::-1]
 
     y = jax.eval_shape(functools.partial(directly, strides, pads), x, kernel)

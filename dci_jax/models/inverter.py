@@ -11,8 +11,8 @@ consistency of DCI inside the inverter, as in learned iterative reconstruction (
 reading an input back stays one forward pass. The architecture is ours: the paper's is not published.
 """
 
-import functools
 from collections.abc import Callable
+from itertools import pairwise
 
 import dm_pix
 import jax
@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from dci_jax.blocks import Network, feature_shapes, split_names
 from dci_jax.errors import InputError
-from dci_jax.models.convolution import convolve
+from dci_jax.models.learned import Weights, biased, conv, unbiased
 from dci_jax.runtime.once import once
 
 Array = jax.Array | np.ndarray
@@ -65,19 +65,33 @@ class Inverter(nn.Module):
 
         f = unshuffle(f, self.growth)
         size = 1 if f.shape[1:3] == (1, 1) else 3
-        conv = functools.partial(_conv, dtype=self.dtype, size=size)
-        channels = self.channels * self.factor**2
-        same = self.factor == self.growth == 1 and f.shape[-1] == self.channels
-        x = f if same else shuffle(conv(channels, "start")(f), self.factor)
+        sent, channels = f.shape[-1], self.channels * self.factor**2
+        same = self.factor == self.growth == 1 and sent == self.channels
+        x = f if same else shuffle(_conv(f, channels, "start", self.dtype, size=size), self.factor)
         x = x.astype(jnp.float32)
-        for r in range(self.rounds):
-            y = once(jnp.concatenate([unshuffle(x, self.factor), f, f - answer(x)], -1))
-            for layer in range(self.depth - 1):
-                y = nn.gelu(conv(self.width, f"round{r}_conv{layer}")(y))
-            y = conv(channels, f"round{r}_last", nn.initializers.zeros)(y)
+        corrections = [self._correction(r, (channels, sent, sent), size) for r in range(self.rounds)]
+        # A first layer is linear: what it makes of the features is known before the first round, where they are the estimate, too.
+        parts = [jnp.split(first[0], (channels, channels + sent), 2) for first, *_ in corrections]
+        known = [of_f + of_x if same and r == 0 else of_f for r, (of_x, of_f, _) in enumerate(parts)]
+        shares = jnp.split(unbiased(f, jnp.concatenate(known, -1), self.dtype), self.rounds, -1)
+        for r, (((_, bias), *layers), (of_x, _, of_difference)) in enumerate(zip(corrections, parts, strict=True)):
+            y, kernel = f - answer(x), of_difference
+            if not (same and r == 0):
+                y = jnp.concatenate([unshuffle(x, self.factor), y], -1)
+                kernel = jnp.concatenate([of_x, of_difference], 2)
+            y = biased(unbiased(once(y), kernel, self.dtype) + shares[r], bias)
+            for weights in layers:
+                y = conv(nn.gelu(y), weights, self.dtype)
             x = x + shuffle(y, self.factor)
             x = once(nn.relu(x) if self.nonnegative else x)
         return x[:, 0, 0] if self.vector else x
+
+    def _correction(self, r, inputs, size):
+        """The weights of the layers of `N_r`."""
+        widths = [sum(inputs), *[self.width] * (self.depth - 1), inputs[0]]
+        layers = [Weights((size, size, *pair), name=f"round{r}_conv{i}") for i, pair in enumerate(pairwise(widths))]
+        layers[-1] = Weights((size, size, *widths[-2:]), nn.initializers.zeros, name=f"round{r}_last")
+        return [layer() for layer in layers]
 
 
 class Decoder(nn.Module):
@@ -100,15 +114,14 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, f: Array) -> Array:
-        conv = functools.partial(_conv, dtype=self.dtype)
         y, levels = f, self.factor.bit_length() - 1
         for level in range(levels + 1):
             width = self.width * 2 ** (levels - level)
             for layer in range(2):
-                y = nn.gelu(conv(width, f"level{level}_conv{layer}")(y))
+                y = nn.gelu(_conv(y, width, f"level{level}_conv{layer}", self.dtype))
             if level < levels:
-                y = shuffle(conv(2 * width, f"level{level}_up")(y), 2)
-        return conv(self.channels, "last")(y).astype(jnp.float32)
+                y = shuffle(_conv(y, 2 * width, f"level{level}_up", self.dtype), 2)
+        return _conv(y, self.channels, "last", self.dtype).astype(jnp.float32)
 
 
 class Encoder(nn.Module):
@@ -131,11 +144,10 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, f: Array) -> Array:
-        conv = functools.partial(_conv, dtype=self.dtype)
         y, levels = f, max(self.growth.bit_length() - 3, 0)  # down to four pixels a side
         for level in range(levels + 1):
             for layer in range(2):
-                y = conv(self.width * 2**level, f"level{level}_conv{layer}")(y)
+                y = _conv(y, self.width * 2**level, f"level{level}_conv{layer}", self.dtype)
                 y = nn.gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
             y = unshuffle(y, 2) if level < levels else y
         return nn.Dense(self.channels, name="last")(y.reshape(len(y), -1)).astype(jnp.float32)
@@ -208,13 +220,5 @@ def _eights(width):
     return max(8, 8 * round(width / 8))
 
 
-def _conv(features, name, kernel_init=None, dtype="float32", size=3):
-    return nn.Conv(
-        features,
-        (size, size),
-        dtype=dtype,
-        padding=((size // 2, size // 2),) * 2,
-        kernel_init=kernel_init or nn.initializers.lecun_normal(),
-        conv_general_dilated=convolve,
-        name=name,
-    )
+def _conv(x, features, name, dtype, size=3):
+    return conv(x, Weights((size, size, x.shape[-1], features), name=name)(), dtype)

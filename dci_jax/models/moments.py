@@ -2,7 +2,7 @@
 
 Features are read twice for them and a third time for their gradient, so that on a CPU memory is what they cost. XLA:CPU adds up
 columns of more than 32 rows by windows, which is fast, those of fewer one element after the other, which is ten times as slow,
-and writes what is to be added up, such as squares, to memory first (docs/speed.md): `_mean` avoids the two.
+and writes what is to be added up, such as squares, to memory first (docs/speed.md): `total` avoids the two.
 """
 
 import math
@@ -42,20 +42,23 @@ def _same(part):
     return part
 
 
-def _mean(of: Callable[[Array], Array], x: Float[Array, "*n C"]) -> Float[Array, "C"]:
-    """The mean of `of(x)`, an elementwise function, over all axes but the last.
+def _mean(of, x):
+    return total(of, x) / math.prod(x.shape[:-1])
+
+
+def total(of: Callable[[Array], Array], x: Float[Array, "*n C"]) -> Float[Array, "C"]:
+    """The sum of `of(x)`, an elementwise function, over all axes but the last.
 
     On a CPU up to 8 parts of each image are added to each other first, in one loop with `of`; then rows, which are W times
     as wide as a pixel, then the pixels of a row.
     """
     if jax.default_backend() != "cpu" or x.ndim != 4:
-        return jnp.mean(of(x), tuple(range(x.ndim - 1)))
+        return jnp.sum(of(x), tuple(range(x.ndim - 1)))
     batch, height, width, channels = x.shape
     parts = next((n for n in (8, 4, 2) if height % n == 0 and batch * height // n > _ROWS), 1)
     slabs = x.reshape(batch, parts, height // parts, width, channels)
-    total = sum(of(slabs[:, part]) for part in range(parts))
-    total = _sum_rows(_sum_rows(total.reshape(-1, width * channels)).reshape(width, channels))
-    return total / math.prod(x.shape[:-1])
+    summed = sum(of(slabs[:, part]) for part in range(parts))
+    return _sum_rows(_sum_rows(summed.reshape(-1, width * channels)).reshape(width, channels))
 
 
 def _sum_rows(x: Float[Array, "R K"]) -> Float[Array, "K"]:

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from dci_jax.blocks import feature_shapes, sequential
 from dci_jax.errors import InputError
@@ -29,6 +30,49 @@ def test_the_blocks_answer_reaches_the_estimate():
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
     a, b = (module.apply(params, f, block) for block in (jnp.tanh, lambda x: -x))
     assert np.abs(a - b).max() > 0.1
+
+
+# (block, features, factor, growth, depth): a residual one, one with other channels, one that halves, one that doubles, few layers.
+ROUNDS = {
+    "same": (jnp.tanh, (6, 6, 4), 1, 1, 2),
+    "deeper": (jnp.tanh, (6, 6, 4), 1, 1, 3),
+    "one layer": (jnp.tanh, (6, 6, 4), 1, 1, 1),
+    "channels": (lambda x: jnp.concatenate([x, x**2], -1), (6, 6, 8), 1, 1, 2),
+    "halves": (lambda x: jnp.tanh(x)[:, ::2, ::2], (3, 3, 4), 2, 1, 2),
+    "doubles": (lambda x: jnp.repeat(jnp.repeat(x**2, 2, 1), 2, 2), (12, 12, 4), 1, 2, 2),
+}
+
+
+@pytest.mark.parametrize("case", ROUNDS)
+def test_what_is_known_before_a_round_changes_neither_value_nor_gradients(case):
+    """Against the equation as it stands in the module's first lines, with all three inputs in every round."""
+    block, shape, factor, growth, depth = ROUNDS[case]
+    module = Inverter(factor, 4, width=8, rounds=3, depth=depth, nonnegative=True, growth=growth)
+    rng = np.random.default_rng(0)
+    f, weights = (jnp.array(rng.uniform(size=size), jnp.float32) for size in ((2, *shape), (2, 6, 6, 4)))
+    params = module.init(jax.random.key(0), f, block)
+    params = jax.tree.map(lambda leaf: jnp.array(rng.normal(size=leaf.shape) / 10, jnp.float32), params)
+
+    def layer(params, name, x):
+        kernel, bias = params["params"][name]["kernel"], params["params"][name]["bias"]
+        return nn.Conv(len(bias), kernel.shape[:2], padding=1).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    def equation(params, f):
+        f = unshuffle(f, growth)
+        x = shuffle(layer(params, "start", f), factor) if "start" in params["params"] else f
+        for r in range(3):
+            y = jnp.concatenate([unshuffle(x, factor), f, f - unshuffle(block(x), growth)], -1)
+            for i in range(depth - 1):
+                y = nn.gelu(layer(params, f"round{r}_conv{i}", y))
+            x = nn.relu(x + shuffle(layer(params, f"round{r}_last", y), factor))
+        return x
+
+    def of(way):
+        return jax.value_and_grad(lambda params, f: (way(params, f) * weights).sum(), (0, 1))(params, f)
+
+    found, wanted = of(lambda params, f: module.apply(params, f, block)), of(equation)
+    far = jax.tree.map(lambda a, b: jnp.linalg.norm(a - b) / jnp.linalg.norm(b), found, wanted)
+    assert max(jax.tree.leaves(far)) < 1e-4, far
 
 
 def test_factors_widths_and_signs_follow_the_network(network):
