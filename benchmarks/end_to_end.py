@@ -133,4 +133,5 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    out = "".join(sys.argv[1:])
+    sys.exit(main(out) if out.endswith(".json") else "Give OUT.json.")

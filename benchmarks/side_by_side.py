@@ -2,8 +2,10 @@
 
 First a gate: loss and gradient of both agree in float32, to 1e-4 on a few images and to 2e-3 on those
 that are timed, where rounding opens some ReLUs in one framework only; else it says so at the end, and the
-exit code is 1. Then every column takes two steps, of which the second is timed, one column after the other,
-REPEATS times around, with as many threads for each; a ratio is the median over those.
+exit code is 1. Then every column has a turn, one column after the other, TURNS times around, with as many threads for each:
+SETTLED steps that are not timed, then TIMED; what a turn took is the median of those, and a ratio the median over the turns.
+(A virtual machine can give memory that is free for a second back to its host. What PyTorch keeps and XLA takes anew in every
+step then costs more than the step, once, when a column's turn comes, but not in a training.)
 OUT.json keeps the cases that are not measured anew. On a GPU there are also autocast, the memory that
 PyTorch took and that XLA planned, and the matrix product that the FLOPs are a share of.
 """
@@ -33,7 +35,7 @@ from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.onednn import fenced, options
 from dci_jax.runtime.optimize import step
 
-REPEATS, WARM = 20, 2
+TURNS, SETTLED, TIMED = 8, 2, 4
 GATE_IMAGES = 4
 TOLERANCE, TOLERANCE_TIMED = 1e-4, 2e-3
 RATE = 1e-3  # Adam's, on both sides
@@ -165,23 +167,32 @@ def measure(name, few, case):
         if GPU:
             columns[label]["memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
     times = {label: [] for label in steps}
-    for number in range(REPEATS + WARM):
+    for number in range(TURNS):
         for label, one in list(steps.items())[:: -1 if number % 2 else 1]:
-            one()  # the threads of the column before no longer spin, and the memory is this one's
-            start = time.perf_counter()
-            one()
-            times[label].append(time.perf_counter() - start)
-    times = {label: found[WARM:] for label, found in times.items()}
+            times[label].append(turn(one))
     for label, found in times.items():
-        quartiles = statistics.quantiles(found, n=4)
+        quartiles = statistics.quantiles((seconds for some in found for seconds in some), n=4)
         columns[label]["step_ms"] = [round(1e3 * q, 2) for q in quartiles]
         columns[label]["images_per_s"] = round(case.images / quartiles[1], 1)
+    times = {label: [statistics.median(some) for some in found] for label, found in times.items()}
     row["ratios"] = {
         label: [round(q, 3) for q in statistics.quantiles(map(_over, found, times[_ours(label)]), n=4)]
         for label, found in times.items()
         if label != "jax float32"
     }
     return row
+
+
+def turn(one):
+    """The seconds of TIMED steps, after those in which the threads of the column before still spin and the memory is not yet this one's."""
+    for _ in range(SETTLED):
+        one()
+    found = []
+    for _ in range(TIMED):
+        start = time.perf_counter()
+        one()
+        found.append(time.perf_counter() - start)
+    return found
 
 
 def _ours(label):
@@ -220,7 +231,7 @@ def main(out, *names):
             "python": platform.python_version(),
             "jax": jax.__version__,
             "torch": torch.__version__,
-            "repeats": REPEATS,
+            "repeats": TURNS * TIMED,
             "matrix_product_gflops": {
                 dtype: round(matrix_product_rate(dtype, 8192 if GPU else 2048) / 1e9, 1)
                 for dtype in ("float32", "bfloat16")
@@ -232,4 +243,5 @@ def main(out, *names):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]) if sys.argv[1:] else "Give OUT.json, and cases, if not all.")
+    out = "".join(sys.argv[1:2])
+    sys.exit(main(*sys.argv[1:]) if out.endswith(".json") else "Give OUT.json, and cases, if not all.")

@@ -224,4 +224,5 @@ def trained(network, inputs, key, seconds, truth, features):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    out = "".join(sys.argv[1:])
+    sys.exit(main(out) if out.endswith(".json") else "Give OUT.json.")
