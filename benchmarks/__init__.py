@@ -6,8 +6,10 @@ from dci_jax.runtime import process
 
 process.prepare()
 
+_ALLOCATORS = "GLIBC_TUNABLES", "LD_PRELOAD", "MALLOC_CONF"
+
 
 def command(*words: str) -> str:
-    """The line that repeats a measurement, with the variable that its times depend on (docs/speed.md)."""
-    tunables = os.environ.get("GLIBC_TUNABLES")
-    return " ".join([f"GLIBC_TUNABLES={tunables}"] * bool(tunables) + ["python", "-m", *words])
+    """The line that repeats a measurement, with the variables that its times depend on (docs/speed.md)."""
+    given = [f"{name}={os.environ[name]}" for name in _ALLOCATORS if os.environ.get(name)]
+    return " ".join([*given, "python", "-m", *words])
