@@ -133,5 +133,5 @@ def main(out):
 
 
 if __name__ == "__main__":
-    out = "".join(sys.argv[1:])
+    out = sys.argv[1] if len(sys.argv) == 2 else ""
     sys.exit(main(out) if out.endswith(".json") else "Give OUT.json.")

@@ -224,5 +224,5 @@ def trained(network, inputs, key, seconds, truth, features):
 
 
 if __name__ == "__main__":
-    out = "".join(sys.argv[1:])
+    out = sys.argv[1] if len(sys.argv) == 2 else ""
     sys.exit(main(out) if out.endswith(".json") else "Give OUT.json.")
