@@ -1,7 +1,7 @@
 """What steps gain where XLA:CPU takes oneDNN's convolutions, in turns with its own: `python -m benchmarks.onednn`
 
 Prints JSON: for each case of `benchmarks.side_by_side` milliseconds of a step with and without `onednn.options()`, and their
-ratio, the median over neighbours. JAX 0.12 or later.
+ratio, the median over the turns of what the median step of each took (as there). JAX 0.12 or later.
 """
 
 import json
@@ -9,17 +9,14 @@ import os
 import platform
 import statistics
 import sys
-import time
 
 from benchmarks import command
 from benchmarks.cases import cases  # before JAX computes: it sets what XLA reads
-from benchmarks.side_by_side import jax_step
+from benchmarks.side_by_side import TURNS, jax_step, turn
 from dci_jax.runtime.onednn import options
 from dci_jax.runtime.optimize import jitted
 
 import jax  # isort: skip
-
-REPEATS, WARM = 20, 2
 
 
 def row(name, case):
@@ -27,13 +24,9 @@ def row(name, case):
     side = case.jax("float32")
     columns = {label: jax_step(side, way)[0] for label, way in (("xla", jitted(None)), ("onednn", jitted(options())))}
     times = {label: [] for label in columns}
-    for number in range(REPEATS + WARM):
+    for number in range(TURNS):
         for label, one in list(columns.items())[:: -1 if number % 2 else 1]:
-            one()  # the memory is this one's
-            start = time.perf_counter()
-            one()
-            times[label].append(time.perf_counter() - start)
-    times = {label: found[WARM:] for label, found in times.items()}
+            times[label].append(statistics.median(turn(one)))
     ratio = statistics.median(a / b for a, b in zip(times["xla"], times["onednn"], strict=True))
     medians = {label: round(1e3 * statistics.median(found), 1) for label, found in times.items()}
     return {"case": name, "step_ms": medians, "xla_over_onednn": round(ratio, 2)}
