@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC1091
-# Sourced by the other scripts: makes .venv with this project in it and activates it. PYTHON names the interpreter; without
-# it the newest that works is taken, because newer versions of JAX need newer ones of Python.
+# Sourced by the other scripts: makes .venv with this project in it, with the versions of lock.txt, and activates it. PYTHON
+# names the interpreter; without it the newest that works is taken, because newer versions of JAX need newer ones of Python.
 works() {
     "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
@@ -14,10 +14,10 @@ if ! works "$PYTHON"; then
     exit 2
 fi
 # The stamp is written last: an installation that was interrupted is made anew.
-if [ ! -e .venv/installed ] || [ pyproject.toml -nt .venv/installed ]; then
+if [ ! -e .venv/installed ] || [ pyproject.toml -nt .venv/installed ] || [ launch/lock.txt -nt .venv/installed ]; then
     echo "Making .venv with $("$PYTHON" --version), $PYTHON." >&2
     "$PYTHON" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint launch/lock.txt -e '.[dev]'
     touch .venv/installed
 fi
 source .venv/bin/activate

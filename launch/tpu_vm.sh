@@ -17,5 +17,5 @@ copy=(gcloud compute tpus tpu-vm scp --recurse "$PWD" "$name:dci_jax" --zone="$z
 # Into a folder that is there already, scp would put another one inside, and the old code would run; it may hold runs, so it is kept.
 "${dry_run[@]}" "${on_all_hosts[@]}" --command="[ ! -e dci_jax ] || mv dci_jax dci_jax.\$(date +%s)"
 "${dry_run[@]}" "${copy[@]}"
-"${dry_run[@]}" "${on_all_hosts[@]}" --command="cd dci_jax && pip install --quiet '.[tpu]'"
+"${dry_run[@]}" "${on_all_hosts[@]}" --command="cd dci_jax && pip install --quiet --constraint launch/lock.txt '.[tpu]'"
 "${dry_run[@]}" "${on_all_hosts[@]}" --command="cd dci_jax && python3 -m dci_jax.main $(printf '%q ' "$@")"
