@@ -1,7 +1,7 @@
 """Where one JAX step of `python -m benchmarks.side_by_side` spends its time: `python -m benchmarks.profiled CASE`
 
-Prints milliseconds per step and operation, as XLA's own profiler counts them on the thread that runs the
-program. On a CPU a convolution leaves its work to other threads and waits, so its line is too short:
+Prints milliseconds per step and operation, and what they come to together, as XLA's own profiler counts them on the thread that
+runs the program. On a CPU a convolution leaves its work to other threads and waits, so its line is too short:
 what the step takes beyond the sum is theirs. On one core (`taskset -c 0`, Linux) nothing is left to others.
 """
 
@@ -20,6 +20,7 @@ from benchmarks.cases import cases
 from benchmarks.side_by_side import GPU, jax_step
 
 STEPS = 5
+MOVES = {"bitcast", "broadcast", "concatenate", "copy", "fusion", "pad", "reverse", "slice", "transpose", "wrapped"}
 
 
 def operations(one):
@@ -45,6 +46,15 @@ def _kind(name):
     return re.sub(r"^custom-call.*?__|[.\d]+$", "", name)
 
 
+def _group(kind):
+    """What an operation is for."""
+    if kind.startswith("onednn"):
+        return "oneDNN's convolutions and products"
+    if re.search("conv(?!ert)|dot", kind):
+        return "XLA's convolutions and products"
+    return "moved only" if MOVES.issuperset(re.split(r"[_-]", kind)) else "the rest: statistics, activations, sums"
+
+
 def main(name):
     one, *_ = jax_step(cases(GPU)[name]().jax("float32"))
     one()
@@ -52,7 +62,11 @@ def main(name):
     print(f"{wall:8.1f} ms a step: {name}")
     for operation, spent in total.most_common(25):
         print(f"{spent:8.1f} {operation}")
-    print(f"{sum(total.values()):8.1f} all operations")
+    groups = collections.Counter()
+    for operation, spent in total.items():
+        groups[_group(operation)] += spent
+    for group, spent in (*groups.most_common(), ("all operations", sum(total.values()))):
+        print(f"{spent:8.1f} {group}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python -m benchmarks.tables runs SUMMARY.csv [SUMMARY.csv ...]     PSNR / SSIM / label agreement; of several: DCI's PSNR
 python -m benchmarks.tables he TRAINED RMLE INVERSE SAME SOLVED    He et al.'s table beside ours, of summary.csv's
 python -m benchmarks.tables steps side_by_side/cpu.json            one step of every attack beside PyTorch's
+python -m benchmarks.tables profiles profiles.txt                  what the milliseconds of each step are spent on
 python -m benchmarks.tables kills KILLS.json [KILLS.json ...]      what a run had written last when it was stopped
 python -m benchmarks.tables solves COST.json [COST.json ...]       what the inverters of a chain cost to solve
 """
@@ -157,6 +158,22 @@ def text(result):
     return "\n".join(lines)
 
 
+def profiles(printed):
+    """Steps down, what they spend their time on across: what `benchmarks.profiled` printed, steps apart by an empty line."""
+    groups = ("oneDNN's convolutions and products", "XLA's convolutions and products", "moved only", "the rest")
+    yield "| step | ms | " + " | ".join(groups) + " |"
+    yield "|---" * (2 + len(groups)) + "|"
+    for profile in printed.strip().split("\n\n"):
+        spent = {name: float(ms) for ms, name in (line.split(maxsplit=1) for line in profile.splitlines())}
+        (step, whole), *operations = spent.items()
+        shares = [sum(ms for name, ms in operations if name.startswith(group)) / whole for group in groups]
+        yield (
+            f"| {step.removeprefix('ms a step: ')} | {whole:.0f} | "
+            + " | ".join(f"{share:.0%}" for share in shares)
+            + " |"
+        )
+
+
 def kills(results):
     """Stages down, stops across, the counts of several files added up."""
     counts = collections.Counter()
@@ -190,6 +207,7 @@ TABLES = {
     "runs": lambda files: "\n".join(one(read(files[0])) if len(files) == 1 else several(files)),
     "he": lambda files: "\n".join(he([list(csv.DictReader(file.read_text().splitlines())) for file in files])),
     "kills": lambda files: "\n".join(kills([json.loads(file.read_text()) for file in files])),
+    "profiles": lambda files: "\n".join(profiles("\n\n".join(file.read_text() for file in files))),
     "solves": lambda files: "\n".join(solves([json.loads(file.read_text()) for file in files])),
     "steps": lambda files: "\n\n".join(text(json.loads(file.read_text())) for file in files),
 }

@@ -64,3 +64,13 @@ def test_the_documented_table_is_the_measured_one():
     measured = json.loads((RESULTS / "cpu.json").read_text())
     assert all(max(row["gate"].values()) < 1e-4 for row in measured["rows"])
     assert tables.text(measured) in (ROOT / "docs" / "speed.md").read_text()
+
+
+def test_a_profile_becomes_shares_of_its_step():
+    printed = "   200.0 ms a step: a step\n   120.0 onednn$convolution\n   120.0 oneDNN's convolutions and products\n    60.0 the rest: sums\n   180.0 all operations\n"
+    assert list(tables.profiles(printed))[2:] == ["| a step | 200 | 60% | 0% | 0% | 30% |"]
+
+
+def test_the_documented_profiles_are_the_measured_ones():
+    page = (ROOT / "docs" / "speed_tried.md").read_text()
+    assert "\n".join(tables.profiles((RESULTS / "profiles.txt").read_text())) in page
