@@ -3,6 +3,10 @@
 # (https://docs.astral.sh/uv). Afterwards the tests have to pass on the oldest and the newest Python (CONTRIBUTING.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if ! command -v uv >/dev/null; then
+    echo "launch/lock.sh needs uv, which is not on the PATH: pip install uv" >&2
+    exit 2
+fi
 # The PyTorch that the tables were measured beside; newer ones were not tried.
 printf 'torch==2.13.0\ntimm==1.0.31\n' |
     uv pip compile pyproject.toml --universal --upgrade --quiet --no-annotate --no-header --constraint - \
