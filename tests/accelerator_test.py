@@ -40,4 +40,13 @@ def test_every_config_that_a_stage_names_is_there():
     for name, stage in accelerator.STAGES.items():
         for word in stage.command:
             if word.startswith("--config=configs/"):
-                assert (accelerator.Path(__file__).parent.parent / word.removeprefix("--config=")).exists(), name
+                file = word.removeprefix("--config=").partition(":")[0]
+                assert (accelerator.Path(__file__).parent.parent / file).exists(), name
+
+
+def test_a_stage_waits_for_the_one_that_it_goes_on_from(tmp_path, capsys):
+    for file in accelerator.CIFAR:
+        (tmp_path / file).touch()
+    assert accelerator.main([str(tmp_path / "out"), f"--data={tmp_path}", "--only", "sngan"]) == 1
+    assert capsys.readouterr().out == "sngan: left out: sngan_train is not finished\n"
+    assert not (tmp_path / "out" / "sngan.json").exists()
