@@ -35,7 +35,7 @@ class Stage:
     Attributes:
       command: behind `python -m`; "{out}" stands for OUT/work/STAGE, "{data}" for FOLDER.
       needs: files in FOLDER.
-      rehearsal: what is appended, or None: it is not rehearsed.
+      rehearsal: what is given instead or in addition, or None: it is not rehearsed.
       after: the stage that it goes on from, or none.
     """
 
@@ -184,6 +184,12 @@ STAGES = {
 }
 
 
+def instead(command: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    """`command` with the flags of `more`, which replace its own of the same name: a tuple that is given twice would be both."""
+    given = {word.partition("=")[0] for word in more}
+    return (*(word for word in command if word.partition("=")[0] not in given), *more)
+
+
 @functools.cache
 def about() -> dict[str, str]:
     """The device and the versions; asked in a process of its own, which would else keep the device's memory."""
@@ -195,8 +201,8 @@ def about() -> dict[str, str]:
 def perform(name: str, stage: Stage, out: Path, data: Path, rehearse: bool, seconds: float) -> dict:
     """Run a stage for `seconds` at most, and keep what it left."""
     work = out / "work" / name
-    words = [word.format(out=work, data=data) for word in stage.command]
-    command = [sys.executable, "-m", *words, *(stage.rehearsal if rehearse else ())]
+    words = instead(stage.command, stage.rehearsal) if rehearse else stage.command
+    command = [sys.executable, "-m", *(word.format(out=work, data=data) for word in words)]
     (out / "work").mkdir(parents=True, exist_ok=True)
     programs = (out / "work" / "programs").resolve()
     caches = {"JAX_COMPILATION_CACHE_DIR": str(programs), "TORCHINDUCTOR_CACHE_DIR": str(programs / "torch")}

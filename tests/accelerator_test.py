@@ -7,6 +7,11 @@ import pytest
 from benchmarks import accelerator
 
 
+def test_what_a_rehearsal_gives_replaces_what_the_stage_does():
+    more = ("--config.splits=('stem',)", "--config.batch=2")
+    assert accelerator.instead(("main", "--config.splits=('layer4.2',)", "--a=b"), more) == ("main", "--a=b", *more)
+
+
 @pytest.mark.slow
 def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(tmp_path, capsys):
     out = tmp_path / "out"
