@@ -1,7 +1,7 @@
 """What to measure on an accelerator, in stages of under nine minutes, each of which resumes and leaves its files at once.
 
     python -m benchmarks.accelerator OUT --data=FOLDER            # all stages that OUT has not finished
-    python -m benchmarks.accelerator OUT --data=FOLDER --only resnet50_solve resnet50_read --seconds=1500
+    python -m benchmarks.accelerator OUT --data=FOLDER --only resnet50 resnet18 --seconds=1500
     python -m benchmarks.accelerator OUT --rehearse               # tiny sizes, any device: does every line work?
 
 FOLDER may hold resnet18.safetensors, resnet50.safetensors, resnet20.safetensors, resnet32.safetensors, photographs.npz (224 px;

@@ -55,3 +55,13 @@ def test_a_stage_waits_for_the_one_that_it_goes_on_from(tmp_path, capsys):
     assert accelerator.main([str(tmp_path / "out"), f"--data={tmp_path}", "--only", "sngan"]) == 1
     assert capsys.readouterr().out == "sngan: left out: sngan_train is not finished\n"
     assert not (tmp_path / "out" / "sngan.json").exists()
+
+
+def test_the_lines_of_its_help_name_stages_that_there_are():
+    (named,) = (
+        line.partition("--only ")[2].partition(" --")[0]
+        for line in accelerator.__doc__.splitlines()
+        if "--only " in line
+    )
+    assert named.split()
+    assert set(named.split()) <= set(accelerator.STAGES)
