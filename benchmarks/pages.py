@@ -12,8 +12,8 @@ A comment directly before a table says where its numbers come from:
 `numbers` lists folders (their summary.csv) or files: CSV, or JSON with "rows". `columns` has one entry for each column:
 `-` is not a measurement; `=field` selects records whose field is the cell's `code`, or else its text (an empty cell repeats
 the one above); any other entry names the fields of the numbers in the cell, in order, and after "of" the record: a value of
-one of its fields, or field=value. All numbers of a cell have to come from one record, rounded as they are printed. A blind
-baseline belongs to no split, so in a column of splits its own name selects it (`mean_image`).
+one of its fields, or field=value or field=value,value. All numbers of a cell have to come from one record, rounded as they are
+printed. A blind baseline belongs to no split, so in a column of splits its own name selects it (`mean_image`).
 """
 
 import argparse
@@ -157,9 +157,9 @@ def _is(record, keys, of):
         if str(record.get(field)) != name:
             return False
     for word in of:
-        field, equals, value = word.partition("=")
-        if equals and field in record:
-            if str(record[field]) != value:
+        field, equals, values = word.partition("=")
+        if equals:
+            if str(record.get(field)) not in values.split(","):
                 return False
         elif not blind and word not in map(str, record.values()):
             return False

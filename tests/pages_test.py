@@ -21,7 +21,7 @@ BANNED = (
     "nobody learned from",
     "no attack trained on",
 )
-RESULT = re.compile(r"benchmarks/results(?:/[\w.*+-]+)+")
+RESULT = re.compile(r"benchmarks/results(?:/[\w.*+-]+)+(?![{\w])")
 LEVEL = re.compile(r"(?<![\d.±])\d\d+\.\d+(?![\d.]|\d* ?(?:%|s\b|ms\b|min|MB|kB|GiB|times|hours))")
 
 
@@ -109,7 +109,7 @@ def numbers(name):
     """All numbers of a file of results, or of all files in a folder."""
     for path in ROOT.glob(name.rstrip(".")):
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.suffix in (".csv", ".json", ".txt") and file.name != "environment.json":
+            if file.suffix in (".csv", ".json", ".txt") and file.name not in ("config.json", "environment.json"):
                 yield from map(float, re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", file.read_text()))
 
 
