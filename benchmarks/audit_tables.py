@@ -1,7 +1,14 @@
 """The Markdown tables of audits, for docs/audit.md: `python -m benchmarks.tables audit FOLDER`."""
 
 import csv
+import decimal
 from pathlib import Path
+
+
+def rounded(value, decimals):
+    """The number, rounded to so many decimals; a half goes up, as readers round, and not to the nearest binary number."""
+    unit = decimal.Decimal(1).scaleb(-decimals)
+    return decimal.Decimal(str(value)).quantize(unit, decimal.ROUND_HALF_UP)
 
 
 def audit(folder):
@@ -25,10 +32,10 @@ def _one_split(found, split, defenses, attacks):
         best = max(here, key=lambda attack: float(here[attack]["psnr"]))
         line = [f"`{defense}`"]
         for attack in attacks:
-            text = f"{float(here[attack]['psnr']):.1f}" if attack in here else ""
+            text = f"{rounded(here[attack]['psnr'], 1)}" if attack in here else ""
             line.append(f"**{text}**" if attack == best else text)
         first = next(iter(here.values()))
-        line += [_number(first, "label_kept", "{:.2f}"), _number(first, "bytes_coded", "{:,.0f}")]
+        line += [_number(first, "label_kept", 2), _number(first, "bytes_coded", 0)]
         yield "| " + " | ".join(line) + " |"
 
 
@@ -44,15 +51,14 @@ def _several_splits(found, splits, defenses):
             blind = [row for row in here if row not in knows]
             knows, blind = (max(some, key=lambda row: float(row["psnr"]), default=None) for some in (knows, blind))
             best = knows or blind
-            text = f"{float(best['ssim']):.2f} / {float(best['psnr']):.1f}" if best else ""
+            text = f"{rounded(best['ssim'], 2)} / {rounded(best['psnr'], 1)}" if best else ""
             if knows and blind:
-                text += f" ({float(blind['psnr']):.1f})"
+                text += f" ({rounded(blind['psnr'], 1)})"
             if knows:
-                kib = float(best["bytes_coded"]) / 1024 if best.get("bytes_coded") else None
-                text += f"; {_number(best, 'label_kept', '{:.2f}')}" + (f", {kib:.0f}" if kib is not None else "")
+                text += f"; {_number(best, 'label_kept', 2)}, {_number(best, 'bytes_coded', 0, 1024)}"
             line.append(text)
         yield "| " + " | ".join(line) + " |"
 
 
-def _number(row, field, form):
-    return form.format(float(row[field])) if row.get(field) else ""
+def _number(row, field, decimals, unit=1):
+    return f"{rounded(float(row[field]) / unit, decimals):,}" if row.get(field) else ""

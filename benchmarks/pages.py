@@ -12,13 +12,14 @@ A comment directly before a table says where its numbers come from:
 `numbers` lists folders (their summary.csv) or files: CSV, or JSON with "rows". `columns` has one entry for each column:
 `-` is not a measurement; `=field` selects records whose field is the cell's `code`, or else its text (an empty cell repeats
 the one above); any other entry names the fields of the numbers in the cell, in order, and after "of" the record: a value of
-one of its fields, or field=value or field=value,value. All numbers of a cell have to come from one record, rounded as they are
+one of its fields, or field=value,value instead of a key. All numbers of a cell have to come from one record, rounded as they are
 printed. A blind baseline belongs to no split, so in a column of splits its own name selects it (`mean_image`).
 """
 
 import argparse
 import csv
 import dataclasses
+import decimal
 import functools
 import itertools
 import json
@@ -26,7 +27,7 @@ import re
 import shlex
 from pathlib import Path
 
-from benchmarks import tables
+from benchmarks import audit_tables, tables
 
 ROOT = Path(__file__).parents[1]
 NUMBER = re.compile(r"(?<![\w.])-?(?:\d+\.\d+|\d+|\.\d+)(?![\w])(?!\.\d)")
@@ -88,9 +89,8 @@ def generated(source):
 
 
 def equal(printed, value):
-    """Whether a number, rounded to the digits that are printed, is the printed one; a half may go either way."""
-    decimals = len(printed.partition(".")[2])
-    return abs(float(printed) - float(value)) <= 0.5 * 10**-decimals + 1e-9
+    """Whether a number, rounded to the digits that are printed, is the printed one."""
+    return audit_tables.rounded(value, len(printed.partition(".")[2])) == decimal.Decimal(printed)
 
 
 def wrong(table):
@@ -152,7 +152,8 @@ def _has(record, fields, numbers):
 
 def _is(record, keys, of):
     blind = record.get("split") == "any"
-    for field, name in keys.items():
+    named = {word.partition("=")[0] for word in of if "=" in word}
+    for field, name in ((field, name) for field, name in keys.items() if field not in named):
         field = "attack" if blind and field == "split" else field
         if str(record.get(field)) != name:
             return False
