@@ -15,7 +15,7 @@ def ablation(result):
 def devices(results):
     """Files of `benchmarks.solve_cost`, each with another number of devices: seconds for one batch of each block."""
     counts = [result["device"].split()[0] for result in results]
-    yield "| block | unknowns | " + " | ".join(f"{count} devices" for count in counts) + " | a factorization |"
+    yield "| block | unknowns | " + " | ".join(f"on {count}" for count in counts) + " | a factorization |"
     yield "|---" * (3 + len(counts)) + "|"
     for rows in zip(*(result["rows"] for result in results), strict=True):
         seconds = [row["regressors_s"] + row["sums_s"] + row["step_s"] for row in rows]
