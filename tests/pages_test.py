@@ -105,12 +105,14 @@ def test_results_that_a_page_names_exist(page):
     assert not missing
 
 
-def numbers(name):
-    """All numbers of a file of results, or of all files in a folder."""
+def known(name):
+    """All PSNR of a summary.csv, or of that in a folder; all numbers of another file."""
     for path in ROOT.glob(name.rstrip(".")):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.suffix in (".csv", ".json", ".txt") and file.name not in ("config.json", "environment.json"):
-                yield from map(float, re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", file.read_text()))
+        for file in sorted(path.glob("*.csv")) if path.is_dir() else [path]:
+            if file.suffix == ".csv":
+                yield from (row[field] for row in pages.records(file) for field in ("psnr", "psnr_sent") if field in row)
+            elif file.suffix in (".json", ".txt"):
+                yield from re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", file.read_text())
 
 
 def test_every_psnr_in_the_prose_is_in_a_file_that_its_section_names(page):
@@ -123,7 +125,7 @@ def test_every_psnr_in_the_prose_is_in_a_file_that_its_section_names(page):
             continue
         named = RESULT.findall(section)
         assert named, f"names no file of results: {paragraphs[0]}"
-        known = [number for name in named for number in numbers(name)]
+        values = [value for name in named for value in known(name)]
         for paragraph in paragraphs:
             levels = LEVEL.findall(re.sub(r"`[^`]*`", "", paragraph))
-            assert not [level for level in levels if not any(pages.equal(level, value) for value in known)], paragraph
+            assert not [level for level in levels if not any(pages.equal(level, value) for value in values)], paragraph
