@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmarks import pages
+from benchmarks import pages, tables
 from tests.conftest import ROOT
 
 # docs/fields.md is generated, and compared with its source in tests/ranges_test.py.
@@ -110,7 +110,9 @@ def known(name):
     for path in ROOT.glob(name.rstrip(".")):
         for file in sorted(path.glob("*.csv")) if path.is_dir() else [path]:
             if file.suffix == ".csv":
-                yield from (row[field] for row in pages.records(file) for field in ("psnr", "psnr_sent") if field in row)
+                yield from (
+                    row[field] for row in pages.records(file) for field in ("psnr", "psnr_sent") if field in row
+                )
             elif file.suffix in (".json", ".txt"):
                 yield from re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", file.read_text())
 
@@ -129,3 +131,33 @@ def test_every_psnr_in_the_prose_is_in_a_file_that_its_section_names(page):
         for paragraph in paragraphs:
             levels = LEVEL.findall(re.sub(r"`[^`]*`", "", paragraph))
             assert not [level for level in levels if not any(pages.equal(level, value) for value in values)], paragraph
+
+
+ROWS = (
+    "split,attack,defense,psnr,ssim,label_kept,bytes_coded",
+    "any,mean_image,none,12.0,0.1,,",
+    "stem,dci,none,40.25,0.995,1.0,50870.3",
+    "stem,dci,gaussian 1,12.0,0.3,0.955,2048",
+    "stem,adapted_dci,gaussian 1,26.6,0.7,0.955,2048",
+    "stem,adapted_dci+refine,gaussian 1,27.7,0.8,0.955,2048",
+)
+
+
+def test_an_audit_with_one_split_has_a_column_for_each_attack(tmp_path):
+    (tmp_path / "summary.csv").write_text("\n".join(ROWS))
+    table = tables.TABLES["audit"]([tmp_path]).splitlines()
+    assert table[0] == "| defense | `dci` | `adapted_dci` | `adapted_dci+refine` | answers kept | bytes |"
+    assert table[2:] == [
+        "| `none` | **40.3** |  |  | 1.00 | 50,870 |",
+        "| `gaussian 1` | 12.0 | 26.6 | **27.7** | 0.96 | 2,048 |",
+    ]
+
+
+def test_an_audit_with_several_splits_has_a_column_for_each(tmp_path):
+    (tmp_path / "summary.csv").write_text("\n".join((*ROWS, "layer1,dci,none,30.0,0.9,1.0,100")))
+    table = tables.TABLES["audit"]([tmp_path]).splitlines()
+    assert table[0] == "| defense | `stem` | `layer1` |"
+    assert table[2:] == [
+        "| `none` | 1.00 / 40.3 | 0.90 / 30.0 |",
+        "| `gaussian 1` | 0.80 / 27.7 (12.0); 0.96, 2 |  |",
+    ]
