@@ -6,6 +6,10 @@ python -m benchmarks.tables steps side_by_side/cpu.json            one step of e
 python -m benchmarks.tables profiles profiles.txt                  what the milliseconds of each step are spent on
 python -m benchmarks.tables kills KILLS.json [KILLS.json ...]      what a run had written last when it was stopped
 python -m benchmarks.tables solves COST.json [COST.json ...]       what the inverters of a chain cost to solve
+python -m benchmarks.tables devices COST.json [COST.json ...]      the same on several numbers of devices
+python -m benchmarks.tables end_to_end END_TO_END.json             one image by DCI and by rMLE
+python -m benchmarks.tables ablation SOLVED_ABLATION.json          what each part of the solved inverters is worth
+python -m benchmarks.tables audit FOLDER                           an audit: PSNR behind each defense
 """
 
 import argparse
@@ -13,6 +17,8 @@ import collections
 import csv
 import json
 from pathlib import Path
+
+from benchmarks import audit_tables, cost_tables
 
 SPLITS = ("conv11", "relu22", "relu32")
 # He, Zhang & Lee (ACSAC 2019), CIFAR-10: PSNR in dB and SSIM at the three splits.
@@ -209,6 +215,10 @@ TABLES = {
     "kills": lambda files: "\n".join(kills([json.loads(file.read_text()) for file in files])),
     "profiles": lambda files: "\n".join(profiles("\n\n".join(file.read_text() for file in files))),
     "solves": lambda files: "\n".join(solves([json.loads(file.read_text()) for file in files])),
+    "devices": lambda files: "\n".join(cost_tables.devices([json.loads(file.read_text()) for file in files])),
+    "end_to_end": lambda files: "\n".join(cost_tables.end_to_end(json.loads(files[0].read_text()))),
+    "ablation": lambda files: "\n".join(cost_tables.ablation(json.loads(files[0].read_text()))),
+    "audit": lambda files: "\n\n".join("\n".join(audit_tables.audit(folder)) for folder in files),
     "steps": lambda files: "\n\n".join(text(json.loads(file.read_text())) for file in files),
 }
 

@@ -10,7 +10,7 @@ network (`losses.batch_norm_statistics`).
 
 Hardware: ResNet-50 is estimated, not measured, at 1.0 EFLOP for synthesis and training (--dry_run, which also states
 20 GiB), so 0.95 hours at 300 TFLOP/s, 30 % of an H200's bfloat16 peak; ResNet-18 at 132 PFLOP. Measured on two shared
-CPU cores, JAX 0.10.2, 2026-11-23: `resnet18_cpu` 80 minutes, stem 22.2, layer1.1 22.3, layer2.1 20.0, layer3.1 17.0 dB.
+CPU cores, JAX 0.10.2, 2026-11-23: `resnet18_cpu` 60 minutes, stem 22.2, layer1.1 22.3, layer2.1 20.0, layer3.1 17.0 dB.
 """
 
 from configs import default

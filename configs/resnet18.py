@@ -3,7 +3,7 @@
     python -m dci_jax.main --config=configs/resnet18.py --workdir=runs/resnet18 \\
         --config.data.images=photographs/ --config.data.labels=labels.csv
 
-Two CPU cores that short tests shared, 24 GiB, JAX 0.10.2, 2026-11-27: 28 minutes to solve the four chains, 6.5 to read back 200 photographs. To expect,
+Two CPU cores that short tests shared, 24 GiB, JAX 0.10.2, 2026-11-27: 30 minutes to solve the four chains, 6.6 to read back 200 photographs. To expect,
 PSNR of the single forward pass: stem 33.2, layer1.1 30.0, layer2.1 24.8, layer3.1 19.5 dB.
 """
 
