@@ -12,7 +12,13 @@ from configs import default
 
 def get_config():
     config = default.get_config()
-    config.attacks = ("dci", "adapted_dci", "adapted_dci+refine", "adapted_inverse_network")
+    config.attacks = (
+        "dci",
+        "adapted_dci",
+        "adapted_dci+refine",
+        "adapted_dci+gauss_newton",
+        "adapted_inverse_network",
+    )
     config.defenses = (
         ("none", 0.0),
         ("gaussian", 1.0),
@@ -40,9 +46,10 @@ def get_config():
     config.dci.equations = 40
     config.dci.size = 3
     config.dci.unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
-    # The attackers that take minutes, at one split point.
-    config.refine.splits = config.inverse_network.splits = ("layer1.2",)
+    # The attackers that take minutes, at the middle one of the split points.
+    config.refine.num_splits = config.inverse_network.num_splits = config.gauss_newton.num_splits = 1
     config.refine.steps = 100
+    config.gauss_newton.update(steps=5, inner=20, total_variation=(0.0, 0.1, 1.0))
     config.inverse_network.steps = 100
     config.inverse_network.width = 16
     return config

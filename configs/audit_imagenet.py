@@ -32,8 +32,5 @@ def get_config():
     config.calibration.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
     config.dci.images = 128
     config.dci.batch = 16
-    config.dci.rounds = 1
-    config.dci.equations = 20
     config.dci.unknowns = (3000, 2500)
-    config.refine.splits = config.inverse_network.splits = ()
     return config

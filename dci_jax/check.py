@@ -86,8 +86,8 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         check_sizes(config, case)
     for name in names(config):
         attack = find(name, config.oracle.attack)
-        own, more = settings(config, attack)
-        attack.check(case.network, own or splits, case.shape, **more)
+        own, more = settings(config, attack, splits)
+        attack.check(case.network, own, case.shape, **more)
     parallel.warn_if_uneven("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches))
     parallel.warn_if_uneven("batch", config.batch * ("deepinversion" in config.attacks))
     return case
@@ -160,7 +160,7 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
             raise InputError(f"splits names {name!r} twice; name it once.")
     for row in names(config):
         attack = find(row, config.oracle.attack)
-        own, section = settings(config, attack)[0], attack.section
+        own, section = settings(config, attack, splits)[0], attack.section
         for name in own:
             split_index(network, name)
         missing = [name for name in own if name not in splits]
@@ -170,8 +170,8 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
                 f'there, or give --config.{section}.splits="()" for all of them.'
             )
         if attack.starts_from:
-            start = settings(config, find(attack.starts_from))[0] or splits
-            missing = [name for name in own or splits if name not in start]
+            start = settings(config, find(attack.starts_from), splits)[0]
+            missing = [name for name in own if name not in start]
             if missing:
                 raise InputError(
                     f"{row} is to read {', '.join(missing)} back, but {attack.starts_from} does not; give "
@@ -190,7 +190,7 @@ def check_codes(config: ConfigDict, network: Network, splits: tuple[str, ...]) -
                 f"from: {able}."
             )
     last = split_names(network)[-1]
-    if not any(last in (settings(config, find(name))[0] or splits) for name in config.attacks):
+    if not any(last in settings(config, find(name), splits)[0] for name in config.attacks):
         raise InputError(
             f"No attack reads back {last!r}, the image that {network.name} gives, of which the whole report is; add it "
             "to splits."

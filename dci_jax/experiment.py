@@ -14,8 +14,10 @@ from ml_collections import ConfigDict
 from dci_jax.attacks import registry
 from dci_jax.cases.case import Case
 from dci_jax.cases.kept import costs
+from dci_jax.control import control
 from dci_jax.defenses.channel import Channel
 from dci_jax.inputs.mixture import BANK, Inputs
+from dci_jax.report.leaks import POLICY, Policy, working
 from dci_jax.results import ANY_SPLIT, lines, write
 from dci_jax.runtime import hosts
 from dci_jax.runtime.workdir import present, timing
@@ -71,6 +73,12 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
                 log.info(f"%s after %s, %s: {form}", name, split, label, float(np.mean(scores[shown])))
         jax.clear_caches()  # as in `fit`
 
+    if config.audit.page and case.floors and case.private is not None:
+        with timed("control"):
+            policy = Policy(**{name: config.audit[name] for name in POLICY})
+            key = jax.random.fold_in(key_attack, zlib.crc32(b"control"))
+            control(config, case, inputs, policy, working(rows, policy), key, workdir)
+
     present(workdir)
     with timed("report"):
         case.finish(
@@ -100,13 +108,13 @@ def fit(
       where the attack is adapted one of its own for each that does something.
     """
     attack = registry.find(name, config.oracle.attack)
-    own, settings = registry.settings(config, attack)
+    splits, settings = registry.settings(config, attack, case.splits)
     source = name.partition("@")[2]
     if name == registry.ORACLE:
         inputs = Inputs(case.oracle, ((BANK, 1.0),), inputs.shape)
     elif source:
         inputs = Inputs((), ((source, 1.0),), inputs.shape)
-    splits, start = own or case.splits, readers.get(attack.starts_from, {})
+    start = readers.get(attack.starts_from, {})
     if not attack.adapted:
         if start:
             settings["start"] = {split: start[split, channels[split][0].label] for split in splits}

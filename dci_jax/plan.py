@@ -39,10 +39,10 @@ def plan(config: ConfigDict, case: Case) -> str:
             rows += _synthesis(config, case.trained)
     for name in registry.names(config):
         attack = registry.find(name, config.oracle.attack)
-        own, settings = registry.settings(config, attack)
+        splits, settings = registry.settings(config, attack, case.splits)
         fits.add(attack.fit)
         cost = COSTS.get(attack.fit, _optimised)
-        for split_label, steps, *rest in cost(case, own or case.splits, settings):
+        for split_label, steps, *rest in cost(case, splits, settings):
             several = [c for c in case.channels.get(split_label, ()) if c.kind != "none"]
             times = len(several) if attack.adapted else 1
             rows.append((f"{name}: {split_label}" + f", {times} defenses" * attack.adapted, steps * times, *rest))
@@ -92,7 +92,7 @@ def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> floa
 
 def _trained_blocks(config, case):
     network = case.network
-    settings = dci_trained.of_phases(registry.settings(config, registry.find("dci_trained"))[1])
+    settings = dci_trained.of_phases(registry.settings(config, registry.find("dci_trained"), case.splits)[1])
     modules, _ = dci_trained.phases(network, case.splits, **settings)
     shapes, lines = feature_shapes(network), []
     for i, module in enumerate(modules):
@@ -152,7 +152,7 @@ def _trained(case, splits, settings):
 
 
 def _solved_blocks(config, case):
-    settings = registry.settings(config, registry.find("dci"))[1]
+    settings = registry.settings(config, registry.find("dci"), case.splits)[1]
     network = linear_inverter.finer(case.network)
     depth = max(split_index(network, name) for name in case.splits)
     found = chain_cost.geometries(_small(case), depth, settings)

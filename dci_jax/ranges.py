@@ -78,8 +78,9 @@ RANGES = {
     "sends": Range(1, 1000, whole=True),
     "defense.steps": COUNT,
     "audit.ssim": Range(0, 1),
-    "audit.rank1": Range(0, 1),
     "audit.psnr": WEIGHT,
+    "audit.structure": Range(0, 1, above=True),
+    "audit.leaking": Range(0, 1),
     "audit.label_kept": Range(0, 1),
     "dci_trained.width": POSITIVE,
     "dci_trained.cap": Range(8, 2**14, whole=True),
@@ -128,6 +129,10 @@ RANGES = {
     },
 }
 
+# How many of the run's split points an attack takes.
+COSTLY = ("refine", "rmle", "deepinversion", "deep_image_prior", "gauss_newton", "inverse_network")
+RANGES |= {f"{section}.num_splits": SOME for section in COSTLY}
+
 # (field, kind) -> strengths of a defense or of a damage.
 STRENGTHS = {
     ("defenses", "none"): Range(0, 0),
@@ -167,7 +172,7 @@ FORMS = {
 # Numbers without a form, any or as many as their section checks; and what is True or False. The rest are texts.
 SEVERAL = ("synthesis.betas", "dci.unknowns", "gauss_newton.total_variation")
 SWITCHES = ("audit.page", "dci_trained.remat", "target.deploy")
-SPLITS = ("", "dci.", "refine.", "rmle.", "deepinversion.", "deep_image_prior.", "gauss_newton.", "inverse_network.")
+SPLITS = ("", "dci.", *(f"{section}." for section in COSTLY))
 
 
 def check_forms(config: ConfigDict) -> None:

@@ -18,10 +18,15 @@ METRICS = (
     "mse",
     "psnr",
     "ssim",
+    "psnr_affine",
+    "ssim_affine",
+    "structure",
+    "structure_part",
     "ms_ssim",
     "lpips",
     "rank1",
     "rank5",
+    "rank1_structure",
     "label_agreement",
     "label_kept",
     "top1",
@@ -36,6 +41,7 @@ METRICS = (
 SHARES = (
     "rank1",
     "rank5",
+    "rank1_structure",
     "label_agreement",
     "label_kept",
     "top1",
@@ -57,11 +63,11 @@ def lines(
 
 
 def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> None:
-    """results.jsonl, and summary.csv with n, mean, 95 % interval (`half_interval`) and worst 5 % per cell.
+    """results.jsonl, and summary.csv with n, mean and 95 % interval (`interval`) of each measure, one row a cell.
 
-    What is not known (no head, no labels) is null in the one and empty in the other.
-
-    "Worst" is the defender's worst: the 95th percentile of PSNR and SSIM over the images.
+    What is not known (no head, no labels) is null in the one and empty in the other. "psnr" is the mean of the images' dB,
+    each at most 100; "psnr_mean_mse" is the PSNR of their mean squared error, which some papers give. "worst5" is the
+    defender's worst: the 95th percentile over the images.
 
     Args:
       rows: from `lines`.
@@ -77,11 +83,15 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
     table = []
     for (target, split, attack, defense), members in cells.items():
         line = dict(target=target, split=split, attack=attack, defense=defense, n=len(members))
-        for metric in METRICS[1:]:
+        names = [row["image"] for row in members]
+        for metric in METRICS:
             values = np.array([row[metric] for row in members], float)  # None becomes NaN
-            line[metric] = round(float(values.mean()), 4)
-            names = [row["image"] for row in members]
-            line[f"{metric}_ci95"] = round(half_interval(values, names, metric in SHARES), 4)
+            digits = 8 if metric == "mse" else 4
+            line[metric] = round(float(values.mean()), digits)
+            if metric == "mse":
+                line["psnr_mean_mse"] = round(float(-10 * np.log10(max(values.mean(), 1e-10))), 4)
+            low, high = interval(values, names, metric in SHARES)
+            line |= {f"{metric}_low": round(low, digits), f"{metric}_high": round(high, digits)}
             if metric in ("psnr", "ssim"):
                 line[f"{metric}_worst5"] = round(float(np.quantile(values, 0.95)), 4)
         line = {name: "" if value != value else value for name, value in line.items()}  # NaN
@@ -92,22 +102,41 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
         writer.writerows(table)
 
 
-def half_interval(values: np.ndarray, names: Sequence[str], share: bool) -> float:
-    """Half the width of the 95 % interval of the mean, by Student's t; NaN for one image alone.
+def interval(values: np.ndarray, names: Sequence[str], share: bool) -> tuple[float, float]:
+    """(low, high): the 95 % interval of the mean, by Student's t over photographs; NaN for one photograph alone.
 
     Args:
       values: one for each image.
       names: of the images. Tiles of one photograph, "chelsea r0c1", are not independent and count as one.
-      share: the values are 0 or 1: then at least half of Wilson's interval (1927), which is not 0 where all agree.
+      share: the values are 0 or 1: then within 0 and 1, and at least Wilson's interval (1927), which has a width where
+        all agree.
     """
-    whole = np.array([re.sub(r" r\d+c\d+$", "", name) for name in names])
-    means = np.array([values[whole == name].mean() for name in dict.fromkeys(whole)])
-    count = len(means)
-    if count < 2:
-        return np.nan
+    values = np.asarray(values, float)
+    means = _of_photographs(values, names)
+    count, mean = len(means), values.mean()
+    if count < 2 or np.isnan(mean):
+        return np.nan, np.nan
     half = scipy.stats.t.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count)
-    if share:
-        z, p = scipy.stats.norm.ppf(0.975), values.mean()
-        wilson = z * np.sqrt(p * (1 - p) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
-        half = np.maximum(half, wilson)  # NaN stays
-    return float(half)
+    if not share:
+        return float(mean - half), float(mean + half)
+    low, high = wilson(mean, count)
+    return float(min(low, max(0.0, mean - half))), float(max(high, min(1.0, mean + half)))
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Both ends of the 95 % interval of a share of `count` (Wilson, 1927), in [0, 1]."""
+    z = scipy.stats.norm.ppf(0.975)
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def photograph(name: str) -> str:
+    """The photograph that an image is a tile of, "chelsea" of "chelsea r0c1"; the name itself of any other."""
+    return re.sub(r" r\d+c\d+$", "", name)
+
+
+def _of_photographs(values, names):
+    """The mean of each photograph's tiles."""
+    whole = np.array([photograph(name) for name in names])
+    return np.array([values[whole == name].mean() for name in dict.fromkeys(whole)])

@@ -52,7 +52,7 @@ def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     assert all(r["latent_error"] == 1 for r in floors)
     with (inverted / "summary.csv").open() as stream:
         summary = list(csv.DictReader(stream))
-    assert summary[0].keys() >= {"latent_cosine", "latent_cosine_ci95", "psnr_sent"}
+    assert summary[0].keys() >= {"latent_cosine", "latent_cosine_low", "psnr_sent"}
     with np.load(inverted / "evaluation" / "dci_trained" / "image none.npz") as saved:
         assert saved["code"].shape == (6, 128)
     assert (inverted / "evaluation" / "dci_trained" / "given images.npz").exists()

@@ -17,12 +17,12 @@ PACKAGE = ROOT / "dci_jax"
 
 # Imports go downwards only: a module may import from its own floor's folder and from the floors after it.
 FLOORS = [
-    ("main", "plan", "depends", "experiment", "check", "convert"),
+    ("main", "plan", "depends", "experiment", "check", "control", "convert"),
     ("cases",),
     ("report",),
     ("attacks",),
     ("defenses",),
-    ("inputs", "data", "ranges", "models", "results"),
+    ("inputs", "data", "ranges", "sufficient", "models", "results"),
     ("runtime", "blocks", "losses", "metrics", "named", "errors"),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -92,6 +92,7 @@ def test_each_heavy_library_has_one_room():
     assert importers("ml_collections") <= {
         "main",
         "experiment",
+        "control",
         "check",
         "plan",
         "ranges",
@@ -159,5 +160,5 @@ def test_every_config_and_variant_passes_the_checks_and_has_all_fields(name, var
         config.oracle.images = str(tmp_path / "real.npz")
         np.savez(config.oracle.images, images=np.zeros((1, 32, 32, 3), np.uint8))
     if config.target.name == "bundle":  # the command line names it
-        config.target.weights = str(write(tmp_path / "bundle")[0])
+        config.target.weights, config.splits = str(write(tmp_path / "bundle")[0]), ()
     assert check(config, planned=True).splits

@@ -196,7 +196,16 @@ def names(config) -> tuple[str, ...]:
     return (*config.attacks, *((ORACLE,) if config.oracle.images else ()))
 
 
-def settings(config, attack: Attack) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """(split points of the attack's own, () for all of the run's; keyword arguments of its `fit`)."""
+def settings(config, attack: Attack, splits: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """(split points of the attack, keyword arguments of its `fit`).
+
+    Args:
+      config: as in configs/default.py.
+      attack: its row.
+      splits: of the run. An attack whose section names none has all of them, or `num_splits` of them, evenly spaced.
+    """
     section = dict(config[attack.section].items())
-    return tuple(section.pop("splits", ())), section
+    own, count = tuple(section.pop("splits", ())), section.pop("num_splits", 0)
+    if own or not 0 < count < len(splits):
+        return own or splits, section
+    return tuple(splits[len(splits) * (2 * i + 1) // (2 * count)] for i in range(count)), section

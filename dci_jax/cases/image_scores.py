@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from dci_jax import metrics
 from dci_jax.blocks import Network, logits, run, split_index
+from dci_jax.cases import recognition
 from dci_jax.cases.case import Reconstruct
 from dci_jax.cases.kept import each
 from dci_jax.data.images import Images
@@ -47,7 +48,7 @@ def read(
       file: .npz, see `kept.each`.
 
     Returns:
-      `measure` and `reidentified`, each float32 [N], and "reconstruction" uint8 [N, H, W, C].
+      `measure` and `compared`, each float32 [N], and "reconstruction" uint8 [N, H, W, C].
     """
     index = split_index(network, split)
 
@@ -56,7 +57,7 @@ def read(
         return measure(network, judge, truth, reconstruct(sent), labels)
 
     scores = each(file, batch, one, private.pixels, labels_of(private))
-    return scores | reidentified(scores["reconstruction"], private.pixels)
+    return scores | compared(scores, private.pixels, batch)
 
 
 def measure_sent(
@@ -87,7 +88,8 @@ def guess(
     def one(truth, labels, guess, _):
         return measure(network, judge, truth, guess, labels)
 
-    return each(file, batch, one, private.pixels, labels_of(private), guesses)
+    scores = each(file, batch, one, private.pixels, labels_of(private), guesses)
+    return scores | compared(scores, private.pixels, batch)
 
 
 @jax.jit
@@ -148,6 +150,11 @@ def answers(
     before, after = (logits(network, run(network, f, index)) for f in (features, received))
     right = jnp.where(labels < 0, unknown, after.argmax(1) == labels)
     return {"label_kept": metrics.label_agreement(after, before), "top1_sent": right}
+
+
+def compared(scores: dict[str, np.ndarray], private: np.ndarray, batch: int) -> dict[str, np.ndarray]:
+    """`reidentified` and `recognition.scores`, [N], of the reconstructions in `scores` of the images uint8 [N, H, W, C]."""
+    return reidentified(scores["reconstruction"], private) | recognition.scores(scores, private, batch)
 
 
 def reidentified(found: np.ndarray, candidates: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from dci_jax import models
 from dci_jax.attacks.registry import find
 from dci_jax.blocks import Network, classes, split_index
+from dci_jax.cases import recognition
 from dci_jax.cases.case import Case
 from dci_jax.cases.image_scores import guess, measure_sent, read
 from dci_jax.cases.kept import latency
@@ -29,6 +30,7 @@ from dci_jax.report import audit
 from dci_jax.report import images as page
 from dci_jax.runtime import parallel
 from dci_jax.runtime.workdir import keep, keep_originals, present
+from dci_jax.sufficient import shortfalls
 
 Array = jax.Array
 
@@ -64,7 +66,12 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         )
     judge = None
     if config.audit.page and not any(find(name).adapted for name in config.attacks):
-        log.warning("no attack of this audit adapts to the defenses; adapted_dci in attacks reads more behind them")
+        log.warning(
+            "no attack of this audit adapts to the defenses, so what does not leak is not judged; add adapted_dci"
+        )
+    if config.audit.page:
+        for sentence in dict.fromkeys(s for name in config.attacks for s in shortfalls(config, find(name).section)):
+            log.warning("%s: below that the audit does not judge by what this attacker does not reconstruct", sentence)
     if bool(config.lpips.backbone) != bool(config.lpips.linear):
         raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
     if config.lpips.backbone:
@@ -167,18 +174,22 @@ def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.
 
 
 def floors(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """What needs no features at all, uint8 [N, H, W, C]: the mean of the other private images, and one of them at random.
+    """The baselines, uint8 [N, H, W, C]: two guesses that see nothing of an image, and what 4 x 4 of its colours show.
 
-    Of a single image, which has no others, both are grey.
+    "mean_image": the mean of the other private images; "random_image": one of them; both without those that are nearly
+    the same image. "thumbnail": `recognition.thumbnail`. Where there is no other image the guesses are grey.
     """
-    count = len(pixels)
-    if count == 1:
-        grey = np.full_like(pixels, 128)
-        return {"mean_image": grey, "random_image": grey}
-    total = pixels.sum(0, dtype=np.int64)
-    mean = np.stack([((total - image) / (count - 1)).round().astype(np.uint8) for image in pixels])
-    step = np.random.default_rng(seed).integers(1, count)
-    return {"mean_image": mean, "random_image": np.roll(pixels, step, 0)}
+    same, rng = recognition.alike(pixels), np.random.default_rng(seed)
+    mean, other = np.full_like(pixels, 128), np.full_like(pixels, 128)
+    total, step = pixels.sum(0, dtype=np.int64), rng.integers(1, max(len(pixels), 2))
+    for i in range(len(pixels)):
+        (left,) = np.nonzero(same[i])
+        if len(left) < len(pixels):
+            rest = total - pixels[left].sum(0, dtype=np.int64)
+            mean[i] = (rest / (len(pixels) - len(left))).round()
+            order = np.roll(np.arange(len(pixels)), step - i)
+            other[i] = pixels[next(j for j in order if not same[i, j])]
+    return {"mean_image": mean, "random_image": other, "thumbnail": recognition.thumbnail(pixels)}
 
 
 def recognised(networks: tuple[Network, ...], images, batch: int) -> dict[str, float]:

@@ -32,9 +32,7 @@ SAME = 25.0  # dB; two private images that are closer count as one
 _ROWS = 256  # reconstructions that are compared at a time
 
 
-def scores(
-    plain: dict[str, np.ndarray], truth: UInt8[np.ndarray, "N H W C"], batch: int
-) -> dict[str, Float[np.ndarray, "N"]]:
+def scores(plain: dict[str, np.ndarray], truth: UInt8[Array, "B H W C"], batch: int) -> dict[str, Float[Array, "B"]]:
     """Scores of reconstructions of the images `truth`, in the same order.
 
     Args:
@@ -88,7 +86,7 @@ def fitted(found: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Fl
 
 def identified(
     ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray], same: np.ndarray
-) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
     """("structure", "rank1_structure"), see `scores`, from the `details` of reconstructions and images and from `alike`."""
     structure, first, count = [], [], len(same)
     for start in range(0, count, _ROWS):
@@ -101,7 +99,7 @@ def identified(
     return np.float32(np.concatenate(structure)), np.float32(np.concatenate(first))
 
 
-def similarity(found: dict[int, np.ndarray], truth: dict[int, np.ndarray]) -> Float[np.ndarray, "N M"]:
+def similarity(found: dict[int, np.ndarray], truth: dict[int, np.ndarray]) -> Float[Array, "B M"]:
     """`structure` of every reconstruction with every image, from their `details`: [N, M] in [0, 1]."""
     best = np.zeros((len(next(iter(found.values()))), len(next(iter(truth.values())))), np.float32)
     for side, ours in found.items():
@@ -113,7 +111,7 @@ def similarity(found: dict[int, np.ndarray], truth: dict[int, np.ndarray]) -> Fl
     return best
 
 
-def parts(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> Float[np.ndarray, "N"]:
+def parts(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> Float[Array, "B"]:
     """The highest |correlation| of detail over nine quarters of the image, at the finest side; its mirror image counts, too."""
     side = max(ours)
     a, b, best = ours[side][:, 0], theirs[side][:, 0], np.zeros(len(ours[side]), np.float32)
@@ -125,7 +123,7 @@ def parts(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> Float[n
     return best
 
 
-def details(pixels: UInt8[np.ndarray, "N H W C"]) -> dict[int, Float[np.ndarray, "N 2 k k"]]:
+def details(pixels: UInt8[Array, "B H W C"]) -> dict[int, Float[Array, "B 2 k k"]]:
     """Side k -> the detail of uint8 images and that of their edges, [N, 2, k, k]."""
     grey = np.float32(pixels).mean(3) / 255
     height, width = grey.shape[1:]
@@ -138,7 +136,7 @@ def details(pixels: UInt8[np.ndarray, "N H W C"]) -> dict[int, Float[np.ndarray,
     return result
 
 
-def alike(pixels: UInt8[np.ndarray, "N H W C"]) -> np.ndarray:
+def alike(pixels: UInt8[Array, "B H W C"]) -> np.ndarray:
     """Which images are nearly the same: [N, N] bool, PSNR above `SAME`; an image and itself are."""
     flat = np.float32(pixels).reshape(len(pixels), -1) / 255
     squares = (flat**2).sum(1)
@@ -146,7 +144,7 @@ def alike(pixels: UInt8[np.ndarray, "N H W C"]) -> np.ndarray:
     return errors < 10 ** (-SAME / 10)
 
 
-def thumbnail(pixels: UInt8[np.ndarray, "N H W C"]) -> UInt8[np.ndarray, "N H W C"]:
+def thumbnail(pixels: UInt8[Array, "B H W C"]) -> UInt8[Array, "B H W C"]:
     """Each image's own 4 x 4 mean colours, interpolated to its size: what nobody would call a leak."""
     height, width = pixels.shape[1:3]
     down, up = (

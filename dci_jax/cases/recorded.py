@@ -15,7 +15,7 @@ from dci_jax.attacks.matching import relative_distance
 from dci_jax.blocks import Network, feature_shapes, run, split_index
 from dci_jax.cases import images
 from dci_jax.cases.case import Case
-from dci_jax.cases.image_scores import labels_of, measure, reidentified
+from dci_jax.cases.image_scores import compared, labels_of, measure
 from dci_jax.cases.kept import each
 from dci_jax.data import archives
 from dci_jax.defenses.channel import behind, knowing
@@ -120,7 +120,7 @@ def _read(network, features, batch, judge, private, split, channel, reconstruct,
 
     scores = each(file, batch, one, features, *truth)
     if private is not None:
-        scores |= reidentified(scores["reconstruction"], private.pixels)
+        scores |= compared(scores, private.pixels, batch)
     return scores
 
 

@@ -1,4 +1,4 @@
-"""The page of an audit: verdict, map of split x defense, costs against leakage, pictures, every number, its limits."""
+"""The page of an audit: verdict, map, attackers, costs against leakage, pictures, every number, its limits."""
 
 import csv
 import html
@@ -11,10 +11,13 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from dci_jax.defenses.registry import DEFENSES
-from dci_jax.report import page, script
+from dci_jax.report import attackers, page, script
+from dci_jax.report.attackers import base
+from dci_jax.report.leakage_map import leakage_map, verdict
+from dci_jax.report.leaks import POLICY, Policy
 from dci_jax.report.readings import most_exposed, named, strips
-from dci_jax.report.verdict import LEVELS, MEASURES, Cell, Policy, adapting, cells, choice, front, least, weaker
-from dci_jax.results import COSTS
+from dci_jax.report.verdict import LEVELS, MEASURES, Cell, adapting, cells, choice, front, weaker
+from dci_jax.results import ANY_SPLIT, COSTS, photograph
 from dci_jax.runtime.files import made
 
 
@@ -28,13 +31,16 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
     workdir = workdirs[0]
     made(folder)
     config = json.loads((workdir / "config.json").read_text())
-    policy = Policy(**{name: config["audit"][name] for name in ("ssim", "psnr", "rank1", "label_kept")})
+    policy = Policy(**{name: config["audit"][name] for name in POLICY})
     with (workdir / "summary.csv").open() as stream:
         summary = list(csv.DictReader(stream))
     costs = {r["split"]: {name: float(r[name]) for name in COSTS} for r in summary if r["bytes_sent"]}
-    found = cells(workdirs, policy, costs)
+    known = attackers.read(workdir, config)
+    found = cells(workdirs, policy, costs, known)
+    known = known.able({(c.split, c.defense): c.leaking for c in found})
+    floors = [r for r in summary if r["split"] == ANY_SPLIT]
     with np.load(workdir / "evaluation" / "originals.npz") as saved:
-        originals = saved["pixels"]
+        originals, names = saved["pixels"], saved["names"]
     chosen, table = choice(found, policy), _table(found)
     seeds = [json.loads((w / "config.json").read_text())["seed"] for w in workdirs]
     data = {"policy": asdict(policy), "images": len(originals), "seeds": seeds, "cells": [_plain(c) for c in found]}
@@ -48,73 +54,46 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
     title = f"What can be read from a split of {target}?"
     sections = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p class=lead id=verdict>{_verdict(found, chosen, policy)}</p>",
-        f"<div class=first>{_map(found, chosen, policy)}{most_exposed(workdir, found, chosen, originals)}</div>",
+        f"<p class=lead id=verdict>{verdict(found, chosen, policy, len(originals))}</p>",
+        f"<div class=first>{leakage_map(found, chosen, policy, floors)}{most_exposed(workdir, found, policy, originals, names)}</div>",
+        "<h2 id=attackers>The attackers</h2>" + _attackers(found, known),
         "<h2>What adapting to the defense gains</h2>" + _adapted(found, policy),
         "<h2>Leakage against cost</h2>" + _fronts(found, policy, folder),
         "<h2>Pictures</h2>" + strips(workdir, found, originals),
         "<h2>The defenses</h2>" + _defenses(found),
         "<h2>What a split costs</h2>" + _costs(workdir, costs),
         "<h2>Every number</h2>" + _numbers(table, found),
-        _threat(config, seeds, len(originals), policy),
+        _threat(config, seeds, names, policy),
         *(page.this_run(w) for w in workdirs),
     ]
     return page.write(folder / "index.html", title, sections, script.SORT_AND_FILTER)
 
 
-def _verdict(found, chosen, policy):
-    readable = [c for c in found if c.level == LEVELS[2]]
-    plain = [c for c in readable if c.defense == "none"]
-    splits = len(dict.fromkeys(c.split for c in found if c.defense == "none"))
-    text = f"Of {len(found)} pairs of split point and defense, {len(readable)} can be read back under this policy"
-    text += f"; without a defense {len(plain)} of {splits} split points. " if splits else ". "
-    if chosen:
-        kept = f", {chosen.kept[0]:.0%} of answers kept" if chosen.kept else ""
-        return text + (
-            f"The cheapest that was not read: cut after <b>{html.escape(chosen.split)}</b> with "
-            f"<b>{html.escape(named(chosen.defense))}</b> ({chosen.bytes_coded / 1024:.1f} KiB an image{kept}, best "
-            f"attacker at SSIM {chosen.leak('ssim'):.2f}, {chosen.leak('psnr'):.1f} dB). Not read here is no proof of safety."
-        )
-    nearest = least(found, policy)
-    return text + (
-        f"None that keeps {policy.label_kept:.0%} of the server's answers stays below it; the least leaking is "
-        f"<b>{html.escape(nearest.split)}</b> with <b>{html.escape(named(nearest.defense))}</b>, SSIM {nearest.leak('ssim'):.2f}."
-    )
-
-
-def _map(found, chosen, policy):
-    """Split points are columns, defenses rows; the colour is the SSIM of the attacker who reads most."""
-    splits, defenses = (list(dict.fromkeys(getattr(c, part) for c in found)) for part in ("split", "defense"))
-    at = {(c.split, c.defense): c for c in found}
-    lines = [
-        "<tr><th scope=col>defense</th>" + "".join(f"<th scope=col>{html.escape(s)}</th>" for s in splits) + "</tr>"
+def _attackers(found, known):
+    """Who could tell, and who could not."""
+    attacks = dict.fromkeys(base(attack) for c in found for attack in c.attacks)
+    rows = [
+        {
+            "attack": page.label(attack),
+            "reconstructs": f"{known.shown[attack]:.0%}" if attack in known.shown else "",
+            "too weak to judge because": "; ".join(known.weak.get(attack, ())),
+        }
+        for attack in attacks
     ]
-    for defense in defenses:
-        row = f"<th scope=row>{html.escape(named(defense))}</th>"
-        for split in splits:
-            row += _square(at.get((split, defense)), chosen, policy)
-        lines.append(f"<tr>{row}</tr>")
-    legend = (
-        "Numbers: SSIM and PSNR in dB under the attacker who reads most. <b class='key read'>red</b> readable, "
-        "<b class='key doubt'>yellow</b> in doubt, <b class='key low'>green</b> below the policy; in brackets: the defense "
-        "costs more answers than the policy allows; framed: the choice."
+    text = (
+        "<p>What an attacker reconstructs counts always. What nobody reconstructs counts only where an attacker who knows the "
+        "defense could tell: his settings are at least those of configs/audit.py, and somewhere, in a cell of this audit or on "
+        "procedural images after the network's first split point, he reconstructs at least half of the images.</p>"
     )
-    return (
-        "<div><div class=wide role=region tabindex=0 aria-label='map of split points and defenses'>"
-        f"<table class=map>{''.join(lines)}</table></div><p><small>{legend}</small></p></div>"
+    columns = (
+        ("attack", "attack, adapted or not"),
+        ("reconstructs", "images where it does best"),
+        ("too weak to judge because", "too weak to judge because"),
     )
-
-
-def _square(cell, chosen, policy):
-    if cell is None:
-        return "<td>–</td>"
-    kind = dict(zip(LEVELS, ("low", "doubt", "read"), strict=True))[cell.level]
-    lost = cell.kept is not None and cell.kept[0] < policy.label_kept
-    text = f"{cell.leak('ssim'):.2f}<br><small>{cell.leak('psnr'):.1f}</small>"
-    text = f"({text})" if lost else text
-    mark = " chosen" if cell is chosen else ""
-    hint = f"{cell.split}, {named(cell.defense)}: {cell.level}; worst attacker {cell.worst}"
-    return f"<td class='{kind}{mark}' title='{html.escape(hint, quote=True)}'>{text}</td>"
+    text += page.table(rows, columns, "the attackers")
+    cells = [c for c in found if c.level == LEVELS[4]]
+    rows = [{"cell": f"{c.split}, {named(c.defense)}", "why": "; ".join(c.reasons)} for c in cells]
+    return text + (page.table(rows, (("cell", "not judged"), ("why", "why")), "cells not judged") if rows else "")
 
 
 def _adapted(found, policy):
@@ -160,13 +139,15 @@ def _fronts(found, policy, folder):
         drawing, axes = plt.subplots(figsize=(6.4, 4.6))
         best = front(found, cost)
         axes.scatter(
-            [cost(c) for c in found], [c.leak("ssim") for c in found], s=12, color="#94a3b8", label="all pairs"
+            [cost(c) for c in found], [c.leak("ssim_affine") for c in found], s=12, color="#94a3b8", label="all pairs"
         )
-        axes.plot([cost(c) for c in best], [c.leak("ssim") for c in best], "o-", color="#c2410c", label="Pareto front")
+        axes.plot(
+            [cost(c) for c in best], [c.leak("ssim_affine") for c in best], "o-", color="#c2410c", label="Pareto front"
+        )
         for c in best[:: max(1, len(best) // 8)]:
             axes.annotate(
                 f"{c.split}, {named(c.defense)}",
-                (cost(c), c.leak("ssim")),
+                (cost(c), c.leak("ssim_affine")),
                 fontsize=6,
                 rotation=20,
                 xytext=(3, 3),
@@ -176,7 +157,7 @@ def _fronts(found, policy, folder):
         axes.set_xscale("log" if log else "linear")
         axes.tick_params(axis="x", which="both", labelsize=7)
         axes.set_xlabel(title)
-        axes.set_ylabel("SSIM of the attacker who reads most")
+        axes.set_ylabel("SSIM after a fit, worst attacker")
         parts.append(page.figure(drawing, axes, folder / f"front_{name}.png", f"leakage against {title}"))
     return f"<div class='grid smooth'>{''.join(parts)}</div>"
 
@@ -187,6 +168,7 @@ def _table(found):
     for c in found:
         for attack, measures in c.attacks.items():
             row = {"split": c.split, "defense": c.defense, "attack": attack, "level": c.level}
+            row["leaking"] = _short(c.leaking[attack])
             for m in MEASURES:
                 mean, low, high, worst = measures.get(m, ("", "", "", ""))
                 row |= {
@@ -239,8 +221,22 @@ def _costs(workdir, costs):
 
 
 def _numbers(table, found):
-    shown = ("split", "defense", "attack", "level", "psnr", "ssim", "ssim_worst5", "rank1", "label_agreement")
+    shown = (
+        "split",
+        "defense",
+        "attack",
+        "level",
+        "leaking",
+        "psnr",
+        "ssim",
+        "psnr_affine",
+        "ssim_affine",
+        "structure",
+    )
     shown += (
+        "rank1",
+        "rank1_structure",
+        "label_agreement",
         "label_kept",
         "server_accuracy",
         "bytes_coded",
@@ -252,7 +248,7 @@ def _numbers(table, found):
     )
     return (
         f"<p>{_missing(found)}</p><p><label>Show rows with <input id=filter type=search placeholder='layer1.2'></label> "
-        "(all columns, with 95 % bootstrap intervals: <a href=audit.csv>audit.csv</a>, <a href=audit.json>audit.json</a>)</p>"
+        "(all columns, with 95 % intervals: <a href=audit.csv>audit.csv</a>, <a href=audit.json>audit.json</a>)</p>"
         "<div class=wide role=region tabindex=0 aria-label='every number'>"
         f"<table id=numbers><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
@@ -263,16 +259,24 @@ def _missing(found):
     return " ".join(text for measure, text in script.MISSING.items() if all(c.leak(measure) is None for c in found))
 
 
-def _threat(config, seeds, count, policy):
+def _threat(config, seeds, names, policy):
     trained = config["defense"]["images"] or "no real image"
     return script.THREAT.format(
-        count=count,
-        chance=1 / count,
+        chance=1 / len(names),
+        bound=min(1, 3 / len({photograph(str(name)) for name in names})),
         ssim=policy.ssim,
         psnr=policy.psnr,
-        rank1=policy.rank1,
         kept=policy.label_kept,
-        seeds=f"{'One seed' if len(seeds) == 1 else f'{len(seeds)} seeds, an image of all of them drawn together'} "
+        structure=policy.structure,
+        leaking=policy.leaking,
+        images=_images(names),
+        seeds=f"{'One seed' if len(seeds) == 1 else f'{len(seeds)} seeds, an image of all of them counted once'} "
         f"({', '.join(map(str, seeds))})",
         trained=html.escape(str(trained)),
     )
+
+
+def _images(names):
+    """How many images, and of how many photographs they are tiles."""
+    whole = {photograph(str(name)) for name in names}
+    return f"{len(names)} images" + (f", tiles of {len(whole)} photographs" if len(whole) < len(names) else "")

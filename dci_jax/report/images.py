@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dci_jax.attacks.registry import ORACLE
 from dci_jax.report import page
-from dci_jax.results import ANY_SPLIT
+from dci_jax.results import ANY_SPLIT, photograph
 
 _SHOWN = 24  # single images in a grid
 
@@ -23,12 +24,12 @@ def write(workdir: Path) -> Path:
         originals, names, skipped = saved["pixels"], saved["names"], saved["skipped"]
 
     sections = [
-        _headline(rows, len(originals), len(skipped)),
+        _headline(rows, names, len(skipped)),
         _without_statistics(rows),
         "<h2>Leakage against depth</h2>" + _charts(rows, folder),
         "<p>An early split is on the left, a late one on the right. High means that more can be read back. The dashed "
-        "lines are what a guess without any features scores. Bars: 95 % intervals of the mean.</p>",
-        "<h2>What was read back</h2>" + _grids(workdir, rows, originals, names),
+        "lines are baselines: guesses without any features, and 4 x 4 of an image's own colors. Bars: 95 % intervals of the mean.</p>",
+        "<h2>What was reconstructed</h2>" + _grids(workdir, rows, originals, names),
         _synthesised(workdir),
         "<h2>Every number</h2>" + page.table(rows, _COLUMNS),
         _HOW_TO_READ,
@@ -41,24 +42,30 @@ def _title(rows):
     return f"How much can be read back from {rows[0]['target']}?"
 
 
-def _headline(rows, count, skipped):
-    names = [r["attack"] for r in rows]
-    shown = "dci" if "dci" in names else "dci_trained"
-    at = [r for r in rows if r["attack"] == shown and r["defense"] == "none"]
-    floor = max(float(r["psnr"]) for r in rows if r["split"] == ANY_SPLIT)
-    text = (
-        f"<h1>{html.escape(_title(rows))}</h1><p class=lead>{count} private images, none of which any attack has seen"
-    )
+def _headline(rows, names, skipped):
+    """The worst attacker at the first and at the last split point, without a defense where there is such a row."""
+    count, whole = len(names), len({photograph(str(name)) for name in names})
+    tiles = f", tiles of {whole} photographs," if whole < count else ""
+    text = f"<h1>{html.escape(_title(rows))}</h1><p class=lead>{count} private images{tiles} that no attack has seen"
     text += f" ({skipped} damaged files were skipped)." if skipped else "."
-    if at:
-        first, last = at[0], at[-1]
-        text += (
-            f" Data-free DCI reads them back in one forward pass with {float(first['psnr']):.1f} dB PSNR after "
-            f"<code>{html.escape(first['split'])}</code> and {float(last['psnr']):.1f} dB after "
-            f"<code>{html.escape(last['split'])}</code>; "
-            f"guessing without features gives {floor:.1f} dB."
-        )
-    return text + "</p>"
+    known = [r for r in rows if r["split"] != ANY_SPLIT and r["psnr"] and r["attack"] != ORACLE]
+    plain = [r for r in known if r["defense"] == "none"] or known
+    splits = list(dict.fromkeys(r["split"] for r in plain))
+    if not splits:
+        return text + "</p>"
+    worst = [
+        max((r for r in plain if r["split"] == s), key=lambda r: float(r["psnr"])) for s in (splits[0], splits[-1])
+    ]
+    said = [
+        f"{float(r['psnr']):.1f} dB PSNR after <code>{html.escape(r['split'])}</code> ({html.escape(page.label(r['attack']))})"
+        for r in (worst if len(splits) > 1 else worst[:1])
+    ]
+    text += " The worst attacker reconstructs them with " + " and ".join(said)
+    guesses = [r for r in rows if r["split"] == ANY_SPLIT]
+    if guesses:
+        best = max(guesses, key=lambda r: float(r["psnr"]))
+        text += f"; the best {html.escape(page.label(best['attack']))} has {float(best['psnr']):.1f} dB"
+    return text + ".</p>"
 
 
 def _without_statistics(rows):
@@ -151,8 +158,11 @@ _COLUMNS = (
     ("n", "n"),
     ("psnr", "PSNR dB"),
     ("ssim", "SSIM"),
-    ("psnr_worst5", "PSNR, 5 % read best"),
-    ("ssim_worst5", "SSIM, 5 % read best"),
+    ("psnr_worst5", "PSNR, 95th percentile"),
+    ("ssim_worst5", "SSIM, 95th percentile"),
+    ("psnr_mean_mse", "PSNR of the mean MSE"),
+    ("structure", "structure"),
+    ("rank1_structure", "rank 1 by structure"),
     ("label_agreement", "label agreement"),
     ("label_kept", "label kept"),
     ("top1", "top-1"),
@@ -164,14 +174,17 @@ _COLUMNS = (
 
 _HOW_TO_READ = """<h2>How to read this</h2>
 <ul>
-<li><b>PSNR</b> is measured on pixels in [0, 1] with peak 1; above 20 dB a picture is usually recognisable, above 30 dB
-it is close to the original. <b>SSIM</b> runs to 1. Neither says that nobody is recognised: look at the pictures.</li>
+<li><b>PSNR</b> is measured on pixels in [0, 1] with peak 1, at most 100 dB, and is the mean over images; some papers give
+the PSNR of the mean squared error instead, which is lower. Above 20 dB a picture is usually recognisable, above 30 dB
+it is close to the original. <b>SSIM</b> runs to 1. <b>Structure</b> is the correlation of detail with the original's, which
+brightness, contrast and a mirror do not change. None says that nobody is recognised: look at the pictures.</li>
 <li><b>Label agreement</b>: how often the network gives the reconstruction the label that it gives the original.
 <b>Top-1</b>: how often it gives the reconstruction its true label, where labels are given.
 <b>Label kept</b>: how often the features sent, after the defense, still give the label: what the defense costs.</li>
-<li>The <b>floors</b> know nothing of the image: the mean of all, and another one at random. The <b>oracle</b>, where there
-is one, is an attacker with real images of the same kind; the data-free attacks have none.</li>
-<li>A <b>low score is a lower bound</b>, no proof of safety: another attacker may read more. Images differ; look at the
-5 % that are read best (the 95th percentile over images), not at the mean alone.</li>
-<li>The attacks know the network and its weights, and do not adapt to a defense.</li>
+<li>Two <b>baselines</b> know nothing of the image: the mean of the others, and another one at random. The third is what 4 x 4 of
+its own colors show. The <b>oracle</b>, where there is one, is an attacker with real images of the same kind; the data-free
+attacks have none.</li>
+<li>A <b>low score is a lower bound</b>, no proof of safety: another attacker may reconstruct more. Images differ; look at
+the 95th percentile over images, not at the mean alone.</li>
+<li>The attacks know the network and its weights; those called adapted know the defense, too.</li>
 </ul>"""

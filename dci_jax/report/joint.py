@@ -52,7 +52,7 @@ def write(workdirs: Sequence[Path], folder: Path) -> Path:
         "<h2>Leakage against depth</h2>" + _charts(rows, folder),
         "<p>Depth is the share of the network's blocks that run on the device. Data-free attacks without a defense; "
         "bars: the standard deviation over seeds, or the 95 % interval of the mean over images. The dashed line is "
-        "the highest floor: a guess that sees no features.</p>",
+        "the best baseline: a guess that sees no features, or 4 x 4 of the image's own colors.</p>",
         "<h2>PSNR of every run at every split</h2>" + _splits(rows),
         *_defenses(rows),
         "<h2>The runs</h2>" + _links(workdirs, runs, folder),
@@ -118,7 +118,9 @@ def _charts(rows, folder):
         for run, color in colors.items():
             line = [r for r in shown if r["run"] == run]
             depths = [r.get("depth") or (i + 1) / len(line) for i, r in enumerate(line)]
-            bars = [float(r[f"{metric}_sd"] or r[f"{metric}_ci95"] or 0) for r in line]
+            bars = page.bars(line, metric)
+            for i, r in enumerate(line):
+                bars[:, i] = r[f"{metric}_sd"] or bars[:, i]
             axes.errorbar(depths, [r[metric] for r in line], bars, marker="o", ms=4, capsize=2, color=color)
         floors = [r[metric] for r in rows if r["split"] == ANY_SPLIT and r[metric] != ""]
         if floors:
@@ -155,7 +157,7 @@ def _defenses(rows):
         return []
     parts = [
         "<h2>Attack x defense</h2><p>PSNR in dB; in brackets the label agreement of the reconstruction, and how often the "
-        "defended features still give the network's answer. The attacks do not adapt to a defense.</p>"
+        "defended features still give the network's prediction. Attacks called adapted_ know the defense.</p>"
     ]
     cells = [r for r in rows if r["run"] in defended and r["split"] != ANY_SPLIT]
     for run in dict.fromkeys(r["run"] for r in cells):

@@ -19,10 +19,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 FLOORS = {
-    "mean_image": "floor: mean of the other images",
-    "random_image": "floor: another private image",
-    "mean_code": "floor: the prior's mean",
-    "random_code": "floor: another private code",
+    "mean_image": "baseline: mean of the other images",
+    "random_image": "baseline: another private image",
+    "thumbnail": "baseline: 4 x 4 of the image's own colors",
+    "mean_code": "baseline: the prior's mean",
+    "random_code": "baseline: another private code",
 }
 ENLARGED = 64  # pixels a side, at least, for a small image
 
@@ -66,12 +67,12 @@ def picture(content: bytes, alt: str) -> str:
 
 
 def label(name: str) -> str:
-    """What an attack, "oracle" or a floor is called in a report."""
+    """What an attack, "oracle" or a baseline is called in a report."""
     return FLOORS[name] if name in FLOORS else find(name).label
 
 
 def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
-    """A figure of one metric against the split points, a line for each attack and defense; dashed: the floors.
+    """A figure of one metric against the split points, a line for each attack and defense; dashed: the baselines.
 
     Args:
       rows: of summary.csv.
@@ -87,7 +88,7 @@ def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
         axes.errorbar(
             [splits.index(r["split"]) for r in line],
             [float(r[metric]) for r in line],
-            [float(r[f"{metric}_ci95"] or 0) for r in line],
+            bars(line, metric),
             marker="o",
             markersize=4,
             capsize=2,
@@ -96,11 +97,17 @@ def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
             label=attack if plain else f"{attack}, {defense}",
         )
     floors = [r for r in rows if r["split"] == ANY_SPLIT]
-    for r, style in zip(floors, ("--", ":"), strict=False):
+    for r, style in zip(floors, ("--", ":", "-."), strict=False):
         axes.axhline(float(r[metric]), color="#64748b", linestyle=style, label=r["attack"])
     axes.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
     axes.set_ylabel(title)
     return figure(drawing, axes, path, title)
+
+
+def bars(rows: Sequence[dict], metric: str) -> np.ndarray:
+    """Lengths [2, N] of the error bars below and above the means of a column of summary.csv; 0 where they are unknown."""
+    ends = [[abs(float(r[f"{metric}_{end}"] or r[metric]) - float(r[metric])) for r in rows] for end in ("low", "high")]
+    return np.array(ends)
 
 
 def figure(drawing, axes, path: Path, alt: str) -> str:
@@ -119,15 +126,24 @@ def table(rows: list[dict], columns: Sequence[tuple[str, str]], name: str = "num
     for r in rows:
         cells = []
         for field, _ in columns:
-            value = html.escape(r[field])
-            if r.get(f"{field}_ci95"):
-                value += f" <small>± {html.escape(r[f'{field}_ci95'])}</small>"
+            value = html.escape(rounded(field, r[field]))
+            if r.get(f"{field}_low"):
+                low, high = (html.escape(rounded(field, r[f"{field}_{end}"])) for end in ("low", "high"))
+                value += f" <small>({low} to {high})</small>"
             cells.append(f"<td>{value}</td>")
         lines.append("".join(cells))
     body = "</tr><tr>".join(lines)
     return (
         f"<div class=wide role=region tabindex=0 aria-label='{html.escape(name)}'><table><tr>{body}</tr></table></div>"
     )
+
+
+def rounded(field: str, value: str) -> str:
+    """A number of summary.csv as a page shows it: dB with one decimal, other fractions with two; any other text as it is."""
+    try:
+        return f"{float(value):.1f}" if field.startswith("psnr") else f"{float(value):.2f}" if "." in value else value
+    except ValueError:
+        return value
 
 
 def this_run(workdir: Path, skipped: Sequence[str] = ()) -> str:
@@ -155,15 +171,16 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 :root { color-scheme: light dark; --ink: #1e293b; --paper: #fff; --soft: #475569; --line: #cbd5e1; --box: #f1f5f9;
-  --read: #fecaca; --doubt: #fef08a; --low: #bbf7d0; }
+  --read: #fca5a5; --some: #fed7aa; --doubt: #fef9c3; --low: #bbf7d0; --unknown: #cbd5e1; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e2e8f0; --paper: #0f172a; --soft: #cbd5e1; --line: #475569;
-  --box: #1e293b; --read: #7f1d1d; --doubt: #713f12; --low: #14532d; } .smooth img { background: #fff; } a { color: #93c5fd; } }
+  --box: #1e293b; --read: #7f1d1d; --some: #9a3412; --doubt: #713f12; --low: #14532d; --unknown: #475569; } .smooth img { background: #fff; } a { color: #93c5fd; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1100px;
   margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: var(--soft); font-weight: normal; }
 .first { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; } .first > div { max-width: 100%; }
 .first > figure { flex: 1 1 220px; max-width: 320px; } .map td { text-align: center; line-height: 1.1; }
-.read { background: var(--read); } .doubt { background: var(--doubt); } .low { background: var(--low); }
+.read { background: var(--read); } .some { background: var(--some); } .unknown { background: var(--unknown); }
+.doubt { background: var(--doubt); } .low { background: var(--low); }
 .key { padding: 0 .3rem; font-weight: normal; } .chosen { outline: 3px solid var(--ink); outline-offset: -3px; }
 .warn { border-left: 4px solid #dc2626; padding-left: .7rem; }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }

@@ -7,20 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from dci_jax.report import page
+from dci_jax.report.leaks import Policy
 from dci_jax.report.verdict import Cell, once
 
 _SHOWN = 8  # images in a strip
 
 
-def most_exposed(workdir: Path, found: Sequence[Cell], chosen: Cell | None, originals: np.ndarray) -> str:
-    """The image that is read best in the chosen cell; without a choice, in the one that leaks most."""
-    cell = chosen or max(found, key=lambda c: c.leak("ssim"))
+def most_exposed(workdir: Path, found: Sequence[Cell], policy: Policy, originals: np.ndarray, names: np.ndarray) -> str:
+    """The image that leaks most of all, at its own size, with its name: the worst cell's, by the attacker who is worst there."""
+    cell = max(found, key=lambda c: (c.share[0], c.leak("ssim_affine") or 0))
     scores = _read(workdir, cell, cell.worst)
     worst = int(np.argmax(scores["ssim"]))
     pair = page.tile(np.stack([originals[worst], scores["reconstruction"][worst]]), 2)
     caption = (
-        f"The most exposed image {'of the choice' if chosen else 'of all'}: original, and what "
-        f"{who(cell.worst)} reads ({float(scores['psnr'][worst]):.1f} dB, SSIM {float(scores['ssim'][worst]):.2f})."
+        f"The image that leaks most, {names[worst]}, after {cell.split} with {named(cell.defense)}: the original, and what "
+        f"{who(cell.worst)} reconstructs ({float(scores['psnr'][worst]):.1f} dB, SSIM {float(scores['ssim'][worst]):.2f})."
     )
     return (
         f"<figure>{page.picture(page.encoded(pair), caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -35,12 +36,13 @@ def strips(workdir: Path, found: Sequence[Cell], originals: np.ndarray) -> str:
         several = [c for c in found if c.split == split]
         rows = [("original", originals[pick])]
         plain = [c for c in several if c.defense == "none"]
-        hardest = min(several, key=lambda c: c.leak("ssim"))
+        hardest = min(several, key=lambda c: (c.share[0], c.leak("ssim_affine") or 0))
         for c in (*plain, *([hardest] if hardest not in plain else ())):
-            label = f"{named(c.defense)}, read by {who(c.worst)}: {c.leak('psnr'):.1f} dB, SSIM {c.leak('ssim'):.2f}"
+            mean = c.attacks[c.worst]
+            label = f"{named(c.defense)}, reconstructed by {who(c.worst)}: {mean['psnr'][0]:.1f} dB, SSIM {mean['ssim'][0]:.2f}"
             rows.append((label, _read(workdir, c, c.worst)["reconstruction"][pick]))
         with np.load(workdir / "evaluation" / "mean_image.npz") as saved:
-            rows.append(("floor: mean of the other images", saved["reconstruction"][pick]))
+            rows.append((page.label("mean_image"), saved["reconstruction"][pick]))
         strip = page.tile(np.concatenate([images for _, images in rows]), count)
         names = "<br>".join(html.escape(name) for name, _ in rows)
         alt = f"images after {split}, each row a reading"

@@ -1,38 +1,37 @@
-"""What an audit concludes from its numbers: the worst attacker of each cell, its level, the choice, the front. No HTML.
+"""What an audit concludes from its numbers: the share of images that leak in each cell, whether its attackers could tell.
 
-A cell is a split point with a defense. What leaks from it is what the attacker who reads most reads, for each
-measure the worst of all attackers.
+A cell is a split point with a defense. Without HTML, from files alone.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.stats
 
-from dci_jax.results import ANY_SPLIT
+from dci_jax.report.attackers import Attackers
+from dci_jax.report.leaks import Policy, baselines, evidence, number
+from dci_jax.results import ANY_SPLIT, interval, photograph, wilson
 
-MEASURES = ("psnr", "ssim", "ms_ssim", "lpips", "rank1", "rank5", "label_agreement", "top1")
-LEVELS = ("below the policy", "in doubt", "readable")
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When a cell counts as readable; the levels are the project's own, no published threshold exists.
-
-    Attributes:
-      ssim, psnr: of the images that are read best, the 95th percentile over images.
-      rank1: share of images that are re-identified.
-      label_kept: a cell that keeps fewer of the server's answers is no choice.
-    """
-
-    ssim: float
-    psnr: float
-    rank1: float
-    label_kept: float
+MEASURES = (
+    "psnr",
+    "ssim",
+    "psnr_affine",
+    "ssim_affine",
+    "structure",
+    "structure_part",
+    "ms_ssim",
+    "lpips",
+    "rank1",
+    "rank5",
+    "rank1_structure",
+    "label_agreement",
+    "top1",
+)
+_SHARES = ("rank1", "rank5", "rank1_structure", "label_agreement", "top1")
+LEVELS = ("none", "in doubt", "some", "most", "not judged")
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,17 @@ class Cell:
 
     Attributes:
       split, defense: its names.
-      attacks: attack, " x10" behind it where it has ten sends of every input -> measure -> (mean, low, high, worst 5 %);
+      attacks: attack, " x10" behind it where it has ten queries of every input -> measure -> (mean, low, high, worst 5 %);
         those not known are left out.
+      leaking: attack -> share of the images that leak by it.
+      share: share of the images that leak by any attacker, (share, low, high) with the 95 % interval over photographs.
+      doubtful: how many images do not leak, but nearly.
+      reasons: why nothing is concluded from what does not leak; () where the attackers could tell.
       between: attack -> standard deviation of its mean PSNR over seeds; {} of one seed.
-      worst: the attack with the highest mean SSIM.
-      kept: share of the server's answers kept, (mean, low, high); None without a head.
-      accuracy: share of the server's answers that are true behind the defense, (mean, low, high); None without labels.
-      bytes_coded: mean size of a message.
+      worst: the attack by which most images leak, of those the one with the highest mean of `ssim_affine`.
+      kept: share of the server's predictions kept, (mean, low, high); None without a head.
+      accuracy: share of the server's predictions that are true behind the defense, (mean, low, high); None without labels.
+      bytes_coded: mean size of a payload.
       costs: `results.COSTS` of the split.
       level: of `LEVELS`.
     """
@@ -55,6 +58,10 @@ class Cell:
     split: str
     defense: str
     attacks: dict[str, dict[str, tuple[float, float, float, float]]]
+    leaking: dict[str, float]
+    share: tuple[float, float, float]
+    doubtful: int
+    reasons: tuple[str, ...]
     between: dict[str, float]
     worst: str
     kept: tuple[float, float, float] | None
@@ -68,32 +75,44 @@ class Cell:
         nearest = min if measure == "lpips" else max
         return nearest((found[measure][0] for found in self.attacks.values() if measure in found), default=None)
 
+    def meets(self, policy: Policy) -> bool:
+        """No more images leak than the policy allows, none is in doubt, and the attackers could tell."""
+        return self.level == LEVELS[0] or (
+            self.level == LEVELS[2] and self.share[0] <= policy.leaking and not self.reasons
+        )
 
-def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, float]]) -> list[Cell]:
+
+def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, float]], known: Attackers) -> list[Cell]:
     """All cells of finished runs, in the order of their results.jsonl.
 
     Args:
       workdirs: of runs that differ in their seed alone; an image counts as one, whatever the number of seeds.
-      policy: for the levels.
+      policy: what leaks.
       costs: split -> `results.COSTS`.
+      known: which attackers could tell, from `attackers.read`.
     """
-    rows = {}
+    rows, guesses = {}, []
     for workdir in workdirs:
         for line in (workdir / "results.jsonl").open():
             row = json.loads(line)
-            if row["split"] != ANY_SPLIT:
+            if row["split"] == ANY_SPLIT:
+                guesses.append(row)
+            else:
                 defense, sends = once(row["defense"])
                 rows.setdefault((row["split"], defense), {}).setdefault(row["attack"] + sends, []).append(row)
-    return [_cell(split, defense, by_attack, policy, costs) for (split, defense), by_attack in rows.items()]
+    base = baselines(guesses)
+    leaks = {at: {attack: evidence(some, base, policy) for attack, some in found.items()} for at, found in rows.items()}
+    able = known.able({at: {a: float(np.mean(e >= 0)) for a, e in found.items()} for at, found in leaks.items()})
+    return [_cell(*at, by_attack, leaks[at], policy, costs, able) for at, by_attack in rows.items()]
 
 
 def once(label: str) -> tuple[str, str]:
-    """("gaussian 1", " x10") of "gaussian 1 x10": an attacker who has ten sends attacks the same defense."""
+    """("gaussian 1", " x10") of "gaussian 1 x10": an attacker who has ten queries attacks the same defense."""
     defense, sends = re.fullmatch(r"(.*?)( x\d+)?", label).groups()
     return defense, sends or ""
 
 
-def _cell(split, defense, by_attack, policy, costs):
+def _cell(split, defense, by_attack, leaks, policy, costs, able):
     attacks, between = {}, {}
     for attack, members in by_attack.items():
         seeds = dict.fromkeys(m["seed"] for m in members)
@@ -101,91 +120,112 @@ def _cell(split, defense, by_attack, policy, costs):
             between[attack] = float(
                 np.std([np.mean([m["psnr"] for m in members if m["seed"] == s]) for s in seeds], ddof=1)
             )
-        names = [m["image"] for m in members]
-        columns = {measure: [m[measure] for m in members] for measure in MEASURES}
-        attacks[attack] = {
-            measure: (*interval(values, names), float(np.quantile(values, 0.05 if measure == "lpips" else 0.95)))
-            for measure, values in columns.items()
-            if None not in values
-        }
+        attacks[attack] = _measured(members)
     any_rows = next(iter(by_attack.values()))
-    kept, accuracy = (_known([m[name] for m in any_rows], any_rows) for name in ("label_kept", "top1_sent"))
-    worst = max(attacks, key=lambda attack: attacks[attack]["ssim"][0])
+    kept, accuracy = (_known(any_rows, name) for name in ("label_kept", "top1_sent"))
+    strongest = {}
+    for attack, found in leaks.items():
+        for row, value in zip(by_attack[attack], found, strict=True):
+            at = row["seed"], row["image"]
+            strongest[at] = max(strongest.get(at, -np.inf), value)
+    names, values = [image for _, image in strongest], np.array(list(strongest.values()))
+    low, high = wilson(np.mean(values >= 0), len({photograph(name) for name in names}))
+    share = float(np.mean(values >= 0)), low, high
+    doubtful = int(np.sum((values >= -1) & (values < 0)))
+    reasons = able.reasons(split, defense, by_attack)
+    reasons += tuple(
+        f"{attack} gave numbers that are not finite" for attack, some in attacks.items() if "ssim_affine" not in some
+    )
+    leaking = {attack: float(np.mean(found >= 0)) for attack, found in leaks.items()}
+    worst = max(attacks, key=lambda a: (leaking[a], attacks[a].get("ssim_affine", (-1,))[0]))
     sizes = [m["bytes_coded"] for m in any_rows if m["bytes_coded"] is not None]
     size = float(np.mean(sizes)) if sizes else costs[split]["bytes_sent"]
+    found = level(share[0], doubtful, reasons)
     return Cell(
-        split, defense, attacks, between, worst, kept, accuracy, size, costs[split], level(attacks.values(), policy)
+        split,
+        defense,
+        attacks,
+        leaking,
+        share,
+        doubtful,
+        reasons,
+        between,
+        worst,
+        kept,
+        accuracy,
+        size,
+        costs[split],
+        found,
     )
 
 
-def _known(values, rows):
-    return None if None in values else interval(values, [row["image"] for row in rows])
+def level(share: float, doubtful: int, reasons: Sequence[str]) -> str:
+    """One of `LEVELS`, from the share of images that leak, how many are in doubt, and why attackers could not tell."""
+    if share > 0:
+        return LEVELS[3] if share >= 0.5 else LEVELS[2]
+    return LEVELS[4] if reasons else LEVELS[1] if doubtful else LEVELS[0]
 
 
-def level(found: Iterable[dict[str, tuple[float, float, float, float]]], policy: Policy) -> str:
-    """One of `LEVELS`: readable where any attacker passes any threshold; in doubt where re-identification might."""
-    doubt = False
-    for measures in found:
-        if (
-            measures["ssim"][3] >= policy.ssim
-            or measures["psnr"][3] >= policy.psnr
-            or measures["rank1"][0] >= policy.rank1
-        ):
-            return LEVELS[2]
-        doubt |= measures["rank1"][2] >= policy.rank1
-    return LEVELS[1] if doubt else LEVELS[0]
+def _measured(members):
+    """Measure -> (mean, low, high, worst 5 %) of the rows of one attack; those that a row lacks are left out."""
+    found = {}
+    for measure in MEASURES:
+        values = [m.get(measure) for m in members]
+        if None not in values:
+            worst = float(np.quantile(values, 0.05 if measure == "lpips" else 0.95))
+            found[measure] = (*_mean(values, members, measure in _SHARES), worst)
+    return found
 
 
-def interval(values: Sequence[float], names: Sequence[str]) -> tuple[float, float, float]:
-    """(mean, low, high): the 95 % bootstrap interval (percentile, 2000 resamples of whole photographs).
+def _known(rows, name):
+    values = [row[name] for row in rows]
+    return None if None in values else _mean(values, rows, True)
 
-    Args:
-      values: one for each image.
-      names: of the images; tiles of one photograph, "chelsea r0c1", are drawn together.
-    """
-    values = np.asarray(values, float)
-    whole = np.array([re.sub(r" r\d+c\d+$", "", name) for name in names])
-    groups = np.array([values[whole == name].mean() for name in dict.fromkeys(whole)])
-    if len(groups) < 2 or np.ptp(groups) == 0:
-        return float(values.mean()), float(values.mean()), float(values.mean())
-    found = scipy.stats.bootstrap(
-        (groups,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(values.mean()), float(found.low), float(found.high)
+
+def _mean(values, rows, share):
+    """(mean, low, high), an image counting once, however many seeds there are."""
+    images = {}
+    for value, row in zip(values, rows, strict=True):
+        images.setdefault(row["image"], []).append(value)
+    each = np.array([np.mean(v) for v in images.values()])
+    low, high = interval(each, list(images), share)
+    mean = float(each.mean())
+    return (mean, mean, mean) if np.isnan(low) else (mean, low, high)
 
 
 def choice(found: Sequence[Cell], policy: Policy) -> Cell | None:
-    """The cell to ship: below the policy, its answers kept, the fewest operations on the device, then the fewest bytes."""
-    fine = [c for c in found if c.level == LEVELS[0] and (c.kept is None or c.kept[0] >= policy.label_kept)]
+    """The cell to ship: it meets the policy, keeps its predictions, the fewest operations on the device, then bytes."""
+    fine = [c for c in found if c.meets(policy) and (c.kept is None or c.kept[0] >= policy.label_kept)]
     return min(fine, key=lambda c: (c.costs["device_flops"], c.bytes_coded), default=None)
 
 
 def least(found: Sequence[Cell], policy: Policy) -> Cell:
-    """The cell that leaks least, by SSIM, of those that keep enough answers; of all where none does."""
+    """The cell by which fewest images leak, of those that keep enough predictions; of all where none does."""
     kept = [c for c in found if c.kept is None or c.kept[0] >= policy.label_kept] or found
-    return min(kept, key=lambda c: c.leak("ssim"))
+    return min(kept, key=lambda c: (c.share[0], number(c.leak("ssim_affine"), 0)))
 
 
 def front(found: Sequence[Cell], cost) -> list[Cell]:
-    """Those that no other cell beats in both SSIM and `cost(cell)`, where less is better in both."""
+    """Those that no other cell beats in both SSIM after a fit and `cost(cell)`, where less is better in both."""
 
     def beaten(c):
-        return any(
-            o.leak("ssim") <= c.leak("ssim")
-            and cost(o) <= cost(c)
-            and (o.leak("ssim"), cost(o)) != (c.leak("ssim"), cost(c))
-            for o in found
-        )
+        ours = c.leak("ssim_affine"), cost(c)
+        theirs = ((o.leak("ssim_affine"), cost(o)) for o in found)
+        return any(a <= ours[0] and b <= ours[1] and (a, b) != ours for a, b in theirs)
 
     return sorted((c for c in found if not beaten(c)), key=cost)
 
 
 def adapting(found: Sequence[Cell]) -> list[tuple[Cell, float, float, str]]:
-    """(cell, PSNR of DCI that does not adapt, PSNR of the adapted attacker who reads most, his name), the largest gain first."""
+    """(cell, PSNR of DCI that does not adapt, PSNR of the best adapted attacker, his name), the largest gain first."""
     pairs = []
     for cell in found:
-        adapted = {a: m["psnr"][0] for a, m in cell.attacks.items() if a.startswith("adapted_") and not once(a)[1]}
-        if adapted and "dci" in cell.attacks:
+        adapted = {
+            a: m["psnr"][0]
+            for a, m in cell.attacks.items()
+            if a.startswith("adapted_") and not once(a)[1] and "psnr" in m
+        }
+        if adapted and "psnr" in cell.attacks.get("dci", {}):
             best = max(adapted, key=adapted.get)
             pairs.append((cell, cell.attacks["dci"]["psnr"][0], adapted[best], best))
     return sorted(pairs, key=lambda pair: pair[1] - pair[2])

@@ -1,0 +1,87 @@
+"""Which attackers of an audit could tell: their settings suffice, and each has shown that it can reconstruct something.
+
+A low score of an attack that is crippled, or broken on this network, is no sign of safety. From files alone.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dci_jax.attacks.registry import ADAPTED, ORACLE, find
+from dci_jax.sufficient import shortfalls
+
+CONTROL = "control.json"  # beside the reconstructions; made by `dci_jax.control`
+ENOUGH = 0.5  # share of images that an attacker has to reconstruct somewhere
+NEEDED = "dci"  # the strongest single pass, which the others start from
+
+
+@dataclass(frozen=True)
+class Attackers:
+    """What is known of a run's attackers.
+
+    Attributes:
+      weak: base name of an attack -> sentences on its settings and its control.
+      shown: base name -> share of procedural images that it reconstructed in the control.
+      faults: split -> what is wrong with its features.
+    """
+
+    weak: dict[str, list[str]] = field(default_factory=dict)
+    shown: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def able(self, leaking: Mapping[tuple[str, str], Mapping[str, float]]) -> "Attackers":
+        """The same, with those weak who reconstruct enough images in no cell and not in the control.
+
+        Args:
+          leaking: (split, defense) -> attack -> share of images that leak.
+        """
+        best = dict(self.shown)
+        for found in leaking.values():
+            for attack, share in found.items():
+                best[base(attack)] = max(best.get(base(attack), 0.0), share)
+        weak = {attack: list(reasons) for attack, reasons in self.weak.items()}
+        for attack, share in best.items():
+            if share < ENOUGH:
+                weak.setdefault(attack, []).append(
+                    f"{attack} reconstructs {share:.0%} of the images where it does best, undefended procedural images at "
+                    "the first split point among them, so it may not work on this network"
+                )
+        return Attackers(weak, best, self.faults)
+
+    def reasons(self, split: str, defense: str, attacks: Iterable[str]) -> tuple[str, ...]:
+        """Why nothing follows from what does not leak in a cell; () where an attacker who could tell was there."""
+        faults, names = tuple(self.faults.get(split, ())), list(attacks)
+        adapted = [a for a in names if a.startswith(ADAPTED)]
+        relevant = names if defense == "none" else adapted
+        if not relevant:
+            return (*faults, f"no attacker knows the defense; add {ADAPTED}{NEEDED} to attacks")
+        if NEEDED not in {base(a).partition("+")[0].partition("@")[0] for a in relevant}:
+            missing = NEEDED if defense == "none" else ADAPTED + NEEDED
+            return (*faults, f"{missing} did not attack; add it to attacks")
+        able = [a for a in relevant if not self.weak.get(base(a)) and base(a) != ORACLE]
+        strong = [a for a in able if base(a).partition("+")[0].partition("@")[0] == NEEDED]
+        if strong:
+            return faults
+        return (*faults, *dict.fromkeys(reason for a in relevant for reason in self.weak.get(base(a), ())))
+
+
+def base(attack: str) -> str:
+    """The attack without its adaptation and its number of queries, "dci+refine" of "adapted_dci+refine x10"."""
+    return attack.partition(" x")[0].removeprefix(ADAPTED)
+
+
+def read(workdir: Path, config: Mapping[str, Any]) -> Attackers:
+    """The `Attackers` of a finished run, from its config and the file of its control."""
+    weak = {}
+    for name in config["attacks"]:
+        row = find(name)
+        sentences = shortfalls(config, row.section)
+        if row.starts_from:
+            sentences += [s for s in shortfalls(config, find(row.starts_from).section) if s not in sentences]
+        if sentences:
+            weak[base(name)] = sentences
+    file = workdir / "evaluation" / CONTROL
+    control = json.loads(file.read_text()) if file.exists() else {"attacks": {}, "splits": {}}
+    return Attackers(weak, control["attacks"], control["splits"])
