@@ -170,7 +170,7 @@ def test_jpeg_is_what_pillow_makes_of_the_picture(quality, shape):
         stream = io.BytesIO()
         Image.fromarray(np.uint8(picture)).save(stream, "JPEG", quality=quality)
         expected.append(np.asarray(Image.open(stream), np.float32) / 255)
-    expected = np.asarray(compression._maps(np.stack(expected), shape)) * span + low
+    expected = np.asarray(compression.maps(np.stack(expected), shape)) * span + low
     error = np.abs(received - expected) / span * 255
     assert np.quantile(error, 0.9) < 3.5  # levels of 255; where a coefficient lies between two it may go either way
     assert error.mean() < 1
