@@ -3,6 +3,10 @@
 Every function is a `Defense.expected`: `(params, features [B, ...], strength, received [B, ...] or None, sends) -> [B, ...]`.
 Without `received` it is what arrives on average. With it, it is `received` + a residual that is 0 where the guess may have
 given what arrived and grows linearly from there, so that what a defense left open pulls the guess nowhere.
+
+Behind rounding (quantisation, JPEG, a bottleneck's 8 bits) this reads less than rounding the guess, too: measured on a
+CIFAR ResNet-20 after layer1.2, 2 bits, Gauss-Newton 23.5 instead of 24.8 dB, JPEG at 50 31.8 instead of 34.8. A guess that
+stops at a cell's edge is the worst one in it.
 """
 
 import jax
@@ -10,12 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.defenses import compression, learned
+from dci_jax.defenses import compression
 
 Array = jax.Array | np.ndarray
 Features = Float[Array, "B *f"]
-
-_ROUNDED = 0.5  # a picture's values were rounded before they were transformed: a coefficient's cell is so much wider
 
 
 def weighed(
@@ -26,30 +28,6 @@ def weighed(
         return features
     weight = jnp.exp(jnp.min(params["scale"]) - params["scale"])
     return received + weight / jnp.sqrt(jnp.mean(weight**2)) * (features - received)
-
-
-def in_cells(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
-) -> Features:
-    """`compression.quantize`: a value lies within half a step of what arrived, and in the range that arrived."""
-    if received is None:
-        return compression.straight_through(compression.quantize)(params, features, strength, received, sends)
-    low, high = _range(received)
-    half = (high - low) / (2.0**strength - 1) / 2
-    return received + _beyond(features, jnp.maximum(received - half, low), jnp.minimum(received + half, high))
-
-
-def in_narrow_cells(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
-) -> Features:
-    """`learned.bottleneck`: the same between its two layers, where the values are rounded."""
-    if received is None:
-        return learned.bottleneck(params, None, features, strength)
-    sent = (received - params["bias"]) @ jnp.linalg.pinv(params["up"])
-    guess = (features - params["bias"]) @ params["down"]
-    low, high = _range(sent)
-    half = (high - low) / learned.LEVELS / 2
-    return received + _beyond(guess, sent - half, sent + half) @ params["up"]
 
 
 def below_the_kept(
@@ -76,30 +54,8 @@ def below_the_kept_channels(
     return received + jnp.where((energy > 0).reshape(ones), features - received, beyond)
 
 
-def in_coefficients_cells(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
-) -> Features:
-    """`compression.jpeg`: a coefficient lies within half a step of the table of what arrived.
-
-    The range that was sent along is taken from what arrived, of which JPEG gives nearly all.
-    """
-    if received is None:
-        return compression.straight_through(compression.jpeg)(params, features, strength, received, sends)
-    low, high = _range(received)
-    span = high - low + 1e-12
-    sent, guess = (compression.dct(255 * compression.mosaic((f - low) / span)) for f in (received, features))
-    half = compression.table(strength) / 2 + _ROUNDED
-    beyond = compression.inverse_dct(_beyond(guess, sent - half, sent + half), features.shape)
-    return received + compression.maps(beyond, features.shape) / 255 * span
-
-
 def _beyond(value, low, high):
     return value - jnp.clip(value, low, high)
-
-
-def _range(received):
-    axes = tuple(range(1, received.ndim))
-    return jnp.min(received, axes, keepdims=True), jnp.max(received, axes, keepdims=True)
 
 
 def _most(size, strength):

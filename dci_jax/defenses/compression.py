@@ -90,16 +90,22 @@ def jpeg(params: dict[str, Array], key: Array | None, features: Features, streng
     Each example's range is sent along. As in feature codecs such as Choi & Bajić, ICIP 2018. Block transform and table
     are those of libjpeg, computed here so that it is compiled and never leaves the device; tests compare with Pillow.
     """
-    whole, low, span = _whole(features)
-    steps = table(strength)
-    kept = jnp.round(dct(whole - 128) / steps) * steps
-    again = jnp.clip(jnp.round(inverse_dct(kept, features.shape) + 128), 0, 255) / 255
-    return maps(again, features.shape) * span + low
+    picture, low, span = _mosaic(features)
+    height, width = picture.shape[1:]
+    padded = jnp.pad(picture, ((0, 0), (0, -height % 8), (0, -width % 8)), mode="edge") - 128
+    blocks = padded.reshape(len(padded), padded.shape[1] // 8, 8, padded.shape[2] // 8, 8)
+    scale = jnp.where(strength < 50, 5000 / strength, 200 - 2 * strength)
+    table = jnp.clip(jnp.floor((_LUMINANCE * scale + 50) / 100), 1, 255)[:, None]
+    coefficients = jnp.einsum("ui,byixj,vj->byuxv", _DCT, blocks, _DCT)
+    kept = jnp.round(coefficients / table) * table
+    again = jnp.einsum("ui,byuxv,vj->byixj", _DCT, kept, _DCT).reshape(padded.shape) + 128
+    again = jnp.clip(jnp.round(again), 0, 255)[:, :height, :width] / 255
+    return _maps(again, features.shape) * span + low
 
 
 def jpeg_picture(params: dict[str, Array], features: Features, strength: Array | float) -> Float[Array, "B h w"]:
     """The picture that `jpeg` sends, before it is compressed: [B, H, W], whole numbers from 0 to 255."""
-    return _whole(features)[0]
+    return _mosaic(features)[0]
 
 
 def jpeg_bytes(picture: np.ndarray, strength: float) -> int:
@@ -109,55 +115,27 @@ def jpeg_bytes(picture: np.ndarray, strength: float) -> int:
     return len(stream.getvalue()) + 8
 
 
-def table(strength: Array | float) -> Float[Array, "8 1 8"]:
-    """The steps of JPEG's coefficients at quality `strength`, by frequency in rows and columns, as libjpeg scales them."""
-    scale = jnp.where(strength < 50, 5000 / strength, 200 - 2 * strength)
-    return jnp.clip(jnp.floor((_LUMINANCE * scale + 50) / 100), 1, 255)[:, None]
-
-
-def dct(picture: Float[Array, "B h w"]) -> Float[Array, "B rows 8 columns 8"]:
-    """Cosine transforms of a picture's blocks of 8 x 8, its edge repeated up to a multiple of 8."""
-    padded = jnp.pad(picture, ((0, 0), *((0, -side % 8) for side in picture.shape[1:])), mode="edge")
-    blocks = padded.reshape(len(padded), padded.shape[1] // 8, 8, padded.shape[2] // 8, 8)
-    return jnp.einsum("ui,byixj,vj->byuxv", _DCT, blocks, _DCT)
-
-
-def inverse_dct(coefficients: Float[Array, "B rows 8 columns 8"], shape: tuple[int, ...]) -> Float[Array, "B h w"]:
-    """The picture whose `dct` these are, that of features of the given shape [B, ..., C]."""
-    blocks = jnp.einsum("ui,byuxv,vj->byixj", _DCT, coefficients, _DCT)
-    (rows, columns), (height, width) = _grid(shape[-1]), _size(shape)
-    whole = blocks.reshape(len(blocks), 8 * blocks.shape[1], 8 * blocks.shape[3])
-    return whole[:, : rows * height, : columns * width]
-
-
-def mosaic(features: Features) -> Float[Array, "B h w"]:
-    """Channels side by side, rows of them above each other, zeros after the last: a vector's values are pixels."""
+def _mosaic(features):
+    """([B, rows height, columns width] in 0 ... 255, low, span) of features [B, ..., C]; a vector is a row of pixels."""
     count, channels = len(features), features.shape[-1]
-    (rows, columns), (height, width) = _grid(channels), _size(features.shape)
-    tiles = features.reshape(count, height, width, channels).transpose(0, 3, 1, 2)
-    tiles = jnp.pad(tiles, ((0, 0), (0, rows * columns - channels), (0, 0), (0, 0)))
-    tiles = tiles.reshape(count, rows, columns, height, width).transpose(0, 1, 3, 2, 4)
-    return tiles.reshape(count, rows * height, columns * width)
-
-
-def maps(picture: Float[Array, "B h w"], shape: tuple[int, ...]) -> Features:
-    """The features of that shape [B, ..., C] of which a picture is the `mosaic`."""
-    count, channels = shape[0], shape[-1]
-    (rows, columns), (height, width) = _grid(channels), _size(shape)
-    tiles = picture.reshape(count, rows, height, columns, width).transpose(0, 1, 3, 2, 4)
-    return tiles.reshape(count, -1, height, width)[:, :channels].transpose(0, 2, 3, 1).reshape(shape)
-
-
-def _whole(features):
-    """(the picture in whole numbers 0 ... 255, low, span) of features [B, ..., C]."""
+    height, width = features.shape[1:3] if features.ndim == 4 else (1, 1)
     axes = tuple(range(1, features.ndim))
     low = jnp.min(features, axes, keepdims=True)
     span = jnp.max(features, axes, keepdims=True) - low + 1e-12
-    return jnp.round(mosaic((features - low) / span) * 255), low, span
+    rows, columns = _grid(channels)
+    tiles = ((features - low) / span).reshape(count, height, width, channels).transpose(0, 3, 1, 2)
+    tiles = jnp.pad(tiles, ((0, 0), (0, rows * columns - channels), (0, 0), (0, 0)))
+    tiles = tiles.reshape(count, rows, columns, height, width).transpose(0, 1, 3, 2, 4)
+    return jnp.round(tiles.reshape(count, rows * height, columns * width) * 255), low, span
 
 
-def _size(shape):
-    return shape[1:3] if len(shape) == 4 else (1, 1)
+def _maps(picture, shape):
+    """The features [B, ..., C] of a picture in 0 ... 1."""
+    count, channels = shape[0], shape[-1]
+    height, width = shape[1:3] if len(shape) == 4 else (1, 1)
+    rows, columns = _grid(channels)
+    tiles = picture.reshape(count, rows, height, columns, width).transpose(0, 1, 3, 2, 4)
+    return tiles.reshape(count, -1, height, width)[:, :channels].transpose(0, 2, 3, 1).reshape(shape)
 
 
 def _grid(channels):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dci_jax.defenses import comparison, compression, learned, noise, pruning
-from dci_jax.defenses.compression import as_sent
+from dci_jax.defenses.compression import as_sent, straight_through
 from dci_jax.defenses.size import coded_bytes, marked_bytes
 
 
@@ -90,7 +90,7 @@ DEFENSES = {
     ),
     "quantize": Defense(
         compression.quantize,
-        comparison.in_cells,
+        straight_through(compression.quantize),
         "bits",
         "Choi & Bajić, ICIP 2018",
         (8.0, 4.0, 2.0, 1.0),
@@ -111,7 +111,7 @@ DEFENSES = {
     ),
     "jpeg": Defense(
         compression.jpeg,
-        comparison.in_coefficients_cells,
+        straight_through(compression.jpeg),
         "quality",
         "Choi & Bajić, ICIP 2018",
         (90.0, 50.0, 10.0),
@@ -128,7 +128,7 @@ DEFENSES = {
     ),
     "bottleneck": Defense(
         learned.bottleneck,
-        comparison.in_narrow_cells,
+        as_sent(learned.bottleneck),
         "times fewer channels, in 8 bits",
         "Eshratifar et al., ISLPED 2019",
         (2.0, 4.0, 8.0),
