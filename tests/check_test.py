@@ -148,6 +148,28 @@ def test_an_adapted_attack_is_fitted_for_each_split_and_defense(monkeypatch, net
     assert set(readers["dci"]) == {(s, d) for s in ("stem", "layer1.0") for d in ("none", *defended)}
 
 
+def test_an_adapted_attack_named_with_its_source_knows_the_defense_and_learns_from_that_alone(
+    monkeypatch, network, tmp_path
+):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    seen = []
+
+    def attack(network, inputs, splits, key, folder, channel=None, **settings):
+        seen.append((inputs.shares, channel.label))
+        return dict.fromkeys(splits)
+
+    monkeypatch.setitem(registry.ATTACKS, "dci", dataclasses.replace(registry.ATTACKS["dci"], fit=attack))
+    (tmp_path / "config.json").touch()
+    config = tiny.get_config()
+    config.attacks, config.defenses = ("adapted_dci@dead_leaves",), (("quantize", 2.0),)
+    case, inputs = check(config), Inputs((), (("bank", 0.5), ("pink_noise", 0.5)), (32, 32, 3))
+    experiment.fit(config, "adapted_dci@dead_leaves", case, inputs, case.channels, {}, None, tmp_path)
+    assert seen == [((("dead_leaves", 1.0),), "quantize 2")] * 2  # at each of two splits
+    label = registry.find("adapted_dci@dead_leaves").label
+    assert "from dead_leaves alone" in label
+    assert "adapted to the defense" in label
+
+
 @pytest.mark.parametrize(
     ("attacks", "defenses", "said"),
     [
@@ -157,6 +179,17 @@ def test_an_adapted_attack_is_fitted_for_each_split_and_defense(monkeypatch, net
             (("gaussian", 1.0),),
             r"cannot adapt to a defense; choose from: adapted_dci, adapted_dci\+refine, adapted_dci\+gauss_newton",
         ),
+        (
+            ("adapted_oracle",),
+            (("gaussian", 1.0),),
+            "'adapted_oracle' cannot adapt to a defense; choose from: adapted_dci",
+        ),
+        (
+            ("adapted_adapted_dci",),
+            (("gaussian", 1.0),),
+            "'adapted_adapted_dci' cannot adapt to a defense; choose from",
+        ),
+        (("adapted_dci@nowhere",), (("gaussian", 1.0),), "cannot learn from 'nowhere'; choose from: dead_leaves"),
         (("dci", "adapted_dci+refine"), (("gaussian", 1.0),), "name 'adapted_dci' before it"),
         (("adapted_dci@white_noise",), (("gaussian", 1.0),), ""),
     ],

@@ -56,3 +56,29 @@ def test_without_batch_norm_the_loss_is_an_error_and_not_zero():
 def test_gradients_are_finite_on_constant_images():
     gradient = jax.grad(losses.total_variation)(jnp.full((1, 4, 4, 3), 0.5))
     assert np.all(np.isfinite(gradient))
+
+
+def test_distance_correlation_is_about_zero_for_independent_noise_of_any_dimension_and_one_for_a_function():
+    noise, other = (jax.random.normal(jax.random.key(seed), (128, 3072)) for seed in (0, 1))
+    few, none = (jax.random.normal(jax.random.key(seed), (128, 2)) for seed in (2, 3))
+    assert abs(float(losses.distance_correlation(noise, other))) < 0.05  # .99 without a correction of its bias
+    assert abs(float(losses.distance_correlation(few, none))) < 0.05
+    # Of an orthogonal map it is 1: distances are the same.
+    mirror = np.linalg.qr(np.random.default_rng(0).normal(size=(2, 2)))[0].astype(np.float32)
+    assert float(losses.distance_correlation(few, 3 * few @ mirror + 5)) == pytest.approx(1, abs=1e-3)
+    assert 0.5 < float(losses.distance_correlation(few, few**3)) < 1
+
+
+def test_distance_correlation_is_that_of_the_papers_sums():
+    """Székely & Rizzo, Annals of Statistics 2014, definition 2 and equation 2.4, entry by entry."""
+    points = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+    count, centred = 6, []
+    for some in points:
+        d = np.linalg.norm(some[:, None] - some, axis=2)
+        u = d - d.sum(0) / (count - 2) - d.sum(1)[:, None] / (count - 2) + d.sum() / ((count - 1) * (count - 2))
+        np.fill_diagonal(u, 0)
+        centred.append(u)
+    a, b = centred
+    expected = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+    assert float(losses.distance_correlation(*points)) == pytest.approx(expected, abs=1e-4)
+    assert np.isfinite(jax.grad(losses.distance_correlation)(*jnp.array(points))).all()

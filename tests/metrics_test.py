@@ -53,3 +53,13 @@ def test_ms_ssim_is_one_for_equal_images_falls_with_noise_and_is_unknown_for_sma
     assert (np.asarray(found) < 0.99).all()
     assert (np.asarray(found) > np.asarray(metrics.ssim(np.clip(a + noise, 0, 1), a)) - 0.05).all()
     assert np.isnan(metrics.ms_ssim(a[:, :64, :64], a[:, :64, :64])).all()
+
+
+def test_the_finest_scale_of_ms_ssim_has_the_finest_scales_weight():
+    """A checkerboard of single pixels is gone at the second scale, so that the first one's contrast alone is left."""
+    places = np.indices((192, 192)).sum(0) % 2
+    board = np.float32(0.5 + 0.1 * (2 * places - 1))[None, :, :, None]
+    flat = np.full_like(board, 0.5)
+    contrast = 0.03**2 / (0.1**2 + 0.03**2)  # (2 cov + C2) / (var + var' + C2), and no covariance
+    found = float(metrics.ms_ssim(board, flat)[0])
+    assert found == pytest.approx(contrast**0.0448, abs=2e-3)  # Wang et al., 2003: .894; the coarsest weight gives .717

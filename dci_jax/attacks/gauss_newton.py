@@ -15,7 +15,6 @@ import functools
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -23,13 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.attacks import factorised
+from dci_jax.attacks import factorised, matching
 from dci_jax.attacks.matching import blank, relative_distance, spread
 from dci_jax.blocks import Network, run, split_index
 from dci_jax.defenses.channel import NONE, Channel, behind, knowing, sent
+from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
-from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.inputs.mixture import Inputs
 from dci_jax.losses import total_variation as tv
 from dci_jax.metrics import psnr
 from dci_jax.runtime import hosts, parallel
@@ -74,29 +74,31 @@ def gauss_newton(
       held_out: how many procedural images choose.
       start: split point -> another attack's inputs to start from; None starts from a blank image, or the prior's
         mean.
-      channel: the defense that this attacker knows, which is then in the loop as in `rmle`.
+      channel: the defense that this attacker knows, which is then in the loop as in `rmle`; behind a random one how
+        far to go from the start is chosen with the weight of TV.
 
     Returns:
       split point -> function from its features [B, ...] to inputs [B, ...].
     """
     first = start or {name: functools.partial(_blank, network) for name in splits}
 
-    def reconstruct(name, weight, features):
+    def reconstruct(name, weight, part, features):
         split, x = split_index(network, name), first[name](features)
         if code_prior(network):
             return factorised.solve(network, split, features, x, steps, damping)
         known = knowing(behind(network, split, channel), features)
-        return solve(known, split, features, x, weight, steps, inner, damping)
+        found = solve(known, split, features, x, weight, steps, inner, damping)
+        return x + part * (found - x) if part < 1 else found
 
-    weights = dict.fromkeys(splits, 0.0)
+    chosen = dict.fromkeys(splits, (0.0, 1.0))
     if not code_prior(network):
-        shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
-        apart = replace(inputs, bank=(), shares=shares, shape=network.input_shape)
-        truth = batches(apart, key, held_out)(0)
+        truth = matching.held_out(network, inputs, key, held_out)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
-            weights[name] = _chosen(folder / f"{name}.json", name, truth, received, total_variation, reconstruct)
-    return {name: functools.partial(reconstruct, name, weights[name]) for name in splits}
+            before = first[name](received) if DEFENSES[channel.kind].random else None
+            read = functools.partial(reconstruct, name, features=received)
+            chosen[name] = _chosen(folder / f"{name}.json", name, truth, before, total_variation, read)
+    return {name: functools.partial(reconstruct, name, *chosen[name]) for name in splits}
 
 
 def check(
@@ -203,17 +205,27 @@ def _diffused(x, direction):
     return jax.grad(energy)(direction)
 
 
-def _chosen(file, name, truth, features, weights, reconstruct):
-    """The weight of TV that reads procedural images `truth` back best from their `features`, found once."""
+def _chosen(file, name, truth, before, weights, read):
+    """(weight of TV, how far to go from the start) that read procedural images `truth` back best, found once.
+
+    All of the way where no defense is random, and `before`, what the start made of them, is None.
+    """
     if not hosts.agree(file.exists()):
-        found = {weight: float(psnr(reconstruct(name, weight, features), truth).mean()) for weight in weights}
-        best = max(found, key=found.get)
-        log.info("gauss_newton after %s: %s dB on procedural images by weight of TV", name, found)
+        found = []
+        for weight in weights:
+            images = read(weight, 1.0)
+            part = 1.0 if before is None else matching.share(before, images, truth)
+            images = images if before is None else before + part * (images - before)
+            found.append((float(psnr(images, truth).mean()), weight, part))
+        log.info("gauss_newton after %s: (dB on procedural images, weight of TV, share of the way): %s", name, found)
+        best = max(found, key=lambda row: row[0])
         if hosts.leads():
             with replacing(file) as stream:
-                json.dump({"total_variation": best, "psnr": list(found.items())}, stream)
+                kept = {"total_variation": best[1], "share": best[2], "psnr": [[w, p] for p, w, _ in found]}
+                json.dump(kept, stream)
         hosts.meet(f"{file.parent.name} {file.name}")
-    return read_json(file)["total_variation"]
+    kept = read_json(file)
+    return kept["total_variation"], kept.get("share", 1.0)
 
 
 def _blank(network, features):

@@ -9,7 +9,7 @@ A generator's input is a code [B, C], which has no total variation.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from dci_jax.blocks import Network, run, split_index
 from dci_jax.defenses.channel import knowing
 from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.inputs.mixture import BANK, Inputs, batches
 from dci_jax.losses import total_variation
 from dci_jax.runtime import parallel
 from dci_jax.runtime.optimize import minimize
@@ -123,6 +124,21 @@ def spread(features: Float[Array, "B *f"]) -> Float[Array, "B"]:
 def project(latent: str) -> Callable[[Array], Array]:
     """What keeps inputs valid after an update: see `latents.clip`."""
     return functools.partial(clip, latent)
+
+
+def held_out(network: Network, inputs: Inputs, key: Array, count: int) -> Float[Array, "count H W C"]:
+    """Procedural images that an attack chooses by: those of the mixture, or dead leaves where it has none."""
+    shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
+    return batches(replace(inputs, bank=(), shares=shares, shape=network.input_shape), key, count)(0)
+
+
+def share(start: Float[Array, "B *x"], found: Float[Array, "B *x"], truth: Float[Array, "B *x"]) -> float:
+    """How far from `start` towards `found` images are nearest to the truth on average, from 0 to 1.
+
+    Matching features fits the noise on them, too; an attacker who knows the defense sees on images of his own how much of it pays.
+    """
+    moved = found - start
+    return float(jnp.clip(jnp.sum(moved * (truth - start)) / jnp.maximum(jnp.sum(moved**2), 1e-12), 0, 1))
 
 
 def blank(network: Network, count: int) -> Float[Array, "count *x"]:

@@ -177,8 +177,9 @@ def find(name: str, oracle: str = "dci") -> Attack:
             )
         return replace(ATTACKS[oracle], label="oracle: learned from real images", color="#15803d")
     if name.startswith(ADAPTED):
-        row = find(name.removeprefix(ADAPTED))
-        if not row.adapts:
+        known = name.removeprefix(ADAPTED)
+        row = None if known == ORACLE or known.startswith(ADAPTED) else find(known)
+        if row is None or not row.adapts:
             able = ", ".join(ADAPTED + key for key, attack in ATTACKS.items() if attack.adapts)
             raise InputError(f"The attack {name!r} cannot adapt to a defense; choose from: {able}.")
         start = row.starts_from and ADAPTED + row.starts_from

@@ -5,6 +5,7 @@ it is a refinement of that, such as `dci+refine`.
 """
 
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ import jax
 import optax
 
 from dci_jax import named
-from dci_jax.attacks.matching import Regularizer, blank, match
+from dci_jax.attacks.matching import Regularizer, blank, held_out, match, share
 from dci_jax.blocks import Network, split_index
-from dci_jax.defenses.channel import NONE, Channel, behind
+from dci_jax.defenses.channel import NONE, Channel, behind, sent
+from dci_jax.defenses.registry import DEFENSES
 from dci_jax.inputs.mixture import Inputs
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
+
+log = logging.getLogger("dci_jax")
+
+_HELD_OUT = 8  # procedural images that tell how far to go
 
 
 def rmle(
@@ -38,11 +44,12 @@ def rmle(
     start: dict[str, Reconstruct] | None = None,
     channel: Channel = NONE,
 ) -> dict[str, Reconstruct]:
-    """Optimise images for their features; nothing is trained, so this returns at once.
+    """Optimise images for their features; nothing is trained.
 
     Args:
       network: the target, known to the attacker.
-      inputs, key, folder: not used by this attack.
+      inputs, key: procedural images, on which an attacker who starts behind a random defense finds how far to go.
+      folder: not used by this attack.
       splits: split points to be read back.
       steps: updates per batch of images.
       learning_rate: in pixel units of [0, 1]; it falls to zero along a cosine.
@@ -53,22 +60,31 @@ def rmle(
         with AMSGrad, as published. A start is left with Adam, because AMSGrad keeps the large
         gradients of the first steps in mind and stalls when the start is good.
       channel: the defense that this attacker knows, which is then in the loop: noise by its expectation, rounding
-        with straight-through gradients, what dropout left out is not compared.
+        with straight-through gradients, what was left out by what is known of it (`defenses.comparison`).
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
     """
-    del inputs, key, folder
+    del folder
     rate = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.adam(rate, b2=0.99) if start else optax.amsgrad(rate)
     own = named.function(prior) if prior else None
     regularizer = Regularizer(total_variation, tuple(total_variation_at), own, prior_weight)
 
-    def reconstruct(name, features):
-        images = start[name](features) if start else blank(network, len(features))
-        known = behind(network, split_index(network, name), channel)
-        return match(known, name, features, images, regularizer, optimizer, steps)
+    shares = dict.fromkeys(splits, 1.0)
 
+    def reconstruct(name, features):
+        first = start[name](features) if start else blank(network, len(features))
+        known = behind(network, split_index(network, name), channel)
+        found = match(known, name, features, first, regularizer, optimizer, steps)
+        return first + shares[name] * (found - first) if shares[name] < 1 else found
+
+    if start and DEFENSES[channel.kind].random:
+        truth = held_out(network, inputs, key, _HELD_OUT)
+        for name in splits:
+            received = sent(network, split_index(network, name), channel, key, truth)
+            shares[name] = share(start[name](received), reconstruct(name, received), truth)
+            log.info("refined after %s, %s: %.2f of the way is taken", name, channel.label, shares[name])
     return {name: functools.partial(reconstruct, name) for name in splits}
 
 

@@ -19,8 +19,6 @@ from dci_jax.inputs.mixture import Inputs, batches
 Array = jax.Array
 Pytree = Any
 
-BATCH = 32  # images at a time that a defense learns on
-
 
 @flax.struct.dataclass
 class Channel:
@@ -59,7 +57,7 @@ def learn(
     if not row.learn:
         return channel
     key_inputs, key = jax.random.split(key)
-    made = batches(inputs, key_inputs, BATCH)
+    made = batches(inputs, key_inputs, row.batch)
     return replace(channel, params=row.learn(network, index, channel.strength, made, key, folder, steps))
 
 

@@ -25,6 +25,7 @@ Batches = Callable[[int], Array]
 LEVELS = 255  # a bottleneck's values travel in 8 bits
 _NOISE = (1e-3, 100.0)  # scales of learned noise, in units of the features' deviation
 _RATE = 3e-3
+_ANSWERED = 32  # images of a batch, at most, that the server's answer is computed for
 
 
 def task_loss(network: Network, index: int, features: Array, received: Array) -> Array:
@@ -86,7 +87,7 @@ def learn_nopeek(
 ) -> dict[str, Array]:
     """NoPeek (Vepakomma et al., ICDMW 2020): `task_loss` + strength x distance correlation of features and images.
 
-    There the whole device part learns, with labels; here one more layer does, without, and the server stays.
+    The correlation is bias-corrected, and of all images of a batch where `task_loss` is of 32 (see `losses`). There the whole device part learns, with labels; here one more layer does, without, and the server stays.
     """
     channels = features_at(network, index, batches(0)).shape[-1]
     start = {"kernel": np.zeros((3, 3, channels, channels), np.float32)}
@@ -140,7 +141,7 @@ def _loss(send: Callable[..., Array], index: int, noise: bool) -> Callable[..., 
         network, strength = frozen
         features = run(network, batch["images"], 0, index)
         received = send(params, batch["key"], features, strength)
-        terms = {"task": task_loss(network, index, features, received)}
+        terms = {"task": task_loss(network, index, features[:_ANSWERED], received[:_ANSWERED])}
         if noise:
             terms["noise"] = -jnp.mean(params["scale"])
         elif send is nopeek:

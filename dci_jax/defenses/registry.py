@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from dci_jax.defenses import compression, learned, noise, pruning
+from dci_jax.defenses import comparison, compression, learned, noise, pruning
 from dci_jax.defenses.compression import as_sent, straight_through
 from dci_jax.defenses.size import coded_bytes, marked_bytes
 
@@ -26,13 +26,14 @@ class Defense:
     Attributes:
       send: (params, key, features [B, ...], strength) -> what the server receives [B, ...], each example on its own.
       expected: (params, features, strength, received or None, sends) -> the same on average, differentiable: what an
-        attacker compares his guess with.
+        attacker compares his guess with; knowing what was received, see `comparison`.
       unit: of its strength.
       source: where it was proposed.
       presets: strengths that are usual, from mild to strong; those of docs/audit.md.
       random: two sends of one input differ.
       joined: [what each of several sends gave] -> what an attacker makes of them.
       learn: makes params before anything is sent; see `learned`.
+      batch: images at a time that it learns on.
       travels: (params, features, strength) -> what is transmitted, where the server computes on from it; else None.
       size: bytes of one example of what travels: (array, strength) -> int.
     """
@@ -45,6 +46,7 @@ class Defense:
     random: bool = False
     joined: Callable[[list], jax.Array] = noise.mean
     learn: Callable | None = None
+    batch: int = 32
     travels: Callable = _as_received
     size: Callable[[np.ndarray, float], int] = lambda example, strength: coded_bytes(example)
 
@@ -95,14 +97,14 @@ DEFENSES = {
     ),
     "topk": Defense(
         compression.topk,
-        as_sent(compression.topk),
+        comparison.below_the_kept,
         "share of values kept",
         "magnitude sparsification",
         (0.5, 0.25, 0.1),
     ),
     "topk_channels": Defense(
         compression.topk_channels,
-        as_sent(compression.topk_channels),
+        comparison.below_the_kept_channels,
         "share of channels kept, for each image",
         "magnitude sparsification",
         (0.75, 0.5, 0.25),
@@ -140,10 +142,11 @@ DEFENSES = {
         "Vepakomma et al., ICDMW 2020",
         (0.1, 1.0, 10.0),
         learn=learned.learn_nopeek,
+        batch=128,
     ),
     "learned_noise": Defense(
         learned.learned_noise,
-        noise.unchanged,
+        comparison.weighed,
         "weight of the noise",
         "after Shredder, Mireshghallah et al., ASPLOS 2020",
         (0.1, 1.0, 10.0),

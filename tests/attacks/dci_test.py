@@ -283,3 +283,16 @@ def test_the_parts_of_a_block_are_undone_one_after_the_other_which_reads_more(tm
     assert found["apart"] > found["whole"] + 0.2
     shared = dci.dci_shared(apart, INPUTS, ("stem",), KEY, tmp_path / "shared", **SETTINGS)
     assert float(psnr(read(apart, "stem", shared), new_images()).mean()) > found["whole"]
+
+
+def test_a_correction_that_is_worse_on_held_out_images_is_not_taken(network, solved, tmp_path):
+    """Here the second map lies in the folder, as of a run that was killed, and drives every pixel away."""
+    folder = tmp_path / "stem" / "000"
+    shutil.copytree(solved[1] / "stem" / "000", folder)
+    (folder / solving.TAKEN).unlink()
+    saved = np.load(folder / "1.npz")
+    np.savez(folder / "1.npz", solution=-30 * saved["solution"], ridge=saved["ridge"])
+    readers = dci.dci(network, INPUTS, ("stem",), KEY, tmp_path, **SETTINGS)
+    assert solving.finished(folder) == 1
+    assert len(readers["stem"].args[1][0]) == 1
+    assert float(psnr(read(network, "stem", readers), new_images()).mean()) > 20

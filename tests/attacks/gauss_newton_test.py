@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from dci_jax import blocks
+from dci_jax.attacks import dci
 from dci_jax.attacks.factorised import damped
-from dci_jax.attacks.gauss_newton import check, gauss_newton
+from dci_jax.attacks.gauss_newton import check, gauss_newton, taken
 from dci_jax.attacks.gauss_newton import losses as losses_of
+from dci_jax.attacks.matching import held_out
 from dci_jax.blocks import Block, Network
+from dci_jax.defenses.channel import Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import psnr
@@ -123,3 +126,27 @@ def test_procedural_images_choose_the_weight_of_tv_once(network, tmp_path):
 def test_what_would_cripple_it_is_refused(network, change, named):
     with pytest.raises(InputError, match=named):
         check(network, ("stem",), network.input_shape, **{**SETTINGS, **change})
+
+
+def test_a_step_that_makes_the_loss_larger_is_not_taken_and_raises_the_damping(network):
+    images, features, near = image_problem(network)
+    step = jnp.stack([images[0] - near[0], jnp.where(images[1] > 0.5, -1.0, 1.0)])  # right, and as wrong as can be
+    found, dampings = taken(network, 1, jnp.float32(0), features, near, jnp.float32([1.0, 1.0]), step)
+    np.testing.assert_allclose(found, jnp.stack([images[0], near[1]]), atol=1e-6)
+    np.testing.assert_allclose(dampings, [0.2, 5.0], rtol=1e-6)
+
+
+def test_images_that_choose_are_none_that_inverters_are_solved_on(network):
+    key, settings = jax.random.key(0), dict(batch=8, images=8, held_out=8)
+    ((solved,), (apart,)), chosen = dci._inputs(INPUTS, key, settings), held_out(network, INPUTS, key, 8)
+    for one, other in ((solved, apart), (solved, chosen), (apart, chosen)):
+        distances = jnp.mean(jnp.abs(one[:, None] - other), (2, 3, 4))
+        assert float(distances.min()) > 1e-3
+
+
+def test_behind_noise_that_says_nothing_the_start_is_kept(network, tmp_path):
+    channel, start = Channel("gaussian", 100.0), {"stem": lambda f: jnp.full((len(f), 32, 32, 3), 0.5)}
+    features = sent(network, 1, channel, jax.random.key(2), batches(INPUTS, jax.random.key(5), 2)(0))
+    found = attack(network, "stem", features, tmp_path, start=start, channel=channel)
+    assert np.abs(found - 0.5).mean() < 0.02
+    assert json.loads((tmp_path / "stem.json").read_text())["share"] < 0.1

@@ -212,3 +212,69 @@ def test_learning_costs_the_server_less_and_hides_more(network, tmp_path):
         for strength in (0.01, 3.0)
     }
     assert float(found[3.0].mean()) > float(found[0.01].mean()) + 0.05
+
+
+def test_levels_that_differ_by_rounding_are_one():
+    """As those of a bottleneck, whose steps are added to the features and taken away again."""
+    noise = np.random.default_rng(0)
+    step = np.float32(3.7 / 255)
+    plain = noise.integers(0, 256, (8, 8, 16)).astype(np.float32) * step - np.float32(1.3)
+    up = noise.random(plain.shape) < 0.1
+    rounded = np.where(up, np.nextafter(plain, np.float32(9)), plain)
+    assert len(np.unique(rounded)) > 1.2 * len(np.unique(plain))
+    assert coded_bytes(rounded) == coded_bytes(plain)
+    few = plain[..., :1].round()  # a few levels, one of them twice
+    assert coded_bytes(np.where(up[..., :1], np.nextafter(few, np.float32(9)), few)) == coded_bytes(few)
+
+
+def test_levels_close_together_are_not_merged_in_a_chain():
+    values = np.linspace(0, 1, 2_000_000, dtype=np.float32)  # neighbours differ by less than is merged
+    assert coded_bytes(values) > 100_000
+
+
+DETERMINISTIC = ("quantize", "topk", "topk_channels", "jpeg", "bottleneck", "prune_channels", "nopeek")
+
+
+@pytest.mark.parametrize("kind", DETERMINISTIC)
+def test_the_truth_agrees_with_what_arrived_and_another_guess_is_pulled(kind, channels, features):
+    channel = channels[kind]
+    received = send(channel, jax.random.key(0), features)
+
+    def residual(guess):
+        known = DEFENSES[kind].expected(channel.params, guess, jnp.float32(channel.strength), received, jnp.float32(1))
+        return known - received
+
+    size = float(jnp.std(received))
+    assert float(jnp.abs(residual(features)).max()) < 1e-4 * size
+    other = features[::-1]
+    pull = jax.grad(lambda guess: jnp.sum(residual(guess) ** 2))(other)
+    assert np.isfinite(pull).all()
+    assert float(jnp.mean(residual(other) ** 2)) > 1e-3 * size**2
+    assert float(jnp.sum(pull * (other - features))) > 0  # downhill is towards the truth
+    assert (
+        float(jnp.mean(jnp.abs(residual(3 * features)))) > 0.1 * size
+    )  # the range that arrived counts, not the guess's
+
+
+def test_what_topk_left_out_is_at_most_as_large_as_the_smallest_that_arrived():
+    received = jnp.float32([[5.0, -3.0, 0.0, 0.0]])
+    guess = jnp.float32([[4.0, -3.5, -2.9, 4.0]])
+    found = DEFENSES["topk"].expected({}, guess, 0.5, received, 1.0)
+    np.testing.assert_allclose(found - received, [[-1.0, -0.5, 0.0, 1.0]])
+    # Where fewer arrive than are kept, the others are zero.
+    found = DEFENSES["topk"].expected({}, guess, 0.9, received, 1.0)
+    np.testing.assert_allclose(found - received, [[-1.0, -0.5, -2.9, 4.0]])
+
+
+def test_a_channel_that_was_left_out_has_at_most_the_energy_of_the_weakest_that_arrived():
+    received = jnp.zeros((1, 2, 2, 4)).at[..., 0].set(2.0).at[..., 1].set(3.0)
+    guess = jnp.ones((1, 2, 2, 4)).at[..., 3].set(6.0)
+    found = DEFENSES["topk_channels"].expected({}, guess, 0.5, received, 1.0) - received
+    np.testing.assert_allclose(found[0, 0, 0], [-1.0, -2.0, 0.0, 4.0], rtol=1e-5)
+
+
+def test_learned_noise_is_weighed_by_its_scale(features):
+    scale = jnp.log(jnp.linspace(0.1, 2.0, features[0].size)).reshape(features.shape[1:])
+    found = DEFENSES["learned_noise"].expected({"scale": scale}, features + 1, 1.0, features, 1.0) - features
+    np.testing.assert_allclose(found * jnp.exp(scale), (found * jnp.exp(scale))[0, 0, 0, 0], rtol=1e-3)
+    assert float(jnp.mean(found[0] ** 2)) == pytest.approx(1, rel=1e-3)

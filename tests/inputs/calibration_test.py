@@ -142,3 +142,19 @@ def test_a_damaged_file_is_told(colored, tmp_path):
     np.savez(file, bands=np.zeros((2, 3, 3)))
     with pytest.raises(InputError, match=r"filter.npz"):
         calibrated(colored[0], INPUTS, KEY, file, **SETTINGS)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_each_layer_is_compared_with_its_own_memory(colored, depth):
+    """On other images than those that are remembered, so that no two layers differ alike."""
+    network, images = colored[0], batches(INPUTS, jax.random.key(8), 32)(0)
+    found, terms = blocks.trace(network, images, 0, depth)[1], []
+    for block, statistics in zip(network.blocks[:depth], found, strict=True):
+        remembered = block.params["batch_stats"]
+        for name, layer in remembered.items():
+            mean, var, new = layer["mean"], layer["var"] + 1e-5, statistics[name]
+            terms.append(np.mean((new["mean"] - mean) ** 2 / var) + np.mean(np.log((new["var"] + 1e-5) / var) ** 2))
+    assert len(terms) == 2 * depth - 1
+    batch = images, np.zeros((32, 2), np.int32)
+    measured = mismatch(0, depth, (IDENTITY, np.zeros(3, np.float32)), network, batch)[1]["mismatch"]
+    assert float(measured) == pytest.approx(np.mean(terms), rel=1e-3)
