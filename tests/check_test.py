@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import dcgan_celeba, tiny
+from configs import audit, dcgan_celeba, tiny
 from dci_jax import blocks, experiment, models
 from dci_jax.attacks import registry
 from dci_jax.cases import images
@@ -215,7 +215,9 @@ def test_an_attack_that_cannot_adapt_is_refused(attacks, defenses, said, monkeyp
         ({"defenses": (("prune", 0.5),)}, "No defense is called 'prune'; choose from"),
         ({"defenses": (("jpeg", 120.0),)}, "gives 'jpeg' the strength 120.0"),
         ({"lpips.backbone": "alexnet.pth"}, "lpips needs both"),
-        ({"audit.rank1": 1.5}, "audit.rank1 is 1.5"),
+        ({"audit.structure": 1.5}, "audit.structure is 1.5"),
+        ({"audit.leaking": -0.1}, "audit.leaking is -0.1"),
+        ({"refine.num_splits": -1}, "refine.num_splits is -1"),
     ],
 )
 def test_a_field_of_the_audit_that_is_wrong_is_refused(changes, said, monkeypatch, network):
@@ -224,6 +226,20 @@ def test_a_field_of_the_audit_that_is_wrong_is_refused(changes, said, monkeypatc
     config.update_from_flattened_dict(changes)
     with pytest.raises(InputError, match=said):
         check(config)
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "he_cnn", "repvgg_cifar"])
+def test_the_audit_takes_any_network_and_costly_attacks_the_middle_one_of_its_splits(name):
+    config = audit.get_config()
+    config.target.name = name
+    case = check(config, planned=True)
+    for attack in ("dci", "adapted_dci+refine", "adapted_inverse_network"):
+        splits, settings = registry.settings(config, registry.find(attack), case.splits)
+        assert splits == (case.splits if attack == "dci" else (case.splits[len(case.splits) // 2],))
+        assert "num_splits" not in settings
+    config.refine.num_splits = 3
+    splits, _ = registry.settings(config, registry.find("dci+refine"), tuple("abcdefghi"))
+    assert splits == ("b", "e", "h")
 
 
 @pytest.mark.parametrize("field", BATCHES)

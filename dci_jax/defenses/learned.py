@@ -87,7 +87,8 @@ def learn_nopeek(
 ) -> dict[str, Array]:
     """NoPeek (Vepakomma et al., ICDMW 2020): `task_loss` + strength x distance correlation of features and images.
 
-    The correlation is bias-corrected, and of all images of a batch where `task_loss` is of 32 (see `losses`). There the whole device part learns, with labels; here one more layer does, without, and the server stays.
+    The correlation is bias-corrected (see `losses`) and of all images of a batch, `task_loss` of the first 32. There the whole
+    device part learns, with labels; here one more layer does, without, and the server stays.
     """
     channels = features_at(network, index, batches(0)).shape[-1]
     start = {"kernel": np.zeros((3, 3, channels, channels), np.float32)}

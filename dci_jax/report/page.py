@@ -178,7 +178,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: var(--soft); font-weight: normal; }
 .first { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; } .first > div { max-width: 100%; }
-.first > figure { flex: 1 1 220px; max-width: 320px; } .map td { text-align: center; line-height: 1.1; }
+.first > figure { flex: 0 1 auto; } .first > figure img { width: auto; } .map td { text-align: center; line-height: 1.1; }
 .read { background: var(--read); } .some { background: var(--some); } .unknown { background: var(--unknown); }
 .doubt { background: var(--doubt); } .low { background: var(--low); }
 .key { padding: 0 .3rem; font-weight: normal; } .chosen { outline: 3px solid var(--ink); outline-offset: -3px; }

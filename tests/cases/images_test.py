@@ -95,6 +95,12 @@ def test_who_is_read_back_is_found_among_the_others(network, tmp_path):
     np.testing.assert_array_equal(found["rank5"], np.ones(5))
 
 
+def test_rank_1_is_the_nearest_and_not_the_brightest():
+    pixels = np.uint8([[[[20] * 3]], [[[120] * 3]], [[[250] * 3]]])
+    found = image_scores.reidentified(pixels, pixels)
+    np.testing.assert_array_equal(found["rank1"], [1, 1, 1])
+
+
 def test_a_message_is_counted_once_for_each_send(network, tmp_path):
     sizes = []
     for sends in (1, 3):

@@ -251,10 +251,10 @@ def test_the_page_works_in_a_browser(workdir, browser):
     assert "Of 4 pairs" in browser.find_element("id", "verdict").text
     width, room = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= room
-    column = "return [...document.querySelectorAll('#numbers tbody tr')].map(r => r.cells[4].textContent)"
-    browser.find_elements("css selector", "#numbers th button")[4].click()
+    column = "return [...document.querySelectorAll('#numbers tbody tr')].map(r => r.cells[5].textContent)"
+    browser.find_elements("css selector", "#numbers th button")[5].click()
     assert browser.execute_script(column) == sorted(browser.execute_script(column), key=float)
-    browser.find_elements("css selector", "#numbers th button")[4].click()
+    browser.find_elements("css selector", "#numbers th button")[5].click()
     assert float(browser.execute_script(column)[0]) == pytest.approx(40)
     browser.find_element("id", "filter").send_keys("deep adapted")
     shown = browser.execute_script("return document.querySelectorAll('#numbers tbody tr:not([hidden])').length")
