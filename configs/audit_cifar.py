@@ -32,8 +32,6 @@ def get_config():
     config.dci.equations = 100
     config.dci.size = 5
     config.dci.unknowns = (10000, 7000)
-    config.gauss_newton.update(steps=10, inner=30, total_variation=(0.0, 0.01, 0.1, 1.0))
-    # 490 thousand weights, as many as the inverters of layer1.2 have together.
-    config.inverse_network.width = 224
-    config.inverse_network.steps = 1000
+    config.inverse_network.width = 64
+    config.inverse_network.steps = 300
     return config
