@@ -161,6 +161,11 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
     for row in names(config):
         attack = find(row, config.oracle.attack)
         own, section = settings(config, attack, splits)[0], attack.section
+        if config[section].get("num_splits") and config[section].splits:
+            raise InputError(
+                f"{section}.splits is {tuple(config[section].splits)} and {section}.num_splits {config[section].num_splits}; give one "
+                "of them."
+            )
         for name in own:
             split_index(network, name)
         missing = [name for name in own if name not in splits]

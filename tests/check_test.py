@@ -240,6 +240,9 @@ def test_the_audit_takes_any_network_and_costly_attacks_the_middle_one_of_its_sp
     config.refine.num_splits = 3
     splits, _ = registry.settings(config, registry.find("dci+refine"), tuple("abcdefghi"))
     assert splits == ("b", "e", "h")
+    config.refine.splits = case.splits[:1]
+    with pytest.raises(InputError, match=r"refine\.num_splits 3; give one of them"):
+        check(config, planned=True)
 
 
 @pytest.mark.parametrize("field", BATCHES)

@@ -119,6 +119,7 @@ def test_a_run_leaves_everything(finished):
         *((attack, split) for attack in attacks for split in ("stem", "layer1.0")),
         ("mean_image", "any"),
         ("random_image", "any"),
+        ("thumbnail", "any"),
     }
     assert {row["image"] for row in rows} == {"a.png", "b.png", "c.png"}
     assert len(rows) == 3 * len(cells)
@@ -142,6 +143,11 @@ def test_a_run_leaves_everything(finished):
         "lpips",
         "rank1",
         "rank5",
+        "rank1_structure",
+        "psnr_affine",
+        "ssim_affine",
+        "structure",
+        "structure_part",
         "bytes_coded",
         "top1_sent",
         "feature_error",
@@ -221,6 +227,7 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
         *((attack, split) for attack in ("dci", "oracle") for split in ("stem", "stages.0.0")),
         ("mean_image", "any"),
         ("random_image", "any"),
+        ("thumbnail", "any"),
     }
     assert rows["dci", "stem"]["psnr"] > rows["mean_image", "any"]["psnr"]
     assert rows["dci", "stem"]["psnr"] != rows["oracle", "stem"]["psnr"]
@@ -241,7 +248,7 @@ def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_
         assert done.returncode == 0, done.stderr
         files = [p for made in ("attacks", "calibration") for p in sorted((workdir / made).rglob("*")) if p.is_file()]
         fitted.append({p.relative_to(workdir): p.read_bytes() for p in files})
-        assert len(lines(workdir)) == 4 * len({row["image"] for row in lines(workdir)})
+        assert len(lines(workdir)) == 5 * len({row["image"] for row in lines(workdir)})
     assert fitted[0] == fitted[1]
     assert {name.parts[0] for name in fitted[0] if name.suffix == ".npz"} == {"attacks", "calibration"}
 
