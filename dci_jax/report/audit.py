@@ -72,28 +72,23 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
 def _attackers(found, known):
     """Who could tell, and who could not."""
     attacks = dict.fromkeys(base(attack) for c in found for attack in c.attacks)
-    rows = [
-        {
-            "attack": page.label(attack),
-            "reconstructs": f"{known.shown[attack]:.0%}" if attack in known.shown else "",
-            "too weak to judge because": "; ".join(known.weak.get(attack, ())),
-        }
-        for attack in attacks
-    ]
     text = (
-        "<p>What an attacker reconstructs counts always. What nobody reconstructs counts only where an attacker who knows the "
-        "defense could tell: his settings are at least those of configs/audit.py, and somewhere, in a cell of this audit or on "
-        "procedural images after the network's first split point, he reconstructs at least half of the images.</p>"
+        "<p>What leaks by an attacker counts always. What leaks by nobody counts only where an attacker who knows the defense "
+        "could tell: his settings are at least those of configs/audit.py, and somewhere, in a cell of this audit or on "
+        "procedural images after the network's first split point, at least half of the images leak by him.</p>"
     )
-    columns = (
-        ("attack", "attack, adapted or not"),
-        ("reconstructs", "images where it does best"),
-        ("too weak to judge because", "too weak to judge because"),
-    )
+    rows = [{"attack": page.label(a), "best": f"{known.shown[a]:.0%}" if a in known.shown else ""} for a in attacks]
+    columns = (("attack", "attack, adapted or not"), ("best", "images that leak where it does best"))
     text += page.table(rows, columns, "the attackers")
-    cells = [c for c in found if c.level == LEVELS[4]]
-    rows = [{"cell": f"{c.split}, {named(c.defense)}", "why": "; ".join(c.reasons)} for c in cells]
-    return text + (page.table(rows, (("cell", "not judged"), ("why", "why")), "cells not judged") if rows else "")
+    for attack in attacks:
+        if known.weak.get(attack):
+            reasons = html.escape("; ".join(known.weak[attack]))
+            text += f"<p class=warn><b>{html.escape(page.label(attack))} is too weak to judge</b>: {reasons}.</p>"
+    for c in found:
+        if c.level == LEVELS[4]:
+            cell, why = (html.escape(x) for x in (f"{c.split}, {named(c.defense)}", "; ".join(c.reasons)))
+            text += f"<p class=warn>Not judged: <b>{cell}</b>: {why}.</p>"
+    return text
 
 
 def _adapted(found, policy):
@@ -132,7 +127,7 @@ def _fronts(found, policy, folder):
     parts = []
     for name, cost, title, log in (
         ("bytes", lambda c: c.bytes_coded, "bytes of a message", True),
-        ("accuracy", lambda c: 1 - c.kept[0], "share of the server's answers lost", False),
+        ("accuracy", lambda c: 1 - c.kept[0], "share of the server's predictions lost", False),
     ):
         if name == "accuracy" and any(c.kept is None for c in found):
             continue

@@ -14,13 +14,14 @@ CLASSES = dict(zip(LEVELS, ("low", "doubt", "some", "read", "unknown"), strict=T
 def verdict(found: Sequence[Cell], chosen: Cell | None, policy: Policy, images: int) -> str:
     """How many cells leak, by the worst attacker of each, and the cheapest that does not; HTML."""
     count = {name: sum(c.level == name for c in found) for name in LEVELS}
-    parts = [
-        f"in {count['most']} at least half of the images leak",
-        f"in {count['some']} some of them do",
-        f"in {count['in doubt']} none does, but some are in doubt",
-        f"in {count['none']} none",
-    ]
-    text = f"Of {len(found)} pairs of split point and defense, " + "; ".join(parts) + ". "
+    said = {
+        "most": "at least half of the images leak",
+        "some": "some of the images leak",
+        "in doubt": "no image leaks, but some are in doubt",
+        "none": "no image leaks",
+    }
+    parts = [f"{words} in {count[name]}" for name, words in said.items() if count[name]]
+    text = f"Of {len(found)} pairs of split point and defense, " + "; ".join(parts or ["none is judged"]) + ". "
     if count["not judged"]:
         text += (
             f"<b>{count['not judged']} are not judged</b>: the attackers there were too weak to tell, see "
@@ -28,8 +29,8 @@ def verdict(found: Sequence[Cell], chosen: Cell | None, policy: Policy, images: 
         )
     worst = max(found, key=lambda c: (c.share[0], c.leak("ssim_affine") or 0))
     text += (
-        f"The worst attacker, {html.escape(who(worst.worst))}, reconstructs {worst.share[0]:.0%} of the images after "
-        f"<b>{html.escape(worst.split)}</b> with {html.escape(named(worst.defense))}"
+        f"Most leaks after <b>{html.escape(worst.split)}</b> with {html.escape(named(worst.defense))}, to "
+        f"{html.escape(who(worst.worst))}: {worst.share[0]:.0%} of the images"
         f" ({_number(worst.leak('psnr'), '.1f')} dB, SSIM {_number(worst.leak('ssim'), '.2f')}). "
     )
     if chosen:
