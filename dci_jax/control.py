@@ -24,6 +24,7 @@ from dci_jax.inputs.mixture import BANK, Inputs, batches
 from dci_jax.metrics import psnr, ssim
 from dci_jax.report import attackers
 from dci_jax.report.leaks import Policy, evidence
+from dci_jax.runtime import parallel
 from dci_jax.runtime.workdir import keep, present
 
 Array = jax.Array
@@ -72,6 +73,7 @@ def control(
 def share(network: Network, split: str, truth: Array, reconstruct: Reconstruct, policy: Policy) -> float:
     """The share of images [B, H, W, C] in [0, 1] that are reconstructed from their features at `split`; see `verdict`."""
     found = jnp.clip(reconstruct(features_at(network, split_index(network, split), truth)), 0, 1)
+    found, truth = parallel.fetch((found, truth))
     pixels, base = _pixels(truth), recognition.thumbnail(_pixels(truth))
     rows = [_scores(_pixels(guess), guess, truth, pixels) for guess in (found, np.float32(base) / 255)]
     best = {(0, str(i)): {m: row[m] for m in row} for i, row in enumerate(rows[1])}
@@ -82,12 +84,12 @@ def share(network: Network, split: str, truth: Array, reconstruct: Reconstruct, 
 def faults(network: Network, split: str, images: Array) -> list[str]:
     """What makes scores at `split` say nothing: sentences on features that are not finite, do not vary, have no gradient."""
     index = split_index(network, split)
-    features = np.asarray(features_at(network, index, images))
+    features = parallel.fetch(features_at(network, index, images))
     if not np.isfinite(features).all():
         return ["its features are not finite; look at the checkpoint"]
     if np.abs(features - features[:1]).max() <= 1e-6 * np.abs(features).max():
         return ["its features are the same for every image; look at the checkpoint and at the inputs' range"]
-    if not np.any(_slope(network, index, images[:2])):
+    if not np.any(parallel.fetch(_slope(network, index, images))):
         return ["its features have no gradient with respect to the image, so that attacks which follow it cannot work"]
     return []
 
@@ -112,7 +114,7 @@ def _fitted(config, case, inputs, split, key, workdir, name) -> Callable:
 
 
 def _pixels(images):
-    return np.uint8(np.round(np.asarray(images) * 255))
+    return np.uint8(np.round(images * np.float32(255)))
 
 
 def _scores(pixels, guess, truth, originals):

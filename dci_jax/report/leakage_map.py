@@ -28,11 +28,12 @@ def verdict(found: Sequence[Cell], chosen: Cell | None, policy: Policy, images: 
             "<a href=#attackers>the attackers</a>. "
         )
     worst = max(found, key=lambda c: (c.share[0], c.leak("ssim_affine") or 0))
-    text += (
-        f"Most leaks after <b>{html.escape(worst.split)}</b> with {html.escape(named(worst.defense))}, to "
-        f"{html.escape(who(worst.worst))}: {worst.share[0]:.0%} of the images"
-        f" ({_number(worst.leak('psnr'), '.1f')} dB, SSIM {_number(worst.leak('ssim'), '.2f')}). "
-    )
+    if worst.share[0]:
+        text += (
+            f"Most leaks after <b>{html.escape(worst.split)}</b> with {html.escape(named(worst.defense))}, to "
+            f"{html.escape(who(worst.worst))}: {worst.share[0]:.0%} of the images"
+            f" ({_number(worst.leak('psnr'), '.1f')} dB, SSIM {_number(worst.leak('ssim'), '.2f')}). "
+        )
     if chosen:
         kept = f", {chosen.kept[0]:.0%} of the predictions kept" if chosen.kept else ""
         return text + (
