@@ -2,6 +2,7 @@
 
 import csv
 import decimal
+import json
 from pathlib import Path
 
 
@@ -15,22 +16,25 @@ def audit(folder):
     """The lines of the table of one run: attacks across if it has one split, splits across if it has several."""
     with (Path(folder) / "summary.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["split"] != "any"]
-    found = {(row["split"], row["defense"], row["attack"]): row for row in rows}
+    found = {(row["split"], row["defense"], row["attack"]): row for row in rows if " x" not in row["defense"]}
+    cells = json.loads((Path(folder) / "audit.json").read_text())["cells"]
+    leaks = {(c["split"], c["defense"]): f"{rounded(100 * c['share'][0], 0)} %" for c in cells}
+    leaks |= {(c["split"], c["defense"]): "not judged" for c in cells if c["level"] == "not judged"}
     splits, defenses, attacks = (list(dict.fromkeys(key[i] for key in found)) for i in range(3))
     if len(splits) == 1:
-        yield from _one_split(found, splits[0], defenses, attacks)
+        yield from _one_split(found, leaks, splits[0], defenses, attacks)
     else:
-        yield from _several_splits(found, splits, defenses)
+        yield from _several_splits(found, leaks, splits, defenses)
 
 
-def _one_split(found, split, defenses, attacks):
-    """PSNR in dB of each attack behind each defense, the highest of a defense in bold; answers kept; bytes of a message."""
-    yield "| defense | " + " | ".join(f"`{attack}`" for attack in attacks) + " | answers kept | bytes |"
-    yield "|---" * (3 + len(attacks)) + "|"
+def _one_split(found, leaks, split, defenses, attacks):
+    """Images that leak; PSNR in dB of each attack, the highest of a defense in bold; predictions kept; bytes of a message."""
+    yield "| defense | leaks | " + " | ".join(f"`{attack}`" for attack in attacks) + " | predictions kept | bytes |"
+    yield "|---" * (4 + len(attacks)) + "|"
     for defense in defenses:
         here = {attack: found[split, defense, attack] for attack in attacks if (split, defense, attack) in found}
         best = max(here, key=lambda attack: float(here[attack]["psnr"]))
-        line = [f"`{defense}`"]
+        line = [f"`{defense}`", leaks[split, defense]]
         for attack in attacks:
             text = f"{rounded(here[attack]['psnr'], 1)}" if attack in here else ""
             line.append(f"**{text}**" if attack == best else text)
@@ -39,8 +43,9 @@ def _one_split(found, split, defenses, attacks):
         yield "| " + " | ".join(line) + " |"
 
 
-def _several_splits(found, splits, defenses):
-    """SSIM / PSNR of the best attack that knows the defense (PSNR of the best that does not); answers kept, KiB."""
+def _several_splits(found, leaks, splits, defenses):
+    """Images that leak; SSIM / PSNR of the best attack that knows the defense (PSNR of the best that does not); predictions
+    kept, KiB of a message."""
     yield "| defense | " + " | ".join(f"`{split}`" for split in splits) + " |"
     yield "|---" * (1 + len(splits)) + "|"
     for defense in defenses:
@@ -51,7 +56,7 @@ def _several_splits(found, splits, defenses):
             blind = [row for row in here if row not in knows]
             knows, blind = (max(some, key=lambda row: float(row["psnr"]), default=None) for some in (knows, blind))
             best = knows or blind
-            text = f"{rounded(best['ssim'], 2)} / {rounded(best['psnr'], 1)}" if best else ""
+            text = f"{leaks[split, defense]}: {rounded(best['ssim'], 2)} / {rounded(best['psnr'], 1)}" if best else ""
             if knows and blind:
                 text += f" ({rounded(blind['psnr'], 1)})"
             if knows:

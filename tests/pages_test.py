@@ -1,5 +1,6 @@
 """README.md and docs/ beside the files of measurements: every table, and every PSNR in the prose."""
 
+import json
 import re
 
 import pytest
@@ -143,21 +144,32 @@ ROWS = (
 )
 
 
+def of_audit(folder, rows, shares):
+    """The lines that `benchmarks.tables audit` prints of a run with these rows and {(split, defense): share that leaks}."""
+    (folder / "summary.csv").write_text("\n".join(rows))
+    cells = [
+        {"split": s, "defense": d, "share": [v, 0, 1], "level": "most" if v else "not judged"}
+        for (s, d), v in shares.items()
+    ]
+    (folder / "audit.json").write_text(json.dumps({"cells": cells}))
+    return tables.TABLES["audit"]([folder]).splitlines()
+
+
 def test_an_audit_with_one_split_has_a_column_for_each_attack(tmp_path):
-    (tmp_path / "summary.csv").write_text("\n".join(ROWS))
-    table = tables.TABLES["audit"]([tmp_path]).splitlines()
-    assert table[0] == "| defense | `dci` | `adapted_dci` | `adapted_dci+refine` | answers kept | bytes |"
+    table = of_audit(tmp_path, ROWS, {("stem", "none"): 1.0, ("stem", "gaussian 1"): 0.965})
+    assert table[0] == "| defense | leaks | `dci` | `adapted_dci` | `adapted_dci+refine` | predictions kept | bytes |"
     assert table[2:] == [
-        "| `none` | **40.3** |  |  | 1.00 | 50,870 |",
-        "| `gaussian 1` | 12.0 | 26.6 | **27.7** | 0.96 | 2,048 |",
+        "| `none` | 100 % | **40.3** |  |  | 1.00 | 50,870 |",
+        "| `gaussian 1` | 97 % | 12.0 | 26.6 | **27.7** | 0.96 | 2,048 |",
     ]
 
 
 def test_an_audit_with_several_splits_has_a_column_for_each(tmp_path):
-    (tmp_path / "summary.csv").write_text("\n".join((*ROWS, "layer1,dci,none,30.0,0.9,1.0,100")))
-    table = tables.TABLES["audit"]([tmp_path]).splitlines()
+    rows = (*ROWS, "layer1,dci,none,30.0,0.9,1.0,100")
+    shares = {("stem", "none"): 1.0, ("stem", "gaussian 1"): 0.5, ("layer1", "none"): 0}
+    table = of_audit(tmp_path, rows, shares)
     assert table[0] == "| defense | `stem` | `layer1` |"
     assert table[2:] == [
-        "| `none` | 1.00 / 40.3 | 0.90 / 30.0 |",
-        "| `gaussian 1` | 0.80 / 27.7 (12.0); 0.96, 2 |  |",
+        "| `none` | 100 %: 1.00 / 40.3 | not judged: 0.90 / 30.0 |",
+        "| `gaussian 1` | 50 %: 0.80 / 27.7 (12.0); 0.96, 2 |  |",
     ]
