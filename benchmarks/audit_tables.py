@@ -18,7 +18,8 @@ def audit(folder):
         rows = [row for row in csv.DictReader(stream) if row["split"] != "any"]
     found = {(row["split"], row["defense"], row["attack"]): row for row in rows if " x" not in row["defense"]}
     cells = json.loads((Path(folder) / "audit.json").read_text())["cells"]
-    leaks = {(c["split"], c["defense"]): f"{rounded(100 * c['share'][0], 0)} %" for c in cells}
+    # A run of before 2026-11-28 has no share of images that leak.
+    leaks = {(c["split"], c["defense"]): f"{rounded(100 * c['share'][0], 0)} %" for c in cells if "share" in c}
     leaks |= {(c["split"], c["defense"]): "not judged" for c in cells if c["level"] == "not judged"}
     splits, defenses, attacks = (list(dict.fromkeys(key[i] for key in found)) for i in range(3))
     if len(splits) == 1:
@@ -34,7 +35,7 @@ def _one_split(found, leaks, split, defenses, attacks):
     for defense in defenses:
         here = {attack: found[split, defense, attack] for attack in attacks if (split, defense, attack) in found}
         best = max(here, key=lambda attack: float(here[attack]["psnr"]))
-        line = [f"`{defense}`", leaks[split, defense]]
+        line = [f"`{defense}`", leaks.get((split, defense), "")]
         for attack in attacks:
             text = f"{rounded(here[attack]['psnr'], 1)}" if attack in here else ""
             line.append(f"**{text}**" if attack == best else text)
@@ -56,7 +57,8 @@ def _several_splits(found, leaks, splits, defenses):
             blind = [row for row in here if row not in knows]
             knows, blind = (max(some, key=lambda row: float(row["psnr"]), default=None) for some in (knows, blind))
             best = knows or blind
-            text = f"{leaks[split, defense]}: {rounded(best['ssim'], 2)} / {rounded(best['psnr'], 1)}" if best else ""
+            text = f"{rounded(best['ssim'], 2)} / {rounded(best['psnr'], 1)}" if best else ""
+            text = f"{leaks[split, defense]}: {text}" if (split, defense) in leaks else text
             if knows and blind:
                 text += f" ({rounded(blind['psnr'], 1)})"
             if knows:
