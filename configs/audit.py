@@ -3,8 +3,7 @@
     python -m dci_jax.main --config=configs/audit.py --workdir=runs/audit
 
 The embedded ResNet-20 by default; your own by --config.target.name and .weights. docs/audit.md explains the page.
-20 minutes on two CPU cores, a quarter of them compilation (2026-11-26).
-Made before images were calibrated: --config.calibration.steps=0 repeats it.
+What it gives, and how long it took: docs/audit.md.
 """
 
 from configs import default
