@@ -82,7 +82,7 @@ def share(network: Network, split: str, truth: Array, reconstruct: Reconstruct, 
 
 
 def faults(network: Network, split: str, images: Array) -> list[str]:
-    """What makes scores at `split` say nothing: sentences on features that are not finite, do not vary, have no gradient."""
+    """Why scores at `split` are meaningless: sentences on features that are not finite, do not vary, have no gradient."""
     index = split_index(network, split)
     features = parallel.fetch(features_at(network, index, images))
     if not np.isfinite(features).all():

@@ -1,4 +1,4 @@
-"""Settings below which an attack that reconstructs nothing says nothing: one table, those of configs/audit.py.
+"""The least settings at which a failed attack is evidence: one table, those of configs/audit.py.
 
 An audit counts what a weaker attack leaks, and does not count what it does not leak.
 """

@@ -1,4 +1,4 @@
-"""The settings below which an attack's failure says nothing."""
+"""The least settings at which a failed attack is evidence."""
 
 import importlib
 
