@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
     # checkpoint in the package, or else the first source of that network.
     config.target.weights = ""
     config.target.sha256 = ""  # of the checkpoint, or its first 8 digits or more; empty: not checked
+    # Side of the network's input in pixels, such as 448 for a ResNet trained at 224; 0: as it was trained.
+    config.target.side = 0
     config.target.deploy = False  # the device runs the reparameterised form (RepVGG)
 
     config.data = ConfigDict()  # private images, for evaluation only

@@ -170,6 +170,25 @@ def sequential(
     return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
 
 
+def with_side(network: Network, side: int) -> Network:
+    """The network for images [side, side, C]; convolutions take images of any size.
+
+    Raises:
+      InputError: it takes latent codes, or images of its own size alone.
+    """
+    if len(network.input_shape) != 3:
+        raise InputError(f"target.side is {side}, but {network.name} takes inputs of shape {network.input_shape}; give 0.")
+    larger = network.replace(input_shape=(side, side, network.input_shape[2]))
+    try:
+        feature_shapes(larger), classes(larger)
+    except Exception as error:  # of every kind: blocks are any functions
+        raise InputError(
+            f"target.side is {side}, but {network.name} does not take images of {side} pixels ({reason(error)}); give 0 for "
+            f"its own {network.input_shape[0]}."
+        ) from error
+    return larger
+
+
 def _without_statistics(function):
     return lambda params, x: (function(params, x), {})
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from dci_jax import models
 from dci_jax.attacks.registry import ATTACKS, ORACLE, find, names, settings
-from dci_jax.blocks import Network, split_index, split_names
+from dci_jax.blocks import Network, split_index, split_names, with_side
 from dci_jax.cases import codes, images, recorded
 from dci_jax.cases.case import Case
 from dci_jax.defenses.registry import DEFENSES
@@ -64,6 +64,8 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         network = models.blank(name)
     else:
         network = models.load(name, source, config.target.sha256, tuple(config.splits))
+    if config.target.side:
+        network = with_side(network, config.target.side)
     if planned:
         config.verifier.name = ""
     if config.features and code_prior(network):

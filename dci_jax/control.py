@@ -108,7 +108,7 @@ def _fitted(config, case, inputs, split, key, workdir, name) -> Callable:
         settings["start"] = {split: _fitted(config, case, inputs, split, key, workdir, attack.starts_from)}
     if "@" in name:
         inputs = Inputs((), ((name.partition("@")[2], 1.0),), inputs.shape)
-    folder = present(workdir, "attacks", "control") / name
+    folder = present(workdir, "evaluation", "control") / name
     own = jax.random.fold_in(key, zlib.crc32(name.encode()))
     return attack.fit(case.network, inputs, (split,), own, folder, **settings)[split]
 

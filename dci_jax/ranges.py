@@ -52,6 +52,7 @@ SHARE, BETA = Range(0, 1), Range(0, 1, below=True)
 # Dotted field -> what its number, or each number in it, may be.
 RANGES = {
     "seed": Range(0, 2**32 - 1, whole=True),
+    "target.side": SOME,
     "data.count": SOME,
     "batch": COUNT,
     "inputs.bank": WEIGHT,

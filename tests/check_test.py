@@ -7,6 +7,7 @@ import pytest
 from configs import audit, dcgan_celeba, tiny
 from dci_jax import blocks, experiment, models
 from dci_jax.attacks import registry
+from dci_jax.blocks import sequential, with_side
 from dci_jax.cases import images
 from dci_jax.check import BATCHES, check
 from dci_jax.data.images import Images, photographs
@@ -62,6 +63,17 @@ def test_a_training_side_that_does_not_fit_the_network_is_refused(monkeypatch, n
     config.inputs.side = 30  # 30, 15, 8: the last stage does not halve
     with pytest.raises(InputError, match=r"layer3\.0 makes features"):
         check(config)
+
+
+def test_a_convolutional_network_takes_images_of_another_side_and_others_say_that_they_do_not(monkeypatch, network):
+    monkeypatch.setattr(models, "load", lambda *_: network)
+    config = tiny.get_config()
+    config.target.side, config.inputs.side = 64, 32
+    case = check(config)
+    assert (case.network.input_shape, case.private.pixels.shape[1:], case.shape) == ((64, 64, 3), (64, 64, 3), (32, 32, 3))
+    rigid = sequential("rigid", (8, 8, 3), [("flat", lambda params, x: x.reshape(len(x), 192) @ params, np.ones((192, 4)))])
+    with pytest.raises(InputError, match=r"target\.side is 16.*rigid does not take images of 16 pixels"):
+        with_side(rigid, 16)
 
 
 def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
