@@ -106,7 +106,9 @@ def ablation(variant: str) -> Stage:
 
 
 STAGES = {
-    "tests": Stage(("pytest", "-q", "tests/attacks", "tests/models", "tests/inputs", "tests/blocks_test.py"), (), None),
+    "tests": Stage(
+        ("pytest", "-q", "tests/attacks", "tests/models", "tests/inputs", "tests/network_test.py"), (), None
+    ),
     "quickstart": Stage(run("quickstart", "{out}"), (), (*TINY, "--config.refine.steps=2", "--config.rmle.steps=2")),
     **{
         f"steps_{number}": Stage(("benchmarks.side_by_side", "{out}.rows.json", name), (), None)

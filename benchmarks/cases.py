@@ -21,13 +21,15 @@ from safetensors.numpy import save_file
 from benchmarks import peers
 from configs import default
 from dci_jax import models
-from dci_jax.attacks import dci_trained, inverse_network
-from dci_jax.attacks.dci_trained import of_phases
-from dci_jax.attacks.matching import match_loss
-from dci_jax.attacks.objective import Objective, conquer_loss, divide_loss
-from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
+from dci_jax.attacks import inverse_network
+from dci_jax.attacks.decoder import Decoder
+from dci_jax.attacks.feature_matching import match_loss
+from dci_jax.dci.grid import scale
+from dci_jax.dci.trained import train_chain
+from dci_jax.dci.trained.objective import Objective, conquer_loss, divide_loss
+from dci_jax.dci.trained.train_chain import of_phases
 from dci_jax.inputs.synthesis import clip, synthesis_loss
-from dci_jax.models.inverter import Decoder, scale
+from dci_jax.network import feature_shapes, run, split_index, with_dtype
 from tests.golden.seeded import SCALES, random_state, torch_shapes
 
 JITTER = 2  # pixels
@@ -35,7 +37,7 @@ JITTER = 2  # pixels
 
 @dataclass(frozen=True)
 class Jax:
-    """What `dci_jax.runtime.optimize.update` takes."""
+    """What `dci_jax.runtime.training_loop.update` takes."""
 
     loss: Callable
     variables: Any
@@ -237,7 +239,7 @@ def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
 
     def in_jax(dtype):
         frozen = with_dtype(network, dtype)
-        modules, _ = dci_trained.phases(frozen, (split,), **settings)
+        modules, _ = train_chain.phases(frozen, (split,), **settings)
         return Jax(functools.partial(in_jax_loss, objective, modules), params, frozen, images, same)
 
     def in_torch():
@@ -257,8 +259,8 @@ def _dci(label, in_jax_loss, in_torch_loss, name, batch, size, split, smaller):
 def chain(name: str, split: str, settings: dict) -> tuple:
     """(network, inverters down to `split`, their parameters, a function that makes their PyTorch twins)."""
     network = seeded(name)
-    modules, _ = dci_trained.phases(network, (split,), **settings)
-    params = random_params(functools.partial(dci_trained.initialize, modules, network), jax.random.key(1))
+    modules, _ = train_chain.phases(network, (split,), **settings)
+    params = random_params(functools.partial(train_chain.initialize, modules, network), jax.random.key(1))
 
     def twins():
         shapes = feature_shapes(network)[1:]

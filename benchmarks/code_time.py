@@ -18,12 +18,12 @@ import time
 import jax
 
 from dci_jax import models
-from dci_jax.attacks.dci_trained import initialize, invert, of_phases, phases
 from dci_jax.attacks.gauss_newton import gauss_newton
 from dci_jax.attacks.rmle import rmle
-from dci_jax.blocks import run
+from dci_jax.dci.trained.train_chain import initialize, invert, of_phases, phases
 from dci_jax.inputs.latents import LATENTS
-from dci_jax.runtime import parallel
+from dci_jax.network import run
+from dci_jax.runtime import sharding
 
 REPEATS, STEPS = 20, 20  # steps of latent optimisation in each turn; a single one of Gauss-Newton
 
@@ -53,7 +53,7 @@ def readers(config, network):
 
 def main(name, weights=""):
     config = importlib.import_module(f"configs.{name}").get_config()
-    network = parallel.put(models.load(config.target.name, weights), parallel.copied())
+    network = sharding.put(models.load(config.target.name, weights), sharding.copied())
     draw = LATENTS[network.latent]
     images = run(network, draw(jax.random.key(1), config.batch, network.input_shape))
     columns = readers(config, network)

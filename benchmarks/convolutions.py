@@ -17,8 +17,8 @@ import torch
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks import command
-from dci_jax.models.convolution import convolve
-from dci_jax.runtime.onednn import options
+from dci_jax.cpu_kernels.convolution import convolve
+from dci_jax.cpu_kernels.onednn import options
 
 SHAPES = (  # batch, side, channels in, out, kernel, stride
     (128, 32, 3, 16, 3, 1),

@@ -10,7 +10,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from dci_jax.models.pooling import max_pool
+from dci_jax.cpu_kernels.max_pool import max_pool
 
 REPEATS = 20
 POOLING = (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.scaling import phases, same
-from dci_jax.runtime import parallel
-from dci_jax.runtime.optimize import step
+from dci_jax.runtime import sharding
+from dci_jax.runtime.training_loop import step
 
 REPEATS, BATCH, MANY = 8, 16, 10
 
@@ -23,7 +23,7 @@ REPEATS, BATCH, MANY = 8, 16, 10
 def main():
     rows, optimizer = [], optax.adam(1e-3)
     for label, loss, variables, frozen, data, layout in phases("cifar_resnet20", BATCH, 32):
-        variables = parallel.put(variables, layout)
+        variables = sharding.put(variables, layout)
         state = jax.jit(optimizer.init)(variables)
 
         def seconds(count, loss=loss, layout=layout, v=variables, s=state, f=frozen, d=data):

@@ -20,9 +20,9 @@ import optax
 import torch
 
 from configs import default
-from dci_jax.attacks.dci_trained import invert, of_phases
-from dci_jax.blocks import run, split_index
-from dci_jax.runtime.optimize import minimize
+from dci_jax.dci.trained.train_chain import invert, of_phases
+from dci_jax.network import run, split_index
+from dci_jax.runtime.training_loop import minimize
 
 NAME, SPLIT = "cifar_resnet20", "layer2.2"
 ITERATIONS, PASSES, WARM = 5000, 50, 5

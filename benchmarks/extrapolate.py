@@ -12,11 +12,12 @@ import jax.numpy as jnp
 
 from configs import paper, resnet18, resnet50
 from dci_jax import models
-from dci_jax.attacks import chain_cost, dci_trained
-from dci_jax.attacks.dci_trained import of_phases
-from dci_jax.attacks.linear_inverter import finer
-from dci_jax.blocks import split_index, split_names, with_dtype
+from dci_jax.dci import cost
+from dci_jax.dci.inverter import finer
+from dci_jax.dci.trained import train_chain
+from dci_jax.dci.trained.train_chain import of_phases
 from dci_jax.inputs.synthesis import synthesis_loss
+from dci_jax.network import split_index, split_names, with_dtype
 from dci_jax.plan import SHARE, step_cost
 
 EXACT = {  # FLOP/s of a device in float32 without TF32; a TPU's is six passes in bfloat16
@@ -51,8 +52,8 @@ def counted(config):
         flops, _ = step_cost(loss, images, (network, labels, weights), jax.random.key(0))
         synthesised += steps * flops / batch
     splits = tuple(config.splits) or split_names(network)
-    modules, phases = dci_trained.phases(network, splits, **of_phases(config.dci_trained))
-    params = jax.eval_shape(functools.partial(dci_trained.initialize, modules, network), jax.random.key(0))
+    modules, phases = train_chain.phases(network, splits, **of_phases(config.dci_trained))
+    params = jax.eval_shape(functools.partial(train_chain.initialize, modules, network), jax.random.key(0))
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     many = len(modules)
     images = jax.ShapeDtypeStruct((many, *network.input_shape), jnp.float32)
@@ -66,7 +67,7 @@ def solved(config, split, **other):
     side = other.get("side", config.inputs.side)
     network = finer(models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3)))
     depth = split_index(network, split)
-    return chain_cost.flops(network, chain_cost.geometries(network, depth, settings), settings)
+    return cost.flops(network, cost.geometries(network, depth, settings), settings)
 
 
 def chains():

@@ -13,8 +13,8 @@ import sys
 from benchmarks import command
 from benchmarks.cases import cases  # before JAX computes: it sets what XLA reads
 from benchmarks.side_by_side import TURNS, jax_step, turn
-from dci_jax.runtime.onednn import options
-from dci_jax.runtime.optimize import jitted
+from dci_jax.cpu_kernels.onednn import options
+from dci_jax.runtime.training_loop import jitted
 
 import jax  # isort: skip
 

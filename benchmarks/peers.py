@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from dci_jax import models
-from dci_jax.models.weights import to_torch, torch_name
+from dci_jax.checkpoints.assign import to_torch, torch_name
 from tests.golden import cifar_resnet, resnet
 
 

@@ -26,23 +26,23 @@ def phases(name, batch, size):
     import numpy as np
 
     from dci_jax import models
-    from dci_jax.attacks import dci_trained
-    from dci_jax.blocks import classes, split_names
+    from dci_jax.dci.trained import train_chain
     from dci_jax.inputs.synthesis import synthesis_loss
-    from dci_jax.runtime import parallel
+    from dci_jax.network import classes, split_names
+    from dci_jax.runtime import sharding
 
     network = models.MODELS[name].build(jax.random.key(0))
-    network = parallel.put(network, parallel.copied())
+    network = sharding.put(network, sharding.copied())
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(batch, size, size, 3)).astype(np.float32)
-    images = parallel.put(images, parallel.split())
-    labels = parallel.put(rng.integers(0, classes(network), batch), parallel.split())
+    images = sharding.put(images, sharding.split())
+    labels = sharding.put(rng.integers(0, classes(network), batch), sharding.split())
     names = ("statistics", "cross_entropy", "total_variation", "l2", "first")
-    weights = parallel.put({n: np.float32(1) for n in names}, parallel.copied())
+    weights = sharding.put({n: np.float32(1) for n in names}, sharding.copied())
     loss = functools.partial(synthesis_loss, 2, 1)
-    yield "synthesis", loss, images, (network, labels, weights), jax.random.key(0), parallel.split()
+    yield "synthesis", loss, images, (network, labels, weights), jax.random.key(0), sharding.split()
     split = split_names(network)[4]
-    modules, stages = dci_trained.phases(
+    modules, stages = train_chain.phases(
         network,
         (split,),
         width=1.0,
@@ -62,9 +62,9 @@ def phases(name, batch, size):
         conquer=((split, 1),),
         deepest_steps=0,
     )
-    params = dci_trained.initialize(modules, network, jax.random.key(1))
+    params = train_chain.initialize(modules, network, jax.random.key(1))
     for label, stage in zip(("divide", "conquer"), stages, strict=True):
-        yield label, stage.loss, params, network, images, parallel.copied()
+        yield label, stage.loss, params, network, images, sharding.copied()
 
 
 def measure(name, batch, size, repeats):
@@ -73,12 +73,12 @@ def measure(name, batch, size, repeats):
     import jax.numpy as jnp
     import optax
 
-    from dci_jax.runtime import parallel
-    from dci_jax.runtime.optimize import step
+    from dci_jax.runtime import sharding
+    from dci_jax.runtime.training_loop import step
 
     rows, optimizer = [], optax.adam(1e-3)
     for label, loss, variables, frozen, data, layout in phases(name, batch, size):
-        variables = jax.tree.map(jnp.copy, parallel.put(variables, layout))
+        variables = jax.tree.map(jnp.copy, sharding.put(variables, layout))
         state = jax.jit(optimizer.init)(variables)
         arguments = loss, optimizer, same, layout
         compiled = step().lower(*arguments, variables, state, frozen, (data,)).compile()
@@ -119,10 +119,10 @@ def synthesise(name, count, repeats):
     from configs import default
     from dci_jax import models
     from dci_jax.inputs import synthesis
-    from dci_jax.runtime import parallel
+    from dci_jax.runtime import sharding
 
     settings = default.get_config().synthesis.to_dict()
-    network = parallel.put(models.MODELS[name].build(jax.random.key(0)), parallel.copied())
+    network = sharding.put(models.MODELS[name].build(jax.random.key(0)), sharding.copied())
     settings |= {"batches": count, "batch": 64, "stages": ((network.input_shape[0], repeats),)}
     with tempfile.TemporaryDirectory() as folder:
         one = settings | {"batches": 1}

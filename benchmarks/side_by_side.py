@@ -29,11 +29,11 @@ import torch
 
 from benchmarks import command
 from benchmarks.cases import cases
+from dci_jax.cpu_kernels.onednn import fenced, options
 from dci_jax.plan import matrix_product_rate
-from dci_jax.runtime import parallel
+from dci_jax.runtime import sharding
 from dci_jax.runtime.flops import flops as count_flops
-from dci_jax.runtime.onednn import fenced, options
-from dci_jax.runtime.optimize import step
+from dci_jax.runtime.training_loop import step
 
 TURNS, SETTLED, TIMED = 8, 2, 4
 GATE_IMAGES = 4
@@ -127,8 +127,8 @@ def torch_step(torchs):
 def jax_step(side, way=None):
     """(a function that makes one update, compile seconds, FLOPs, planned MiB); `way`: a jitted `optimize.update`; default: `step()`."""
     optimizer = optax.adam(RATE)
-    layout = parallel.split() if isinstance(side.variables, np.ndarray) else parallel.copied()
-    variables = jax.tree.map(jnp.copy, parallel.put(side.variables, layout))
+    layout = sharding.split() if isinstance(side.variables, np.ndarray) else sharding.copied()
+    variables = jax.tree.map(jnp.copy, sharding.put(side.variables, layout))
     frozen, batch = jax.device_put((side.frozen, side.batch))
     state = jax.jit(optimizer.init)(variables)
     static = side.loss, optimizer, side.project, layout

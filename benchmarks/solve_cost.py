@@ -25,30 +25,30 @@ def rows(name, split, side, batch, settings):
     import numpy as np
 
     from dci_jax import models
-    from dci_jax.attacks import least_squares, linear_inverter, ridge
-    from dci_jax.blocks import features_at, split_index
+    from dci_jax.dci import inverter, normal_equations, ridge
     from dci_jax.inputs.procedural import GENERATORS
-    from dci_jax.runtime import parallel
+    from dci_jax.network import features_at, split_index
+    from dci_jax.runtime import sharding
 
-    network = parallel.put(linear_inverter.finer(models.MODELS[name].build(jax.random.key(0))), parallel.copied())
+    network = sharding.put(inverter.finer(models.MODELS[name].build(jax.random.key(0))), sharding.copied())
     depth = split_index(network, split)
     images = GENERATORS["dead_leaves"](jax.random.key(1), batch, (side, side, 3))
-    features = [parallel.put(images, parallel.split())]
+    features = [sharding.put(images, sharding.split())]
     features += [features_at(network, index + 1, features[0]) for index in range(depth)]
     small = network.replace(input_shape=(side, side, 3))
-    found = [linear_inverter.geometry(small, index, depth) for index in range(depth)]
-    sizes = [linear_inverter.sizes(g, settings["size"], settings["unknowns"]) for g in found]
+    found = [inverter.geometry(small, index, depth) for index in range(depth)]
+    sizes = [inverter.sizes(g, settings["size"], settings["unknowns"]) for g in found]
     least, most, equations = (settings[field] for field in ("held_out", "images", "equations"))
-    counts = linear_inverter.enough(found, sizes, most, least, equations)
+    counts = inverter.enough(found, sizes, most, least, equations)
     for index in reversed(range(depth)):
         g, (_, size), seen, f, true = found[index], sizes[index], features[depth], features[index + 1], features[index]
         estimate = 0.9 * true
-        u = linear_inverter.regressors(g, network, seen, f, estimate)
+        u = inverter.regressors(g, network, seen, f, estimate)
         unknowns = size**2 * g.channels
         kernel = jnp.zeros((size, size, g.channels, g.target))
         pixels = np.random.default_rng(0).normal(size=(2 * unknowns, min(unknowns, 512)))
         matrix = np.eye(unknowns) + np.cov(pixels[:unknowns]) if unknowns > 1 else np.eye(1)
-        normal = least_squares.Normal(matrix, np.ones((unknowns, min(g.target, 256))), np.eye(1))
+        normal = normal_equations.Normal(matrix, np.ones((unknowns, min(g.target, 256))), np.eye(1))
         row = {
             "block": network.blocks[index].name,
             "grid": list(u.shape[1:3]),
@@ -56,12 +56,12 @@ def rows(name, split, side, batch, settings):
             "neighbourhood": size,
             "unknowns": unknowns,
             "inputs": counts[index],
-            "regressors_s": best(linear_inverter.regressors, g, network, seen, f, estimate),
-            "sums_s": best(linear_inverter.correction_moments, size, g, [u], [estimate], [true]),
-            "step_s": best(linear_inverter.moved, g, kernel, u, estimate),
+            "regressors_s": best(inverter.regressors, g, network, seen, f, estimate),
+            "sums_s": best(inverter.correction_moments, size, g, [u], [estimate], [true]),
+            "step_s": best(inverter.moved, g, kernel, u, estimate),
             "solve_s": best(ridge.solve, normal, 1e-3),
         }
-        gflop = batch * linear_inverter.flops(g, sizes[index], *u.shape[1:3])[1] / 1e9
+        gflop = batch * inverter.flops(g, sizes[index], *u.shape[1:3])[1] / 1e9
         row["sums_gflop_per_s"] = round(gflop / row["sums_s"])
         each = sum(row[part] for part in ("regressors_s", "sums_s", "step_s")) * counts[index] / batch
         row["round_s"] = round(each + 3 * row["solve_s"], 2)

@@ -21,11 +21,12 @@ import numpy as np
 
 from configs import default
 from dci_jax import models
-from dci_jax.attacks import dci, dci_trained, linear_inverter
-from dci_jax.blocks import features_at, logits, run, split_index
-from dci_jax.inputs import calibration, synthesis
+from dci_jax.dci import inverter, solve_chain
+from dci_jax.dci.trained import train_chain
+from dci_jax.inputs import prior, synthesis
 from dci_jax.inputs.mixture import Inputs
 from dci_jax.metrics import psnr
+from dci_jax.network import features_at, logits, run, split_index
 
 SPLIT, SEEDS, TESTED = "layer2.0", 3, 200
 BOTH = (("dead_leaves", 0.8), ("pink_noise", 0.2))
@@ -35,7 +36,7 @@ SETTINGS = dict(images=192, held_out=64, batch=64, rounds=3, size=3, unknowns=(1
 @contextlib.contextmanager
 def without_transpose():
     """Corrections that see no gradient, neither of their block nor of the whole."""
-    whole = linear_inverter.regressors
+    whole = inverter.regressors
 
     def blind(g, network, seen, f, x):
         u = whole(g, network, seen, f, x)
@@ -45,34 +46,34 @@ def without_transpose():
         )  # behind [x, f - F(x)], before [f, 1]
         return u.at[..., start:stop].set(0)
 
-    linear_inverter.regressors = blind
+    inverter.regressors = blind
     jax.clear_caches()
     yield
-    linear_inverter.regressors = whole
+    inverter.regressors = whole
     jax.clear_caches()
 
 
 @contextlib.contextmanager
 def without_cycle():
     """Corrections that know their own block only, not what the estimate gives at the split."""
-    whole = dci.geometry
-    dci.geometry = lambda network, index, stop=None: whole(network, index)
+    whole = solve_chain.geometry
+    solve_chain.geometry = lambda network, index, stop=None: whole(network, index)
     yield
-    dci.geometry = whole
+    solve_chain.geometry = whole
 
 
 @contextlib.contextmanager
 def true_features():
     """Every inverter is solved on true features, none on what a deeper one makes."""
-    whole = dci._chain
+    whole = solve_chain._chain
 
     def apart(network, label, depths, *rest):
         return whole(network, label, (*depths, 0), *rest)
 
-    dci._chain, where = apart, dci._where
-    dci._where = lambda rows, estimate, true: true
+    solve_chain._chain, where = apart, solve_chain._where
+    solve_chain._where = lambda rows, estimate, true: true
     yield
-    dci._chain, dci._where = whole, where
+    solve_chain._chain, solve_chain._where = whole, where
 
 
 @jax.jit
@@ -101,8 +102,8 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             key, inputs = jax.random.key(seed), Inputs(bank, shares, network.input_shape)
             section = default.get_config().calibration.to_dict() | {"steps": steps}
-            inputs = calibration.calibrated(network, inputs, key, Path(folder) / "filter.npz", **section)
-            readers = dci.dci(network, inputs, (SPLIT,), key, Path(folder), **SETTINGS | more)
+            inputs = prior.calibrated(network, inputs, key, Path(folder) / "filter.npz", **section)
+            readers = solve_chain.dci(network, inputs, (SPLIT,), key, Path(folder), **SETTINGS | more)
             return scored(readers[SPLIT](features))
 
     def synthesised(seed, start):
@@ -123,7 +124,7 @@ def main():
         section = default.get_config().dci_trained.to_dict() | {"conquer": ((SPLIT, 300),)}
         inputs = Inputs((), BOTH, network.input_shape)
         with tempfile.TemporaryDirectory() as folder:
-            readers = dci_trained.dci_trained(
+            readers = train_chain.dci_trained(
                 network, inputs, (SPLIT,), jax.random.key(seed), Path(folder) / "dci_trained", **section
             )
             return scored(readers[SPLIT](features))

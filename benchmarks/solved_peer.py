@@ -22,13 +22,15 @@ from torch.nn import functional
 
 from benchmarks import peers
 from dci_jax import models
-from dci_jax.attacks import dci, dci_trained, linear_inverter, ridge
-from dci_jax.attacks.least_squares import Normal
-from dci_jax.attacks.solving import HELPS
-from dci_jax.blocks import features_at, split_index
 from dci_jax.data.images import photographs
+from dci_jax.dci import inverter as linear_inverter
+from dci_jax.dci import ridge, solve_chain
+from dci_jax.dci.normal_equations import Normal
+from dci_jax.dci.solve_inverter import HELPS
+from dci_jax.dci.trained import train_chain
 from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import psnr
+from dci_jax.network import features_at, split_index
 
 SPLIT = "layer1.2"
 SHARES = (("dead_leaves", 0.8), ("pink_noise", 0.2))
@@ -168,7 +170,7 @@ def main(out):
 
     def solved():
         with tempfile.TemporaryDirectory() as folder:
-            return dci.dci(network, inputs, (SPLIT,), key, Path(folder), **SOLVE)[SPLIT]
+            return solve_chain.dci(network, inputs, (SPLIT,), key, Path(folder), **SOLVE)[SPLIT]
 
     _, first = timed(solved)
     reader, seconds = timed(solved)
@@ -210,7 +212,7 @@ def trained(network, inputs, key, seconds, truth, features):
     def run(divide, conquer):
         given = settings | {"divide_steps": divide, "conquer": ((SPLIT, conquer),)}
         with tempfile.TemporaryDirectory() as folder:
-            return timed(lambda: dci_trained.dci_trained(network, inputs, (SPLIT,), key, Path(folder), **given)[SPLIT])
+            return timed(lambda: train_chain.dci_trained(network, inputs, (SPLIT,), key, Path(folder), **given)[SPLIT])
 
     run(4, 4)
     (_, short), (_, longer) = run(4, 4), run(24, 24)

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax import models
-from dci_jax.blocks import running_statistics, trace
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.losses import batch_norm_statistics
+from dci_jax.network import running_statistics, trace
 
 
 def deep_inversion(found, running):

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     # A key of dci_jax.models.MODELS, "bundle" of a converted PyTorch network (docs/networks.md), or your own function,
     # "module.path:function" (docs/own_network.py).
     config.target.name = "cifar_resnet20"
-    # PATH of a .safetensors, .pth or .th, a bundle's folder, or a name of dci_jax.models.sources.SOURCES; empty: the
+    # PATH of a .safetensors, .pth or .th, a bundle's folder, or a name of dci_jax.checkpoints.hub.SOURCES; empty: the
     # checkpoint in the package, or else the first source of that network.
     config.target.weights = ""
     config.target.sha256 = ""  # of the checkpoint, or its first 8 digits or more; empty: not checked
@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     config.defenses = (("none", 0.0),)  # (kind, strength): see dci_jax/defenses/registry.py
     config.sends = (1,)  # how often an input is sent through a random defense; the attacker has all
     config.batch = 100  # private images at a time
-    # Generators only: what is done to the images that are repaired, (kind, strength); see dci_jax/cases/damages.py
+    # Generators only: what is done to the images that are repaired, (kind, strength); see dci_jax/evaluation/corruptions.py
     config.damages = (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0))
 
     config.defense = ConfigDict()  # bottleneck, prune_channels, nopeek, learned_noise: what they learn from
@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
     config.audit.page = False  # the report is the audit's page: verdict, map, costs
     config.audit.ssim = 0.5  # after a fit of brightness and contrast
     config.audit.psnr = 20.0  # dB, after that fit
-    config.audit.structure = 0.7  # correlation of detail with the image's, see dci_jax/cases/recognition.py
+    config.audit.structure = 0.7  # correlation of detail with the image's, see dci_jax/evaluation/recognition.py
     config.audit.leaking = 0.0  # share of the images that may leak
     config.audit.label_kept = 0.95  # a defense that keeps fewer of the server's predictions is no choice
 
@@ -117,9 +117,6 @@ def get_config() -> ConfigDict:
     config.dci_trained.image = 1.0  # weight of |R_1(...R_k(f_k)) - x|
     config.dci_trained.cycle = 1.0  # weight of |F_i(x') - f_i|
     config.dci_trained.batch = 40  # images per step, shared by the devices
-    # In the divide phase the inverters are trained in so many groups, each on devices of its own, which
-    # saves memory and traffic where inverters are large; 1: every device trains all.
-    config.dci_trained.groups = 1
     config.dci_trained.precision = "float32"  # or "bfloat16"
     config.dci_trained.remat = False  # compute activations twice instead of keeping them
     config.dci_trained.learning_rate = 2e-3  # Adam's in divide, falling to 0 along a cosine

@@ -10,15 +10,15 @@ from ml_collections import ConfigDict
 
 from dci_jax import models
 from dci_jax.attacks.registry import ATTACKS, ORACLE, find, names, settings
-from dci_jax.blocks import Network, split_index, split_names, with_side
-from dci_jax.cases import codes, images, recorded
-from dci_jax.cases.case import Case
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
+from dci_jax.evaluation import images, latents, recorded
+from dci_jax.evaluation.case import Case
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.procedural import GENERATORS
+from dci_jax.network import Network, split_index, split_names, with_side
 from dci_jax.ranges import check_ranges
-from dci_jax.runtime import hosts, parallel
+from dci_jax.runtime import distributed, sharding
 
 log = logging.getLogger("dci_jax")
 
@@ -81,7 +81,7 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         case = recording
     elif code_prior(network):
         check_codes(config, network, splits)
-        case = codes.load(config, network, splits)
+        case = latents.load(config, network, splits)
     else:
         case = images.load(config, network, splits)
     if not planned:
@@ -90,14 +90,14 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         attack = find(name, config.oracle.attack)
         own, more = settings(config, attack, splits)
         attack.check(case.network, own, case.shape, **more)
-    parallel.warn_if_uneven("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches))
-    parallel.warn_if_uneven("batch", config.batch * ("deepinversion" in config.attacks))
+    sharding.warn_if_uneven("synthesis.batch", config.synthesis.batch * bool(config.synthesis.batches))
+    sharding.warn_if_uneven("batch", config.batch * ("deepinversion" in config.attacks))
     return case
 
 
 def check_sizes(config: ConfigDict, case: Case) -> None:
     """Raise InputError where inputs alone would take more than the memory of the machines: arithmetic, nothing is allocated."""
-    memory = hosts.memory() * jax.process_count()
+    memory = distributed.memory() * jax.process_count()
     shape = max(case.shape, case.network.input_shape, key=math.prod)
     for field in BATCHES:
         section, name = field.split(".")

@@ -12,14 +12,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dci_jax.attacks import registry
-from dci_jax.cases.case import Case
-from dci_jax.cases.kept import costs
-from dci_jax.control import control
 from dci_jax.defenses.channel import Channel
+from dci_jax.evaluation.case import Case
+from dci_jax.evaluation.kept import costs
+from dci_jax.evaluation.positive_control import control
 from dci_jax.inputs.mixture import BANK, Inputs
 from dci_jax.report.leaks import POLICY, Policy, working
 from dci_jax.results import ANY_SPLIT, lines, write
-from dci_jax.runtime import hosts
+from dci_jax.runtime import distributed
 from dci_jax.runtime.workdir import present, timing
 
 log = logging.getLogger("dci_jax")
@@ -84,10 +84,10 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
         case.finish(
             {name: {split: r for (split, _), r in found.items()} for name, found in readers.items()}, evaluation
         )
-        if hosts.leads():
+        if distributed.leads():
             write(rows, costs(case.network, case.splits), workdir)
             case.report(workdir)
-    hosts.meet("report")
+    distributed.meet("report")
     log.info("the report is %s", workdir / "report" / "index.html")
 
 

@@ -20,10 +20,10 @@ from ml_collections import config_flags
 
 from dci_jax import experiment
 from dci_jax.check import check
-from dci_jax.depends import digests
 from dci_jax.errors import InputError, reason
+from dci_jax.fingerprint import digests
 from dci_jax.plan import plan
-from dci_jax.runtime import hosts, process, progress
+from dci_jax.runtime import distributed, process, progress
 from dci_jax.runtime.workdir import claim
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, such as configs/quickstart.py")
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
     workdir = Path(workdir)
     try:
-        hosts.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        distributed.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         _log_to(None)
         case = check(config, planned=_DRY_RUN.value)
         if _DRY_RUN.value:
@@ -82,14 +82,14 @@ def main(argv: list[str]) -> int:
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
         plain = json.loads(config.to_json_best_effort())
         claim(workdir, plain, command, digests(config, case))
-        if hosts.leads():
+        if distributed.leads():
             _log_to(workdir / "log.txt")
         if _PROFILE.value:
             progress.profile_to(workdir / "profile")
         experiment.run(config, case, workdir)
     except InputError as error:
         return _refuse(str(error))
-    except hosts.Preempted:
+    except distributed.Preempted:
         _say("stopped by SIGTERM, and saved; the same command line goes on.")
         return os.EX_TEMPFAIL
     except KeyboardInterrupt:
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> int:
             "and give the same line again."
         )
     except jax.errors.JaxRuntimeError as error:
-        if not hosts.lost(error):
+        if not distributed.lost(error):
             raise
         _say(f"another process of this run stopped ({reason(error)}); start all again.")
         return os.EX_TEMPFAIL
@@ -136,7 +136,7 @@ def _log_to(file: Path | None) -> None:
     handler = logging.FileHandler(file) if file else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("dci_jax")
-    log.setLevel(logging.INFO if hosts.leads() else logging.WARNING)
+    log.setLevel(logging.INFO if distributed.leads() else logging.WARNING)
     log.addHandler(handler)
     log.propagate = False
 

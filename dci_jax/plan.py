@@ -10,16 +10,19 @@ import optax
 from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
-from dci_jax.attacks import chain_cost, dci, dci_trained, inverse_network, linear_inverter, registry
-from dci_jax.attacks.objective import undo
-from dci_jax.blocks import feature_shapes, run, split_index, with_dtype
-from dci_jax.cases.case import Case
-from dci_jax.cases.kept import costs
-from dci_jax.inputs import calibration, synthesis
+from dci_jax.attacks import inverse_network, registry
+from dci_jax.dci import cost as chain_cost
+from dci_jax.dci import inverter, solve_chain
+from dci_jax.dci.trained import train_chain
+from dci_jax.dci.trained.objective import undo
+from dci_jax.evaluation.case import Case
+from dci_jax.evaluation.kept import costs
+from dci_jax.inputs import prior, synthesis
 from dci_jax.inputs.spectrum import BANDS
-from dci_jax.runtime import parallel
+from dci_jax.network import feature_shapes, run, split_index, with_dtype
+from dci_jax.runtime import sharding
 from dci_jax.runtime.flops import flops as count_flops
-from dci_jax.runtime.optimize import step
+from dci_jax.runtime.training_loop import step
 
 SHARE = 0.3  # of the matrix-product rate that training is assumed to reach: an estimate
 
@@ -47,13 +50,13 @@ def plan(config: ConfigDict, case: Case) -> str:
             times = len(several) if attack.adapted else 1
             rows.append((f"{name}: {split_label}" + f", {times} defenses" * attack.adapted, steps * times, *rest))
     text = [f"{case.network.name} on {jax.device_count()} x {jax.devices()[0].device_kind}", ""]
-    if dci_trained.dci_trained in fits:
+    if train_chain.dci_trained in fits:
         text += [
             f"{'block':12} {'features':>16} {'inverter parameters':>20} {'inverter MFLOP per image':>26}",
             *_trained_blocks(config, case),
             "",
         ]
-    if {dci.dci, dci.dci_shared} & fits:
+    if {solve_chain.dci, solve_chain.dci_shared} & fits:
         text += [
             f"{'block':12} {'features':>16} {'neighbourhood':>14} {'unknowns':>9}",
             *_solved_blocks(config, case),
@@ -92,8 +95,8 @@ def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> floa
 
 def _trained_blocks(config, case):
     network = case.network
-    settings = dci_trained.of_phases(registry.settings(config, registry.find("dci_trained"), case.splits)[1])
-    modules, _ = dci_trained.phases(network, case.splits, **settings)
+    settings = train_chain.of_phases(registry.settings(config, registry.find("dci_trained"), case.splits)[1])
+    modules, _ = train_chain.phases(network, case.splits, **settings)
     shapes, lines = feature_shapes(network), []
     for i, module in enumerate(modules):
         f = jax.ShapeDtypeStruct((1, *shapes[i + 1]), jnp.float32)
@@ -129,22 +132,22 @@ def _synthesis(config, network):
 
 
 def _calibration(config, case):
-    depth = calibration.blocks_to_fit(case.trained, case.shares, config.calibration.steps)
+    depth = prior.blocks_to_fit(case.trained, case.shares, config.calibration.steps)
     if not depth:
         return
     fitted = jax.ShapeDtypeStruct(BANDS, jnp.float32), jax.ShapeDtypeStruct((3,), jnp.float32)
     images = jax.ShapeDtypeStruct((config.calibration.batch, *case.shape), jnp.float32)
     places = jax.ShapeDtypeStruct((config.calibration.batch, 2), jnp.int32)
     for border in config.calibration.padding:
-        loss = functools.partial(calibration.mismatch, border, depth)
+        loss = functools.partial(prior.mismatch, border, depth)
         cost = step_cost(loss, fitted, case.trained, (images, places))
         yield f"calibration, borders of {border} px", config.calibration.steps, *cost, "float32"
 
 
 def _trained(case, splits, settings):
     network = with_dtype(case.network, settings["precision"])
-    modules, phases = dci_trained.phases(network, splits, **dci_trained.of_phases(settings))
-    params = jax.eval_shape(functools.partial(dci_trained.initialize, modules, network), jax.random.key(0))
+    modules, phases = train_chain.phases(network, splits, **train_chain.of_phases(settings))
+    params = jax.eval_shape(functools.partial(train_chain.initialize, modules, network), jax.random.key(0))
     images = jax.ShapeDtypeStruct((settings["batch"], *case.shape), jnp.float32)
     for phase in phases:
         cost = step_cost(phase.loss, params, network, images)
@@ -153,12 +156,12 @@ def _trained(case, splits, settings):
 
 def _solved_blocks(config, case):
     settings = registry.settings(config, registry.find("dci"), case.splits)[1]
-    network = linear_inverter.finer(case.network)
+    network = inverter.finer(case.network)
     depth = max(split_index(network, name) for name in case.splits)
     found = chain_cost.geometries(_small(case), depth, settings)
     for (g, k), block in zip(found, network.blocks):  # noqa: B905  to that depth
         features = "x".join(map(str, feature_shapes(network)[g.index + 1]))
-        yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {linear_inverter.largest(g, k):9,d}"
+        yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {inverter.largest(g, k):9,d}"
 
 
 def _solved(case, splits, settings):
@@ -183,7 +186,7 @@ def _chain(case, settings, splits, shared):
 
 def _small(case):
     """The target for inputs as they are solved on, in the blocks that are undone one after the other."""
-    return linear_inverter.finer(case.network).replace(input_shape=case.shape)
+    return inverter.finer(case.network).replace(input_shape=case.shape)
 
 
 def _decoded(case, splits, settings):
@@ -215,9 +218,9 @@ def _optimised(case, splits, settings):
 
 
 COSTS = {
-    dci.dci: _solved,
-    dci.dci_shared: _shared,
-    dci_trained.dci_trained: _trained,
+    solve_chain.dci: _solved,
+    solve_chain.dci_shared: _shared,
+    train_chain.dci_trained: _trained,
     inverse_network.inverse_network: _decoded,
 }
 
@@ -226,7 +229,7 @@ def step_cost(loss, variables, frozen, batch):
     """(FLOPs, bytes of memory) of one update on one device, from the traced program."""
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
-    traced = step().trace(loss, optimizer, _same, parallel.copied(), variables, state, frozen, (batch,))
+    traced = step().trace(loss, optimizer, _same, sharding.copied(), variables, state, frozen, (batch,))
     return count_flops(traced), peak_bytes(traced.jaxpr.jaxpr)
 
 

@@ -91,7 +91,6 @@ RANGES = {
     "dci_trained.image": WEIGHT,
     "dci_trained.cycle": WEIGHT,
     "dci_trained.batch": COUNT,
-    "dci_trained.groups": COUNT,
     "dci_trained.learning_rate": RATE,
     "dci_trained.divide_steps": SOME,
     "dci_trained.conquer_learning_rate": RATE,

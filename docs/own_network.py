@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dci_jax.blocks import Network, sequential
 from dci_jax.models.layers import flax_piece
+from dci_jax.network import Network, sequential
 
 
 def convolution(params, x):

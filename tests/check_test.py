@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from configs import audit, dcgan_celeba, tiny
-from dci_jax import blocks, experiment, models
+from dci_jax import experiment, models
+from dci_jax import network as networks
 from dci_jax.attacks import registry
-from dci_jax.blocks import sequential, with_side
-from dci_jax.cases import images
 from dci_jax.check import BATCHES, check
 from dci_jax.data.images import Images, photographs
 from dci_jax.errors import InputError
+from dci_jax.evaluation import images
 from dci_jax.inputs.mixture import Inputs
+from dci_jax.network import sequential, with_side
 
 
 def test_the_oracle_never_trains_on_an_evaluated_image(tmp_path, monkeypatch, network):
@@ -70,8 +71,14 @@ def test_a_convolutional_network_takes_images_of_another_side_and_others_say_tha
     config = tiny.get_config()
     config.target.side, config.inputs.side = 64, 32
     case = check(config)
-    assert (case.network.input_shape, case.private.pixels.shape[1:], case.shape) == ((64, 64, 3), (64, 64, 3), (32, 32, 3))
-    rigid = sequential("rigid", (8, 8, 3), [("flat", lambda params, x: x.reshape(len(x), 192) @ params, np.ones((192, 4)))])
+    assert (case.network.input_shape, case.private.pixels.shape[1:], case.shape) == (
+        (64, 64, 3),
+        (64, 64, 3),
+        (32, 32, 3),
+    )
+    rigid = sequential(
+        "rigid", (8, 8, 3), [("flat", lambda params, x: x.reshape(len(x), 192) @ params, np.ones((192, 4)))]
+    )
     with pytest.raises(InputError, match=r"target\.side is 16.*rigid does not take images of 16 pixels"):
         with_side(rigid, 16)
 
@@ -88,8 +95,8 @@ def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
     config.splits = ("stem",)
     config.dci_trained.conquer = (("stem", 1),)
     found = check(config)
-    assert jax.tree.leaves(blocks.running_statistics(found.trained))
-    assert not jax.tree.leaves(blocks.running_statistics(found.network))
+    assert jax.tree.leaves(networks.running_statistics(found.trained))
+    assert not jax.tree.leaves(networks.running_statistics(found.network))
     config.target.name = "cifar_resnet20"
     with pytest.raises(InputError, match=r"has no deploy form.*repvgg_a0"):
         check(config)
@@ -271,7 +278,7 @@ def test_inputs_that_no_machine_holds_are_refused_by_arithmetic(field, monkeypat
 
 def without_batch_norm(weights):
     del weights
-    return blocks.sequential("plain", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)])
+    return networks.sequential("plain", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)])
 
 
 def test_deepinversion_needs_batch_norm():

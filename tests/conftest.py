@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dci_jax.models import weights
+from dci_jax.checkpoints import assign
 from dci_jax.models.cifar_resnet import cifar_resnet, torch_prefix
 from dci_jax.models.sngan import sngan
 from dci_jax.runtime import process
@@ -97,7 +97,7 @@ def shared():
 def place(tmp_path_factory, network):
     """A folder with a checkpoint, three private images and a damaged one."""
     folder = tmp_path_factory.mktemp("place")
-    weights.save(network, folder / "target.safetensors", torch_prefix, {})
+    assign.save(network, folder / "target.safetensors", torch_prefix, {})
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     for name in ("a", "b", "c"):

@@ -11,19 +11,20 @@ import pytest
 from configs import default
 from dci_jax.check import check
 from tests.conftest import ROOT
-from tests.models.bundle_test import write
+from tests.importers.bundle_test import write
 
 PACKAGE = ROOT / "dci_jax"
 
 # Imports go downwards only: a module may import from its own floor's folder and from the floors after it.
 FLOORS = [
-    ("main", "plan", "depends", "experiment", "check", "control", "convert"),
-    ("cases",),
+    ("main", "plan", "fingerprint", "experiment", "check", "convert"),
+    ("evaluation",),
     ("report",),
     ("attacks",),
+    ("dci",),
     ("defenses",),
-    ("inputs", "data", "ranges", "sufficient", "models", "results"),
-    ("runtime", "blocks", "losses", "metrics", "named", "errors"),
+    ("inputs", "data", "ranges", "minimum_settings", "models", "checkpoints", "importers", "results"),
+    ("cpu_kernels", "runtime", "network", "losses", "metrics", "import_from_string", "errors"),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -82,7 +83,7 @@ def importers(of):
 
 
 def test_data_free_is_a_fact_of_the_import_graph():
-    assert importers("dci_jax.data.images") == {"cases.images", "cases.image_scores", "cases.codes"}
+    assert importers("dci_jax.data.images") == {"evaluation.images", "evaluation.image_scores", "evaluation.latents"}
     assert importers("dci_jax.data.prepared") == {"data.images"}
 
 
@@ -92,17 +93,17 @@ def test_each_heavy_library_has_one_room():
     assert importers("ml_collections") <= {
         "main",
         "experiment",
-        "control",
+        "evaluation.positive_control",
         "check",
         "plan",
         "ranges",
-        "depends",
-        "cases.images",
-        "cases.recorded",
-        "cases.codes",
+        "fingerprint",
+        "evaluation.images",
+        "evaluation.recorded",
+        "evaluation.latents",
     }
-    assert importers("matplotlib") == {"report.audit", "report.page", "report.codes", "report.joint"}
-    assert importers("huggingface_hub") == {"models.sources"}
+    assert importers("matplotlib") == {"report.audit", "report.page", "report.latents", "report.joint"}
+    assert importers("huggingface_hub") == {"checkpoints.hub"}
     assert importers("tensorflow_datasets") == {"data.prepared"}
 
 
@@ -110,8 +111,8 @@ def test_one_room_names_the_mesh_and_one_knows_of_other_processes():
     def rooms(pattern):
         return {name for name, path in NAMED if re.search(pattern, path.read_text())}
 
-    assert rooms(r"make_mesh|Mesh\(") == {"runtime.parallel"}
-    assert rooms(r"multihost_utils|signal\.signal") == {"runtime.hosts"}
+    assert rooms(r"make_mesh|Mesh\(") == {"runtime.sharding"}
+    assert rooms(r"multihost_utils|signal\.signal") == {"runtime.distributed"}
 
 
 @pytest.mark.parametrize(("name", "path"), NAMED, ids=[name for name, _ in NAMED])

@@ -41,7 +41,6 @@ REFUSED = [
     (["--config.calibration.learning_rate=nan"], "calibration.learning_rate is nan"),
     (["--config.dci_trained.precision=float16"], "dci_trained.precision is 'float16'"),
     (["--config.inputs.side=64"], "inputs.side is 64"),
-    (["--config.dci_trained.groups=0"], "dci_trained.groups is 0"),
     (
         ["--config.target.name=tests.conftest:narrow_generator", "--config.splits=()"],
         "data.count is 0",

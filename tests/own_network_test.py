@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from dci_jax import blocks
+from dci_jax import network
 from dci_jax.check import check
 from dci_jax.errors import InputError
 
 
 def bad_head(weights):
-    return blocks.sequential(
+    return network.sequential(
         "odd",
         (32, 32, 3),
         [("only", lambda scale, x: scale * x, 2.0)],
@@ -21,15 +21,15 @@ def failing(weights):
 
 
 def grey(weights):
-    return blocks.sequential("grey", (28, 28, 1), [("only", lambda scale, x: scale * x, 2.0)])
+    return network.sequential("grey", (28, 28, 1), [("only", lambda scale, x: scale * x, 2.0)])
 
 
 def wide(weights):
-    return blocks.sequential("wide", (32, 64, 3), [("only", lambda scale, x: scale * x, 2.0)])
+    return network.sequential("wide", (32, 64, 3), [("only", lambda scale, x: scale * x, 2.0)])
 
 
 def flat(weights):
-    return blocks.sequential("flat", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)], std=(0.0,))
+    return network.sequential("flat", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)], std=(0.0,))
 
 
 @pytest.mark.parametrize(

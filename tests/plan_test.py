@@ -9,10 +9,12 @@ from jax.extend.core import jaxprs_in_params
 
 from configs import resnet50, tiny
 from dci_jax import models, plan
-from dci_jax.attacks import chain_cost, dci_trained, linear_inverter, registry
-from dci_jax.attacks.linear_inverter import correction_moments, geometry
-from dci_jax.blocks import feature_shapes
+from dci_jax.attacks import registry
 from dci_jax.check import check
+from dci_jax.dci import cost, inverter
+from dci_jax.dci.inverter import correction_moments, geometry
+from dci_jax.dci.trained import train_chain
+from dci_jax.network import feature_shapes
 from dci_jax.runtime.flops import flops as count_flops
 
 FLOAT = 4
@@ -54,8 +56,8 @@ def step_bytes(network, remat):
         conquer=(("layer1.2", 1),),
         deepest_steps=0,
     )
-    modules, (_, phase) = dci_trained.phases(network, ("layer1.2",), **settings)
-    params = dci_trained.initialize(modules, network, jax.random.key(0))
+    modules, (_, phase) = train_chain.phases(network, ("layer1.2",), **settings)
+    params = train_chain.initialize(modules, network, jax.random.key(0))
     images = np.zeros((16, 32, 32, 3), np.float32)
     gradient = jax.jit(jax.grad(phase.loss, has_aux=True))
     traced = gradient.trace(params, network, images)
@@ -85,7 +87,7 @@ def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
     for size in (1, 3, 5):
         program = jax.make_jaxpr(lambda u, f, size=size: correction_moments(size, g, [u], [f], [f]))(u, f)
         stated = products(program.jaxpr) / batch
-        assert linear_inverter.flops(g, (size, size), 32, 32)[1] == pytest.approx(stated, rel=0.25)
+        assert inverter.flops(g, (size, size), 32, 32)[1] == pytest.approx(stated, rel=0.25)
 
 
 def products(jaxpr):
@@ -105,13 +107,13 @@ def test_a_chain_counts_its_passes_through_the_network_and_back():
     network = models.MODELS["cifar_resnet20"].build(jax.random.key(0))
     depth, free = 4, {"images": 64, "held_out": 64, "batch": 64, "equations": 10**9, "rounds": 1}
     found = [(geometry(network, index, depth), (1, 1)) for index in range(depth)]
-    total = chain_cost.flops(network, found, free)[0]
-    sums = sum(sum(linear_inverter.flops(g, ks, *g.grid)) for g, ks in found)
+    total = cost.flops(network, found, free)[0]
+    sums = sum(sum(inverter.flops(g, ks, *g.grid)) for g, ks in found)
     passes = 0.0
     for g, _ in found:
         shapes = [(1, *feature_shapes(network)[at]) for at in (depth, g.index + 1, g.index)]
         given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-        made = functools.partial(linear_inverter.regressors, g, network)
+        made = functools.partial(inverter.regressors, g, network)
         passes += count_flops(jax.jit(made).trace(*given))
     assert total / 128 - sums == pytest.approx(passes, rel=0.1)
 

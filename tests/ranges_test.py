@@ -4,9 +4,9 @@ import pytest
 
 from configs import default
 from dci_jax import ranges
-from dci_jax.cases import damages
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
+from dci_jax.evaluation import corruptions
 
 
 def fields(config, prefix=""):
@@ -26,7 +26,7 @@ def test_every_number_of_the_default_config_has_a_range_and_is_in_it():
 
 def test_every_defense_and_damage_has_its_strengths():
     assert {k for f, k in ranges.STRENGTHS if f == "defenses"} == set(DEFENSES)
-    assert {k for f, k in ranges.STRENGTHS if f == "damages"} == set(damages.DAMAGES)
+    assert {k for f, k in ranges.STRENGTHS if f == "damages"} == set(corruptions.DAMAGES)
 
 
 def test_the_page_shows_the_table():

@@ -44,13 +44,10 @@ def test_eight_devices_that_cannot_share_evenly_give_the_same_numbers(place, fin
     assert_equal_results(tmp_path / "run", finished)
 
 
-def test_eight_devices_in_two_groups_of_inverters_give_the_same_numbers(place, even, tmp_path):
+def test_eight_devices_give_the_same_numbers(place, even, tmp_path):
     done = call(place, tmp_path / "run", *EVEN, devices=8)
     assert done.returncode == 0, done.stderr
     assert_equal_results(tmp_path / "run", even)
-    done = call(place, tmp_path / "groups", *EVEN, "--config.dci_trained.groups=2", devices=8)
-    assert done.returncode == 0, done.stderr
-    assert_equal_results(tmp_path / "groups", even)
 
 
 def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(place, tmp_path):
@@ -63,14 +60,6 @@ def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(pla
     np.testing.assert_allclose(filters[1:], [filters[0]] * 2, atol=1e-4)
     for workdir in (eight, two):
         assert_equal_results(workdir, one)
-
-
-@pytest.mark.parametrize("groups", [2, 8])  # there are two inverters only
-def test_groups_that_do_not_share_the_batch_evenly_are_refused(place, tmp_path, groups):
-    done = call(place, tmp_path / "run", f"--config.dci_trained.groups={groups}", devices=8)
-    assert done.returncode == 2, done.stderr
-    assert "dci_trained.batch is 10" in done.stderr
-    assert "multiple of 4" in done.stderr
 
 
 def test_two_processes_of_two_devices_give_the_same_numbers(place, even, tmp_path):

@@ -28,15 +28,16 @@ import optax
 from PIL import Image
 
 from dci_jax import models
-from dci_jax.blocks import Network, run, trace
+from dci_jax.checkpoints import assign
 from dci_jax.data import images as data
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LATENTS
-from dci_jax.models import sngan, weights
-from dci_jax.runtime import parallel, progress
+from dci_jax.models import sngan
+from dci_jax.network import Network, run, trace
+from dci_jax.runtime import progress, sharding
 from dci_jax.runtime.checkpoint import Checkpointer
 from dci_jax.runtime.files import replacing
-from dci_jax.runtime.optimize import step
+from dci_jax.runtime.training_loop import step
 from training.discriminator import Discriminator, power_iteration
 
 _EVERY = 200  # updates of the generator between checkpoints
@@ -77,12 +78,12 @@ def with_trainable(network: Network, trained) -> Network:
 def train(pixels: np.ndarray, folder: Path, settings):
     """(generator, its averaged weights) after all updates; leaves checkpoints and curve.jsonl in `folder`."""
     key_g, key_d, key_batches = jax.random.split(jax.random.key(settings.seed), 3)
-    generator = parallel.put(sngan.sngan(key_g, 32, settings.ngf, train=True), parallel.copied())
+    generator = sharding.put(sngan.sngan(key_g, 32, settings.ngf, train=True), sharding.copied())
     discriminator = Discriminator(settings.ndf)
     judged = dict(jax.jit(discriminator.init)(key_d, jnp.zeros((1, 32, 32, 3))))
     for _ in range(20):  # until u belongs to the first weights
         judged = power_iteration(judged)
-    judged = parallel.put(judged, parallel.copied())
+    judged = sharding.put(judged, sharding.copied())
     trained, turns = jax.tree.map(jnp.copy, trainable(generator)), settings.n_dis
     optimizer_g, optimizer_d = (
         optax.adam(optax.linear_schedule(settings.learning_rate, 0, updates), b1=0.0, b2=0.9)
@@ -90,7 +91,7 @@ def train(pixels: np.ndarray, folder: Path, settings):
     )
     loss_g = functools.partial(generator_loss, discriminator)
     loss_d = functools.partial(discriminator_loss, discriminator)
-    layout, done = parallel.copied(), 0
+    layout, done = sharding.copied(), 0
     everything = (
         (trained, optimizer_g.init(trained)),
         (judged, optimizer_d.init(judged)),
@@ -192,7 +193,7 @@ def main(arguments=None):
         "licence": "Apache-2.0",
     }
     file, dtype = folder / "generator.safetensors", "float16" if settings.half else "float32"
-    weights.save(final, file, sngan.torch_prefix, metadata, dtype)
+    assign.save(final, file, sngan.torch_prefix, metadata, dtype)
     print(f"{file}: {metadata}")
 
 

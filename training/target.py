@@ -27,20 +27,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dci_jax import blocks, models
+from dci_jax import models
+from dci_jax import network as networks
+from dci_jax.checkpoints import assign
 from dci_jax.data import images as data
 from dci_jax.errors import InputError
-from dci_jax.models import weights
-from dci_jax.runtime import parallel
-from dci_jax.runtime.optimize import minimize
+from dci_jax.runtime import sharding
+from dci_jax.runtime.training_loop import minimize
 
 
-def trainable(network: blocks.Network):
+def trainable(network: networks.Network):
     """The weights without the running statistics, one tree per block and the head."""
     return tuple(b.params["params"] for b in (*network.blocks, network.head))
 
 
-def with_trainable(network: blocks.Network, trained) -> blocks.Network:
+def with_trainable(network: networks.Network, trained) -> networks.Network:
     """`network` with the weights that `trainable` took out."""
     new = [
         block.replace(params={**block.params, "params": params})
@@ -53,7 +54,7 @@ def loss(trained, network, batch):
     """Cross-entropy of a batch: images [B, H, W, 3] in [0, 1] and labels [B]."""
     images, labels = batch
     network = with_trainable(network, trained)
-    scores = blocks.logits(network, blocks.run(network, images))
+    scores = networks.logits(network, networks.run(network, images))
     entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
     return entropy, {"loss": entropy, "accuracy": jnp.mean(scores.argmax(1) == labels)}
 
@@ -73,12 +74,12 @@ def augment(key, pixels):
 
 @jax.jit
 def _batch_statistics(network, images):
-    return blocks.trace(network, images)[1]
+    return networks.trace(network, images)[1]
 
 
 @jax.jit
 def _predictions(network, images):
-    return blocks.logits(network, blocks.run(network, images)).argmax(1)
+    return networks.logits(network, networks.run(network, images)).argmax(1)
 
 
 def parse(arguments=None) -> argparse.Namespace:
@@ -108,7 +109,7 @@ def main(arguments=None):
     if not out.parent.is_dir():
         raise InputError(f"--out: the folder {out.parent} is not there; make it first.")
     build = models.MODELS[settings.model].build
-    network = parallel.put(build(jax.random.key(settings.seed), train=True), parallel.copied())
+    network = sharding.put(build(jax.random.key(settings.seed), train=True), sharding.copied())
     train = data.load(settings.train_images, network.input_shape[0], flag="--train_images")
     test = data.load(settings.test_images, network.input_shape[0], flag="--test_images")
     per_epoch = len(train) // settings.batch
@@ -180,7 +181,7 @@ def main(arguments=None):
         "licence": "Apache-2.0",
     }
     dtype = "float16" if settings.half else "float32"
-    weights.save(final, settings.out, models.MODELS[settings.model].prefix, metadata, dtype)
+    assign.save(final, settings.out, models.MODELS[settings.model].prefix, metadata, dtype)
     print(f"{settings.out}: {metadata}")
 
 

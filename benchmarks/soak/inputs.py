@@ -28,11 +28,12 @@ from benchmarks.soak import strange
 from benchmarks.soak.damage import damaged
 from configs import audit, default, quickstart
 from dci_jax import models
-from dci_jax.cases import recorded
 from dci_jax.check import check
+from dci_jax.checkpoints import read as checkpoints
 from dci_jax.data import images
 from dci_jax.errors import InputError
-from dci_jax.models import bundle, checkpoints
+from dci_jax.evaluation import recorded
+from dci_jax.importers import bundle
 
 VALUES = (
     *(

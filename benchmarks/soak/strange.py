@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.soak.damage import damaged
+from dci_jax.checkpoints import read as checkpoints
 from dci_jax.data import images
-from dci_jax.models import checkpoints
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _NUMBERS = (0, 1, 2, 3, 4, 12, -1, 13, 10**6, 2**31 - 1)

@@ -15,12 +15,12 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from dci_jax.attacks.matching import match_loss
-from dci_jax.blocks import Network, split_index
+from dci_jax.attacks.feature_matching import match_loss
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Inputs
-from dci_jax.runtime import parallel
-from dci_jax.runtime.optimize import minimize
+from dci_jax.network import Network, split_index
+from dci_jax.runtime import sharding
+from dci_jax.runtime.training_loop import minimize
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -86,11 +86,11 @@ def deep_image_prior(
     del inputs, folder
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
     module = Hourglass(network.input_shape[-1], width, levels)
-    weights = parallel.put(np.float32([total_variation, 0]), parallel.copied())
+    weights = sharding.put(np.float32([total_variation, 0]), sharding.copied())
 
     def reconstruct(name, features):
         noise, params = _begin(module, network.input_shape[:2], key, len(features))
-        noise = parallel.put(noise, parallel.split())
+        noise = sharding.put(noise, sharding.split())
         params, _ = minimize(
             _loss(split_index(network, name), module),
             params,
@@ -98,7 +98,7 @@ def deep_image_prior(
             lambda _: None,
             steps=steps,
             optimizer=optimizer,
-            layout=parallel.split(),
+            layout=sharding.split(),
         )
         return render(module, params, noise)
 

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dci_jax.attacks.matching import Regularizer, blank, match
-from dci_jax.blocks import Network, running_statistics, trace
+from dci_jax.attacks.feature_matching import Regularizer, blank, match
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Inputs
 from dci_jax.losses import batch_norm_statistics
+from dci_jax.network import Network, running_statistics, trace
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.blocks import Network, run
 from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.network import Network, run
 
 Array = jax.Array | np.ndarray
 

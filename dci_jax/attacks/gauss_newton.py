@@ -22,9 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.attacks import factorised, matching
-from dci_jax.attacks.matching import blank, relative_distance, spread
-from dci_jax.blocks import Network, run, split_index
+from dci_jax.attacks import factorised, feature_matching
+from dci_jax.attacks.feature_matching import blank, relative_distance, spread
 from dci_jax.defenses.channel import NONE, Channel, behind, knowing, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
@@ -32,7 +31,8 @@ from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.mixture import Inputs
 from dci_jax.losses import total_variation as tv
 from dci_jax.metrics import psnr
-from dci_jax.runtime import hosts, parallel
+from dci_jax.network import Network, run, split_index
+from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import read_json, replacing
 
 Array = jax.Array | np.ndarray
@@ -92,7 +92,7 @@ def gauss_newton(
 
     chosen = dict.fromkeys(splits, (0.0, 1.0))
     if not code_prior(network):
-        truth = matching.held_out(network, inputs, key, held_out)
+        truth = feature_matching.held_out(network, inputs, key, held_out)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
             before = first[name](received) if DEFENSES[channel.kind].random else None
@@ -134,11 +134,11 @@ def solve(
     damping: float,
 ) -> Float[Array, "B *x"]:
     """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each on its own."""
-    smooth = parallel.put(np.float32(weight), parallel.copied())
+    smooth = sharding.put(np.float32(weight), sharding.copied())
     dampings = jnp.full(len(x), damping, jnp.float32)
     for _ in range(steps):
         # No loop in the program: XLA:CPU runs convolutions in one many times slower.
-        hosts.stop_if_asked()
+        distributed.stop_if_asked()
         slope, scale = outlook(network, split, smooth, features, x)
         state = jnp.zeros_like(x), -slope, -slope
         for _ in range(inner):
@@ -210,20 +210,20 @@ def _chosen(file, name, truth, before, weights, read):
 
     All of the way where no defense is random, and `before`, what the start made of them, is None.
     """
-    if not hosts.agree(file.exists()):
+    if not distributed.agree(file.exists()):
         found = []
         for weight in weights:
             images = read(weight, 1.0)
-            part = 1.0 if before is None else matching.share(before, images, truth)
+            part = 1.0 if before is None else feature_matching.share(before, images, truth)
             images = images if before is None else before + part * (images - before)
             found.append((float(psnr(images, truth).mean()), weight, part))
         log.info("gauss_newton after %s: (dB on procedural images, weight of TV, share of the way): %s", name, found)
         best = max(found, key=lambda row: row[0])
-        if hosts.leads():
+        if distributed.leads():
             with replacing(file) as stream:
                 kept = {"total_variation": best[1], "share": best[2], "psnr": [[w, p] for p, w, _ in found]}
                 json.dump(kept, stream)
-        hosts.meet(f"{file.parent.name} {file.name}")
+        distributed.meet(f"{file.parent.name} {file.name}")
     kept = read_json(file)
     return kept["total_variation"], kept.get("share", 1.0)
 

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dci_jax.blocks import Network, feature_shapes, split_index, with_dtype
+from dci_jax.attacks.decoder import Decoder, Encoder
+from dci_jax.dci.grid import scale
 from dci_jax.defenses.channel import NONE, Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.inputs.mixture import Inputs, batches
-from dci_jax.models.inverter import Decoder, Encoder, scale
-from dci_jax.runtime.optimize import minimize
+from dci_jax.network import Network, feature_shapes, split_index, with_dtype
+from dci_jax.runtime.training_loop import minimize
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]

@@ -7,16 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dci_jax.attacks import (
-    chain,
-    dci,
-    dci_trained,
-    deep_image_prior,
-    deepinversion,
-    gauss_newton,
-    inverse_network,
-    rmle,
-)
+from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, rmle
+from dci_jax.dci import chain, solve_chain
+from dci_jax.dci.trained import train_chain
 from dci_jax.errors import InputError
 from dci_jax.inputs.procedural import GENERATORS
 
@@ -59,31 +52,31 @@ class Attack:
 
 ATTACKS = {
     "dci": Attack(
-        dci.dci,
+        solve_chain.dci,
         "dci",
         "DCI, one forward pass",
         "#c2410c",
         learns=True,
         adapts=True,
-        check=dci.check,
+        check=solve_chain.check,
         unwind=chain.unwind,
     ),
     "dci_shared": Attack(
-        dci.dci_shared,
+        solve_chain.dci_shared,
         "dci",
         "DCI, one chain for all splits, one forward pass",
         "#be123c",
         learns=True,
-        check=dci.check_shared,
+        check=solve_chain.check_shared,
     ),
     "dci_trained": Attack(
-        dci_trained.dci_trained,
+        train_chain.dci_trained,
         "dci_trained",
         "DCI with trained inverters, one forward pass",
         "#9f1239",
         learns=True,
-        check=dci_trained.check,
-        unwind=dci_trained.unwind,
+        check=train_chain.check,
+        unwind=train_chain.unwind,
     ),
     "dci+refine": Attack(
         rmle.rmle,

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import optax
 
-from dci_jax import named
-from dci_jax.attacks.matching import Regularizer, blank, held_out, match, share
-from dci_jax.blocks import Network, split_index
+from dci_jax import import_from_string
+from dci_jax.attacks.feature_matching import Regularizer, blank, held_out, match, share
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.inputs.mixture import Inputs
+from dci_jax.network import Network, split_index
 
 Array = jax.Array
 Reconstruct = Callable[[Array], Array]
@@ -68,7 +68,7 @@ def rmle(
     del folder
     rate = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.adam(rate, b2=0.99) if start else optax.amsgrad(rate)
-    own = named.function(prior) if prior else None
+    own = import_from_string.function(prior) if prior else None
     regularizer = Regularizer(total_variation, tuple(total_variation_at), own, prior_weight)
 
     shares = dict.fromkeys(splits, 1.0)
@@ -102,4 +102,4 @@ def check(
     for name, _ in total_variation_at:
         split_index(network, name)
     if prior:
-        named.function(prior)
+        import_from_string.function(prior)

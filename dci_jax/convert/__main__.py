@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from dci_jax.checkpoints import read
 from dci_jax.errors import InputError
-from dci_jax.models import bundle, checkpoints
-from dci_jax.models.program import BATCH_NORM
+from dci_jax.importers import bundle
+from dci_jax.importers.program import BATCH_NORM
 from dci_jax.runtime.files import replacing
 
 CLOSE = 1e-2  # of the largest number: what differs more is another network
@@ -97,7 +98,7 @@ def convert(settings: argparse.Namespace) -> None:
         manifest = _manifest(settings, found, data)
         with replacing(draft / bundle.WEIGHTS, "wb") as stream:
             stream.write(safetensors.numpy.save(data.weights))
-        manifest["weights"] = checkpoints.sha256(draft / bundle.WEIGHTS)
+        manifest["weights"] = read.sha256(draft / bundle.WEIGHTS)
         _write(draft, manifest)
         log.info("comparing with PyTorch at %d places", len(data.places))
         manifest["parity"] = parity.measure(draft, data, found)

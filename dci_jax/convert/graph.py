@@ -9,8 +9,8 @@ import torch
 
 from dci_jax.convert.splits import WEIGHTED, module_path, split_points
 from dci_jax.errors import InputError
-from dci_jax.models.aten import OPERATORS
-from dci_jax.models.program import BATCH_NORM, INPUT, Node, Place, between, weights_of
+from dci_jax.importers.aten import OPERATORS
+from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, between, weights_of
 
 _IGNORED = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 _PREFIXES = 16  # tokens before those of the grid, at most: a class token, registers
@@ -162,7 +162,7 @@ def _check(nodes, fx):
         if node.operator not in OPERATORS and node.operator != BATCH_NORM:
             raise InputError(
                 f"The operator {node.operator!r} (in {module_path(fx[node.name]) or 'the network itself'}) cannot be converted; "
-                "replace it in the network, or add it to dci_jax/models/aten.py."
+                "replace it in the network, or add it to dci_jax/importers/aten.py."
             )
 
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from dci_jax.blocks import logits, trace
 from dci_jax.convert.graph import Graph, evaluate, given
 from dci_jax.convert.source import Source
+from dci_jax.importers import bundle
+from dci_jax.importers.program import BATCH_NORM, INPUT, to_grid
 from dci_jax.inputs.procedural import dead_leaves
-from dci_jax.models import bundle
-from dci_jax.models.program import BATCH_NORM, INPUT, to_grid
+from dci_jax.network import logits, trace
 
 IMAGES = 2
 

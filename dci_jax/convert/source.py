@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dci_jax import named
+from dci_jax import import_from_string
+from dci_jax.checkpoints import read
 from dci_jax.errors import InputError, reason
-from dci_jax.models import checkpoints
 
 log = logging.getLogger("dci_jax")
 
@@ -24,7 +24,7 @@ class Source:
       name: of the network.
       shape: (H, W, C) of one input.
       mean, std: per channel, of the normalisation of images in [0, 1].
-      crop: as `dci_jax.blocks.Network.crop`.
+      crop: as `dci_jax.network.Network.crop`.
     """
 
     program: Any
@@ -51,7 +51,7 @@ def load(
     Args:
       what: "timm:NAME", "module.path:function" (a function without arguments that returns an `nn.Module`), or a file
         FILE.pt2 of `torch.export.save`.
-      weights: a checkpoint with the model's own names, read as `dci_jax.models.checkpoints` reads it; empty: of timm the
+      weights: a checkpoint with the model's own names, read as `dci_jax.checkpoints.read` reads it; empty: of timm the
         published ones, which are downloaded, of a function those that it sets.
       random: timm's random weights (seed 0) instead of the published ones.
       size: side of the images in pixels; 0: timm's own, or that of the .pt2 file's example, or 224.
@@ -147,7 +147,7 @@ def _own(what):
     if ":" not in what:
         raise InputError(f"{what!r} is no network; give timm:NAME, module.path:function or FILE.pt2.")
     try:
-        model = named.function(what)()
+        model = import_from_string.function(what)()
     except InputError:
         raise
     except Exception as error:  # of every kind: it is the user's function
@@ -158,7 +158,7 @@ def _own(what):
 
 
 def _fill(model, weights):
-    tensors = checkpoints.read(weights)
+    tensors = read.read(weights)
     state = model.state_dict()
     counters = {key for key in state if key.endswith("num_batches_tracked")}
     wrong = sorted((state.keys() - counters) ^ tensors.keys())

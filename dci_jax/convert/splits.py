@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dci_jax.models.program import Place
+from dci_jax.importers.program import Place
 
 WEIGHTED = ("convolution", "addmm", "mm", "bmm")
 _LOST = "_empty_nn_module_stack_from_metadata_hook"  # torch.export's, where it lost track of the module

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dci_jax.errors import InputError, reason
-from dci_jax.runtime import hosts
+from dci_jax.runtime import distributed
 
 MEMBER = 256 * 2**20  # bytes that one picture's file may have
 # What zipfile and numpy answer damage with: RuntimeError for encrypted members and rare compressions, the last two for headers.
@@ -50,7 +50,7 @@ def arrays(path: Path, names: tuple[str, ...], cure: str) -> dict[str, np.ndarra
       InputError: it is damaged or no npz, holds objects, or an array claims more than its file holds or than half of this
         machine's memory.
     """
-    memory, found = hosts.memory(), {}
+    memory, found = distributed.memory(), {}
     try:
         with zipfile.ZipFile(path) as archive:
             for name in names:

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax.blocks import Network, features_at
 from dci_jax.defenses.noise import unchanged
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.network import Network, features_at
 
 Array = jax.Array
 Pytree = Any

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dci_jax.blocks import Network, features_at, logits, run
 from dci_jax.defenses.noise import deviation
 from dci_jax.losses import distance_correlation, l2
-from dci_jax.runtime.optimize import minimize
+from dci_jax.network import Network, features_at, logits, run
+from dci_jax.runtime.training_loop import minimize
 
 Array = jax.Array
 Batches = Callable[[int], Array]

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.blocks import Network, features_at, logits, run
-from dci_jax.models.inverter import unshuffle
+from dci_jax.network import Network, features_at, logits, run
 
 Array = jax.Array | np.ndarray
 
@@ -49,7 +49,9 @@ def _leak(network, index, images):
     for batch in images:
         f = np.asarray(features_at(network, index, batch), np.float64)
         factor = batch.shape[1] // f.shape[1] if f.ndim == 4 else 1
-        x = np.asarray(unshuffle(batch, factor) if f.ndim == 4 else batch, np.float64).reshape(*f.shape[:-1], -1)
+        x = np.asarray(dm_pix.space_to_depth(batch, factor) if f.ndim == 4 else batch, np.float64).reshape(
+            *f.shape[:-1], -1
+        )
         f, x = (a.reshape(-1, a.shape[-1]) for a in (f, x))
         gram, cross = gram + f.T @ f, cross + f.T @ (x - x.mean(0))
     inverse = np.linalg.inv(gram + _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)))

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from dci_jax.blocks import Network
+from dci_jax.network import Network
 
 Array = jax.Array
 

@@ -18,7 +18,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LATENTS
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.inputs.spectrum import filtered
-from dci_jax.runtime import parallel
+from dci_jax.runtime import sharding
 
 Array = jax.Array
 
@@ -114,7 +114,7 @@ def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
 
     def batch(number: int) -> Array:
         rows = read(number) if read else np.zeros((0, *inputs.shape), np.uint8)
-        found = parallel.put_local(rows, stored)
+        found = sharding.put_local(rows, stored)
         return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found, inputs.calibration)
 
     return batch
@@ -156,7 +156,7 @@ def mix(
         flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
         images = jnp.where(flip, images[:, :, ::-1], images)
     # An uneven batch is copied: JAX 0.12 refuses to give it out in uneven pieces.
-    return parallel.constrain(images, parallel.fitting(images, parallel.split()))
+    return sharding.constrain(images, sharding.fitting(images, sharding.split()))
 
 
 def _reader(inputs, seed, count):
@@ -172,7 +172,7 @@ def _reader(inputs, seed, count):
         return image[top : top + height, left : left + width]
 
     dataset = grain.MapDataset.source(inputs.bank).seed(seed % 2**32).shuffle().repeat()
-    rows, share = parallel.local_rows(count)
+    rows, share = sharding.local_rows(count)
     dataset = dataset.random_map(crop).batch(rows)[share :: count // rows]
     place = {"next": None}
 

@@ -9,10 +9,12 @@ from importlib import resources
 import jax
 import jax.numpy as jnp
 
-from dci_jax import named
-from dci_jax.blocks import Network
+from dci_jax import import_from_string
+from dci_jax.checkpoints import assign, hub
 from dci_jax.errors import InputError
-from dci_jax.models import bundle, cifar_resnet, dcgan, he_cnn, repvgg, resnet, sngan, sources, weights
+from dci_jax.importers import bundle
+from dci_jax.models import cifar_resnet, dcgan, he_cnn, repvgg, resnet, sngan
+from dci_jax.network import Network
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] 
             f"{BUNDLE} for one that python -m dci_jax.convert made."
         )
     shapes = jax.eval_shape(MODELS[name].build, jax.random.key(0))
-    return weights.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256)
+    return assign.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256)
 
 
 def at_hand(name: str, source: str = "") -> bool:
@@ -124,23 +126,23 @@ def deploy(name: str, network: Network) -> Network:
 
 
 def _checkpoint(name, source):
-    if source in sources.SOURCES and sources.SOURCES[source].network != name:
+    if source in hub.SOURCES and hub.SOURCES[source].network != name:
         raise InputError(
-            f"The weights {source} are those of {sources.SOURCES[source].network}, not of {name}; give "
+            f"The weights {source} are those of {hub.SOURCES[source].network}, not of {name}; give "
             "the one or the other."
         )
-    published = [key for key, value in sources.SOURCES.items() if value.network == name]
+    published = [key for key, value in hub.SOURCES.items() if value.network == name]
     if source and source not in published:
         return source
     if not source and MODELS[name].embedded:
         return resources.files("dci_jax.models") / MODELS[name].embedded
     if not published:
         raise InputError(f"No weights of {name} come with this package; give --config.target.weights=PATH.")
-    return sources.fetch(source or published[0])
+    return hub.fetch(source or published[0])
 
 
 def _own(name, source):
-    function = named.function(name)
+    function = import_from_string.function(name)
     try:
         network = function(source)
     except InputError:
@@ -152,7 +154,7 @@ def _own(name, source):
         ) from error
     if not isinstance(network, Network):
         raise InputError(
-            f"{name} returned a {type(network).__name__}; let it return a dci_jax.blocks.Network, such "
-            "as dci_jax.blocks.sequential makes."
+            f"{name} returned a {type(network).__name__}; let it return a dci_jax.network.Network, such "
+            "as dci_jax.network.sequential makes."
         )
     return network

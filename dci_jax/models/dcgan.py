@@ -11,8 +11,8 @@ from dataclasses import replace
 import jax
 from flax import linen as nn
 
-from dci_jax.blocks import Network
 from dci_jax.models.layers import BatchNorm, chain, conv
+from dci_jax.network import Network
 
 Array = jax.Array
 

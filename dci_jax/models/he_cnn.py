@@ -9,9 +9,9 @@ from dataclasses import replace
 import jax
 from flax import linen as nn
 
-from dci_jax.blocks import Network
+from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, chain, conv
-from dci_jax.models.pooling import max_pool
+from dci_jax.network import Network
 
 Array = jax.Array
 

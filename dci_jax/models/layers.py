@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dci_jax.blocks import Block
-from dci_jax.models.convolution import convolve
-from dci_jax.models.moments import moments
+from dci_jax.cpu_kernels.convolution import convolve
+from dci_jax.cpu_kernels.moments import moments
+from dci_jax.network import Block
 
 Array = jax.Array | np.ndarray
 

@@ -12,8 +12,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
-from dci_jax.models.convolution import NHWC, convolve
-from dci_jax.models.moments import total
+from dci_jax.cpu_kernels.convolution import NHWC, convolve
+from dci_jax.cpu_kernels.moments import total
 
 Array = jax.Array | np.ndarray
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from dci_jax.checkpoints.read import read
 from dci_jax.errors import InputError
-from dci_jax.models.checkpoints import read
 
 Array = jax.Array
 Pytree = Any

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dci_jax.blocks import Block, Network
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv, tapped
+from dci_jax.network import Block, Network
 
 Array = jax.Array
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dci_jax.blocks import Network
+from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv, tapped
-from dci_jax.models.pooling import max_pool
+from dci_jax.network import Network
 
 Array = jax.Array
 

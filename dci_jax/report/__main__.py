@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dci_jax.report import audit, codes, images, joint, recorded
+from dci_jax.report import audit, images, joint, latents, recorded
 from dci_jax.runtime.workdir import differences
 
 
@@ -24,7 +24,7 @@ def again(workdir: Path) -> Path:
         return audit.write(workdir)
     with (workdir / "summary.csv").open() as stream:
         of_codes = any(row["latent_cosine"] for row in csv.DictReader(stream))
-    return (codes if of_codes else images).write(workdir)
+    return (latents if of_codes else images).write(workdir)
 
 
 def together(workdirs: Sequence[Path], folder: Path) -> Path:

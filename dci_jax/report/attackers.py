@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dci_jax.attacks.registry import ADAPTED, ORACLE, find
-from dci_jax.sufficient import shortfalls
+from dci_jax.minimum_settings import shortfalls
 
-CONTROL = "control.json"  # beside the reconstructions; made by `dci_jax.control`
+CONTROL = "control.json"  # beside the reconstructions; made by `dci_jax.evaluation.positive_control`
 ENOUGH = 0.5  # share of images that an attacker has to reconstruct somewhere
 NEEDED = "dci"  # the strongest single pass, which the others start from
 

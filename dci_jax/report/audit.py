@@ -15,7 +15,7 @@ from dci_jax.report import attackers, page, script
 from dci_jax.report.attackers import base
 from dci_jax.report.leakage_map import leakage_map, verdict
 from dci_jax.report.leaks import POLICY, Policy
-from dci_jax.report.readings import most_exposed, named, strips
+from dci_jax.report.pictures import most_exposed, named, strips
 from dci_jax.report.verdict import LEVELS, MEASURES, Cell, adapting, cells, choice, front, weaker
 from dci_jax.results import ANY_SPLIT, COSTS, photograph
 from dci_jax.runtime.files import made

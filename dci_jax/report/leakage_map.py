@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from dci_jax.report import page
 from dci_jax.report.leaks import Policy
-from dci_jax.report.readings import named, who
+from dci_jax.report.pictures import named, who
 from dci_jax.report.verdict import LEVELS, Cell, least
 
 CLASSES = dict(zip(LEVELS, ("low", "doubt", "some", "read", "unknown"), strict=True))

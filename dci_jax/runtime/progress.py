@@ -12,7 +12,7 @@ import jax
 import rich.console
 import rich.progress
 
-from dci_jax.runtime import hosts
+from dci_jax.runtime import distributed
 
 log = logging.getLogger("dci_jax")
 
@@ -38,7 +38,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     """
     start, last, flying = time.monotonic(), [time.monotonic(), {}], deque()
     first = []  # when the first report came, and how much was done: before it programs compile, or a run resumes
-    console = rich.console.Console(stderr=True, quiet=not hosts.leads())
+    console = rich.console.Console(stderr=True, quiet=not distributed.leads())
     columns = (
         "{task.description}",
         rich.progress.BarColumn(),

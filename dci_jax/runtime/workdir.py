@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from dci_jax.errors import InputError
-from dci_jax.runtime import hosts
+from dci_jax.runtime import distributed
 from dci_jax.runtime.files import claimed, damaged, made, read_arrays, read_json, replacing
 
 _SECONDS = ("wall_s", "compile_s", "device_s")  # of a stage, in timing.json
@@ -37,7 +37,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
     text = json.dumps(config, indent=1, sort_keys=True)
     file = workdir / "config.json"
     try:
-        if hosts.leads():
+        if distributed.leads():
             _lock(workdir)
         if file.exists() and file.read_text() != text:
             names = differences(read_json(file), json.loads(text))
@@ -63,7 +63,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
             "device_kind": jax.devices()[0].device_kind,
             **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
         }
-        if hosts.leads():
+        if distributed.leads():
             for path, said in (
                 (file, text),
                 (known, json.dumps(depends, indent=1)),
@@ -73,7 +73,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
                     stream.write(said)
     except OSError as error:
         raise InputError(f"The workdir {workdir} cannot be written ({error}); give another.") from error
-    hosts.meet("claimed")
+    distributed.meet("claimed")
     claimed(workdir)
     if not file.exists():
         raise InputError(
@@ -136,7 +136,7 @@ def timing(workdir: Path, stage: str) -> Iterator[None]:
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
         wall = time.monotonic() - start
-        if hosts.leads() and workdir.exists():
+        if distributed.leads() and workdir.exists():
             _add(workdir / "timing.json", stage, wall, compiling[0])
 
 
@@ -161,12 +161,12 @@ def _add(file, stage, wall, compiling):
 
 def keep(file: Path, make: Callable[[], Any]) -> Any:
     """What the JSON file holds; if it is not there yet, what `make` returns, kept in it."""
-    if not hosts.agree(file.exists()):
+    if not distributed.agree(file.exists()):
         content = make()
-        if hosts.leads():
+        if distributed.leads():
             with replacing(file) as stream:
                 json.dump(content, stream)
-        hosts.meet(file.name)
+        distributed.meet(file.name)
     return read_json(file, object)
 
 
@@ -182,12 +182,12 @@ def keep_originals(file: Path, pixels: np.ndarray, names: Sequence[str], skipped
     Raises:
       InputError: an earlier part of this run evaluated other images.
     """
-    if hosts.agree(file.exists()):
+    if distributed.agree(file.exists()):
         if not np.array_equal(read_arrays(file)["pixels"], pixels):
             raise InputError(
                 f"The private images are not those that {file.parent.parent} began with; "
                 "restore them, or give another --workdir."
             )
-    elif hosts.leads():
+    elif distributed.leads():
         with replacing(file, "wb") as stream:
             np.savez(stream, pixels=pixels, names=names, skipped=skipped)

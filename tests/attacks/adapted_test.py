@@ -3,12 +3,13 @@
 import jax
 import pytest
 
-from dci_jax.attacks import dci, gauss_newton, inverse_network, rmle
-from dci_jax.blocks import Block, Network
+from dci_jax.attacks import gauss_newton, inverse_network, rmle
+from dci_jax.dci import solve_chain
 from dci_jax.defenses.channel import Channel, learn, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import psnr
+from dci_jax.network import Block, Network
 
 # Eight images at a time everywhere, so that every program is compiled once.
 SETTINGS = dict(images=32, held_out=16, batch=8, rounds=1, size=3, unknowns=(10000, 10000), equations=10000)
@@ -54,7 +55,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def blind(network, tmp_path_factory):
-    return dci.dci(network, INPUTS, (SPLIT,), KEY, tmp_path_factory.mktemp("blind"), **SETTINGS)[SPLIT]
+    return solve_chain.dci(network, INPUTS, (SPLIT,), KEY, tmp_path_factory.mktemp("blind"), **SETTINGS)[SPLIT]
 
 
 @pytest.fixture(scope="module", params=[kind for kind in DEFENSES if kind != "none"])
@@ -63,7 +64,7 @@ def defended(request, network, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     channel = Channel(request.param, WORTH[request.param][0])
     channel = learn(channel, network, 1, INPUTS, KEY, folder / channel.label, 10)
-    reader = dci.dci(network, INPUTS, (SPLIT,), KEY, folder, channel=channel, **SETTINGS)
+    reader = solve_chain.dci(network, INPUTS, (SPLIT,), KEY, folder, channel=channel, **SETTINGS)
     return channel, received(network, channel, images), reader
 
 

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from dci_jax import blocks
+from dci_jax import network as networks
 from dci_jax.attacks.deep_image_prior import deep_image_prior
 from dci_jax.inputs.procedural import GENERATORS
 
@@ -17,7 +17,7 @@ def attack(network, features, **more):
 @pytest.mark.slow
 def test_it_finds_the_image_behind_a_shallow_split(network):
     images = np.asarray(GENERATORS["dead_leaves"](jax.random.key(1), 3, (32, 32, 3)))  # not noise
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     start, found = (attack(network, features, steps=steps) for steps in (1, 150))
     assert found.shape == images.shape
     assert found.min() >= 0
@@ -28,6 +28,6 @@ def test_it_finds_the_image_behind_a_shallow_split(network):
 
 @pytest.mark.slow
 def test_an_images_result_does_not_depend_on_its_batch(network, images):
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     alone = attack(network, features[:1], steps=3)
     np.testing.assert_allclose(attack(network, features, steps=3)[:1], alone, atol=1e-4)

@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from dci_jax import blocks, models
+from dci_jax import models
+from dci_jax import network as networks
 from dci_jax.attacks.deepinversion import deepinversion, statistics_prior
 from dci_jax.losses import batch_norm_statistics
 
@@ -23,18 +24,18 @@ def attack(network, features, statistics, split="layer1.0"):
 
 
 def distance(network, images):
-    _, found = blocks.trace(network, images)
-    return float(batch_norm_statistics(found, blocks.running_statistics(network)))
+    _, found = networks.trace(network, images)
+    return float(batch_norm_statistics(found, networks.running_statistics(network)))
 
 
 def test_statistics_come_nearer_to_the_networks_own(network, images):
-    features = blocks.run(network, images, 0, 2)
+    features = networks.run(network, images, 0, 2)
     with_prior, without = attack(network, features, 1.0), attack(network, features, 0.0)
     assert distance(network, with_prior) < 0.8 * distance(network, without)
 
 
 def test_without_weight_it_still_finds_the_images(network, images):
-    found = np.asarray(attack(network, blocks.run(network, images, 0, 2), 0.0))
+    found = np.asarray(attack(network, networks.run(network, images, 0, 2), 0.0))
     assert np.mean((found - images) ** 2) < 0.5 * images.var()
 
 

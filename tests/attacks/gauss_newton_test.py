@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax import blocks
-from dci_jax.attacks import dci
+from dci_jax import network as networks
 from dci_jax.attacks.factorised import damped
+from dci_jax.attacks.feature_matching import held_out
 from dci_jax.attacks.gauss_newton import check, gauss_newton, taken
 from dci_jax.attacks.gauss_newton import losses as losses_of
-from dci_jax.attacks.matching import held_out
-from dci_jax.blocks import Block, Network
+from dci_jax.dci import solve_chain
 from dci_jax.defenses.channel import Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Inputs, batches
 from dci_jax.metrics import psnr
+from dci_jax.network import Block, Network
 
 INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
 SETTINGS = dict(steps=4, inner=6, damping=1e-2, total_variation=(0.0,), held_out=1)
@@ -38,7 +38,7 @@ def test_a_damped_step_is_that_of_the_normal_equations():
 
 def test_it_finds_the_code_behind_an_image(generator):
     codes = jax.random.normal(jax.random.key(0), (3, 128))
-    images = blocks.run(generator, codes)
+    images = networks.run(generator, codes)
     start = {"image": lambda _: codes + 0.1 * jax.random.normal(jax.random.key(1), codes.shape)}
     found = attack(generator, "image", images, start=start, damping=1e-4, steps=8)
     before = np.linalg.norm(start["image"](None) - codes)
@@ -46,7 +46,7 @@ def test_it_finds_the_code_behind_an_image(generator):
 
 
 def test_each_code_is_found_alone(generator):
-    images = blocks.run(generator, jax.random.normal(jax.random.key(0), (3, 128)))
+    images = networks.run(generator, jax.random.normal(jax.random.key(0), (3, 128)))
     together = attack(generator, "image", images, steps=2)
     alone = attack(generator, "image", images[1:2], steps=2)
     np.testing.assert_allclose(together[1:2], alone, atol=1e-3)
@@ -67,7 +67,7 @@ def image_problem(network, count=2):
     """(private images, their features after the stem, a start near them)."""
     images = batches(INPUTS, jax.random.key(5), count)(0)
     noise = 0.05 * jax.random.normal(jax.random.key(6), images.shape)
-    return images, blocks.run(network, images, 0, 1), jnp.clip(images + noise, 0, 1)
+    return images, networks.run(network, images, 0, 1), jnp.clip(images + noise, 0, 1)
 
 
 def test_an_image_comes_nearer_and_is_found_alone(network, tmp_path):
@@ -138,7 +138,7 @@ def test_a_step_that_makes_the_loss_larger_is_not_taken_and_raises_the_damping(n
 
 def test_images_that_choose_are_none_that_inverters_are_solved_on(network):
     key, settings = jax.random.key(0), dict(batch=8, images=8, held_out=8)
-    ((solved,), (apart,)), chosen = dci._inputs(INPUTS, key, settings), held_out(network, INPUTS, key, 8)
+    ((solved,), (apart,)), chosen = solve_chain._inputs(INPUTS, key, settings), held_out(network, INPUTS, key, 8)
     for one, other in ((solved, apart), (solved, chosen), (apart, chosen)):
         distances = jnp.mean(jnp.abs(one[:, None] - other), (2, 3, 4))
         assert float(distances.min()) > 1e-3

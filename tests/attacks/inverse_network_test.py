@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 
-from dci_jax import blocks
+from dci_jax import network as networks
 from dci_jax.attacks.inverse_network import inverse_network
 from dci_jax.inputs.mixture import Inputs, batches
 
@@ -9,7 +9,7 @@ from dci_jax.inputs.mixture import Inputs, batches
 def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
     inputs = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
     images = np.asarray(batches(inputs, jax.random.key(9), 20)(0))
-    features = blocks.run(network, images, 0, 2)
+    features = networks.run(network, images, 0, 2)
     errors = []
     for steps in (1, 100):
         read = inverse_network(
@@ -32,7 +32,7 @@ def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
 def test_an_encoder_learns_a_generators_codes(generator, tmp_path):
     inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
     codes = batches(inputs, jax.random.key(9), 20)(0)
-    features = blocks.run(generator, codes, 0, 2)
+    features = networks.run(generator, codes, 0, 2)
     errors = []
     for steps in (1, 100):
         read = inverse_network(

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax import blocks
-from dci_jax.attacks.matching import blank
+from dci_jax import network as networks
+from dci_jax.attacks.feature_matching import blank
 from dci_jax.attacks.rmle import rmle
 from dci_jax.errors import InputError
 
@@ -21,7 +21,7 @@ def roughness(x):
 
 
 def test_it_finds_the_image_behind_a_shallow_split(network, images):
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     found = attack(network, features)
     assert np.mean((found - images) ** 2) < 0.3 * images.var()
     assert found.min() >= 0
@@ -29,31 +29,31 @@ def test_it_finds_the_image_behind_a_shallow_split(network, images):
 
 
 def test_a_blank_start_is_zero_behind_the_normalisation(network):
-    (first, *_), _ = blocks.trace(network, blank(network, 2), 0, 1)
+    (first, *_), _ = networks.trace(network, blank(network, 2), 0, 1)
     np.testing.assert_allclose((first - np.array(network.mean)) / np.array(network.std), 0, atol=1e-6)
 
 
 def test_a_start_is_taken_and_not_lost(network, images):
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     start = {"stem": lambda _: jax.numpy.asarray(images)}
     found = attack(network, features, start=start, steps=5, learning_rate=1e-3)
     assert np.mean((found - images) ** 2) < 1e-4
 
 
 def test_an_images_result_does_not_depend_on_its_batch(network, images):
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     alone = attack(network, features[:1], steps=5, total_variation=0.01)
     np.testing.assert_allclose(attack(network, features, steps=5, total_variation=0.01)[:1], alone, atol=1e-4)
 
 
 def test_total_variation_smooths(network, images):
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     smooth = attack(network, features, total_variation=10.0)
     assert roughness(smooth) < 0.5 * roughness(attack(network, features))
 
 
 def test_a_split_may_have_a_weight_of_total_variation_of_its_own(network, images):
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     own = attack(network, features, steps=5, total_variation_at=(("stem", 10.0),))
     np.testing.assert_array_equal(own, attack(network, features, steps=5, total_variation=10.0))
 
@@ -63,7 +63,7 @@ def darkness(network, images):
 
 
 def test_a_prior_pulls_at_the_images(network, images):
-    features = blocks.run(network, images, 0, 1)
+    features = networks.run(network, images, 0, 1)
     name = f"{__name__}:darkness"
     dark = attack(network, features, prior=name, prior_weight=10.0)
     assert dark.mean() < 0.5 * attack(network, features).mean()

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax.attacks.linear_inverter import geometry
-from dci_jax.blocks import Network, feature_shapes, run, running_statistics, split_names
-from dci_jax.models import bundle
+from dci_jax.dci.inverter import geometry
+from dci_jax.importers import bundle
+from dci_jax.network import Network, feature_shapes, run, running_statistics, split_names
 from tests.command_line import ROOT
 
 pytestmark = pytest.mark.slow

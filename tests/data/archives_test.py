@@ -124,6 +124,6 @@ def test_an_error_that_says_nothing_is_named(tmp_path, monkeypatch):
 
 def test_an_array_larger_than_the_memory_allows_is_refused(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", images=np.zeros((100, 8, 8, 3), np.uint8))
-    monkeypatch.setattr(archives.hosts, "memory", lambda: 10_000)
+    monkeypatch.setattr(archives.distributed, "memory", lambda: 10_000)
     with pytest.raises(InputError, match=r"is \[100, 8, 8, 3\], 0.0 GiB, and this machine has 0.0; give fewer"):
         data.load(tmp_path / "x.npz", 8)

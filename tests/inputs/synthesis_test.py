@@ -7,12 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from dci_jax import blocks
+from dci_jax import network as networks
 from dci_jax.errors import InputError
 from dci_jax.inputs.spectrum import BANDS
 from dci_jax.inputs.synthesis import average, recognised, synthesis_loss, synthesize
 from dci_jax.losses import batch_norm_statistics
-from dci_jax.runtime.optimize import step
+from dci_jax.runtime.training_loop import step
 
 SETTINGS = dict(
     batches=2,
@@ -33,8 +33,8 @@ SETTINGS = dict(
 
 
 def distance(network, images):
-    _, found = blocks.trace(network, images / np.float32(255))
-    return float(batch_norm_statistics(found, blocks.running_statistics(network)))
+    _, found = networks.trace(network, images / np.float32(255))
+    return float(batch_norm_statistics(found, networks.running_statistics(network)))
 
 
 def test_statistics_come_closer_and_pixels_stay_valid(network, tmp_path):
@@ -112,7 +112,7 @@ def test_without_batch_norm_the_label_and_the_priors_shape_the_images_and_a_warn
 
 
 def cross_entropy(network, images, labels):
-    scores = blocks.logits(network, blocks.run(network, stack(images) / np.float32(255)))
+    scores = networks.logits(network, networks.run(network, stack(images) / np.float32(255)))
     return float(optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean())
 
 
@@ -120,7 +120,7 @@ def test_recognised_is_the_share_of_images_that_get_their_label(network, tmp_pat
     images = synthesize(network, jax.random.key(0), tmp_path, **{**SETTINGS, "stages": ((32, 1),)})
     assert len(images) == 16
     pixels = np.stack([images[i] for i in range(16)]) / np.float32(255)
-    answers = np.array(blocks.logits(network, blocks.run(network, pixels)).argmax(1))
+    answers = np.array(networks.logits(network, networks.run(network, pixels)).argmax(1))
     answers[:4] += 1
     np.savez(tmp_path / "labels_00000.npz", labels=answers[:8])
     np.savez(tmp_path / "labels_00001.npz", labels=answers[8:])
@@ -150,7 +150,7 @@ def test_bfloat16_changes_the_convolutions_and_neither_type_nor_gist_of_the_loss
     weights = dict.fromkeys(names, jnp.float32(1))
     losses = {}
     for dtype in ("float32", "bfloat16"):
-        frozen = (blocks.with_dtype(network, dtype), labels, weights)
+        frozen = (networks.with_dtype(network, dtype), labels, weights)
         losses[dtype], terms = synthesis_loss(0, 1, images, frozen, jax.random.key(0))
         assert all(term.dtype == jnp.float32 for term in terms.values())
     assert losses["bfloat16"] != losses["float32"]

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dci_jax import blocks
-from dci_jax.models import cifar_resnet, weights
+from dci_jax import network as networks
+from dci_jax.checkpoints import assign
+from dci_jax.models import cifar_resnet
 from tests.conftest import ROOT
 from tests.golden.seeded import random_images, random_state, torch_shapes
 
@@ -23,14 +24,14 @@ def shapes(network):
 
 def answer(network, images):
     with jax.default_matmul_precision("highest"):
-        features, statistics = blocks.trace(network, images)
-        return blocks.logits(network, features[-1]), statistics[-1]["bn2"]
+        features, statistics = networks.trace(network, images)
+        return networks.logits(network, features[-1]), statistics[-1]["bn2"]
 
 
 def test_answers_equal_those_of_pytorch_on_seeded_weights(tmp_path):
     network = abstract(20)
     save_file(random_state(shapes(network), seed=3), tmp_path / "w.safetensors")
-    network = weights.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
+    network = assign.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
     images = random_images(32)
     logits, statistics = answer(network, images)
     golden = np.load(ROOT / "tests" / "golden" / "cifar_resnet20.npz")
@@ -48,7 +49,7 @@ def test_other_depths_equal_pytorch_live(tmp_path, depth):
     network = abstract(depth)
     state = random_state(shapes(network), seed=depth)
     save_file(state, tmp_path / "w.safetensors")
-    network = weights.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
+    network = assign.load(network, tmp_path / "w.safetensors", cifar_resnet.torch_prefix)
     images = random_images(32)
     logits, mean, var = reference.answer(depth, state, images)
     found, statistics = answer(network, images)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dci_jax import blocks, models
+from dci_jax import models
+from dci_jax import network as networks
+from dci_jax.checkpoints import assign
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LATENTS
-from dci_jax.models import dcgan, sngan, weights
+from dci_jax.models import dcgan, sngan
 from tests.conftest import ROOT
 from tests.golden.seeded import (
     SCALES,
@@ -54,13 +56,13 @@ def shapes(network, name):
 
 def load(name, state, folder, **kwargs):
     save_file(state, folder / "weights.safetensors")
-    return weights.load(abstract(name, **kwargs), folder / "weights.safetensors", prefix(name))
+    return assign.load(abstract(name, **kwargs), folder / "weights.safetensors", prefix(name))
 
 
 @jax.jit
 def trace(network, codes):
     with jax.default_matmul_precision("highest"):
-        return blocks.trace(network, codes)
+        return networks.trace(network, codes)
 
 
 def answer(network, codes, name):
@@ -113,7 +115,7 @@ def from_torch(model, name, folder, **kwargs):
     path = folder / "netG_100000_steps.pth"
     content = {"model_state_dict": model.state_dict(), "optimizer_state_dict": None}
     torch.save({**content, "global_step": 100_000}, path)
-    return weights.load(abstract(name, **kwargs), path, prefix(name))
+    return assign.load(abstract(name, **kwargs), path, prefix(name))
 
 
 @pytest.mark.slow
@@ -156,16 +158,16 @@ def test_in_training_the_batch_normalises_as_in_pytorch(name, tmp_path):
 def test_a_code_goes_in_and_an_image_comes_out_at_the_last_split(name):
     network = abstract(name)
     side = int(name.rpartition("_")[2])
-    features = blocks.feature_shapes(network)
+    features = networks.feature_shapes(network)
     assert features[0] == network.input_shape == ((100,) if name == "dcgan_32" else (128,))
     assert features[-1] == (side, side, 3)
-    assert blocks.split_names(network)[-1] == "image"
-    assert blocks.classes(network) is None
+    assert networks.split_names(network)[-1] == "image"
+    assert networks.classes(network) is None
     assert len(features) == len(network.blocks) + 1
     assert {shape[:2] for shape in features[1:]} == {(s, s) for s in (4, 8, 16, 32, 64, 128) if s <= side}
     codes = jax.ShapeDtypeStruct((2, *network.input_shape), np.float32)
     features, _ = jax.eval_shape(
-        lambda network, x: blocks.trace(blocks.with_dtype(network, "bfloat16"), x), network, codes
+        lambda network, x: networks.trace(networks.with_dtype(network, "bfloat16"), x), network, codes
     )
     assert {feature.dtype for feature in features[1:]} == {jax.numpy.dtype("bfloat16")}
 
@@ -177,7 +179,7 @@ def test_what_is_said_of_its_features_is_true(name, tmp_path):
     network = load(name, state, tmp_path)
     codes = random_codes(*network.input_shape)
     features, statistics = trace(network, codes)
-    chex.assert_trees_all_equal_shapes(statistics, blocks.running_statistics(network))
+    chex.assert_trees_all_equal_shapes(statistics, networks.running_statistics(network))
     for block, before in zip(network.blocks, features, strict=False):
         assert block.nonnegative == (np.min(before) >= 0), block.name
     assert np.min(features[-1]) >= 0
@@ -188,7 +190,7 @@ def test_what_is_said_of_its_features_is_true(name, tmp_path):
 def test_what_is_loaded_is_saved(name, tmp_path):
     state = random_state(shapes(abstract(name), name), 3, SCALES.get(name))
     network = load(name, state, tmp_path)
-    weights.save(network, tmp_path / "saved.safetensors", prefix(name), {})
+    assign.save(network, tmp_path / "saved.safetensors", prefix(name), {})
     chex.assert_trees_all_equal(load_file(tmp_path / "saved.safetensors"), state)
 
 
@@ -225,7 +227,7 @@ def test_a_checkpoint_with_mimicrys_names_and_shapes_loads(size, tensors, tmp_pa
     network = models.load(f"sngan_{size}", tmp_path / "weights.safetensors")
     numbers = sum(value.size for value in state.values() if value.shape)
     assert sum(leaf.size for leaf in jax.tree.leaves(network)) == numbers
-    assert blocks.split_names(network) == (
+    assert networks.split_names(network) == (
         "l1",
         *(f"block{index}" for index in range(2, len(WIDTHS[size]) + 1)),
         "image",
@@ -274,7 +276,7 @@ def test_the_embedded_generator_is_small_and_makes_images_that_differ():
         assert float(file.metadata()["frechet"].split()[0]) < 10
     network = models.load("sngan_narrow")
     codes = np.array(LATENTS["normal"](jax.random.key(0), 64, network.input_shape))
-    images = np.asarray(blocks.run(network, codes))
+    images = np.asarray(networks.run(network, codes))
     assert 0.2 < images.mean() < 0.8
     assert images.std(0).mean() > 0.1
 
@@ -293,7 +295,7 @@ def test_the_published_faces_equal_those_of_pytorch_and_differ_among_each_other(
     codes = np.array(LATENTS["uniform"](jax.random.key(0), 16, network.input_shape))
     features, _ = trace(network, codes)
     images = np.asarray(features[-1])
-    rest = jax.jit(partial(blocks.run, start=2))(network, features[2])
+    rest = jax.jit(partial(networks.run, start=2))(network, features[2])
     np.testing.assert_allclose(rest, images, atol=1e-5)
     model = torch_generator("dcgan_32").eval()
     model.load_state_dict(torch.load(faces, weights_only=True, map_location="cpu"))

@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 
-from dci_jax import blocks, models
-from dci_jax.attacks import dci_trained
-from dci_jax.models import weights
+from dci_jax import models
+from dci_jax import network as networks
+from dci_jax.checkpoints import assign
+from dci_jax.dci.trained import train_chain
 
 
 def state(network):
@@ -12,7 +13,7 @@ def state(network):
     tensors = {}
     for block in (*network.blocks, network.head):
         for keys, leaf in jax.tree_util.tree_leaves_with_path(block.params):
-            tensors[weights.torch_name("", keys)] = weights.to_torch(np.asarray(leaf))
+            tensors[assign.torch_name("", keys)] = assign.to_torch(np.asarray(leaf))
     return tensors
 
 
@@ -36,7 +37,7 @@ def test_the_checkpoint_has_the_papers_layers(he):
 
 
 def test_the_splits_are_the_papers(he, images):
-    features = dict(zip(blocks.split_names(he), blocks.trace(he, images)[0][1:], strict=True))
+    features = dict(zip(networks.split_names(he), networks.trace(he, images)[0][1:], strict=True))
     assert {name: f.shape[1:] for name, f in features.items()} == {
         "conv11": (32, 32, 64),
         "relu12": (32, 32, 64),
@@ -67,15 +68,15 @@ def test_answers_equal_pytorchs(he, images):
     relu32 = f.relu(conv(f.relu(conv(f.max_pool2d(relu22, 2), 31)), 32))
     hidden = f.linear(f.max_pool2d(relu32, 2).flatten(1), t["fc1.weight"], t["fc1.bias"])
     scores = f.linear(torch.sigmoid(hidden), t["fc2.weight"], t["fc2.bias"])
-    found = blocks.trace(he, images)[0]
+    found = networks.trace(he, images)[0]
     for split, truth in ((1, conv11), (2, relu12), (4, relu22), (6, relu32)):
         truth = truth.numpy().transpose(0, 2, 3, 1)
         np.testing.assert_allclose(found[split], truth, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(blocks.logits(he, found[-1]), scores.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(networks.logits(he, found[-1]), scores.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_it_can_be_inverted_block_by_block(he, images):
-    modules = dci_trained.inverters(he, 6, 0.5, 16, 1, 2)
-    params = dci_trained.initialize(modules, he, jax.random.key(1))
-    found = dci_trained.invert(modules, params, he, blocks.run(he, images))
+    modules = train_chain.inverters(he, 6, 0.5, 16, 1, 2)
+    params = train_chain.initialize(modules, he, jax.random.key(1))
+    found = train_chain.invert(modules, params, he, networks.run(he, images))
     assert found.shape == images.shape

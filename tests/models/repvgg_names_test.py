@@ -4,7 +4,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from dci_jax import models
-from dci_jax.models import checkpoints, repvgg, weights
+from dci_jax.checkpoints import assign, read
+from dci_jax.models import repvgg
 
 
 def original_repvgg(name):
@@ -23,7 +24,7 @@ def test_the_original_repvggs_names_are_understood(tmp_path):
     rng = np.random.default_rng(0)
     network = jax.tree.map(lambda leaf: rng.uniform(size=leaf.shape).astype(np.float32), shapes)
     path = tmp_path / "timm.safetensors"
-    weights.save(network, path, repvgg.torch_prefix, {})
+    assign.save(network, path, repvgg.torch_prefix, {})
     timm = load_file(path)
     original = {f"module.{original_repvgg(name)}": value for name, value in timm.items()}
     assert {
@@ -33,14 +34,14 @@ def test_the_original_repvggs_names_are_understood(tmp_path):
         "module.linear.bias",
     } <= original.keys()
     save_file(original, path)
-    chex.assert_trees_all_equal(weights.load(shapes, path, repvgg.torch_prefix), network)
+    chex.assert_trees_all_equal(assign.load(shapes, path, repvgg.torch_prefix), network)
 
 
 def test_only_names_of_the_original_repvgg_are_changed():
     timm = ["stem.conv_kxk.conv.weight", "stages.0.0.conv_1x1.bn.weight", "head.fc.weight"]
     resnet = ["conv1.weight", "layer1.0.bn1.bias", "linear.weight", "stage0.weight"]
-    assert checkpoints.timm_names(timm) == timm
-    assert checkpoints.timm_names(resnet) == resnet
+    assert read.timm_names(timm) == timm
+    assert read.timm_names(resnet) == resnet
     names = ["stage0.rbr_dense.conv.weight", "stage1.0.rbr_1x1.bn.weight", "linear.weight"]
-    assert checkpoints.timm_names(iter(names)) == timm
-    assert checkpoints.timm_names(["stage1.0.rbr_identity.weight"]) == ["stages.0.0.identity.weight"]
+    assert read.timm_names(iter(names)) == timm
+    assert read.timm_names(["stage1.0.rbr_identity.weight"]) == ["stages.0.0.identity.weight"]

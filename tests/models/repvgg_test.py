@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dci_jax import blocks, models
+from dci_jax import models
+from dci_jax import network as networks
 from dci_jax.models import repvgg
 from tests.conftest import ROOT
 from tests.golden.seeded import (
@@ -43,8 +44,8 @@ def trace(network, images):
     """Logits, features and statistics; equal blocks are compiled once."""
     parts = [part.replace(apply=jax.jit(part.apply)) for part in network.blocks]
     with jax.default_matmul_precision("highest"):
-        features, statistics = blocks.trace(network.replace(blocks=tuple(parts)), images)
-        return blocks.logits(network, features[-1]), features, statistics
+        features, statistics = networks.trace(network.replace(blocks=tuple(parts)), images)
+        return networks.logits(network, features[-1]), features, statistics
 
 
 def answer(network, images):
@@ -110,7 +111,7 @@ def test_the_deploy_form_is_the_same_function_without_batch_norm(name, tmp_path)
             state[key] = value * 0.1
     network = load(name, state, tmp_path)
     deployed = models.deploy(name, network)
-    assert blocks.split_names(deployed) == blocks.split_names(network)
+    assert networks.split_names(deployed) == networks.split_names(network)
     for block in deployed.blocks:
         assert block.params.keys() == {"params"}
         assert block.params["params"].keys() == {"reparam_conv"}
@@ -133,4 +134,4 @@ def test_it_has_as_many_tensors_as_a_checkpoint_of_pytorch(name):
 @pytest.mark.parametrize("name", SIZES)
 def test_every_repvgg_block_is_a_split_point(name):
     stages = [f"stages.{s}.{i}" for s, count in enumerate((2, 4, 14, 1)) for i in range(count)]
-    assert blocks.split_names(abstract(name)) == ("stem", *stages)
+    assert networks.split_names(abstract(name)) == ("stem", *stages)

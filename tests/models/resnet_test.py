@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from dci_jax import blocks, models
-from dci_jax.attacks.linear_inverter import finer
+from dci_jax import models
+from dci_jax import network as networks
+from dci_jax.dci.inverter import finer
 from dci_jax.models import resnet
 from tests.conftest import ROOT
 from tests.golden.seeded import (
@@ -50,8 +51,8 @@ def answer(network, images):
     """Logits and {torch's name of a BatchNorm layer: (mean, variance) of its input}."""
     parts = [part.replace(apply=jax.jit(part.apply)) for part in network.blocks]
     with jax.default_matmul_precision("highest"):
-        features, statistics = blocks.trace(network.replace(blocks=tuple(parts)), images)
-        logits = blocks.logits(network, features[-1])
+        features, statistics = networks.trace(network.replace(blocks=tuple(parts)), images)
+        logits = networks.logits(network, features[-1])
     trees = [
         (resnet.torch_prefix(part.name), {"batch_stats": tree}) for part, tree in zip(parts, statistics, strict=True)
     ]
@@ -105,12 +106,12 @@ def test_it_has_as_many_tensors_as_a_checkpoint_of_pytorch(name):
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_residual_block_is_a_split_point(name):
     residual = [f"layer{s}.{i}" for s, count in enumerate(COUNTS[name], 1) for i in range(count)]
-    assert blocks.split_names(abstract(name)) == ("stem", *residual)
+    assert networks.split_names(abstract(name)) == ("stem", *residual)
 
 
 def test_more_than_40_convolutions_lie_before_layer4_1_of_resnet50():
     network = abstract("resnet50")
-    before = network.blocks[: blocks.split_index(network, "layer4.1")]
+    before = network.blocks[: networks.split_index(network, "layer4.1")]
     main_path = [layer for block in before for layer in block.params["params"] if layer.startswith("conv")]
     assert len(main_path) == 1 + 3 * (3 + 4 + 6 + 2)
     assert len(main_path) > 40
@@ -120,7 +121,7 @@ def test_more_than_40_convolutions_lie_before_layer4_1_of_resnet50():
 def test_published_weights_recognise_the_photographs(depth, top1, shared):
     folder = shared / "imagenet"
     network = models.load(f"resnet{depth}", folder / "weights" / f"resnet{depth}.safetensors")
-    run = jax.jit(lambda network, x: blocks.logits(network, blocks.run(network, x)))
+    run = jax.jit(lambda network, x: networks.logits(network, networks.run(network, x)))
     files = sorted((folder / "images").glob("*.jpg"))
     assert len(files) == 200
     right = 0
@@ -136,11 +137,11 @@ def test_published_weights_recognise_the_photographs(depth, top1, shared):
 def test_the_parts_of_a_stem_are_its_convolution_and_its_pooling():
     network = models.MODELS["resnet18"].build(jax.random.key(0)).replace(input_shape=(32, 32, 3))
     found = finer(network)
-    assert blocks.split_names(found)[:3] == ("stem, part 1", "stem", "layer1.0")
-    assert blocks.feature_shapes(found)[:4] == ((32, 32, 3), (16, 16, 64), (8, 8, 64), (8, 8, 64))
+    assert networks.split_names(found)[:3] == ("stem, part 1", "stem", "layer1.0")
+    assert networks.feature_shapes(found)[:4] == ((32, 32, 3), (16, 16, 64), (8, 8, 64), (8, 8, 64))
     images = random_images(32)
-    whole, _ = blocks.trace(network, images, stop=1)
-    (_, convolved, pooled), statistics = blocks.trace(found, images, stop=2)
+    whole, _ = networks.trace(network, images, stop=1)
+    (_, convolved, pooled), statistics = networks.trace(found, images, stop=2)
     np.testing.assert_allclose(pooled, whole[1], rtol=1e-5, atol=1e-5)
     assert (convolved >= 0).all()
     assert statistics[0]["bn1"]["mean"].shape == (64,)

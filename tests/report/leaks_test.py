@@ -5,8 +5,8 @@ import pytest
 import scipy.ndimage
 
 from dci_jax import metrics
-from dci_jax.cases import images, recognition
 from dci_jax.data.images import photographs
+from dci_jax.evaluation import images, recognition
 from dci_jax.report.leaks import MARGINS, Policy, baselines, evidence
 from dci_jax.report.verdict import level
 from dci_jax.results import lines

@@ -7,7 +7,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from dci_jax import blocks, models
+from dci_jax import models
+from dci_jax import network as networks
 from tests.conftest import ROOT
 from training import generator as train_generator
 
@@ -53,8 +54,8 @@ def test_training_leaves_a_generator_that_can_be_read_back(folder):
     assert [row["step"] for row in curve] == [2]
     network = models.load("sngan_narrow", file)
     codes = np.random.default_rng(1).normal(size=(64, 128)).astype(np.float32)
-    running = blocks.running_statistics(network)[1]["b2"]["var"]
-    found = blocks.trace(network, codes)[1][1]["b2"]["var"]
+    running = networks.running_statistics(network)[1]["b2"]["var"]
+    found = networks.trace(network, codes)[1][1]["b2"]["var"]
     # The statistics are those of the weights that were kept, over codes of the prior.
     assert np.median(np.abs(np.log(running / found))) < 0.3
     assert not np.allclose(running, 1, atol=0.01)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from dci_jax import blocks, models
+from dci_jax import models
+from dci_jax import network as networks
 from dci_jax.errors import InputError
 from tests.conftest import ROOT
 from training import target as train_target
@@ -53,8 +54,8 @@ def test_training_writes_a_checkpoint_with_measured_statistics(tmp_path):
     assert metadata["trained_on"] == "40 images of x.npz"
     assert 0 <= float(metadata["accuracy"].split()[0]) <= 1
     network = models.load("cifar_resnet20", out)
-    _, found = blocks.trace(network, images / np.float32(255))
-    running = blocks.running_statistics(network)
+    _, found = networks.trace(network, images / np.float32(255))
+    running = networks.running_statistics(network)
     # Measured on these images, shifted (so with black borders) and flipped: near what they give.
     first, expected = running[0]["bn1"]["var"], found[0]["bn1"]["var"]
     assert np.median(np.abs(np.log(first / expected))) < 0.5

@@ -1,0 +1,74 @@
+"""A plain decoder, features -> image, and a plain encoder, features -> latent code: the networks of `inverse_network`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from dci_jax.dci.grid import shuffle, unshuffle
+from dci_jax.models.learned import Weights, conv
+
+Array = jax.Array | np.ndarray
+
+
+class Decoder(nn.Module):
+    """Features -> input without looking at the network: He et al.'s inverse network (ACSAC 2019).
+
+    [B, h, w, c] -> [B, h factor, w factor, channels]: two convolutions at every resolution, each
+    doubling by pixel shuffle. Nothing is normalised: a norm loses how bright an image is.
+
+    Attributes:
+      factor: how much the network shrinks its input, a power of two.
+      channels: of the input.
+      width: channels of the hidden layers at full resolution; twice as many per halving.
+      dtype: of the convolutions.
+    """
+
+    factor: int
+    channels: int
+    width: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, f: Array) -> Array:
+        y, levels = f, self.factor.bit_length() - 1
+        for level in range(levels + 1):
+            width = self.width * 2 ** (levels - level)
+            for layer in range(2):
+                y = nn.gelu(_conv(y, width, f"level{level}_conv{layer}", self.dtype))
+            if level < levels:
+                y = shuffle(_conv(y, 2 * width, f"level{level}_up", self.dtype), 2)
+        return _conv(y, self.channels, "last", self.dtype).astype(jnp.float32)
+
+
+class Encoder(nn.Module):
+    """A generator's features -> its code: the inverse network of a generator, such as GAN inversion's encoders.
+
+    [B, h, w, c] -> [B, channels]: two convolutions at every resolution, each halving by folding pixels
+    into channels, then a dense layer.
+
+    Attributes:
+      growth: how much larger than one pixel the features are, a power of two.
+      channels: of the code.
+      width: channels of the hidden layers at full resolution; twice as many per halving.
+      dtype: of the convolutions.
+    """
+
+    growth: int
+    channels: int
+    width: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, f: Array) -> Array:
+        y, levels = f, max(self.growth.bit_length() - 3, 0)  # down to four pixels a side
+        for level in range(levels + 1):
+            for layer in range(2):
+                y = _conv(y, self.width * 2**level, f"level{level}_conv{layer}", self.dtype)
+                y = nn.gelu(nn.GroupNorm(None, group_size=8, name=f"level{level}_norm{layer}")(y))
+            y = unshuffle(y, 2) if level < levels else y
+        return nn.Dense(self.channels, name="last")(y.reshape(len(y), -1)).astype(jnp.float32)
+
+
+def _conv(x, features, name, dtype, size=3):
+    return conv(x, Weights((size, size, x.shape[-1], features), name=name)(), dtype)

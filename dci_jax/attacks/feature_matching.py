@@ -1,0 +1,154 @@
+"""Inputs whose features match: the loss and the loop of every attack that optimises each image, or code.
+
+    sum over images of  |F(x) - f|^2 / |f - mean f|^2  +  tv TV(x)  +  weight prior(x)
+
+A prior is where knowledge about images plugs in, such as a GAN's or a diffusion model's: a pure function
+`(network, images [B, H, W, C] in [0, 1]) -> [B]`, smaller for likelier images (docs/own_prior.py).
+A generator's input is a code [B, C], which has no total variation.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from dci_jax.defenses.channel import knowing
+from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.losses import total_variation
+from dci_jax.network import Network, run, split_index
+from dci_jax.runtime import sharding
+from dci_jax.runtime.training_loop import minimize
+
+Array = jax.Array | np.ndarray
+Prior = Callable[[Network, Array], Array]
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """What else than matching features an image should be.
+
+    Attributes:
+      total_variation: weight of TV per pixel, relative to the relative feature distance.
+      at: ((split point, weight), ...): other weights of TV there, because a deeper split says less
+        about an image.
+      prior: see above; None for none.
+      weight: of the prior.
+    """
+
+    total_variation: float
+    at: tuple[tuple[str, float], ...] = ()
+    prior: Prior | None = None
+    weight: float = 0.0
+
+
+def match(
+    network: Network,
+    name: str,
+    features: Float[Array, "B *f"],
+    images: Float[Array, "B *x"],
+    regularizer: Regularizer,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+) -> Float[Array, "B *x"]:
+    """Images [B, H, W, C] in [0, 1] after `steps` updates that bring their features nearer.
+
+    Args:
+      network: the target.
+      name: split point.
+      features: those of the private images there, [B, ...].
+      images: where to start, [B, H, W, C] in [0, 1].
+      regularizer, optimizer, steps: how; the optimizer with a lasting identity.
+    """
+    smooth = dict(regularizer.at).get(name, regularizer.total_variation)
+    weights = sharding.put(np.float32([smooth, regularizer.weight]), sharding.copied())
+    images, _ = minimize(
+        _loss(split_index(network, name), regularizer.prior),
+        images,
+        (network, features, weights),
+        lambda _: None,
+        steps=steps,
+        optimizer=optimizer,
+        project=project(code_prior(network)),
+        layout=sharding.split(),
+    )
+    return images
+
+
+def match_loss(
+    split: int, prior: Prior | None, images: Float[Array, "B *x"], frozen: tuple, _
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The equation above (He et al., 2019, eq. 2, with a prior).
+
+    A sum, so that an image's reconstruction does not depend on the others in its batch.
+
+    Args:
+      split: at which the features lie.
+      prior: see above.
+      images: [B, H, W, C] in [0, 1].
+      frozen: (network, features [B, ...], weights of TV and prior [2]).
+
+    Returns:
+      (loss, terms), the terms per image and without their weights.
+    """
+    network, features, weights = frozen
+    terms = {"features": relative_distance(run(knowing(network, features), images, 0, split), features)}
+    loss = jnp.sum(terms["features"])
+    if not code_prior(network):
+        terms["tv"] = jax.vmap(lambda image: total_variation(image[None]))(images)
+        loss += weights[0] * jnp.sum(terms["tv"])
+    if prior:
+        terms["prior"] = prior(network, images)
+        loss += weights[1] * jnp.sum(terms["prior"])
+    return loss, {name: jnp.mean(term) for name, term in terms.items()}
+
+
+def relative_distance(found: Float[Array, "B *f"], features: Float[Array, "B *f"]) -> Float[Array, "B"]:
+    """|found - f|^2 / |f - mean f|^2 of each example, the mean over pixels: [B, ...] twice -> [B]."""
+    axes = tuple(range(1, features.ndim))
+    return jnp.sum((found - features) ** 2, axes) / (spread(features) + 1e-6)
+
+
+def spread(features: Float[Array, "B *f"]) -> Float[Array, "B"]:
+    """|f - mean f|^2 of each example, the mean over pixels: [B, ...] -> [B]."""
+    axes = tuple(range(1, features.ndim))
+    return jnp.sum((features - jnp.mean(features, axes[:-1], keepdims=True)) ** 2, axes)
+
+
+@functools.cache  # one identity for each, because `minimize` compiles for it
+def project(latent: str) -> Callable[[Array], Array]:
+    """What keeps inputs valid after an update: see `latents.clip`."""
+    return functools.partial(clip, latent)
+
+
+def held_out(network: Network, inputs: Inputs, key: Array, count: int) -> Float[Array, "count H W C"]:
+    """Procedural images that an attack chooses by: those of the mixture, or dead leaves where it has none."""
+    shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
+    return batches(replace(inputs, bank=(), shares=shares, shape=network.input_shape), key, count)(0)
+
+
+def share(start: Float[Array, "B *x"], found: Float[Array, "B *x"], truth: Float[Array, "B *x"]) -> float:
+    """How far from `start` towards `found` images are nearest to the truth on average, from 0 to 1.
+
+    Matching features fits the noise on them, too; an attacker who knows the defense sees on images of his own how much of it pays.
+    """
+    moved = found - start
+    return float(jnp.clip(jnp.sum(moved * (truth - start)) / jnp.maximum(jnp.sum(moved**2), 1e-12), 0, 1))
+
+
+def blank(network: Network, count: int) -> Float[Array, "count *x"]:
+    """He et al.'s start: zeros behind the input's normalisation, the mean colour of the training images.
+
+    For a generator it is the mean of its prior.
+    """
+    return jnp.broadcast_to(jnp.array(network.mean, jnp.float32), (count, *network.input_shape))
+
+
+@functools.cache  # a loss is compiled for what it is
+def _loss(split, prior):
+    return functools.partial(match_loss, split, prior)

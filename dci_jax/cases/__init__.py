@@ -1,1 +1,0 @@
-"""What is read back and how it is scored: images, or a generator's codes."""

@@ -1,0 +1,1 @@
+"""Weights: files -> tensors by name -> parameters. Nothing in a file is executed."""

@@ -1,0 +1,43 @@
+"""How the features on both sides of a block lie on one grid: whole factors, and pixel shuffle between them."""
+
+import dm_pix
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from dci_jax.errors import InputError
+from dci_jax.network import Network, feature_shapes, split_names
+
+Array = jax.Array | np.ndarray
+
+
+def scale(network: Network, start: int, stop: int) -> tuple[int, int]:
+    """How much smaller, and how much larger, the features at split `stop` are than those at `start`.
+
+    In height and width; at least one of both is 1. A code counts as an image of one pixel.
+
+    Raises:
+      InputError: they are no images [H, W, C], or differ by no whole factor.
+    """
+    before, after = (feature_shapes(network)[i] for i in (start, stop))
+    whole = len(after) == 3 and (len(before) == 3 or start == 0)
+    old, new = ((1, 1, *shape)[-3:-1] for shape in (before, after))
+    for large, small, enlarged in ((old, new, False), (new, old, True)):
+        ratios = {a // b if a % b == 0 else 0 for a, b in zip(large, small, strict=True)}
+        if whole and len(ratios) == 1 and 0 not in ratios:
+            return (1, ratios.pop()) if enlarged else (ratios.pop(), 1)
+    raise InputError(
+        f"{network.name}: {split_names(network)[stop - 1]} makes features {after} out of {before}, "
+        "and an inverter needs [H, W, C] on both sides, smaller or larger by one whole factor; choose splits "
+        "before it, or an input (or inputs.side) whose size divides."
+    )
+
+
+def shuffle(x: Float[Array, "B h w c"], factor: int) -> Float[Array, "B H W C"]:
+    """[B, h, w, C r^2] -> [B, h r, w r, C]: pixel shuffle (Shi et al., CVPR 2016)."""
+    return x if factor == 1 else dm_pix.depth_to_space(x, factor)
+
+
+def unshuffle(x: Float[Array, "B H W C"], factor: int) -> Float[Array, "B h w c"]:
+    """[B, H, W, C] -> [B, H / r, W / r, C r^2]: the inverse of `shuffle`."""
+    return x if factor == 1 else dm_pix.space_to_depth(x, factor)

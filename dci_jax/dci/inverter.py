@@ -1,0 +1,285 @@
+"""An inverter made of linear maps, each the solution of a least-squares problem: what `dci` chains.
+
+    x_0     = A_0 * f                                            (+ f where the block keeps its shape)
+    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r)), J'^T (f_k - F'(x_r))]  (cut to what the input can be)
+
+F is the frozen block, J its Jacobian at x_r (one `jax.vjp`): J^T routes an error back through strides, pooling
+and ReLU to what caused it, and A_r learns how far to follow. Between the split k and the input f is an estimate,
+too: F' runs on from x_r through all blocks to k, so that what was really sent corrects every block. `*` is a k x k
+convolution on the smaller of the two grids, the larger one folded into channels. A channel of ones tells a map
+where the border is.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dci_jax.dci import normal_equations
+from dci_jax.dci.grid import scale, shuffle, unshuffle
+from dci_jax.dci.normal_equations import moments
+from dci_jax.defenses.channel import knowing
+from dci_jax.errors import InputError
+from dci_jax.inputs.latents import LIMITS, code_prior
+from dci_jax.network import Network, feature_shapes, piece, run
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the input and the output of one block lie on one grid; hashable, a static argument.
+
+    Attributes:
+      index: of the block, from 0.
+      stop: the split whose features a chain of its own is given; index + 1 where several splits share a chain.
+      factor, growth: how much smaller, or larger, its output is than its input.
+      vector: its input is a code [B, C], which counts as an image of one pixel.
+      same: input and output have one shape, so that the output is a first estimate of the input.
+      low, high: what the input can be at the least and at the most.
+      channels: of a correction's regressors, with the ones.
+      grid: (height, width) of the smaller side, for one input of the network's own size.
+      target: channels of the input, folded.
+      sent: channels of a first map's regressors, the output folded and the ones.
+    """
+
+    index: int
+    stop: int
+    factor: int
+    growth: int
+    vector: bool
+    same: bool
+    low: float
+    high: float
+    channels: int
+    grid: tuple[int, int]
+    target: int
+    sent: int
+
+    @property
+    def layout(self) -> "Geometry":
+        """What programs depend on, without the place: blocks that are alike share them."""
+        return replace(self, index=0, stop=0, channels=0, grid=(0, 0), target=0, sent=0)
+
+
+def finer(network: Network) -> Network:
+    """The same network with every block that has parts in several blocks, the last of which has its name.
+
+    Shallower blocks are easier to undo. What is behind the others is no split point: nothing is sent from there. A block
+    stays whole where the sizes of its parts' features differ by no whole factor.
+    """
+    for index, block in reversed(list(enumerate(network.blocks))):
+        if not block.parts:
+            continue
+        parts = tuple(
+            block.replace(
+                name=block.name if number == len(block.parts) else f"{block.name}, part {number}",
+                apply=apply,
+                nonnegative=block.nonnegative or number > 1,
+                parts=(),
+            )
+            for number, apply in enumerate(block.parts, 1)
+        )
+        divided = network.replace(blocks=(*network.blocks[:index], *parts, *network.blocks[index + 1 :]))
+        with contextlib.suppress(InputError):
+            for number in range(index, index + len(parts)):
+                scale(divided, number, number + 1)
+            network = divided
+    return network
+
+
+def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
+    """The `Geometry` of block `index` in a chain from split `stop` (by default index + 1).
+
+    Raises:
+      InputError: its features are no images, or differ from its input by no whole factor.
+    """
+    factor, growth = scale(network, index, index + 1)
+    before, after = feature_shapes(network)[index : index + 2]
+    low, high = LIMITS[code_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
+    if network.blocks[index].nonnegative:
+        low = max(low, 0.0)
+    target, sent = before[-1] * factor**2, after[-1] * growth**2
+    stop = stop or index + 1
+    channels = (3 if stop > index + 1 else 2) * target + 2 * sent + 1
+    return Geometry(
+        index,
+        stop,
+        factor,
+        growth,
+        len(before) == 1,
+        before == after,
+        float(low),
+        float(high),
+        channels,
+        (after[0] // growth, after[1] // growth),
+        target,
+        sent + 1,
+    )
+
+
+def sizes(g: Geometry, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
+    """k of the k x k neighbourhoods of an inverter's first map and of its corrections.
+
+    The largest odd one up to `size` whose unknowns fit. Most of what neighbours know about a pixel the first map
+    tells already: behind a wide block it pays to let the first one look further than the corrections.
+    """
+    if g.grid == (1, 1):
+        return 1, 1
+    return tuple(
+        max(k for k in range(1, size + 1, 2) if k == 1 or k**2 * channels <= most)
+        for channels, most in zip((g.sent, g.channels), unknowns, strict=True)
+    )
+
+
+def largest(g: Geometry, ks: tuple[int, int]) -> int:
+    """Unknowns of an inverter's largest solve, with neighbourhoods as `sizes` gives them."""
+    return max(ks[0] ** 2 * g.sent, ks[1] ** 2 * g.channels)
+
+
+def enough(
+    found: Sequence[Geometry],
+    ks: Sequence[tuple[int, int]],
+    images: int,
+    least: int,
+    equations: int,
+) -> list[int]:
+    """How many inputs each of a chain's inverters, the shallowest first, is solved on.
+
+    So many that there are `equations` pixels for each unknown, but `least` at least and `images` at most.
+    """
+    counts = [math.ceil(equations * largest(g, k) / math.prod(g.grid)) for g, k in zip(found, ks, strict=True)]
+    return [min(max(least, count), max(images, least)) for count in counts]
+
+
+def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
+    """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
+    return tuple(
+        normal_equations.flops(k, height, width, c, g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
+    )
+
+
+def first(g: Geometry, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]) -> Float[Array, "B *x"]:
+    """x_0 [B, H, W, C] (or codes [B, C]) of features f [B, h, w, c]; kernel [k, k, c growth^2 + 1, C factor^2]."""
+    return _first(g.layout, kernel, f)
+
+
+def corrected(
+    g: Geometry,
+    kernel: Float[Array, "k k channels target"],
+    network: Network,
+    seen: Float[Array, "B *k_f"],
+    f: Float[Array, "B *f"],
+    x: Float[Array, "B *x"],
+) -> Float[Array, "B *x"]:
+    """x_{r+1} of x_r = `x`."""
+    return moved(g, kernel, regressors(g, network, seen, f, x), x)
+
+
+def moved(
+    g: Geometry,
+    kernel: Float[Array, "k k channels target"],
+    u: Float[Array, "B h w channels"],
+    x: Float[Array, "B *x"],
+) -> Float[Array, "B *x"]:
+    """x_{r+1} of x_r = `x` and its `regressors`."""
+    return _moved(g.layout, kernel, u, x)
+
+
+def regressors(
+    g: Geometry,
+    network: Network,
+    seen: Float[Array, "B *k_f"],
+    f: Float[Array, "B *f"],
+    x: Float[Array, "B *x"],
+) -> Float[Array, "B h w channels"]:
+    """[x, f - F(x), J^T (f - F(x)), J'^T (seen - F'(x)), f, 1] on the smaller grid: [B, H', W', g.channels].
+
+    F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is
+    this block alone.
+    """
+    network, answers, pulls = knowing(network, seen), [x], []
+    for index in range(g.index, g.stop):
+        answer, pull = _forward(piece(network, index), answers[-1])
+        answers.append(answer)
+        pulls.append(pull)
+    residual = f - answers[1]
+    gradients = [_back(pulls[0], residual)]
+    if g.stop > g.index + 1:
+        gradients.append(functools.reduce(lambda error, pull: _back(pull, error), pulls[::-1], seen - answers[-1]))
+    return _stacked(g.layout, x, residual, gradients, f)
+
+
+# Block by block, because a chain's inverters then share their programs, and so do those of every defense behind it: as one
+# program for each inverter, an audit compiled for half of its time.
+@jax.jit
+def _forward(block, x):
+    """(F(x), J^T as a function) of a network of one block."""
+    return jax.vjp(functools.partial(run, block), x)
+
+
+@jax.jit
+def _back(pull, error):
+    return pull(error)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _stacked(g, x, residual, gradients, f):
+    x, *gradients = (unshuffle(_image(g, a), g.factor) for a in (x, *gradients))
+    return jnp.concatenate([x, unshuffle(residual, g.growth), *gradients, _sent(g, f)], -1)
+
+
+def first_moments(size: int, g: Geometry, f: Sequence[Array], true: Sequence[Array]) -> dict[str, Array]:
+    """`moments` of the first map, for batches of features (or estimates of them) and true inputs."""
+    return _first_moments(size, g.layout, tuple(f), tuple(true))
+
+
+def correction_moments(
+    size: int, g: Geometry, u: Sequence[Array], x: Sequence[Array], true: Sequence[Array]
+) -> dict[str, Array]:
+    """`moments` of a correction of batches of estimates `x`, of which `u` are the `regressors`."""
+    return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _first(g, kernel, f):
+    x = shuffle(_convolve(_sent(g, f), kernel), g.factor)
+    return _out(g, x + f if g.same else x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _moved(g, kernel, u, x):
+    return _out(g, _image(g, x) + shuffle(_convolve(u, kernel), g.factor))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _first_moments(size, g, f, true):
+    targets = [_image(g, b) - a if g.same else _image(g, b) for a, b in zip(f, true, strict=True)]
+    return moments(size, tuple(_sent(g, a) for a in f), tuple(unshuffle(t, g.factor) for t in targets))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _correction_moments(size, g, u, x, true):
+    targets = [unshuffle(_image(g, b) - _image(g, a), g.factor) for a, b in zip(x, true, strict=True)]
+    return moments(size, u, tuple(targets))
+
+
+def _sent(g, f):
+    f = unshuffle(f, g.growth)
+    return jnp.concatenate([f, jnp.ones_like(f[..., :1])], -1)
+
+
+def _image(g, x):
+    return x[:, None, None] if g.vector else x
+
+
+def _out(g, x):
+    x = jnp.clip(x, g.low, g.high)
+    return x[:, 0, 0] if g.vector else x
+
+
+def _convolve(u, kernel):
+    return jax.lax.conv_general_dilated(u, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))

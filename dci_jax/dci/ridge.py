@@ -1,0 +1,124 @@
+"""The ridge solution of normal equations, and the ridge that held-out images prefer: by Cholesky factors in float64.
+
+Normal equations that lie on a GPU are solved there. Other accelerators have no such factorisation in float64: there, and on
+CPUs, it is LAPACK's.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from dci_jax.dci.normal_equations import Normal, error, sketched
+
+# What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
+RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
+MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
+SKETCH = 256  # random mixtures of the targets that the choice looks at: wide blocks have thousands
+_FLOOR = (
+    1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
+)
+
+Solve = Callable[[np.ndarray | jax.Array], np.ndarray | jax.Array]
+
+
+def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None, float]:
+    """(solution [k^2 C, T], ridge) of `train` with the ridge that is best on `apart`; None where none is better than no map.
+
+    The ridge before is a good guess: from `start` downwards, then upwards, as long as it gets better; and upwards past those
+    that are worse than no map, or leave a matrix that rounding made indefinite.
+    """
+    few, judge, errors, chosen = sketched(train, SKETCH), sketched(apart, SKETCH), {}, (None, 0.0)
+    try:
+        factor = scaled(train)
+    except np.linalg.LinAlgError:
+        return chosen
+
+    def tried(i):
+        nonlocal chosen
+        if i not in errors:
+            try:
+                solve = factor(RIDGES[i])
+                found = error(judge, solve(few.cross))
+            except np.linalg.LinAlgError:
+                found = math.inf
+            if found < min([judge.energy, *errors.values()]):
+                chosen = solve, RIDGES[i]
+            errors[i] = found
+        return errors[i]
+
+    i = RIDGES.index(start)
+    while i > 0 and tried(i - 1) < tried(i):
+        i -= 1
+    while i + 1 < len(RIDGES) and (tried(i + 1) < tried(i) or not tried(i) < judge.energy):
+        i += 1
+    solve, ridge = chosen
+    return solve and np.asarray(solve(train.cross)), ridge
+
+
+def scaled(normal: Normal) -> Callable[[float], Solve]:
+    """A function from the ridge, relative to each regressor's own mean square, to the solution.
+
+    The solution is a function in turn, of `Normal.cross` [k^2 C, T] of any targets of the same regressors; float64.
+
+    Raises:
+      np.linalg.LinAlgError: the normal equations are not finite; by the function, the matrix is singular.
+    """
+    np_or_jnp, diagonal = normal.matrix.__array_namespace__(), normal.matrix.diagonal()
+    if not (np_or_jnp.isfinite(normal.matrix).all() and np_or_jnp.isfinite(normal.cross).all()):
+        raise np.linalg.LinAlgError("the normal equations are not finite")
+    scale = np_or_jnp.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf) ** -0.5
+    matrix = normal.matrix * scale[:, None]
+    matrix *= scale
+    factored = factored_on_host if isinstance(matrix, np.ndarray) else factored_on_device
+
+    def solution(ridge):
+        substitute = factored(matrix, ridge)
+        return lambda cross: scale[:, None] * substitute(scale[:, None] * cross)
+
+    return solution
+
+
+def solve(normal: Normal, ridge: float) -> np.ndarray:
+    """The ridge solution [k^2 C, T], float64; arguments and errors as of `scaled`."""
+    return scaled(normal)(ridge)(normal.cross)
+
+
+def on_gpu(unknowns: int) -> bool:
+    """Whether this process has a GPU with room for a solve of so many unknowns."""
+    if jax.default_backend() != "gpu":
+        return False
+    memory = jax.local_devices()[0].memory_stats() or {}  # not every allocator counts
+    free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
+    return MATRICES * 8 * unknowns**2 <= free // 2  # it is in pieces
+
+
+def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
+    """b -> matrix^-1 b with 1 + ridge for its diagonal, float64; raises LinAlgError where it is not positive definite."""
+    copy = matrix.T.copy(order="F")
+    copy[np.diag_indices_from(copy)] = 1 + ridge  # at least: the floor adds to it
+    factor = scipy.linalg.cho_factor(copy, lower=True, overwrite_a=True, check_finite=False)
+    return functools.partial(scipy.linalg.cho_solve, factor, check_finite=False)
+
+
+def factored_on_device(matrix: jax.Array, ridge: float) -> Solve:
+    """The same where the matrix lies; in `jax.enable_x64`."""
+    factor = _cholesky(matrix, ridge)
+    if not bool(jnp.isfinite(factor.diagonal()).all()):
+        raise np.linalg.LinAlgError("the matrix is not positive definite")
+    return functools.partial(_substituted, factor)
+
+
+@jax.jit
+def _cholesky(matrix, ridge):
+    matrix = jnp.fill_diagonal(matrix, 1 + ridge, inplace=False)
+    return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+
+
+@jax.jit
+def _substituted(factor, b):
+    return jax.scipy.linalg.cho_solve((factor, True), b)

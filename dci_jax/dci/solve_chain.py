@@ -1,0 +1,299 @@
+"""Divide-and-Conquer Inversion with inverters that are solved for, not trained: no gradient step, no learning rate.
+
+Every split has a chain of its own (`dci`), or all share one (`dci_shared`). The deepest inverter is solved on true
+features; each next one on what the chain so far makes of them, its target always the true input: it then expects
+the errors that it will meet, which is what the conquer phase teaches trained inverters. Within an inverter
+(`attacks.solving`) corrections are solved one after the other, as long as they help on images that none was solved on.
+A chain of a split's own looks at cycle consistency at every block: what the estimate gives at the split, through all
+blocks from there on, beside the features that were sent.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax.dci import cost
+from dci_jax.dci.chain import invert, undo
+from dci_jax.dci.inverter import enough, finer, geometry, largest, sizes
+from dci_jax.dci.ridge import MATRICES
+from dci_jax.dci.solve_inverter import finished, maps_of, solve_inverter
+from dci_jax.defenses.channel import NONE, Channel, behind, sent
+from dci_jax.errors import InputError
+from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.network import Network, feature_shapes, features_at, split_index, split_names
+from dci_jax.runtime import distributed, progress, sharding
+
+Array = jax.Array
+Reconstruct = Callable[[Array], Array]
+
+
+def dci(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    *,
+    channel: Channel = NONE,
+    **settings: Any,
+) -> dict[str, Reconstruct]:
+    """Solve a chain of inverters for each split.
+
+    Args:
+      network: the target, known to the attacker.
+      inputs: what the inverters are solved on.
+      splits: split points to be read back.
+      key: PRNG key.
+      folder: gets one file for each map that was solved; a killed run goes on from the last, a finished chain is only read.
+      channel: the defense that this attacker knows: the deepest inverter is solved on defended features.
+      **settings: of `check`.
+
+    Returns:
+      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1], or codes [B, C].
+
+    Raises:
+      InputError: see `check`, or the features are not finite.
+    """
+    check(network, splits, inputs.shape, **settings)
+    network, readers = finer(network), {}
+    make = functools.cache(functools.partial(_inputs, inputs, key, settings))
+    for name in splits:
+        depth = split_index(network, name)
+        known, see = behind(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
+        chain = _chain(known, name, (depth,), inputs.shape, make, see, folder / name, settings)
+        readers[name] = functools.partial(invert, *zip(*chain, strict=True), known)
+    return readers
+
+
+def dci_shared(
+    network: Network,
+    inputs: Inputs,
+    splits: tuple[str, ...],
+    key: Array,
+    folder: Path,
+    **settings: Any,
+) -> dict[str, Reconstruct]:
+    """Solve one chain for all splits: each inverter on true features and on what the deeper ones make, in equal parts.
+
+    As many solves as the deepest split has blocks, whatever the number of splits. Arguments, returns and errors as
+    of `dci`; a batch needs an input for each split.
+    """
+    check_shared(network, splits, inputs.shape, **settings)
+    network = finer(network)
+    depths = {name: split_index(network, name) for name in splits}
+    order = tuple(sorted(set(depths.values()), reverse=True))
+    make = functools.partial(_inputs, inputs, key, settings)
+    see = functools.partial(_sent, network, order[0], NONE, key)
+    chain = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings)
+    return {
+        name: functools.partial(invert, *zip(*chain[len(chain) - depth :], strict=True), network)
+        for name, depth in depths.items()
+    }
+
+
+def _sent(network, depth, channel, key, made):
+    """What arrives of the inputs `made`, (to be solved on, held out)."""
+    noise = jax.random.fold_in(key, depth)
+    return [
+        [sent(network, depth, channel, jax.random.fold_in(noise, i), x) for i, x in enumerate(part, start)]
+        for part, start in zip(made, (0, len(made[0])), strict=True)
+    ]
+
+
+def _inputs(inputs, key, settings):
+    """(to be solved on, held out), each a list of batches."""
+    key_inputs, key_held = jax.random.split(key)
+    batch = settings["batch"]
+    procedural = tuple(share for share in inputs.shares if share[0] != BANK)
+    apart = replace(inputs, shares=procedural or inputs.shares)
+    return [
+        [distributed.stop_if_asked() or draw(number) for number in range(math.ceil(count / batch))]
+        for draw, count in (
+            (batches(inputs, key_inputs, batch), settings["images"]),
+            (batches(apart, key_held, batch), settings["held_out"]),
+        )
+    ]
+
+
+def check(
+    network: Network,
+    splits: tuple[str, ...],
+    shape: tuple[int, ...],
+    *,
+    images: int,
+    held_out: int,
+    batch: int,
+    rounds: int,
+    size: int,
+    unknowns: tuple[int, int],
+    equations: int,
+) -> None:
+    """Check what `dci` is asked for.
+
+    Args:
+      network: the target.
+      splits: split points to be read back.
+      shape: of the inputs that it is solved on.
+      images: how many inputs a map is solved on, at most but for the last batch, which is whole.
+      held_out: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
+        where `inputs` has any, else others drawn from the same source. Where a map is solved on fewer inputs
+        it is as many fewer; no map is solved on fewer inputs than `held_out`.
+      batch: inputs at a time, shared by the devices.
+      rounds: corrections in each inverter, at most.
+      size: k of the k x k neighbourhoods, at most.
+      unknowns: of a first map, of a correction: where k^2 C would be more, k is less, down to a single pixel. Bounds
+        memory and time of a solve.
+      equations: how many pixels for each unknown are enough. The large features of shallow blocks have them in
+        a few inputs, which is where most of the time would go.
+
+    Raises:
+      InputError: it could not work, or would be crippled.
+    """
+    for field, value, least in (
+        ("images", images, 1),
+        ("held_out", held_out, 1),
+        ("batch", batch, 1),
+        ("rounds", rounds, 0),
+        ("equations", equations, 1),
+    ):
+        if value < least:
+            raise InputError(f"dci.{field} is {value}; give at least {least}.")
+    if len(unknowns) != 2 or min(unknowns) < 1:
+        raise InputError(
+            f"dci.unknowns is {unknowns}; give two numbers of at least 1, of a first map and of a correction."
+        )
+    if size not in (1, 3, 5, 7):
+        raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
+    sharding.warn_if_uneven("dci.batch", batch)
+    network = finer(network)
+    depths, small = [split_index(network, name) for name in splits], network.replace(input_shape=shape)
+    depth, shapes, memory = max(depths), feature_shapes(small), distributed.memory()
+    each, most = 4 * (math.prod(shape) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()
+    if (images + held_out) * each > most:
+        raise InputError(
+            f"dci.images is {images}, dci.held_out {held_out}: these inputs and their features take "
+            f"{(images + held_out) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
+        )
+    asked = dict(images=images, held_out=held_out, size=size, unknowns=unknowns, equations=equations)
+    found = cost.geometries(small, depth, asked)
+    for (g, ks), (inputs, matrices) in zip(found, cost.memory(small, found, asked), strict=True):
+        wide, block = largest(g, ks), small.blocks[g.index].name
+        # Beside the matrices on a CPU: an accelerator has memory of its own for the inputs.
+        beside = inputs / jax.process_count() * (jax.default_backend() == "cpu")
+        if matrices > memory:
+            raise InputError(
+                f"dci.unknowns is {unknowns} and the inverter of {block} has {wide}: its "
+                f"solve takes {matrices / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f}; "
+                + (
+                    f"give at most {math.isqrt(memory // (MATRICES * 8))}."
+                    if wide > g.channels
+                    else "take a machine with more, or the attack dci_trained."
+                )
+            )
+        if matrices + beside > memory:
+            raise InputError(
+                f"dci.images is {images}, dci.held_out {held_out}: where the inverter of {block} is solved, inputs and "
+                f"features take {beside / 2**30:.1f} GiB and its matrices {matrices / 2**30:.1f}, and this machine has "
+                f"{memory / 2**30:.1f}; give at most {int((memory - matrices) / beside * (images + held_out))} in all, or "
+                "fewer dci.unknowns."
+            )
+
+
+def check_shared(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
+    """Raise InputError as `check`, or where a batch is too small for `dci_shared`."""
+    check(network, splits, shape, **settings)
+    batch = settings["batch"]
+    if len(set(splits)) > batch:
+        raise InputError(
+            f"dci.batch is {batch}, but each of the {len(set(splits))} split points of a shared chain needs an input "
+            "of its own in every batch; give at least that many."
+        )
+
+
+def _chain(network, label, depths, shape, make, see, folder, settings):
+    """[(geometry, maps)] of the inverters of a chain that serves the splits at `depths`, the deepest first.
+
+    `make` makes the inputs, `see` what arrives of them at the deepest; neither is called for a chain that is finished.
+    The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
+    """
+    depth, rounds, inverters = max(depths), settings["rounds"], []
+    small = network.replace(input_shape=shape)
+    alone = depth if len(depths) == 1 else None
+    geometries = [geometry(small, index, alone) for index in range(depth)]
+    ks = [sizes(g, settings["size"], settings["unknowns"]) for g in geometries]
+    folders = [folder / f"{index:03d}" for index in range(depth)]
+    taken = [finished(each) for each in folders]
+    if all(taken):
+        kept = itertools.starmap(maps_of, zip(folders, taken, geometries, ks, strict=True))
+        return list(zip(geometries, kept, strict=True))[::-1]
+    made = make()
+    seen = see(made)
+    batch = len(made[0][0])
+    enter = np.resize(depths, batch)
+    images, least = (len(part) * batch for part in made)
+    counts = []
+    for count in enough(geometries, ks, images, least, settings["equations"]):
+        part = math.ceil(count / batch)
+        counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
+    # A shallower inverter may be solved on more inputs than a deeper one, which then has to read all of them back.
+    needs = [np.max(counts[: index + 1], 0) for index in range(depth)]
+    found = seen
+    total, before = (rounds + 1) * sum(map(sum, counts)), 0
+    with progress.bar(f"dci: {label}", total) as update:
+        for index in reversed(range(depth)):
+            g, block = geometries[index], split_names(network)[index]
+            used, found, seen = (
+                [part[:need] for part, need in zip(parts, needs[index], strict=True)] for parts in (made, found, seen)
+            )
+            true = [[features_at(network, index, x) for x in part] for part in used]
+            first = [
+                [part[:count] for part, count in zip(parts, counts[index], strict=True)]
+                for parts in (seen, found, true)
+            ]
+            steps = solve_inverter(
+                g,
+                network,
+                *first,
+                folders[index],
+                rounds,
+                ks[index],
+                functools.partial(_shown, update, before),
+                f"{label}: {block}",
+            )
+            maps, estimates = [], None
+            for kernel, made_of_them in steps:
+                estimates = made_of_them
+                maps.append(kernel)
+            rest = [
+                list(zip(a[count:], b[count:], strict=True))
+                for a, b, count in zip(seen, found, counts[index], strict=True)
+            ]
+            found = [
+                part + [undo(g, tuple(maps), network, *pair) for pair in more]
+                for part, more in zip(estimates, rest, strict=True)
+            ]
+            inverters.append((g, tuple(maps)))
+            if (enter <= index).any():
+                found = [
+                    [_where(enter > index, a, b) for a, b in zip(*parts, strict=True)]
+                    for parts in zip(found, true, strict=True)
+                ]
+            before += (rounds + 1) * sum(counts[index])
+    return inverters
+
+
+def _shown(update, before, done):
+    update(before + done)
+
+
+@jax.jit
+def _where(rows, a, b):
+    return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)

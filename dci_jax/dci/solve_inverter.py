@@ -1,0 +1,241 @@
+"""Solve one inverter: the sums of all images, the ridge that held-out images prefer, a file for each map.
+
+Every device adds up its own images and one all-reduce joins them. From there on it is float64: on a GPU where the sums
+lie, elsewhere on the host (`attacks.ridge`).
+"""
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax.dci import inverter, normal_equations
+from dci_jax.dci.inverter import Geometry
+from dci_jax.dci.ridge import RIDGES, best, on_gpu
+from dci_jax.errors import InputError
+from dci_jax.network import Network
+from dci_jax.runtime import distributed, sharding
+from dci_jax.runtime.files import damaged, read_arrays, replacing
+
+Array = jax.Array
+
+log = logging.getLogger("dci_jax")
+
+TOGETHER, ROOM = 128, 2**28  # images, and bytes of regressors, whose sums over neighbourhoods are made at a time
+KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are made twice
+TAKEN = "taken.npz"  # how many maps an inverter has, written when it is finished
+HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
+
+
+def solve_inverter(
+    g: Geometry,
+    network: Network,
+    seen: list[list[Array]],
+    f: list[list[Array]],
+    true: list[list[Array]],
+    folder: Path,
+    rounds: int,
+    ks: tuple[int, int],
+    update: Callable[[int], None],
+    label: str,
+) -> Iterator[tuple[Array, list[list[Array]]]]:
+    """Solve one inverter: yields (map, what the inverter so far makes of `f`) as long as maps help.
+
+    Args:
+      g: of the block.
+      network: the target.
+      seen: features at split g.stop, in parts and batches like the others.
+      f, true: features behind the block (or estimates of them) and before it, (to be solved on, held out), each a
+        list of batches.
+      folder: gets a file for each map; what is there is not solved again.
+      rounds: corrections, at most.
+      ks: neighbourhoods of the first map and of a correction.
+      update: is told how many batches are done.
+      label: for the log.
+
+    Raises:
+      InputError: the features are not finite, or no map is better than none.
+    """
+    x, ridge, errors, count = None, RIDGES[len(RIDGES) // 2], [], len(f[0]) + len(f[1])
+    pixels = count * true[0][0].size // g.target
+    for r in range(rounds + 1):
+        size = ks[min(r, 1)]
+        regressors = functools.partial(_regressors, g, network, seen, f, x)
+        if 4 * pixels * g.channels <= KEPT:
+            regressors = functools.cache(regressors)
+        sums = functools.partial(_sums, size, g, regressors, f, x, true)
+        shown = functools.partial(_shown, update, r * count)
+        together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
+        shape = _shape(g, ks, r)
+        make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label)
+        solution, chosen = _kept(folder / f"{r}.npz", shape, make, lasting=r > 0)
+        if solution is None:
+            log.info("%s: correction %d helps with no ridge and is not taken", label, r)
+            break
+        kernel = _placed(solution, size)
+        if r == 0:
+            new = [[inverter.first(g, kernel, a) for a in part] for part in f]
+        else:
+            new = [
+                [inverter.moved(g, kernel, regressors(part, i), batch) for i, batch in enumerate(x[part])]
+                for part in range(len(x))
+            ]
+        errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
+        if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
+            errors.pop()
+            log.info("%s: correction %d is worse on held-out images and not taken", label, r)
+            break
+        x, ridge = new, chosen
+        yield kernel, new
+        if r and errors[-1] > HELPS * errors[-2]:
+            break
+    if x is None:
+        raise InputError(
+            f"dci: {label} cannot be inverted from its features, which are not finite or say nothing; look "
+            "at the checkpoint and at the inputs."
+        )
+    spread = sum(float(_spread(batch)) for batch in true[1])
+    log.info(
+        "%s: %.2f dB on held-out images after %d corrections, ridge %g",
+        label,
+        10 * math.log10(max(spread, 1e-30) / max(errors[-1], 1e-30)),
+        len(errors) - 1,
+        ridge,
+    )
+    if distributed.leads():
+        with replacing(folder / TAKEN, "wb") as stream:
+            np.savez(stream, maps=len(errors))
+    distributed.meet(TAKEN)
+
+
+def _regressors(g, network, seen, f, x, part, i):
+    """Of a correction, for batch i of a part."""
+    return inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])
+
+
+def _together(size, batch, bytes_of_one):
+    """How many batches are added up at a time: of neighbourhoods the transforms of the sums are the same for any number."""
+    return 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
+
+
+def _sums(size, g, regressors, f, x, true, part, some):
+    """`moments` of some batches of a part, for the first map (x is None) or a correction of the estimates x."""
+    if x is None:
+        return inverter.first_moments(size, g, f[part][some], true[part][some])
+    u = [regressors(part, i) for i in range(len(x[part]))[some]]
+    return inverter.correction_moments(size, g, u, x[part][some], true[part][some])
+
+
+def _shown(update, before, done):
+    update(before + done)
+
+
+def _solve(counts, together, size, unknowns, start, sums, shown, label):
+    """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
+    bring = sharding.on_first_device if on_gpu(unknowns) else sharding.fetch
+    totals, done = [], 0
+    for part, count in enumerate(counts):
+        total = None
+        for first in range(0, count, together):
+            distributed.stop_if_asked()
+            some = slice(first, min(first + together, count))
+            total = normal_equations.added(total, bring(sums(part, some)))
+            done += some.stop - some.start
+            shown(done)
+        totals.append(total)
+    del total
+    if not all(normal_equations.finite(total) for total in totals):
+        log.warning("%s: the sums of its normal equations are not finite", label)
+        return None, 0.0
+    distributed.trim()
+    with ThreadPoolExecutor() as pool:
+        train, apart = pool.map(functools.partial(normal_equations.assemble, size), totals)
+    del totals
+    with jax.enable_x64(True):
+        return best(train, apart, start)
+
+
+def _kept(file, shape, make, lasting):
+    """`make()`, (array of that shape or None, number), solved by the leading process, once, and read by all from the file.
+
+    None, no map helps, is kept where it is `lasting`. A first map that does not help is a fault in the network or the
+    inputs, which may be put right before the same line is given again.
+    """
+    if not distributed.agree(file.exists()):
+        solution, ridge = make()
+        if distributed.agree(solution is None):
+            if not lasting:
+                return None, ridge
+            solution = np.zeros(0)
+        if distributed.leads():
+            with replacing(file, "wb") as stream:
+                np.savez(stream, solution=np.float32(solution), ridge=ridge)
+        distributed.meet(file.name)
+    return _read(file, shape)
+
+
+def _read(file, shape):
+    """(the map in the file, or None; its ridge)."""
+    saved = read_arrays(file)
+    if saved.keys() != {"solution", "ridge"} or saved["solution"].shape not in (shape, (0,)) or saved["ridge"].shape:
+        raise InputError(
+            f"{file} holds no map of {shape[0]} regressors and {shape[1]} targets, which this inverter has: it is damaged or of "
+            f"another version; delete {file.parents[1]} and give the same line, which makes it again."
+        )
+    return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
+
+
+def _shape(g, ks, r):
+    """(regressors, targets) of map r."""
+    return ks[min(r, 1)] ** 2 * (g.sent, g.channels)[min(r, 1)], g.target
+
+
+def _placed(solution, size):
+    """The kernel [k, k, regressors, targets] on every device."""
+    return sharding.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), sharding.copied())
+
+
+def finished(folder: Path) -> int:
+    """How many maps an inverter has that is solved to its end; 0 of any other.
+
+    Raises:
+      InputError: the file that says so is damaged.
+    """
+    if not distributed.agree((folder / TAKEN).exists()):
+        return 0
+    saved = read_arrays(folder / TAKEN)
+    count = saved.get("maps", np.zeros(1))
+    if count.shape or count.dtype.kind not in "iu" or count < 1:
+        raise damaged(folder / TAKEN, "it holds no number of maps")
+    return int(count) if distributed.agree(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
+
+
+def maps_of(folder: Path, count: int, g: Geometry, ks: tuple[int, int]) -> tuple[Array, ...]:
+    """The maps of an inverter that is finished, as `inverter` yields them.
+
+    Raises:
+      InputError: a file is damaged.
+    """
+    maps = []
+    for r in range(count):
+        solution, _ = _read(folder / f"{r}.npz", _shape(g, ks, r))
+        if solution is None:
+            raise damaged(folder / TAKEN, f"it counts map {r}, which was not taken")
+        maps.append(_placed(solution, ks[min(r, 1)]))
+    return tuple(maps)
+
+
+@jax.jit
+def _square(a, b):
+    return jnp.sum((a - b) ** 2)
+
+
+@jax.jit
+def _spread(x):
+    return jnp.sum((x - jnp.mean(x, tuple(range(x.ndim - 1)))) ** 2)

@@ -1,0 +1,1 @@
+"""The paper's inverters, trained: divide and conquer."""

@@ -1,0 +1,131 @@
+"""The inverters R_i: f_i -> f_{i-1}, each unrolled around the block that it undoes.
+
+An inverter starts from the block's output where the shapes agree (a residual block changes its input
+little), and corrects its estimate a few times by what the frozen block itself makes of it:
+
+    x_0     = f, or a learned upsampling of f
+    x_{r+1} = relu(x_r + N_r(x_r, f, f - F_i(x_r)))
+
+Each `N_r` is a small convolutional network whose last layer starts at zero. This is the cycle
+consistency of DCI inside the inverter, as in learned iterative reconstruction (Adler & Öktem, 2017);
+reading an input back stays one forward pass. The architecture is ours: the paper's is not published.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from dci_jax.cpu_kernels.materialize import once
+from dci_jax.dci.grid import scale, shuffle, unshuffle
+from dci_jax.models.learned import Weights, biased, conv, unbiased
+from dci_jax.network import Network, feature_shapes
+
+Array = jax.Array | np.ndarray
+
+
+class Inverter(nn.Module):
+    """Undoes one block: [B, h, w, c] -> [B, H, W, channels], for images of any size.
+
+    It works at the smaller of the two sizes; the larger is folded into channels (`unshuffle`).
+
+    Attributes:
+      factor: how much the block shrinks its input: H = h factor.
+      growth: how much it enlarges it: h = H growth.
+      vector: the block's input is a code [B, channels], which counts as an image of one pixel.
+      channels: of the block's input.
+      width: channels of the hidden layers at the input's resolution.
+      rounds: corrections by the block's own answer.
+      depth: 3x3 convolutions in each correction.
+      nonnegative: the output is what a ReLU gave, and is cut at zero.
+      dtype: of the convolutions; the estimate itself is kept in float32.
+    """
+
+    factor: int
+    channels: int
+    width: int
+    rounds: int
+    depth: int
+    nonnegative: bool
+    dtype: str = "float32"
+    growth: int = 1
+    vector: bool = False
+
+    @nn.compact
+    def __call__(self, f: Array, block: Callable[[Array], Array]) -> Array:
+        """`block` is the frozen `F_i`, from [B, H, W, C] (or codes [B, C]) to [B, h, w, c]."""
+
+        def answer(x):
+            return unshuffle(block(x[:, 0, 0] if self.vector else x), self.growth)
+
+        f = unshuffle(f, self.growth)
+        size = 1 if f.shape[1:3] == (1, 1) else 3
+        sent, channels = f.shape[-1], self.channels * self.factor**2
+        same = self.factor == self.growth == 1 and sent == self.channels
+        x = f if same else shuffle(_conv(f, channels, "start", self.dtype, size=size), self.factor)
+        x = x.astype(jnp.float32)
+        corrections = [self._correction(r, (channels, sent, sent), size) for r in range(self.rounds)]
+        # A first layer is linear: what it makes of the features is known before the first round, where they are the estimate, too.
+        parts = [jnp.split(first[0], (channels, channels + sent), 2) for first, *_ in corrections]
+        known = [of_f + of_x if same and r == 0 else of_f for r, (of_x, of_f, _) in enumerate(parts)]
+        shares = jnp.split(unbiased(f, jnp.concatenate(known, -1), self.dtype), self.rounds, -1)
+        for r, (((_, bias), *layers), (of_x, _, of_difference)) in enumerate(zip(corrections, parts, strict=True)):
+            y, kernel = f - answer(x), of_difference
+            if not (same and r == 0):
+                y = jnp.concatenate([unshuffle(x, self.factor), y], -1)
+                kernel = jnp.concatenate([of_x, of_difference], 2)
+            y = biased(unbiased(once(y), kernel, self.dtype) + shares[r], bias)
+            for weights in layers:
+                y = conv(nn.gelu(y), weights, self.dtype)
+            x = x + shuffle(y, self.factor)
+            x = once(nn.relu(x) if self.nonnegative else x)
+        return x[:, 0, 0] if self.vector else x
+
+    def _correction(self, r, inputs, size):
+        """The weights of the layers of `N_r`."""
+        widths = [sum(inputs), *[self.width] * (self.depth - 1), inputs[0]]
+        layers = [Weights((size, size, *pair), name=f"round{r}_conv{i}") for i, pair in enumerate(pairwise(widths))]
+        layers[-1] = Weights((size, size, *widths[-2:]), nn.initializers.zeros, name=f"round{r}_last")
+        return [layer() for layer in layers]
+
+
+def inverters(network: Network, stop: int, width: float, cap: int, rounds: int, depth: int) -> tuple[Inverter, ...]:
+    """One untrained inverter for each of the first `stop` blocks.
+
+    Args:
+      network: gives the shapes and the dtype.
+      stop: how many blocks.
+      width: hidden channels, as a multiple of the channels of the wider side of the block.
+      cap: but so many at most.
+      rounds, depth: see `Inverter`.
+
+    Raises:
+      InputError: a block's features are no images, or not smaller by a whole factor.
+    """
+    shapes = feature_shapes(network)
+    scales = [scale(network, i, i + 1) for i in range(stop)]
+    return tuple(
+        Inverter(
+            scales[i][0],
+            shapes[i][-1],
+            _eights(min(width * max(shapes[i][-1], shapes[i + 1][-1]), cap)),
+            rounds,
+            depth,
+            network.blocks[i].nonnegative,
+            network.dtype,
+            scales[i][1],
+            len(shapes[i]) == 1,
+        )
+        for i in range(stop)
+    )
+
+
+def _eights(width):
+    return max(8, 8 * round(width / 8))
+
+
+def _conv(x, features, name, dtype, size=3):
+    return conv(x, Weights((size, size, x.shape[-1], features), name=name)(), dtype)

@@ -1,0 +1,1 @@
+"""What is reconstructed and how it is scored: images, a generator's latents, or recorded features."""

@@ -1,0 +1,65 @@
+"""What is read back and how it is scored, as one type: images (`cases.images`) or a generator's codes (`cases.codes`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dci_jax.defenses.channel import Channel
+from dci_jax.inputs.mixture import Inputs
+from dci_jax.network import Network
+
+Array = jax.Array
+Reconstruct = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that the story of a run (`experiment`) asks for; it never asks what kind of case it is.
+
+    Attributes:
+      network: the target as it runs on the device: what is attacked. An attack is given this and `Inputs`, nothing else.
+      splits: split points to be read back.
+      shares, shape: of the `Inputs` that an attack learns from.
+      names: one for each private input.
+      floors: name -> guesses [N, ...] that were made without any features.
+      channels: split -> what the features go through, before anything of it has learned.
+      depends: field of the config -> arrays that a run depends on, for `depends.digests`.
+      oracle: real images uint8 [M, H, W, C] that an oracle learns from; none of them is private. None: no oracle.
+      begin: (evaluation) -> None; keeps the private inputs in that folder for the report.
+      learn: (key, workdir) -> the `Inputs`; makes what has to be made first.
+      learn_channels: (inputs, key, workdir) -> `channels`, having learned what there is to learn.
+      sent: (split, channel, key, file) -> metric -> [N] of `results.METRICS`: what a defense costs, whatever the attack.
+      guess: (guesses, file) -> scores, as `read`.
+      read: (split, channel, reconstruct, key, file) -> metric -> [N] of `results.METRICS`, and more that the
+        report shows; reconstruct never sees a private input.
+      finish: ({attack: {split: reconstruct}}, evaluation) -> None; what the report shows besides.
+      report: (workdir) -> path of the page.
+      private: the images to be read back, where the case is of images: only to be scored with.
+      judge: weights of LPIPS, where they are given.
+      trained: the target with its BatchNorm layers, from which images are synthesised; None where none can be.
+    """
+
+    network: Network
+    splits: tuple[str, ...]
+    shares: tuple[tuple[str, float], ...]
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    floors: dict[str, np.ndarray]
+    channels: dict[str, tuple[Channel, ...]]
+    begin: Callable[[Path], None]
+    learn: Callable[[Array, Path], Inputs]
+    guess: Callable[[np.ndarray, Path], dict[str, np.ndarray]]
+    learn_channels: Callable[[Inputs, Array, Path], dict[str, tuple[Channel, ...]]]
+    sent: Callable[[str, Channel, Array, Path], dict[str, np.ndarray]]
+    read: Callable[[str, Channel, Reconstruct, Array, Path], dict[str, np.ndarray]]
+    finish: Callable[[dict[str, dict[str, Reconstruct]], Path], None]
+    report: Callable[[Path], Path]
+    oracle: np.ndarray | None = None
+    private: Any = None
+    judge: dict[str, Array] | None = None
+    trained: Network | None = None
+    depends: dict[str, Any] = field(default_factory=dict)

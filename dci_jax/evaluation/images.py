@@ -1,0 +1,270 @@
+"""Private images: which ones, what may happen to their features, and how near a reconstruction comes."""
+
+import functools
+import logging
+import math
+import zlib
+from dataclasses import replace
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dci_jax import models
+from dci_jax.attacks.registry import find
+from dci_jax.data.images import Images, photographs, without
+from dci_jax.data.images import load as read_images
+from dci_jax.defenses import channel as channels
+from dci_jax.defenses.channel import Channel
+from dci_jax.defenses.registry import DEFENSES
+from dci_jax.errors import InputError
+from dci_jax.evaluation import recognition
+from dci_jax.evaluation.case import Case
+from dci_jax.evaluation.image_scores import guess, measure_sent, read
+from dci_jax.evaluation.kept import latency
+from dci_jax.inputs import prior, synthesis
+from dci_jax.inputs.mixture import BANK, Inputs, mixture
+from dci_jax.minimum_settings import shortfalls
+from dci_jax.models import lpips
+from dci_jax.network import Network, classes, split_index
+from dci_jax.report import audit
+from dci_jax.report import images as page
+from dci_jax.runtime import sharding
+from dci_jax.runtime.workdir import keep, keep_originals, present
+
+Array = jax.Array
+
+log = logging.getLogger("dci_jax")
+
+
+def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
+    """The `Case` of a config whose target takes images.
+
+    Args:
+      config: as in configs/default.py.
+      network: the target.
+      splits: split points to be read back.
+
+    Raises:
+      InputError: a sentence with the value and the cure.
+    """
+    _check_shape(network)
+    put = functools.partial(sharding.put, sharding=sharding.copied())
+    trained = put(network)
+    device = put(models.deploy(config.target.name, network)) if config.target.deploy else trained
+    verifier = None
+    if config.verifier.name:
+        verifier = put(models.load(config.verifier.name, config.verifier.weights))
+    synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
+    shares, shape = learned_from(config, network)
+    side = shape[0]
+    prior.check(config.calibration.steps, config.calibration.padding, side)
+    if side > network.input_shape[0]:
+        raise InputError(
+            f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
+            "pixels; give a smaller side, or 0 for the network's own."
+        )
+    judge = None
+    if config.audit.page and not any(find(name).adapted for name in config.attacks):
+        log.warning(
+            "no attack of this audit adapts to the defenses, so what does not leak is not judged; add adapted_dci"
+        )
+    if config.audit.page:
+        for sentence in dict.fromkeys(s for name in config.attacks for s in shortfalls(config, find(name).section)):
+            log.warning("%s: below that the audit does not judge by what this attacker does not reconstruct", sentence)
+    if bool(config.lpips.backbone) != bool(config.lpips.linear):
+        raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
+    if config.lpips.backbone:
+        judge = put(lpips.load(config.lpips.backbone, config.lpips.linear))
+    private = private_images(config, network)
+    taught = _real(config.defense.images, "defense", network, private)
+    oracle = _real(config.oracle.images, "oracle", network, private)
+    return Case(
+        network=device,
+        trained=trained,
+        splits=splits,
+        private=private,
+        judge=judge,
+        shares=shares,
+        shape=shape,
+        names=private.names,
+        floors=floors(private.pixels, config.seed),
+        channels=dict.fromkeys(splits, asked(config)),
+        learn_channels=functools.partial(_learn_channels, config, device, splits, taught),
+        sent=functools.partial(measure_sent, device, private, config.batch),
+        begin=functools.partial(_begin, private),
+        learn=functools.partial(_learn, config, trained, verifier, shares, shape),
+        guess=functools.partial(guess, device, private, config.batch, judge),
+        read=functools.partial(read, device, private, config.batch, judge),
+        finish=functools.partial(_finish, device, private) if config.audit.page else lambda readers, evaluation: None,
+        report=audit.write if config.audit.page else page.write,
+        oracle=oracle,
+        depends={
+            "target.weights": network,
+            "data.labels": private.labels,
+            "oracle.images": oracle,
+            "defense.images": taught,
+            "lpips": judge,
+            "verifier.weights": verifier,
+        },
+    )
+
+
+def private_images(config: ConfigDict, network: Network) -> Images:
+    """The images that a config names for evaluation, or photographs out of scikit-image; labels as the network counts.
+
+    Raises:
+      InputError: see `data.images.load`, and a label that the network does not have.
+    """
+    size = network.input_shape[0]
+    if not config.data.images:
+        found = photographs(size, tiles=4 if size <= 64 else 1)
+        return found.take(range(min(config.data.count or len(found), len(found))))
+    found = read_images(config.data.images, size, config.data.count, crop=network.crop, labels=config.data.labels)
+    return replace(found, labels=trusted_labels(config, network, found))
+
+
+def _real(path, who, network, private):
+    """Real images uint8 [M, H, W, C] that the oracle or a defense learns from, none of them private; None without a path."""
+    if not path:
+        return None
+    found = read_images(path, network.input_shape[0], crop=network.crop, flag=f"--config.{who}.images")
+    pixels = without(found, private).pixels
+    if len(pixels) == 0:
+        raise InputError(f"All images of {path} are also evaluated; give the {who} others.")
+    return pixels
+
+
+def learned_from(config: ConfigDict, network: Network) -> tuple[tuple, tuple[int, int, int]]:
+    """(`Inputs.shares`, `Inputs.shape`) that the section "inputs" asks for."""
+    shares = config.inputs.to_dict()
+    side = shares.pop("side") or network.input_shape[0]
+    return mixture(shares, config.synthesis.batches), (side, side, network.input_shape[2])
+
+
+def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.ndarray | None:
+    """The private images' labels as the network counts them, int [N]; None where that is not known.
+
+    Folders are classes in alphabetical order, which is the network's order only if all are there.
+
+    Raises:
+      InputError: a label that the network does not have.
+    """
+    labels, count = private.labels, classes(network)
+    folders = not (
+        config.data.labels or str(config.data.images).startswith("tfds:") or str(config.data.images).endswith(".npz")
+    )
+    if labels is not None and count is not None and folders and labels.max() + 1 != count:
+        log.warning(
+            "%d class folders for the %d classes of %s: which is which is not known, so there is no top-1; "
+            "give data.labels",
+            labels.max() + 1,
+            count,
+            network.name,
+        )
+        labels = None
+    if labels is None or count is None:
+        return None
+    if labels.max() >= count:
+        raise InputError(
+            f"An image has the label {labels.max()}, but {network.name} has {count} classes, counted "
+            "from 0; correct the labels, or give the network that they belong to."
+        )
+    return labels
+
+
+def floors(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The baselines, uint8 [N, H, W, C]: two guesses that see nothing of an image, and what 4 x 4 of its colours show.
+
+    "mean_image": the mean of the other private images; "random_image": one of them; both without those that are nearly
+    the same image. "thumbnail": `recognition.thumbnail`. Where there is no other image the guesses are grey.
+    """
+    same, rng = recognition.alike(pixels), np.random.default_rng(seed)
+    mean, other = np.full_like(pixels, 128), np.full_like(pixels, 128)
+    total, step = pixels.sum(0, dtype=np.int64), rng.integers(1, max(len(pixels), 2))
+    for i in range(len(pixels)):
+        (left,) = np.nonzero(same[i])
+        if len(left) < len(pixels):
+            rest = total - pixels[left].sum(0, dtype=np.int64)
+            mean[i] = (rest / (len(pixels) - len(left))).round()
+            order = np.roll(np.arange(len(pixels)), step - i)
+            other[i] = pixels[next(j for j in order if not same[i, j])]
+    return {"mean_image": mean, "random_image": other, "thumbnail": recognition.thumbnail(pixels)}
+
+
+def recognised(networks: tuple[Network, ...], images, batch: int) -> dict[str, float]:
+    """Network -> share of the synthesised images that it answers with the label they were made for."""
+    if not len(images):
+        return {}
+    return {n.name: synthesis.recognised(n, images, batch) for n in networks if n.head}
+
+
+def _begin(private, evaluation):
+    keep_originals(evaluation / "originals.npz", private.pixels, private.names, private.skipped)
+    for reason in private.skipped:
+        log.warning("skipped damaged image %s", reason)
+
+
+def _learn(config, trained, verifier, shares, shape, key, workdir):
+    file = present(workdir, "calibration") / "filter.npz"
+    key_filter = jax.random.fold_in(key, zlib.crc32(b"calibration"))  # synthesis folds small numbers in
+    inputs = prior.calibrated(trained, Inputs((), shares, shape), key_filter, file, **config.calibration)
+    # A filter is for what it was fitted to.
+    found = inputs.calibration if config.synthesis.start in dict(shares) else None
+    folder = present(workdir, "synthesis")
+    made = synthesis.synthesize(trained, key, folder, calibration=found, **config.synthesis)
+    judges = (trained, verifier) if verifier else (trained,)
+    keep(folder / "recognised.json", lambda: recognised(judges, made, config.batch))
+    return replace(inputs, bank=made)
+
+
+def asked(config: ConfigDict) -> tuple[Channel, ...]:
+    """The channels that a config names: every defense, the random ones sent as often as it says."""
+    found = []
+    for kind, strength in config.defenses:
+        often = config.sends if DEFENSES[kind].random else (1,)
+        found += [Channel(kind, float(strength), sends) for sends in often]
+    return tuple(found)
+
+
+def _learn_channels(config, network, splits, taught, inputs, key, workdir):
+    """{split: channels}, each with what its defense has learned, from the attack's inputs or from real images."""
+    if taught is not None:
+        inputs = Inputs(taught, ((BANK, 1.0),), inputs.shape)
+    found = {}
+    for split in splits:
+        made, index = {}, split_index(network, split)
+        for channel in asked(config):
+            once = replace(channel, sends=1)
+            if once.label not in made:
+                folder = present(workdir, "defenses", split) / once.label
+                seed = jax.random.fold_in(key, index)
+                made[once.label] = channels.learn(once, network, index, inputs, seed, folder, config.defense.steps)
+            found.setdefault(split, []).append(replace(made[once.label], sends=channel.sends))
+    return {split: tuple(some) for split, some in found.items()}
+
+
+def _finish(network, private, readers, evaluation):
+    """How long device and attack take for one image on this machine, for the audit's page."""
+    keep(
+        evaluation / "latency.json",
+        lambda: latency(network, private.pixels[:1] / np.float32(255), readers.get("dci", {})),
+    )
+
+
+def _check_shape(network):
+    shape = network.input_shape
+    if len(shape) != 3:
+        raise InputError(
+            f"{network.name} takes inputs of shape {shape}, which are no images [H, W, C]; give "
+            "Network.latent if it is a generator, or choose another target."
+        )
+    if shape[0] != shape[1] or shape[2] != 3:
+        raise InputError(
+            f"{network.name} takes images [H, W, C] of {list(shape)}, but pictures are read as squares in three colours; "
+            "begin your network with a block that crops them, or makes them grey."
+        )
+    if not all(0 < value < math.inf for value in network.std) or not all(map(math.isfinite, network.mean)):
+        raise InputError(
+            f"{network.name} has mean {network.mean} and std {network.std}; give finite numbers, std above 0."
+        )

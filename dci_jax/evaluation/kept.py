@@ -1,0 +1,98 @@
+"""Scores of many inputs, a batch after the other, kept in files; and what a split costs."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dci_jax.network import Network, feature_shapes, run, running_statistics, split_index
+from dci_jax.runtime import distributed, sharding
+from dci_jax.runtime.files import read_arrays, replacing
+from dci_jax.runtime.flops import flops as count_flops
+
+Array = jax.Array
+
+_device = jax.jit(run, static_argnums=(2, 3))  # as one program, which is what a device would run
+
+
+def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray) -> dict[str, np.ndarray]:
+    """`one` batch after the other, put together and kept in files; what is finished is read from them.
+
+    Args:
+      file: .npz, made once; until then a folder beside it keeps the batches.
+      batch: rows at a time, shared by the devices.
+      one: (a batch of each array, number of its first row) -> arrays [B, ...].
+      arrays: each [N, ...]; pixels, uint8, are given on as [0, 1].
+    """
+    folder = file.with_suffix(".parts")
+    if not distributed.agree(file.exists()):
+        for start in range(0, len(arrays[0]), batch):
+            part = folder / f"{start:06d}.npz"
+            if distributed.agree(part.exists()):
+                continue
+            distributed.stop_if_asked()
+            rows = slice(start, start + batch)
+            pixels = [a.dtype == np.uint8 for a in arrays]
+            seen = [a[rows] / np.float32(255) if p else a[rows] for a, p in zip(arrays, pixels, strict=True)]
+            seen = [sharding.put(sharding.padded(a), sharding.split()) for a in seen]
+            result = sharding.fetch(one(*seen, start))
+            if distributed.leads():
+                with replacing(part, "wb") as stream:
+                    np.savez(stream, **{k: v[: len(arrays[0][rows])] for k, v in result.items()})
+        if distributed.leads():
+            parts = [read_arrays(part) for part in sorted(folder.glob("*.npz"))]
+            with replacing(file, "wb") as stream:
+                np.savez(stream, **{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
+    distributed.meet(file.name)
+    if distributed.leads():
+        shutil.rmtree(folder, ignore_errors=True)
+    return read_arrays(file)
+
+
+def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
+    """What a split is, for one image: `COSTS`.
+
+    Bytes sent (float32), parameters, floating-point operations and BatchNorm layers (whose statistics remember what the
+    network was trained on) on the device, and how deep it lies: the share of the network's blocks that run before it.
+    """
+    shapes, image = feature_shapes(network), jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network)
+    result = {}
+    for name in splits:
+        index = split_index(network, name)
+        flops = count_flops(_device.trace(abstract, image, 0, index))
+        result[name] = {
+            "bytes_sent": 4 * int(np.prod(shapes[index])),
+            "device_flops": int(flops),
+            "depth": round(index / len(network.blocks), 4),
+            "device_parameters": sum(leaf.size for leaf in jax.tree.leaves(network.blocks[:index])),
+            "batch_norms": len(jax.tree.leaves(running_statistics(network)[:index])) // 2,
+        }
+    return result
+
+
+def latency(network: Network, image: np.ndarray, readers: dict[str, Callable]) -> dict[str, dict[str, float]]:
+    """{split: {"device_ms", "attack_ms"}}: the median of ten runs for one image [1, H, W, C] on this machine, compiled."""
+    result = {}
+    for split, reconstruct in readers.items():
+        index = split_index(network, split)
+        features = _device(network, image, 0, index)
+        result[split] = {
+            "device_ms": _milliseconds(lambda x, index=index: _device(network, x, 0, index), image),
+            "attack_ms": _milliseconds(reconstruct, features),
+        }
+    return result
+
+
+def _milliseconds(function, x):
+    jax.block_until_ready(function(x))
+    taken = []
+    for _ in range(10):
+        start = time.perf_counter()
+        jax.block_until_ready(function(x))
+        taken.append(1000 * (time.perf_counter() - start))
+    return round(float(np.median(taken)), 3)

@@ -1,0 +1,236 @@
+"""A generator's private codes: drawn from its prior, read back from its features and images, repaired.
+
+A generator's input is a latent code and its features end in an image; reading an input back is GAN inversion. What
+the attacks learn from are codes of the prior, so no real image is needed.
+"""
+
+import functools
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dci_jax.attacks.registry import ATTACKS
+from dci_jax.data.images import load as read_images
+from dci_jax.data.images import photographs
+from dci_jax.defenses.channel import NONE, Channel
+from dci_jax.errors import InputError
+from dci_jax.evaluation.case import Case, Reconstruct
+from dci_jax.evaluation.directions import spectrum
+from dci_jax.evaluation.kept import each
+from dci_jax.evaluation.latent_scores import compared, depths, hurt, measure, unlikeliness
+from dci_jax.inputs.latents import DEVIATIONS, LATENTS
+from dci_jax.inputs.mixture import Inputs
+from dci_jax.network import Network, feature_shapes, features_at, running_statistics, split_index
+from dci_jax.report import latents as page
+from dci_jax.runtime import distributed, sharding
+from dci_jax.runtime.files import read_arrays, replacing
+from dci_jax.runtime.workdir import keep_originals
+
+Array = jax.Array
+
+log = logging.getLogger("dci_jax")
+
+REPAIRED = 100  # codes whose images are damaged, to be repaired
+SPECTRA = 64  # codes whose Jacobian is looked at
+
+
+def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
+    """The `Case` of a config whose target is a generator.
+
+    Args:
+      config: as in configs/default.py; of the images of section "data" no code need be known.
+      network: the target.
+      splits: split points to be read back.
+
+    Raises:
+      InputError: a sentence with the value and the cure.
+    """
+    _check(config, network)
+    network = sharding.put(network, sharding.copied())
+    shapes, last = feature_shapes(network), network.blocks[-1].name
+    side = shapes[-1][0]
+    given = read_images(config.data.images, side) if config.data.images else photographs(side, tiles=1)
+    key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
+    codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
+    shares, guesses = ((network.latent, 1.0),), floors(codes, config.seed)
+    # "none" once, or n would double
+    damages = (NONE, *(Channel(kind, strength) for kind, strength in config.damages if kind != "none"))
+    channels = {name: damages if name == last else (NONE,) for name in splits}
+    return Case(
+        network=network,
+        splits=splits,
+        shares=shares,
+        shape=network.input_shape,
+        names=tuple(f"code {i}" for i in range(len(codes))),
+        floors=guesses,
+        channels=channels,
+        learn_channels=lambda inputs, key, workdir: channels,
+        sent=lambda split, channel, key, file: {},
+        begin=functools.partial(_begin, network, codes, config.batch, guesses["mean_code"]),
+        learn=lambda key, workdir: Inputs((), shares, network.input_shape),
+        guess=functools.partial(guess, network, codes, config.batch),
+        read=functools.partial(read, network, codes, config.batch),
+        finish=functools.partial(_finish, network, codes, given.pixels, config.batch),
+        report=page.write,
+        depends={"target.weights": network, "data.images": given.pixels},
+    )
+
+
+def floors(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """What needs no features at all, float32 [N, C]: the mean of the prior, and another private code at random."""
+    step = np.random.default_rng(seed).integers(1, max(len(codes), 2))
+    return {"mean_code": np.zeros_like(codes), "random_code": np.roll(codes, step, 0)}
+
+
+def read(
+    network: Network,
+    codes: np.ndarray,
+    batch: int,
+    split: str,
+    damage: Channel,
+    reconstruct: Reconstruct,
+    key: Array,
+    file: Path,
+) -> dict[str, np.ndarray]:
+    """Read every code back from its features at one split; kept in files, so that it is done once.
+
+    Args:
+      network: a generator.
+      codes: the private ones, float32 [N, C]; where something happens to the features the first `REPAIRED` of them.
+      batch: codes at a time, shared by the devices.
+      split: split point; the last has the image itself for features.
+      damage: its kind is a key of `DAMAGES`, applied to the features; other than "none" at the last split only.
+      reconstruct: features [B, ...] -> codes [B, C]. It never sees the codes.
+      key: for the damage.
+      file: .npz, see `kept.each`.
+
+    Returns:
+      Each [N]: "latent_cosine" and "latent_error" (relative l2) of the codes; "mse", "psnr" and
+      "ssim" of the image regenerated from the code, against the undamaged one; "psnr_sent" of what
+      was given to the attack, where that is an image. And "code" float32 [N, C], "reconstruction"
+      and "sent" uint8 [N, H, W, 3].
+    """
+    index = split_index(network, split)
+
+    def one(truth, start):
+        features = features_at(network, index, truth)
+        sent = hurt(damage.kind, damage.strength, jax.random.fold_in(key, start), features)
+        return measure(network, index, truth, reconstruct(sent), sent)
+
+    return each(file, batch, one, codes if damage.kind == "none" else codes[:REPAIRED])
+
+
+def guess(network: Network, codes: np.ndarray, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+    """Like `read` at the last split, for guesses [N, C] that were made without any features."""
+
+    def one(truth, guess, _):
+        index = len(network.blocks)
+        return measure(network, index, truth, guess, features_at(network, index, truth))
+
+    return each(file, batch, one, codes, guesses)
+
+
+def read_given(
+    network: Network, images: np.ndarray, batch: int, reconstruct: Reconstruct, file: Path
+) -> dict[str, np.ndarray]:
+    """The same for given images uint8 [N, H, W, 3], which no code need belong to: no latent errors."""
+
+    def one(truth, _):
+        code = reconstruct(truth)
+        return compared(features_at(network, len(network.blocks), code), truth) | {"code": code}
+
+    return each(file, batch, one, images)
+
+
+def by_depth(network: Network, codes: np.ndarray, attack: str, reader: Reconstruct) -> dict[str, np.ndarray]:
+    """`depths` of codes, read back from their images by the chain that `attack` made."""
+    codes = sharding.put(codes, sharding.copied())
+    images = features_at(network, len(network.blocks), codes)
+    return depths(network, codes, ATTACKS[attack].unwind(*reader.args, images))
+
+
+def spectra(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Singular values and vectors of the image's Jacobian at these codes, which come along."""
+    values, vectors = spectrum(network, sharding.put(codes, sharding.copied()), len(network.blocks))
+    deviation = np.float32(DEVIATIONS[network.latent])
+    return {"values": values, "vectors": vectors, "codes": codes, "deviation": deviation}
+
+
+def unlikely(network: Network, codes: np.ndarray, evaluation: Path, last: str) -> dict[str, np.ndarray]:
+    """`unlikeliness` of the private codes ("before"), and of what each attack made of their images."""
+
+    def score(codes):
+        return unlikeliness(network, sharding.put(codes, sharding.copied()))
+
+    files = {file.parent.name: file for file in evaluation.glob(f"*/{last} none.npz")}
+    return {"before": score(codes)} | {name: score(read_arrays(file)["code"]) for name, file in files.items()}
+
+
+def _begin(network, codes, batch, mean, evaluation):
+    sent = guess(network, codes, batch, mean, evaluation / "mean_code.npz")["sent"]
+    keep_originals(evaluation / "originals.npz", sent, tuple(f"code {i}" for i in range(len(codes))), ())
+
+
+def _finish(network, codes, given, batch, readers, evaluation):
+    """Images that the generator did not make, every block on the way, and what of a code an image shows."""
+    last = network.blocks[-1].name
+    for name in readers:
+        if last in readers[name]:
+            read_given(network, given, batch, readers[name][last], evaluation / name / "given images.npz")
+    chains = (name for name, attack in ATTACKS.items() if attack.unwind)
+    chain = next((name for name in chains if last in readers.get(name, ())), None)
+    if chain:
+        reader = readers[chain][last]
+        _keep(evaluation / "blocks.npz", lambda: by_depth(network, codes[:batch], chain, reader))
+    _keep(evaluation / "directions.npz", lambda: spectra(network, codes[:SPECTRA]))
+    if jax.tree.leaves(running_statistics(network)):
+        _keep(evaluation / "unlikeliness.npz", lambda: unlikely(network, codes, evaluation, last))
+    if distributed.leads():
+        np.savez(evaluation / "given.npz", pixels=given)
+
+
+def _keep(file, make):
+    """An .npz of what `make` returns, made once."""
+    if not distributed.agree(file.exists()):
+        content = sharding.fetch(make())
+        if distributed.leads():
+            with replacing(file, "wb") as stream:
+                np.savez(stream, **content)
+        distributed.meet(file.name)
+
+
+def _check(config, network):
+    if config.oracle.images:
+        raise InputError(
+            f"oracle.images is {config.oracle.images}, but {network.name} takes codes, whose true prior every "
+            "attack has; leave it empty."
+        )
+    if any(kind != "none" for kind, _ in config.defenses):
+        raise InputError(
+            f"defenses is {config.defenses}, but what {network.name} gives are images; name what happens to "
+            "them in damages."
+        )
+    if config.data.count < 2:
+        raise InputError(
+            f"data.count is {config.data.count}; give how many codes are drawn for evaluation, at least 2."
+        )
+    for field, value in (
+        ("target.deploy", config.target.deploy),
+        ("verifier.name", config.verifier.name),
+        ("refine.prior", config.refine.prior),
+        ("rmle.prior", config.rmle.prior),
+        ("audit.page", config.audit.page),
+        ("defense.images", config.defense.images),
+        ("lpips.backbone", config.lpips.backbone),
+    ):
+        if value:
+            raise InputError(
+                f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it out."
+            )
+    log.info(
+        "%s takes codes: attacks learn from its prior, and sections inputs and synthesis are not looked at",
+        network.name,
+    )

@@ -1,0 +1,128 @@
+"""Recorded features: what a device really sent is read back; the images need not be known.
+
+A dump is an .npz with "features" [N, ...] and "split", the name of the split point; rows are examples.
+"""
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dci_jax.attacks.feature_matching import relative_distance
+from dci_jax.data import archives
+from dci_jax.defenses.channel import behind, knowing
+from dci_jax.defenses.registry import DEFENSES
+from dci_jax.defenses.size import coded_bytes
+from dci_jax.errors import InputError
+from dci_jax.evaluation import images
+from dci_jax.evaluation.case import Case
+from dci_jax.evaluation.image_scores import compared, labels_of, measure
+from dci_jax.evaluation.kept import each
+from dci_jax.network import Network, feature_shapes, run, split_index
+from dci_jax.report import recorded as page
+
+
+def load(config: ConfigDict, network: Network) -> Case:
+    """The `Case` of a config with `features`. Where `data.images` are given, they are the originals, in order.
+
+    Args:
+      config: as in configs/default.py; `defenses` names the one that the features went through.
+      network: the target.
+
+    Raises:
+      InputError: the dump is damaged, of another network, split or type, not finite, empty or too large; the originals
+        are not as many; not one defense is named, or one whose learned part is not here.
+    """
+    split, features = read_dump(Path(config.features), network)
+    if tuple(config.splits) not in ((), (split,)):
+        raise InputError(
+            f"splits is {tuple(config.splits)}, but {config.features} was recorded at {split}; leave splits empty."
+        )
+    channels = images.asked(config)
+    if len(channels) != 1 or DEFENSES[channels[0].kind].learn:
+        learned = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
+        raise InputError(
+            f"defenses is {tuple(config.defenses)}, but recorded features went through one; name that, or "
+            f"(('none', 0.0),), and one number of sends. What these have learned is not in a dump: {learned}."
+        )
+    if channels[0].kind == "dropout_marked" and not np.signbit(features[features == 0]).any():
+        # Every zero would be taken for a true one, and the weak attack for a safe split.
+        raise InputError(
+            f"defenses is {tuple(config.defenses)}, but no zero in {config.features} is negative, which marks what was "
+            "left out; record -0.0 there, or name dropout, whose mask is guessed."
+        )
+    base = images.load(config, network, (split,))
+    known = bool(config.data.images)
+    if known and len(base.names) != len(features):
+        raise InputError(
+            f"{config.features} holds {len(features)} examples and data.images {len(base.names)}; give the images that "
+            "they were made of, in order, or none."
+        )
+    found = replace(
+        base,
+        names=base.names if known else tuple(f"row {i}" for i in range(len(features))),
+        read=functools.partial(
+            _read, base.network, features, config.batch, base.judge, base.private if known else None
+        ),
+        sent=functools.partial(_sent, features),
+        finish=lambda readers, evaluation: None,
+        report=base.report if known else page.write,
+        depends=base.depends | {"features": features},
+    )
+    return found if known else replace(found, floors={}, begin=lambda evaluation: None)
+
+
+def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:
+    """(split point, features float32 [N, ...]) of a dump.
+
+    Raises:
+      InputError: see `load`.
+    """
+    cure = 'give an .npz made by numpy.savez(path, features=..., split="layer1.2")'
+    saved = archives.arrays(path, ("features", "split"), cure)
+    for name in ("features", "split"):
+        if name not in saved:
+            raise InputError(f"{path} has no {name!r} but {archives.names(path)}; {cure}.")
+    if saved["features"].dtype.kind != "f":
+        raise InputError(f"The features in {path} are {saved['features'].dtype}, not floating-point numbers; {cure}.")
+    split, features = str(saved["split"]), np.asarray(saved["features"], np.float32)
+    expected = feature_shapes(network)[split_index(network, split)]
+    if features.ndim < 2 or features.shape[1:] != expected or not len(features):
+        raise InputError(
+            f"The features in {path} are {list(features.shape)}, but {network.name} sends [N, "
+            f"{', '.join(map(str, expected))}] after {split}, N at least 1, channels last; record them there."
+        )
+    if not np.isfinite(features).all():
+        raise InputError(f"{(~np.isfinite(features)).sum()} numbers of {path} are not finite; record it again.")
+    return split, features
+
+
+def _read(network, features, batch, judge, private, split, channel, reconstruct, key, file):
+    """Scores as `image_scores.read` where the images are known, and "feature_error": how well the result explains them.
+
+    |F(x) - f|^2 / |f - mean f|^2 with the reconstruction for x, behind the defense. Without the truth that is all.
+    """
+    del key
+    index = split_index(network, split)
+    known = behind(network, index, channel)
+    truth = () if private is None else (private.pixels, labels_of(private))
+
+    def one(sent, *rest):
+        found = jnp.clip(reconstruct(sent), 0, 1)
+        error = relative_distance(run(knowing(known, sent), found, 0, index), sent)
+        scores = {"reconstruction": jnp.round(found * 255).astype(jnp.uint8)}
+        if len(rest) > 1:
+            scores = measure(network, judge, rest[0], found, rest[1])
+        return scores | {"feature_error": error}
+
+    scores = each(file, batch, one, features, *truth)
+    if private is not None:
+        scores |= compared(scores, private.pixels, batch)
+    return scores
+
+
+def _sent(features, split, channel, key, file):
+    return {"bytes_coded": np.array([coded_bytes(example) for example in features])}

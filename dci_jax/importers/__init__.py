@@ -1,0 +1,1 @@
+"""Networks of other frameworks, read from a file as plain data and run in JAX."""

@@ -1,0 +1,131 @@
+"""A converted network read back, without PyTorch: a folder with bundle.json, the graph, and weights.safetensors.
+
+`python -m dci_jax.convert` writes it. Both files are data: nothing in them is executed but named operators.
+"""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from dci_jax.checkpoints import read
+from dci_jax.errors import InputError
+from dci_jax.importers.aten import OPERATORS
+from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, blocks, weights_of
+from dci_jax.network import Network
+
+log = logging.getLogger("dci_jax")
+
+FORMAT = 1
+MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
+
+
+def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> Network:
+    """The network in a bundle.
+
+    Args:
+      folder: of the bundle.
+      splits: split points asked for by name, beside the manifest's default ones: any place where one tensor alone is
+        alive.
+      sha256: of its bundle.json, which names that of the weights; empty: only what the manifest says of itself is
+        checked.
+
+    Raises:
+      InputError: there is none, it is damaged or of another version, something is missing, or it has no such split
+        point.
+    """
+    if not str(folder):
+        raise InputError(
+            "A bundle is a folder; give it in --config.target.weights (python -m dci_jax.convert makes one)."
+        )
+    folder = Path(folder)
+    for file in (MANIFEST, WEIGHTS):
+        if not (folder / file).is_file():
+            raise InputError(
+                f"{str(folder)!r} is no bundle (it has no {file}); make one by python -m dci_jax.convert and give its folder in "
+                "--config.target.weights."
+            )
+    if sha256:
+        read.check_sha256(folder / MANIFEST, sha256, "convert the network again")
+    manifest = _manifest(folder / MANIFEST)
+    if manifest.get("random"):
+        log.warning("%s has random weights: what is found says nothing of a trained %s", folder, manifest["name"])
+    try:
+        read.check_sha256(folder / WEIGHTS, manifest["weights"], "convert the network again")
+        nodes = tuple(Node(*node) for node in manifest["nodes"])
+        places = [Place(**place | {"grid": tuple(place.get("grid", (0, 0)))}) for place in manifest["places"]]
+        unknown = {node.operator for node in nodes} - {*OPERATORS, BATCH_NORM}
+        if unknown:
+            raise InputError(f"{folder} has operators that this version does not ({', '.join(sorted(unknown))}).")
+        weights = _weights(folder / WEIGHTS, nodes)
+        chosen = _chosen(folder, places, splits)
+        begin, last = Place("", INPUT, "image"), Place("", manifest["output"], "vector")
+        found = blocks(nodes, [begin, *chosen, last], weights, [place for place in places if place not in chosen])
+        return Network(
+            found[:-1],
+            found[-1] if manifest["classes"] else None,
+            manifest["name"],
+            tuple(manifest["shape"]),
+            tuple(manifest["mean"]),
+            tuple(manifest["std"]),
+            manifest["crop"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder / MANIFEST} lacks something ({error!r}); convert the network again.") from error
+
+
+def digest(manifest: dict[str, Any]) -> str:
+    """What the manifest's "sha256" has to be: of all else in it."""
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _manifest(file):
+    try:
+        manifest = json.loads(file.read_bytes())
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{file} is damaged ({error}); convert the network again.") from error
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version != FORMAT:
+        raise InputError(
+            f"{file} has format {version!r}, and this version of dci_jax reads {FORMAT}; convert the network again."
+        )
+    if manifest.get("sha256") != digest(manifest):
+        raise InputError(f"{file} is damaged or was changed (its sha256 differs); convert the network again.")
+    return manifest
+
+
+def _weights(file, nodes):
+    """Those that the nodes name; float32 and int32."""
+    try:
+        tensors = safetensors.numpy.load_file(file)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{file} is damaged ({error}); convert the network again.") from error
+    needed = {key for node in nodes for key in weights_of(node)}
+    missing = sorted(needed - tensors.keys())
+    if missing:
+        raise InputError(f"{file} lacks {missing[0]!r} ({len(missing)} in all); convert the network again.")
+    infinite = [k for k in needed if tensors[k].dtype.kind == "f" and not np.isfinite(tensors[k]).all()]
+    if infinite:
+        raise InputError(
+            f"{file}: {min(infinite)!r} has numbers that are not finite; convert a network whose training did not diverge."
+        )
+    return {key: jnp.asarray(tensors[key], jnp.float32 if tensors[key].dtype.kind == "f" else None) for key in needed}
+
+
+def _chosen(folder, places, splits):
+    names = {place.name for place in places}
+    for name in splits:
+        if name not in names:
+            default = ", ".join(place.name for place in places if place.default)
+            raise InputError(
+                f"{folder} has no split point {name!r}; choose from: {default}, or from all {len(names)} in its {MANIFEST}."
+            )
+    return [place for place in places if place.default or place.name in splits]

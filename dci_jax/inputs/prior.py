@@ -1,0 +1,225 @@
+"""Procedural images in the colours and the sharpness of those that the network was trained on, told by its BatchNorm layers.
+
+A solved inverter sees second moments: colour, spectrum, contrast. The mean and variance that a BatchNorm layer remembers
+behind a convolution w are w^T E[p] and w^T Cov[p] w for patches p of the images that the network was trained on: known
+equations about their covariance. So one linear filter, a 3 x 3 matrix of colours for each octave of spatial frequency, is
+fitted until procedural images behind it give the statistics that the early layers remember. It has 66 numbers, shared by
+all images, which leaves no room for the patterns that single pixels would take on. It starts from what is known of nearly
+every photograph: JPEG stores its colours at half the resolution (4:2:0).
+
+Random crops of padded images (He et al., CVPR 2016, section 4.2: 4 pixels) put black borders into those statistics;
+they are fitted with and without, and what fits better is taken.
+"""
+
+import functools
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from dci_jax.errors import InputError
+from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.inputs.spectrum import BANDS, HALVED, IDENTITY, filtered
+from dci_jax.network import Network, feature_shapes, running_statistics, trace
+from dci_jax.runtime import distributed, sharding
+from dci_jax.runtime.files import damaged, read_arrays, replacing
+from dci_jax.runtime.training_loop import minimize
+
+Array = jax.Array | np.ndarray
+
+log = logging.getLogger("dci_jax")
+
+_DRAWN = 4  # batches of procedural images, taken in turns
+_SMOOTH = 1e-3  # weight of the mean squared difference of neighbouring octaves' matrices
+_FITS = 0.25  # half a deviation; a filter that leaves more is not used: those are no statistics of images
+_EPSILON = 1e-5  # as BatchNorm adds to a variance: channels that are dead say nothing
+
+
+def calibrated(
+    network: Network,
+    inputs: Inputs,
+    key: Array,
+    file: Path,
+    *,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    padding: Sequence[int],
+) -> Inputs:
+    """The mixture with its procedural images filtered; as it is where there is nothing to fit, which is logged.
+
+    Args:
+      network: the target with its BatchNorm layers.
+      inputs: the mixture; images of a bank are left as they are.
+      key: PRNG key.
+      file: .npz, gets the filter; what is there is read.
+      steps: Adam updates; 0: no calibration.
+      batch: procedural images in each.
+      learning_rate: Adam's, falling to 0 along a cosine.
+      padding: pixels of black border of which the network's training images may have seen a part, to choose from.
+
+    Raises:
+      InputError: `file` is damaged.
+    """
+    depth = blocks_to_fit(network, inputs.shares, steps)
+    if not depth:
+        if steps:
+            log.info(
+                "nothing is calibrated: no procedural image, or no BatchNorm layer of %s that tells of it", network.name
+            )
+        return inputs
+    if not distributed.agree(file.exists()):
+        draw = batches(replace(inputs, bank=(), shares=_procedural(inputs.shares)), key, batch)
+        drawn = [draw(number) for number in range(_DRAWN)]
+        fits = [_fit(network, drawn, key, border, depth, steps, learning_rate) for border in padding]
+        best = min(fits, key=lambda fit: fit["after"])
+        if distributed.leads():
+            with replacing(file, "wb") as stream:
+                np.savez(stream, **best)
+        distributed.meet(file.name)
+    found = read_arrays(file)
+    if found.keys() != {"bands", "shift", "border", "before", "after"} or found["bands"].shape != BANDS:
+        raise damaged(file, f"it holds {', '.join(found) or 'nothing'}")
+    before, after = float(found["before"]), float(found["after"])
+    if not after < min(before, _FITS):
+        log.warning(
+            "no filter brings procedural images near to what %s remembers (mismatch %.3g, %.3g without): they stay as they are",
+            network.name,
+            after,
+            before,
+        )
+        return inputs
+    log.info(
+        "procedural images filtered: BatchNorm statistics of the first %d blocks differ by %.3f instead of %.3f "
+        "deviations, with borders of %d pixels",
+        depth,
+        math.sqrt(after),
+        math.sqrt(before),
+        found["border"],
+    )
+    fitted = np.float32(found["bands"]), np.float32(found["shift"])
+    return replace(inputs, calibration=sharding.put(fitted, sharding.copied()))
+
+
+def check(steps: int, padding: Sequence[int], side: int) -> None:
+    """Raise InputError where `calibrated` could not work on images of that side."""
+    if steps and not padding:
+        raise InputError("calibration.padding is (); give a border to try, such as (0,), or calibration.steps=0.")
+    for border in padding:
+        if border > side // 2:
+            raise InputError(
+                f"calibration.padding has {border}, but the images have {side} pixels; give half of that at most."
+            )
+
+
+def blocks_to_fit(network: Network, shares: Sequence[tuple[str, float]], steps: int) -> int:
+    """How many blocks' statistics a filter is fitted to: 0 without steps, procedural images or BatchNorm."""
+    return told_by(network) if steps and _procedural(shares) else 0
+
+
+def told_by(network: Network) -> int:
+    """How many blocks' statistics tell of colours and spectrum: those up to the first that makes the image smaller again.
+
+    0 without BatchNorm. Deeper layers answer to what is in an image, which no filter changes: fitted to all of them a
+    CIFAR ResNet-20 took images away from the spectrum of those that it had been trained on.
+    """
+    shapes, layers = feature_shapes(network)[1:], running_statistics(network)
+    depth = next((depth for depth, tree in enumerate(layers, 1) if jax.tree.leaves(tree)), 0)
+    if not depth:
+        return 0
+    size = shapes[depth - 1][:-1]
+    while depth < len(shapes) and shapes[depth][:-1] == size:
+        depth += 1
+    return depth
+
+
+def mismatch(
+    padding: int,
+    depth: int,
+    fitted: tuple[Float[Array, "7 3 3"], Float[Array, "3"]],
+    network: Network,
+    batch: tuple[Float[Array, "B H W 3"], Array],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Mean over BatchNorm layers of (mean - running mean)^2 / running var + log(var / running var)^2, means over channels.
+
+    Args:
+      padding: of the random crops, in pixels.
+      depth: so many blocks count.
+      fitted: as `spectrum.filtered` takes them.
+      network: the target.
+      batch: (procedural images in [0, 1], (row, column) of each one's crop from 0 to twice the padding).
+
+    Returns:
+      (loss, terms): the loss has added how differently neighbouring octaves are changed, which keeps what no layer tells
+      from going anywhere.
+    """
+    bands, shift = fitted
+    images, places = batch
+    _, found = trace(network, _crops(filtered(images, bands, shift), places, padding), 0, depth)
+    new, old = (_layers(tree) for tree in (found, running_statistics(network)[:depth]))
+    terms = []
+    for name, layer in old.items():
+        mean, var = new[name]["mean"], new[name]["var"] + _EPSILON
+        known = layer["var"] + _EPSILON
+        terms.append(jnp.mean((mean - layer["mean"]) ** 2 / known) + jnp.mean(jnp.log(var / known) ** 2))
+    distance = jnp.mean(jnp.stack(terms))
+    return distance + _SMOOTH * jnp.mean(jnp.diff(bands - HALVED, axis=0) ** 2), {"mismatch": distance}
+
+
+def _fit(network, drawn, key, border, depth, steps, learning_rate):
+    """The filter for one padding, and the mismatch before and after; arrays and numbers as they are kept."""
+    count = len(drawn[0])
+
+    def batch(number):
+        places = jax.random.randint(jax.random.fold_in(key, number), (count, 2), 0, 2 * border + 1)
+        return drawn[number % len(drawn)], sharding.put(np.asarray(places), sharding.split())
+
+    loss = functools.partial(mismatch, border, depth)
+    shift = np.zeros(3, np.float32)
+    fitted, _ = minimize(
+        loss,
+        (HALVED, shift),
+        network,
+        batch,
+        steps=steps,
+        optimizer=optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
+        label=f"calibration with borders of {border} pixels",
+    )
+    measure = jax.jit(loss)
+    before, after = (
+        np.mean([float(measure(at, network, batch(n))[1]["mismatch"]) for n in range(len(drawn))])
+        for at in (sharding.put((IDENTITY, shift), sharding.copied()), fitted)
+    )
+    bands, shift = sharding.fetch(fitted)
+    return {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}
+
+
+def _procedural(shares):
+    return tuple(share for share in shares if share[0] != BANK)
+
+
+def _crops(images, places, padding):
+    """Images [B, H, W, 3] with a black border around them, cut to their size at the places [B, 2]."""
+    if not padding:
+        return images
+    bordered = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+    def cut(image, place):
+        return jax.lax.dynamic_slice(image, (*place, 0), images.shape[1:])
+
+    return jax.vmap(cut)(bordered, places)
+
+
+def _layers(trees):
+    """{path: {"mean": [C], "var": [C]}} of all BatchNorm layers."""
+    found = {}
+    for path, leaf in jax.tree.leaves_with_path(trees):
+        found.setdefault(jax.tree_util.keystr(path[:-1]), {})[path[-1].key] = leaf
+    return found

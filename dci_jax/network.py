@@ -1,0 +1,256 @@
+"""The nouns: a Network is a tuple of Blocks with frozen parameters; run it from split to split.
+
+Split points are counted by the number of blocks before them: the features at split `k` are
+`f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named like its last block.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from dci_jax.cpu_kernels.materialize import once
+from dci_jax.errors import InputError, reason
+
+Array = jax.Array
+Pytree = Any
+
+
+@flax.struct.dataclass
+class Block:
+    """One piece `F_i` of a network, with its frozen parameters.
+
+    Attributes:
+      params: what `apply` takes first, any pytree. If the block has BatchNorm layers, its entry
+        "batch_stats" holds their running statistics (leaves "mean" and "var", each [C]).
+      name: the split point behind this block, such as "layer2.1".
+      apply: `(params, x) -> (y, statistics)`, a pure function; `statistics` are the batch mean and
+        (biased) variance of the inputs of the block's BatchNorm layers, a tree equal to
+        `params["batch_stats"]`, or {} where there are none. `jit` prunes them where unused.
+      nonnegative: whether the block's *input* is never negative (the output of a ReLU).
+      parts: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
+        taking what a ReLU gave: a convolution and the pooling behind it (`attacks.linear_inverter.finer`); () for a block of one piece.
+    """
+
+    params: Pytree
+    name: str = flax.struct.field(pytree_node=False)
+    apply: Callable[[Pytree, Array], tuple[Array, Pytree]] = flax.struct.field(pytree_node=False)
+    nonnegative: bool = flax.struct.field(pytree_node=False, default=False)
+    parts: tuple[Callable[[Pytree, Array], tuple[Array, Pytree]], ...] = flax.struct.field(
+        pytree_node=False, default=()
+    )
+
+
+@flax.struct.dataclass
+class Network:
+    """A target `F = head ∘ F_N ∘ … ∘ F_1`; a pytree whose leaves are the weights.
+
+    Attributes:
+      blocks: `F_1 … F_N`; a split point lies behind each.
+      head: features f_N -> logits [B, classes]; None for a network that does not classify.
+      name: for reports.
+      input_shape: shape of one input: (32, 32, 3) of an image, NHWC in [0, 1], or (128,) of the
+        latent code that a generator takes.
+      mean, std: per-channel normalisation of the input, applied before `F_1`.
+      crop: the side of the centred square that is cut out of a picture, as a share of its shorter
+        side; what the network was evaluated with when it was trained.
+      dtype: what the blocks compute in; see `with_dtype`.
+      latent: of a generator, the prior of its codes, a key of `latents.LATENTS`; "" where the input
+        is an image.
+    """
+
+    blocks: tuple[Block, ...]
+    head: Block | None
+    name: str = flax.struct.field(pytree_node=False)
+    input_shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.0,))
+    std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(1.0,))
+    crop: float = flax.struct.field(pytree_node=False, default=1.0)
+    dtype: str = flax.struct.field(pytree_node=False, default="float32")
+    latent: str = flax.struct.field(pytree_node=False, default="")
+
+
+def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> Array:
+    """Features at split `stop` (default: the last) from the features `x` at split `start`."""
+    return trace(network, x, start, stop)[0][-1]
+
+
+def features_at(network: Network, index: int, x: Array) -> Array:
+    """What the device computes, f_index [B, ...] of inputs [B, ...]; f_0 are the inputs themselves.
+
+    Compiled block by block: split points share their programs, and so do networks that differ behind them.
+    """
+    x = jnp.asarray(x)
+    for number in range(index):
+        x = _run(piece(network, number), x)
+    return x
+
+
+def trace(
+    network: Network, x: Array, start: int = 0, stop: int | None = None
+) -> tuple[tuple[Array, ...], tuple[Pytree, ...]]:
+    """All features on the way.
+
+    Args:
+      network: the target.
+      x: [B, ...] features at split `start`; for `start` 0 the input itself.
+      start, stop: splits; `stop` defaults to the last.
+
+    Returns:
+      (features, statistics): features `(f_start, …, f_stop)` with `f_start` = `x`, and each block's
+      BatchNorm statistics, one entry per block run.
+    """
+    features, statistics = [x], []
+    for index, block in enumerate(network.blocks[start:stop], start):
+        if index == 0:
+            x = (x - jnp.array(network.mean)) / jnp.array(network.std)
+        x, block_statistics = block.apply(block.params, x.astype(network.dtype))
+        x = once(x)
+        features.append(x)
+        statistics.append(block_statistics)
+    return tuple(features), tuple(statistics)
+
+
+def piece(network: Network, index: int) -> Network:
+    """Block `index` as a network of its own, without its name: a program compiled for it serves every block that is like it."""
+    mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
+    block = network.blocks[index].replace(name="", nonnegative=False, parts=())
+    return network.replace(blocks=(block,), head=None, mean=mean, std=std)
+
+
+_run = jax.jit(run)
+
+
+def logits(network: Network, features: Array) -> Array:
+    """Class scores [B, classes], float32, from the last features `f_N`."""
+    return network.head.apply(network.head.params, features)[0].astype(jnp.float32)
+
+
+def sequential(
+    name: str,
+    input_shape: tuple[int, ...],
+    pieces: Sequence[tuple[str, Callable, Pytree]],
+    head: tuple[Callable, Pytree] | None = None,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = (1.0,),
+    crop: float = 1.0,
+) -> Network:
+    """A network out of any JAX functions: how to bring your own (docs/own_network.py).
+
+    Args:
+      name: for reports.
+      input_shape: (H, W, C) of one input image in [0, 1].
+      pieces: (split point, function, params) for each block. The function is pure,
+        `(params, x) -> y`, or `(params, x) -> (y, statistics)` as in `Block`. For Flax modules see
+        `dci_jax.models.layers.flax_piece`.
+      head: (function, params), features -> logits [B, classes]; None for no classifier.
+      mean, std, crop: as in `Network`.
+
+    Raises:
+      InputError: no piece, two split points of one name, or a piece that does not take what the one before it gives.
+    """
+    names = [piece[0] for piece in pieces]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{name} has the split points {names}; give one or more, each once.")
+    pieces = [*pieces, ("head", *head)] if head else pieces
+    x, blocks = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32), []
+    for piece_name, function, params in pieces:
+        try:
+            y = jax.eval_shape(function, params, x)
+        except Exception as error:  # of every kind: they are the user's functions
+            raise InputError(
+                f"{name}: {piece_name!r} does not take features of {list(x.shape)} ({reason(error)}); "
+                "correct it or the piece before it."
+            ) from error
+        apply, x = (function, y[0]) if isinstance(y, tuple) else (_without_statistics(function), y)
+        blocks.append(Block(params, piece_name, apply))
+    blocks, last = (blocks[:-1], blocks[-1]) if head else (blocks, None)
+    return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
+
+
+def with_side(network: Network, side: int) -> Network:
+    """The network for images [side, side, C]; convolutions take images of any size.
+
+    Raises:
+      InputError: it takes latent codes, or images of its own size alone.
+    """
+    if len(network.input_shape) != 3:
+        raise InputError(
+            f"target.side is {side}, but {network.name} takes inputs of shape {network.input_shape}; give 0."
+        )
+    larger = network.replace(input_shape=(side, side, network.input_shape[2]))
+    try:
+        feature_shapes(larger), classes(larger)
+    except Exception as error:  # of every kind: blocks are any functions
+        raise InputError(
+            f"target.side is {side}, but {network.name} does not take images of {side} pixels ({reason(error)}); give 0 for "
+            f"its own {network.input_shape[0]}."
+        ) from error
+    return larger
+
+
+def _without_statistics(function):
+    return lambda params, x: (function(params, x), {})
+
+
+def with_dtype(network: Network, dtype: str) -> Network:
+    """The network computing in `dtype` ("bfloat16" for mixed precision, or "float32").
+
+    Kernels and their biases are cast, and activations between layers; BatchNorm keeps its parameters
+    and its statistics in float32.
+    """
+
+    def cast(tree):
+        if isinstance(tree, dict) and "kernel" not in tree:
+            return {name: value if name == "batch_stats" else cast(value) for name, value in tree.items()}
+        matrices = isinstance(tree, dict)
+        return jax.tree.map(lambda w: w.astype(dtype) if (matrices or w.ndim > 1) and _floats(w) else w, tree)
+
+    blocks = tuple(block.replace(params=cast(block.params)) for block in network.blocks)
+    head = network.head and network.head.replace(params=cast(network.head.params))
+    return network.replace(blocks=blocks, head=head, dtype=dtype)
+
+
+def _floats(leaf):
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def feature_shapes(network: Network) -> tuple[tuple[int, ...], ...]:
+    """Shapes of one example's `(f_0, …, f_N)`, without computing anything."""
+    x = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    features, _ = jax.eval_shape(trace, network, x)
+    return tuple(f.shape[1:] for f in features)
+
+
+def classes(network: Network) -> int | None:
+    """How many classes the head tells apart; None without a head."""
+    if network.head is None:
+        return None
+    x = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    return jax.eval_shape(lambda n, x: logits(n, run(n, x)), network, x).shape[1]
+
+
+def running_statistics(network: Network) -> tuple[Pytree, ...]:
+    """Each block's BatchNorm running statistics, trees equal to those that `trace` returns."""
+    return tuple(
+        block.params.get("batch_stats", {}) if isinstance(block.params, dict) else {} for block in network.blocks
+    )
+
+
+def split_names(network: Network) -> tuple[str, ...]:
+    """Names of the split points 1 … N."""
+    return tuple(block.name for block in network.blocks)
+
+
+def split_index(network: Network, name: str) -> int:
+    """The `k` of the split point called `name`.
+
+    Raises:
+      InputError: no block has that name; the message lists those that there are.
+    """
+    names = split_names(network)
+    if name not in names:
+        raise InputError(f"{network.name} has no split point {name!r}; choose from: {', '.join(names)}.")
+    return names.index(name) + 1

@@ -1,0 +1,107 @@
+"""The solution, where it is computed, and which ridge is taken."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from dci_jax.dci import ridge
+from dci_jax.dci.normal_equations import Normal
+
+
+def normal(rows, targets):
+    return Normal(rows.T @ rows, rows.T @ targets, targets.T @ targets)
+
+
+def regression(count, noise, seed=0, regressors=6):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, regressors))
+    slopes = np.random.default_rng(9).standard_normal((regressors, 2))
+    return rows, rows @ slopes + noise * rng.standard_normal((count, 2))
+
+
+def unit(regressors=6):
+    """A matrix with ones on its diagonal."""
+    rows, _ = regression(50, 0.1, regressors=regressors)
+    rows /= np.linalg.norm(rows, axis=0)
+    return rows.T @ rows
+
+
+@pytest.mark.parametrize(
+    ("factored", "put"), [(ridge.factored_on_host, np.asarray), (ridge.factored_on_device, jax.device_put)]
+)
+def test_host_and_device_solve_alike_in_float64(factored, put):
+    matrix, wanted = unit(), np.arange(12.0).reshape(6, 2)
+    with jax.enable_x64(True):
+        found = np.asarray(factored(put(matrix), 0.3)(put(wanted)))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.linalg.solve(unit() + 0.3 * np.eye(6), wanted), rtol=1e-12)
+    np.testing.assert_array_equal(matrix, unit())  # the next ridge needs it
+
+
+@pytest.mark.parametrize(
+    ("factored", "put"), [(ridge.factored_on_host, np.asarray), (ridge.factored_on_device, jax.device_put)]
+)
+def test_a_matrix_that_is_not_positive_definite_is_said_to_be(factored, put):
+    with jax.enable_x64(True), pytest.raises(np.linalg.LinAlgError):
+        factored(put(np.array([[1.0, 2.0], [2.0, 1.0]])), 0.0)
+
+
+def test_normal_equations_that_lie_on_a_device_are_solved_there(monkeypatch):
+    train, apart = normal(*regression(50, 0.1)), normal(*regression(50, 0.1, seed=1))
+    expected, chosen = ridge.best(train, apart, 1e-3)
+    monkeypatch.setattr(ridge, "factored_on_host", None)
+    with jax.enable_x64(True):
+        there = [Normal(*map(jax.device_put, (n.matrix, n.cross, n.energies))) for n in (train, apart)]
+        solution, ridge_there = ridge.best(*there, 1e-3)
+    np.testing.assert_allclose(solution, expected, rtol=1e-12)
+    assert ridge_there == chosen
+
+
+def test_a_gpu_solves_what_half_of_its_free_memory_holds(monkeypatch):
+    assert not ridge.on_gpu(1)
+    known = [{"bytes_limit": 20_000_000, "bytes_in_use": 10_400_000}]
+    gpu = types.SimpleNamespace(memory_stats=lambda: known[-1])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
+    most = 316  # ridge.MATRICES float64 matrices of 316 unknowns are 4,793,088 bytes
+    assert ridge.on_gpu(most)
+    assert not ridge.on_gpu(most + 1)
+    known.append(None)  # of an allocator that does not count
+    assert not ridge.on_gpu(most)
+
+
+def test_noise_asks_for_a_larger_ridge_and_clean_data_for_the_least():
+    apart = normal(*regression(4000, 0.0, seed=2))
+    clean, noisy = (ridge.best(normal(*regression(8, noise, seed=1)), apart, 1e-3) for noise in (0.0, 3.0))
+    assert clean[1] == min(ridge.RIDGES)
+    assert noisy[1] >= 1e-1
+    np.testing.assert_allclose(noisy[0], ridge.solve(normal(*regression(8, 3.0, seed=1)), noisy[1]))
+
+
+def test_no_map_is_taken_where_none_is_better_than_no_map():
+    rows, targets = regression(50, 0.0, seed=1)
+    others, wanted = regression(50, 0.0, seed=2)
+    assert ridge.best(normal(rows, targets), normal(others, -wanted), 1e-3) == (None, 0.0)
+
+
+def test_no_map_is_taken_where_the_sums_are_not_finite():
+    rows, targets = regression(50, 0.0)
+    broken = Normal(rows.T @ rows * np.inf, rows.T @ targets, targets.T @ targets)
+    assert ridge.best(broken, normal(rows, targets), 1e-3) == (None, 0.0)
+
+
+@pytest.mark.parametrize("start", ridge.RIDGES)
+def test_ridges_that_rounding_makes_useless_do_not_end_the_search(start):
+    """Two equal regressors whose matrix rounding made indefinite: only ridges of 1e-3 and more solve it."""
+    rows, targets = regression(400, 0.1)
+    train, apart = (normal(np.hstack([r, r[:, :1]]), t) for r, t in ((rows, targets), regression(400, 0.1, seed=3)))
+    scale = np.sqrt(np.diag(train.matrix))
+    train.matrix[0, 6] += 2e-5 * scale[0] * scale[6]
+    train.matrix[6, 0] += 2e-5 * scale[0] * scale[6]
+    with pytest.raises(np.linalg.LinAlgError):
+        ridge.solve(train, 1e-5)
+    solution, chosen = ridge.best(train, apart, start)
+    assert solution is not None
+    assert chosen == 1e-3

@@ -1,0 +1,27 @@
+"""A chain whose normal equations are added up, assembled and factored where they lie is that of the host."""
+
+import jax
+import numpy as np
+
+from dci_jax import network as networks
+from dci_jax.dci import solve_chain, solve_inverter
+from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.metrics import psnr
+
+SETTINGS = dict(images=32, held_out=16, batch=16, rounds=1, size=3, unknowns=(10000, 10000), equations=10000)
+INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+
+
+def test_a_gpu_that_solves_for_itself_finds_the_same_chain(network, tmp_path, monkeypatch):
+    here = solve_chain.dci(network, INPUTS, ("layer1.0",), jax.random.key(0), tmp_path / "here", **SETTINGS)["layer1.0"]
+    monkeypatch.setattr(solve_inverter, "on_gpu", lambda unknowns: True)
+    monkeypatch.setattr(solve_inverter.sharding, "fetch", None)
+    there = solve_chain.dci(network, INPUTS, ("layer1.0",), jax.random.key(0), tmp_path / "there", **SETTINGS)[
+        "layer1.0"
+    ]
+    for found, expected in zip(there.args[1][0], here.args[1][0], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    # The next inverter's ridge is so small that a last digit of the deeper one's changes the fourth of its own.
+    images = batches(INPUTS, jax.random.key(9), 8)(0)
+    features = networks.features_at(network, 2, images)
+    np.testing.assert_allclose(psnr(there(features), images), psnr(here(features), images), atol=1e-2)
