@@ -229,7 +229,8 @@ def step_cost(loss, variables, frozen, batch):
     """(FLOPs, bytes of memory) of one update on one device, from the traced program."""
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
-    traced = step().trace(loss, optimizer, _same, sharding.copied(), variables, state, frozen, (batch,))
+    arguments = loss, optimizer, _same, sharding.copied(), variables, state, frozen, (batch,)
+    traced = step().trace(*arguments, half=True)
     return count_flops(traced), peak_bytes(traced.jaxpr.jaxpr)
 
 

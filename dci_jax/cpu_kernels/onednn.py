@@ -3,14 +3,20 @@
 They are up to 1.4 times as fast (docs/speed.md), but XLA puts the activation behind a convolution into it even where what
 is before the activation is read by others, who then read what is behind it: gradients of SiLU, sigmoid or a square are as
 far off as they are large (JAX 0.12.0). It finds no activation behind a compiler's barrier, whoever wrote the network.
+In bfloat16 a barrier does not help (JAX 0.12.0.1, on a CPU with AMX): such programs are compiled without oneDNN.
 """
 
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 _PRODUCTS = {core.primitives.conv_general_dilated_p, core.primitives.dot_general_p}
+
+
+class HalfPrecision(Exception):
+    """A function has products in bfloat16, whose gradients oneDNN gets wrong: compile it without `options()`."""
 
 
 def options() -> dict[str, bool] | None:
@@ -23,7 +29,11 @@ def options() -> dict[str, bool] | None:
 
 
 def fenced(function: Callable) -> Callable:
-    """`function` of pytrees of arrays, with a barrier behind every convolution and matrix product; not to be differentiated."""
+    """`function` of pytrees of arrays, with a barrier behind every convolution and matrix product; not to be differentiated.
+
+    Raises:
+      HalfPrecision: when it is traced, where one of its products is in bfloat16.
+    """
     if options() is None:
         return function
 
@@ -45,6 +55,8 @@ def _fenced(param):
     for equation in param.eqns:
         equation = equation.replace(params={name: _fenced(inner) for name, inner in equation.params.items()})
         if equation.primitive in _PRODUCTS:
+            if any(value.aval.dtype == jnp.bfloat16 for value in equation.invars):
+                raise HalfPrecision
             inside = [core.Var(out.aval) for out in equation.outvars]
             equations += [equation.replace(outvars=inside), _barrier(inside, equation)]
         else:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from dci_jax.cpu_kernels.onednn import fenced, options
+from dci_jax.cpu_kernels.onednn import HalfPrecision, fenced, options
 from dci_jax.errors import InputError
 from dci_jax.runtime import distributed, progress, sharding
 from dci_jax.runtime.checkpoint import Checkpointer
@@ -32,14 +32,19 @@ _PER_DISPATCH = 10
 _AHEAD = 4  # dispatches in flight: enough to hide Python, few enough to bound the batches in memory
 
 
-def update(loss, optimizer, project, layout, variables, state, frozen, batches):
-    """One update for each of `batches`; weights, features and batches are arguments, none is baked in."""
+def update(loss, optimizer, project, layout, variables, state, frozen, batches, half=False):
+    """One update for each of `batches`; weights, features and batches are arguments, none is baked in.
+
+    `half`: the loss computes in bfloat16, and the program is not for oneDNN.
+    """
+    gradient_of = jax.value_and_grad(loss, has_aux=True)
+    gradient_of = gradient_of if half else fenced(gradient_of)
 
     def one(carry, batch):
         variables, state = carry
         seen = sharding.constrain(variables, layout)
         batch = sharding.constrain(batch, sharding.split())
-        (_, terms), gradient = fenced(jax.value_and_grad(loss, has_aux=True))(seen, frozen, batch)
+        (_, terms), gradient = gradient_of(seen, frozen, batch)
         updates, state = optimizer.update(gradient, state, variables)
         return (project(optax.apply_updates(variables, updates)), state), terms
 
@@ -54,8 +59,26 @@ def update(loss, optimizer, project, layout, variables, state, frozen, batches):
 
 def jitted(compiler_options: dict[str, bool] | None) -> Callable:
     """`update`, compiled."""
-    static, donated = ("loss", "optimizer", "project", "layout"), ("variables", "state")
+    static, donated = ("loss", "optimizer", "project", "layout", "half"), ("variables", "state")
     return jax.jit(update, static_argnames=static, donate_argnames=donated, compiler_options=compiler_options)
+
+
+_half = set()  # losses that compute in bfloat16
+
+
+def take_step(loss: Callable, *rest: Any) -> tuple[Pytree, Pytree, dict[str, Array]]:
+    """`step()`, or the same without oneDNN where the loss computes in bfloat16."""
+    if loss not in _half:
+        try:
+            return step()(loss, *rest)
+        except HalfPrecision:
+            _half.add(loss)
+    return _plain_step()(loss, *rest, half=True)
+
+
+@functools.cache
+def _plain_step():
+    return jitted(None)
 
 
 @functools.cache
@@ -123,7 +146,7 @@ def minimize(
                     checkpoints.save(done, (variables, state))
                 raise distributed.Preempted
             some = tuple(batches(number) for number in range(done, done + size))
-            variables, state, terms = step()(loss, optimizer, project, layout, variables, state, frozen, some)
+            variables, state, terms = take_step(loss, optimizer, project, layout, variables, state, frozen, some)
             done += size
             flying.append(terms)
             if len(flying) > _AHEAD:

@@ -110,6 +110,12 @@ def test_a_barrier_stands_behind_every_product_wherever_it_is(monkeypatch):
     assert fenced(with_everything)(x)["sum"] == with_everything(x)["sum"]
 
 
+def test_products_in_bfloat16_are_told_whose_gradients_no_barrier_makes_right(monkeypatch):
+    monkeypatch.setattr(onednn, "options", dict)
+    with pytest.raises(onednn.HalfPrecision):
+        jax.jit(fenced(with_everything))(jnp.ones((2, 2), jnp.bfloat16))
+
+
 def test_without_oneDNN_nothing_is_changed(monkeypatch):
     monkeypatch.setattr(onednn, "options", lambda: None)
     assert fenced(with_everything) is with_everything
