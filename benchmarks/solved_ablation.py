@@ -24,7 +24,7 @@ from dci_jax import models
 from dci_jax.dci import inverter, solve_chain
 from dci_jax.dci.trained import train_chain
 from dci_jax.inputs import prior, synthesis
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.metrics import psnr
 from dci_jax.network import features_at, logits, run, split_index
 
@@ -100,7 +100,7 @@ def main():
 
     def solved(seed, shares=BOTH, bank=(), steps=0, **more):
         with tempfile.TemporaryDirectory() as folder:
-            key, inputs = jax.random.key(seed), Inputs(bank, shares, network.input_shape)
+            key, inputs = jax.random.key(seed), Prior(bank, shares, network.input_shape)
             section = default.get_config().calibration.to_dict() | {"steps": steps}
             inputs = prior.calibrated(network, inputs, key, Path(folder) / "filter.npz", **section)
             readers = solve_chain.dci(network, inputs, (SPLIT,), key, Path(folder), **SETTINGS | more)
@@ -122,7 +122,7 @@ def main():
 
     def trained(seed):
         section = default.get_config().dci_trained.to_dict() | {"conquer": ((SPLIT, 300),)}
-        inputs = Inputs((), BOTH, network.input_shape)
+        inputs = Prior((), BOTH, network.input_shape)
         with tempfile.TemporaryDirectory() as folder:
             readers = train_chain.dci_trained(
                 network, inputs, (SPLIT,), jax.random.key(seed), Path(folder) / "dci_trained", **section

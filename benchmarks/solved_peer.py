@@ -28,7 +28,7 @@ from dci_jax.dci import ridge, solve_chain
 from dci_jax.dci.normal_equations import Normal
 from dci_jax.dci.solve_inverter import HELPS
 from dci_jax.dci.trained import train_chain
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 from dci_jax.network import features_at, split_index
 
@@ -166,7 +166,7 @@ def main(out):
     split, key = split_index(network, SPLIT), jax.random.key(0)
     truth = np.float32(photographs(32, tiles=8).pixels / 255)
     features = features_at(network, split, truth)
-    inputs, rows = Inputs((), SHARES, network.input_shape), []
+    inputs, rows = Prior((), SHARES, network.input_shape), []
 
     def solved():
         with tempfile.TemporaryDirectory() as folder:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from dci_jax import models
 from dci_jax.attacks.registry import ATTACKS, ORACLE, find, names, settings
+from dci_jax.data.images import Images
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.evaluation import images, latents, recorded
@@ -43,6 +44,12 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
     Raises:
       InputError: a sentence with the value and the cure.
     """
+    check_fields(config)
+    return case_of(config, load_target(config, planned), planned=planned)
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Raise InputError where a field of the config cannot be what it is, whatever the network."""
     check_ranges(config)
     check_names(config)
     if config.synthesis.start not in GENERATORS:
@@ -58,14 +65,35 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         path = config.features if field == "features" else config.data[field.removeprefix("data.")]
         if path and not str(path).startswith("tfds:") and not Path(path).exists():
             raise InputError(f"No {field.removeprefix('data.')} at {path}; check the path in --config.{field}.")
+
+
+def load_target(config: ConfigDict, planned: bool = False) -> Network:
+    """The network that the config names, for images of the side that it names.
+
+    Raises:
+      InputError: see `models.load` and `with_side`.
+    """
     name, source = config.target.name, config.target.weights
     if planned and not models.at_hand(name, source):
         log.info("the weights of %s are not at hand: planned by their shapes", name)
         network = models.blank(name)
     else:
         network = models.load(name, source, config.target.sha256, tuple(config.splits))
-    if config.target.side:
-        network = with_side(network, config.target.side)
+    return with_side(network, config.target.side) if config.target.side else network
+
+
+def case_of(config: ConfigDict, network: Network, private: Images | None = None, planned: bool = False) -> Case:
+    """What is evaluated of a network, by a config whose fields are checked.
+
+    Args:
+      config: as in configs/default.py.
+      network: the target.
+      private: the images; None: those that the config names.
+      planned: as in `check`.
+
+    Raises:
+      InputError: a sentence with the value and the cure.
+    """
     if planned:
         config.verifier.name = ""
     if config.features and code_prior(network):
@@ -83,7 +111,7 @@ def check(config: ConfigDict, planned: bool = False) -> Case:
         check_codes(config, network, splits)
         case = latents.load(config, network, splits)
     else:
-        case = images.load(config, network, splits)
+        case = images.load(config, network, splits, private)
     if not planned:
         check_sizes(config, case)
     for name in names(config):

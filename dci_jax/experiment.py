@@ -16,7 +16,7 @@ from dci_jax.defenses.channel import Channel
 from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.kept import costs
 from dci_jax.evaluation.positive_control import control
-from dci_jax.inputs.mixture import BANK, Inputs
+from dci_jax.inputs.mixture import BANK, Prior
 from dci_jax.report.leaks import POLICY, Policy, working
 from dci_jax.results import ANY_SPLIT, lines, write
 from dci_jax.runtime import distributed
@@ -95,7 +95,7 @@ def fit(
     config: ConfigDict,
     name: str,
     case: Case,
-    inputs: Inputs,
+    inputs: Prior,
     channels: dict[str, tuple[Channel, ...]],
     readers: dict[str, dict[tuple[str, str], Callable]],
     key: jax.Array,
@@ -111,9 +111,9 @@ def fit(
     splits, settings = registry.settings(config, attack, case.splits)
     source = name.partition("@")[2]
     if name == registry.ORACLE:
-        inputs = Inputs(case.oracle, ((BANK, 1.0),), inputs.shape)
+        inputs = Prior(case.oracle, ((BANK, 1.0),), inputs.shape)
     elif source:
-        inputs = Inputs((), ((source, 1.0),), inputs.shape)
+        inputs = Prior((), ((source, 1.0),), inputs.shape)
     start = readers.get(attack.starts_from, {})
     if not attack.adapted:
         if start:

@@ -4,24 +4,23 @@ import hashlib
 import inspect
 from pathlib import Path
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from dci_jax import import_from_string, models
 from dci_jax.checkpoints import read
 from dci_jax.evaluation.case import Case
 from dci_jax.importers import bundle
+from dci_jax.runtime.digest import sha256_of
 
 
-def digests(config: ConfigDict, case: Case) -> dict[str, str]:
+def fingerprint(config: ConfigDict, case: Case) -> dict[str, str]:
     """Field of the config -> sha256 of what it stands for: weights, labels, images, the source of one's own functions.
 
     Args:
       config: as in configs/default.py.
       case: `check(config)`.
     """
-    found = {field: _arrays(arrays) for field, arrays in case.depends.items()}
+    found = {field: sha256_of(arrays) for field, arrays in case.depends.items()}
     functions = {
         "target.name": config.target.name,
         "refine.prior": config.refine.prior,
@@ -30,15 +29,6 @@ def digests(config: ConfigDict, case: Case) -> dict[str, str]:
     if config.target.name == models.BUNDLE:  # its graph; its weights are among the case's
         found["target.name"] = read.sha256(Path(config.target.weights) / bundle.MANIFEST)
     return found | {field: _source(name) for field, name in functions.items() if ":" in name}
-
-
-def _arrays(tree) -> str:
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
-        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        sha.update(np.ascontiguousarray(array).tobytes())
-    return sha.hexdigest()
 
 
 def _source(name) -> str:

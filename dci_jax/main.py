@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from dci_jax import experiment
 from dci_jax.check import check
 from dci_jax.errors import InputError, reason
-from dci_jax.fingerprint import digests
+from dci_jax.fingerprint import fingerprint
 from dci_jax.plan import plan
 from dci_jax.runtime import distributed, process, progress
 from dci_jax.runtime.workdir import claim
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
             return 0
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
         plain = json.loads(config.to_json_best_effort())
-        claim(workdir, plain, command, digests(config, case))
+        claim(workdir, plain, command, fingerprint(config, case))
         if distributed.leads():
             _log_to(workdir / "log.txt")
         if _PROFILE.value:

@@ -71,20 +71,39 @@ class Network:
     dtype: str = flax.struct.field(pytree_node=False, default="float32")
     latent: str = flax.struct.field(pytree_node=False, default="")
 
+    def __repr__(self) -> str:
+        names = ", ".join(split_names(self))
+        return f"Network({self.name}, inputs {list(self.input_shape)}, split points {names})"
+
 
 def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> Array:
     """Features at split `stop` (default: the last) from the features `x` at split `start`."""
     return trace(network, x, start, stop)[0][-1]
 
 
-def features_at(network: Network, index: int, x: Array) -> Array:
-    """What the device computes, f_index [B, ...] of inputs [B, ...]; f_0 are the inputs themselves.
+def features_at(network: Network, split: str | int, x: Array) -> Array:
+    """The features that the device computes, [B, ...] of inputs [B, ...].
 
     Compiled block by block: split points share their programs, and so do networks that differ behind them.
+
+    Args:
+      network: the target.
+      split: the split point's name, or the number of blocks before it; 0 gives the inputs themselves.
+      x: images [B, H, W, C] in [0, 1], or latent codes [B, C].
+
+    Raises:
+      InputError: no such split point, or inputs of another shape.
     """
     x = jnp.asarray(x)
-    for number in range(index):
-        x = _run(piece(network, number), x)
+    if isinstance(split, str):
+        if x.shape[1:] != network.input_shape:
+            raise InputError(
+                f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]."
+            )
+        split = split_index(network, split)
+    with jax.default_matmul_precision("highest"):
+        for number in range(split):
+            x = _run(piece(network, number), x)
     return x
 
 

@@ -12,7 +12,7 @@ from dci_jax.check import BATCHES, check
 from dci_jax.data.images import Images, photographs
 from dci_jax.errors import InputError
 from dci_jax.evaluation import images
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.network import sequential, with_side
 
 
@@ -133,7 +133,7 @@ def test_an_attack_named_with_its_source_learns_from_that_alone(monkeypatch, net
     monkeypatch.setitem(registry.ATTACKS, "inverse_network", row)
     (tmp_path / "config.json").touch()
     config, shares = tiny.get_config(), (("bank", 0.5), ("pink_noise", 0.5))
-    inputs = Inputs((), shares, (32, 32, 3))
+    inputs = Prior((), shares, (32, 32, 3))
     for name in ("inverse_network", "inverse_network@white_noise"):
         case = check(config)
         experiment.fit(config, name, case, inputs, case.channels, {}, None, tmp_path)
@@ -181,7 +181,7 @@ def test_an_adapted_attack_named_with_its_source_knows_the_defense_and_learns_fr
     (tmp_path / "config.json").touch()
     config = tiny.get_config()
     config.attacks, config.defenses = ("adapted_dci@dead_leaves",), (("quantize", 2.0),)
-    case, inputs = check(config), Inputs((), (("bank", 0.5), ("pink_noise", 0.5)), (32, 32, 3))
+    case, inputs = check(config), Prior((), (("bank", 0.5), ("pink_noise", 0.5)), (32, 32, 3))
     experiment.fit(config, "adapted_dci@dead_leaves", case, inputs, case.channels, {}, None, tmp_path)
     assert seen == [((("dead_leaves", 1.0),), "quantize 2")] * 2  # at each of two splits
     label = registry.find("adapted_dci@dead_leaves").label

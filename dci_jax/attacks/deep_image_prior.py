@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from dci_jax.attacks.feature_matching import match_loss
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, split_index
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
@@ -57,7 +57,7 @@ class Hourglass(nn.Module):
 
 def deep_image_prior(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     splits: tuple[str, ...],
     key: Array,
     folder: Path,

@@ -15,7 +15,7 @@ import optax
 
 from dci_jax.attacks.feature_matching import Regularizer, blank, match
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.losses import batch_norm_statistics
 from dci_jax.network import Network, running_statistics, trace
 
@@ -25,7 +25,7 @@ Reconstruct = Callable[[Array], Array]
 
 def deepinversion(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     splits: tuple[str, ...],
     key: Array,
     folder: Path,

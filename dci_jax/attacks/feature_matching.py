@@ -19,14 +19,14 @@ from jaxtyping import Float
 
 from dci_jax.defenses.channel import knowing
 from dci_jax.inputs.latents import clip, code_prior
-from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.inputs.mixture import BANK, Prior, batches
 from dci_jax.losses import total_variation
 from dci_jax.network import Network, run, split_index
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
 
 Array = jax.Array | np.ndarray
-Prior = Callable[[Network, Array], Array]
+ImagePrior = Callable[[Network, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Regularizer:
 
     total_variation: float
     at: tuple[tuple[str, float], ...] = ()
-    prior: Prior | None = None
+    prior: ImagePrior | None = None
     weight: float = 0.0
 
 
@@ -81,7 +81,7 @@ def match(
 
 
 def match_loss(
-    split: int, prior: Prior | None, images: Float[Array, "B *x"], frozen: tuple, _
+    split: int, prior: ImagePrior | None, images: Float[Array, "B *x"], frozen: tuple, _
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The equation above (He et al., 2019, eq. 2, with a prior).
 
@@ -126,7 +126,7 @@ def project(latent: str) -> Callable[[Array], Array]:
     return functools.partial(clip, latent)
 
 
-def held_out(network: Network, inputs: Inputs, key: Array, count: int) -> Float[Array, "count H W C"]:
+def held_out(network: Network, inputs: Prior, key: Array, count: int) -> Float[Array, "count H W C"]:
     """Procedural images that an attack chooses by: those of the mixture, or dead leaves where it has none."""
     shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
     return batches(replace(inputs, bank=(), shares=shares, shape=network.input_shape), key, count)(0)

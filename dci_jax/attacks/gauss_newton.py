@@ -28,7 +28,7 @@ from dci_jax.defenses.channel import NONE, Channel, behind, knowing, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.losses import total_variation as tv
 from dci_jax.metrics import psnr
 from dci_jax.network import Network, run, split_index
@@ -46,7 +46,7 @@ _EDGE = 1e-2  # in pixel units: differences below it count as smooth
 
 def gauss_newton(
     network: Network,
-    inputs: Inputs | None,
+    inputs: Prior | None,
     splits: tuple[str, ...],
     key: Array | None,
     folder: Path | None,

@@ -17,7 +17,7 @@ from dci_jax.dci.grid import scale
 from dci_jax.defenses.channel import NONE, Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import clip, code_prior
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.network import Network, feature_shapes, split_index, with_dtype
 from dci_jax.runtime.training_loop import minimize
 
@@ -27,7 +27,7 @@ Reconstruct = Callable[[Array], Array]
 
 def inverse_network(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     splits: tuple[str, ...],
     key: Array,
     folder: Path,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, rmle
-from dci_jax.dci import chain, solve_chain
+from dci_jax.dci import solve_chain
 from dci_jax.dci.trained import train_chain
 from dci_jax.errors import InputError
 from dci_jax.inputs.procedural import GENERATORS
@@ -28,13 +28,12 @@ class Attack:
       section: of the config, whose fields but `splits` are the settings.
       label: in a report.
       color: in its charts.
-      learns: from `Inputs`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
+      learns: from `Prior`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
       starts_from: another attack, whose readers are given to `fit` as `start`.
       codes: it can read back a generator's codes, too.
       adapts: its `fit` takes `channel`, too, the defense that its adversary knows: "adapted_NAME" is that attack.
       adapted: it is one of those, fitted for each split and defense anew.
       check: (network, splits, shape of what it learns from, **settings) -> raises InputError where it could not work.
-      unwind: of an attack with a chain of inverters: (*a reader's args, features) -> all estimates on the way.
     """
 
     fit: Callable[..., dict[str, Callable]]
@@ -47,7 +46,6 @@ class Attack:
     adapts: bool = False
     adapted: bool = False
     check: Callable[..., None] = no_demands
-    unwind: Callable[..., tuple] | None = None
 
 
 ATTACKS = {
@@ -59,7 +57,6 @@ ATTACKS = {
         learns=True,
         adapts=True,
         check=solve_chain.check,
-        unwind=chain.unwind,
     ),
     "dci_shared": Attack(
         solve_chain.dci_shared,
@@ -76,7 +73,6 @@ ATTACKS = {
         "#9f1239",
         learns=True,
         check=train_chain.check,
-        unwind=train_chain.unwind,
     ),
     "dci+refine": Attack(
         rmle.rmle,

@@ -17,7 +17,7 @@ from dci_jax import import_from_string
 from dci_jax.attacks.feature_matching import Regularizer, blank, held_out, match, share
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.defenses.registry import DEFENSES
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, split_index
 
 Array = jax.Array
@@ -30,7 +30,7 @@ _HELD_OUT = 8  # procedural images that tell how far to go
 
 def rmle(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     splits: tuple[str, ...],
     key: Array,
     folder: Path,

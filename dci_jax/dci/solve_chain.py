@@ -11,7 +11,6 @@ blocks from there on, beside the features that were sent.
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,30 +20,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from dci_jax.dci import cost
-from dci_jax.dci.chain import invert, undo
+from dci_jax.dci.chain import Chain
 from dci_jax.dci.inverter import enough, finer, geometry, largest, sizes
 from dci_jax.dci.ridge import MATRICES
-from dci_jax.dci.solve_inverter import finished, maps_of, solve_inverter
+from dci_jax.dci.solve_inverter import finished, kept_inverter, solve_inverter
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.inputs.mixture import BANK, Prior, batches
 from dci_jax.network import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.runtime import distributed, progress, sharding
 
 Array = jax.Array
-Reconstruct = Callable[[Array], Array]
 
 
 def dci(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     splits: tuple[str, ...],
     key: Array,
-    folder: Path,
+    folder: Path | None,
     *,
     channel: Channel = NONE,
     **settings: Any,
-) -> dict[str, Reconstruct]:
+) -> dict[str, Chain]:
     """Solve a chain of inverters for each split.
 
     Args:
@@ -57,30 +55,30 @@ def dci(
       **settings: of `check`.
 
     Returns:
-      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1], or codes [B, C].
+      split point -> its chain.
 
     Raises:
       InputError: see `check`, or the features are not finite.
     """
     check(network, splits, inputs.shape, **settings)
-    network, readers = finer(network), {}
+    network, chains = finer(network), {}
     make = functools.cache(functools.partial(_inputs, inputs, key, settings))
     for name in splits:
         depth = split_index(network, name)
         known, see = behind(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
-        chain = _chain(known, name, (depth,), inputs.shape, make, see, folder / name, settings)
-        readers[name] = functools.partial(invert, *zip(*chain, strict=True), known)
-    return readers
+        found, mse = _chain(known, name, (depth,), inputs.shape, make, see, folder and folder / name, settings)
+        chains[name] = Chain.of(found, known, name, mse)
+    return chains
 
 
 def dci_shared(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     splits: tuple[str, ...],
     key: Array,
     folder: Path,
     **settings: Any,
-) -> dict[str, Reconstruct]:
+) -> dict[str, Chain]:
     """Solve one chain for all splits: each inverter on true features and on what the deeper ones make, in equal parts.
 
     As many solves as the deepest split has blocks, whatever the number of splits. Arguments, returns and errors as
@@ -92,11 +90,8 @@ def dci_shared(
     order = tuple(sorted(set(depths.values()), reverse=True))
     make = functools.partial(_inputs, inputs, key, settings)
     see = functools.partial(_sent, network, order[0], NONE, key)
-    chain = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings)
-    return {
-        name: functools.partial(invert, *zip(*chain[len(chain) - depth :], strict=True), network)
-        for name, depth in depths.items()
-    }
+    found, mse = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings)
+    return {name: Chain.of(found[len(found) - depth :], network, name, mse) for name, depth in depths.items()}
 
 
 def _sent(network, depth, channel, key, made):
@@ -219,7 +214,7 @@ def check_shared(network: Network, splits: tuple[str, ...], shape: tuple[int, ..
 
 
 def _chain(network, label, depths, shape, make, see, folder, settings):
-    """[(geometry, maps)] of the inverters of a chain that serves the splits at `depths`, the deepest first.
+    """(inverters, the deepest first, of a chain that serves the splits at `depths`; the last one's validation error).
 
     `make` makes the inputs, `see` what arrives of them at the deepest; neither is called for a chain that is finished.
     The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
@@ -229,11 +224,11 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     alone = depth if len(depths) == 1 else None
     geometries = [geometry(small, index, alone) for index in range(depth)]
     ks = [sizes(g, settings["size"], settings["unknowns"]) for g in geometries]
-    folders = [folder / f"{index:03d}" for index in range(depth)]
+    folders = [folder and folder / f"{index:03d}" for index in range(depth)]
     taken = [finished(each) for each in folders]
     if all(taken):
-        kept = itertools.starmap(maps_of, zip(folders, taken, geometries, ks, strict=True))
-        return list(zip(geometries, kept, strict=True))[::-1]
+        kept = list(itertools.starmap(kept_inverter, zip(folders, taken, geometries, ks, strict=True)))
+        return tuple(each for each, _ in kept[::-1]), kept[0][1]
     made = make()
     seen = see(made)
     batch = len(made[0][0])
@@ -258,7 +253,7 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
                 [part[:count] for part, count in zip(parts, counts[index], strict=True)]
                 for parts in (seen, found, true)
             ]
-            steps = solve_inverter(
+            solved, estimates, mse = solve_inverter(
                 g,
                 network,
                 *first,
@@ -268,26 +263,21 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
                 functools.partial(_shown, update, before),
                 f"{label}: {block}",
             )
-            maps, estimates = [], None
-            for kernel, made_of_them in steps:
-                estimates = made_of_them
-                maps.append(kernel)
             rest = [
                 list(zip(a[count:], b[count:], strict=True))
                 for a, b, count in zip(seen, found, counts[index], strict=True)
             ]
             found = [
-                part + [undo(g, tuple(maps), network, *pair) for pair in more]
-                for part, more in zip(estimates, rest, strict=True)
+                part + [solved(network, *pair) for pair in more] for part, more in zip(estimates, rest, strict=True)
             ]
-            inverters.append((g, tuple(maps)))
+            inverters.append(solved)
             if (enter <= index).any():
                 found = [
                     [_where(enter > index, a, b) for a, b in zip(*parts, strict=True)]
                     for parts in zip(found, true, strict=True)
                 ]
             before += (rounds + 1) * sum(counts[index])
-    return inverters
+    return tuple(inverters), mse
 
 
 def _shown(update, before, done):

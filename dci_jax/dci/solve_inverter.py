@@ -7,7 +7,7 @@ lie, elsewhere on the host (`attacks.ridge`).
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dci_jax.dci import inverter, normal_equations
+from dci_jax.dci.chain import Inverter
 from dci_jax.dci.inverter import Geometry
 from dci_jax.dci.ridge import RIDGES, best, on_gpu
 from dci_jax.errors import InputError
@@ -39,13 +40,13 @@ def solve_inverter(
     seen: list[list[Array]],
     f: list[list[Array]],
     true: list[list[Array]],
-    folder: Path,
+    folder: Path | None,
     rounds: int,
     ks: tuple[int, int],
     update: Callable[[int], None],
     label: str,
-) -> Iterator[tuple[Array, list[list[Array]]]]:
-    """Solve one inverter: yields (map, what the inverter so far makes of `f`) as long as maps help.
+) -> tuple[Inverter, list[list[Array]], float]:
+    """Solve one inverter: its first map, then corrections as long as they help.
 
     Args:
       g: of the block.
@@ -53,15 +54,19 @@ def solve_inverter(
       seen: features at split g.stop, in parts and batches like the others.
       f, true: features behind the block (or estimates of them) and before it, (to be solved on, held out), each a
         list of batches.
-      folder: gets a file for each map; what is there is not solved again.
+      folder: gets a file for each map; what is there is not solved again. None: nothing is written.
       rounds: corrections, at most.
       ks: neighbourhoods of the first map and of a correction.
       update: is told how many batches are done.
       label: for the log.
 
+    Returns:
+      (inverter, what it makes of `f`, its mean squared error on the validation inputs).
+
     Raises:
       InputError: the features are not finite, or no map is better than none.
     """
+    kernels = []
     x, ridge, errors, count = None, RIDGES[len(RIDGES) // 2], [], len(f[0]) + len(f[1])
     pixels = count * true[0][0].size // g.target
     for r in range(rounds + 1):
@@ -74,7 +79,7 @@ def solve_inverter(
         together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
         shape = _shape(g, ks, r)
         make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label)
-        solution, chosen = _kept(folder / f"{r}.npz", shape, make, lasting=r > 0)
+        solution, chosen = _kept(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge and is not taken", label, r)
             break
@@ -92,7 +97,7 @@ def solve_inverter(
             log.info("%s: correction %d is worse on held-out images and not taken", label, r)
             break
         x, ridge = new, chosen
-        yield kernel, new
+        kernels.append(kernel)
         if r and errors[-1] > HELPS * errors[-2]:
             break
     if x is None:
@@ -108,10 +113,12 @@ def solve_inverter(
         len(errors) - 1,
         ridge,
     )
-    if distributed.leads():
+    mse = errors[-1] / sum(batch.size for batch in true[1])
+    if folder and distributed.leads():
         with replacing(folder / TAKEN, "wb") as stream:
-            np.savez(stream, maps=len(errors))
+            np.savez(stream, maps=len(errors), mse=mse)
     distributed.meet(TAKEN)
+    return Inverter(tuple(kernels), g), x, mse
 
 
 def _regressors(g, network, seen, f, x, part, i):
@@ -167,6 +174,9 @@ def _kept(file, shape, make, lasting):
     None, no map helps, is kept where it is `lasting`. A first map that does not help is a fault in the network or the
     inputs, which may be put right before the same line is given again.
     """
+    if file is None:
+        solution, ridge = make()
+        return (None if solution is None else distributed.broadcast(np.float32(solution))), ridge
     if not distributed.agree(file.exists()):
         solution, ridge = make()
         if distributed.agree(solution is None):
@@ -201,13 +211,13 @@ def _placed(solution, size):
     return sharding.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), sharding.copied())
 
 
-def finished(folder: Path) -> int:
-    """How many maps an inverter has that is solved to its end; 0 of any other.
+def finished(folder: Path | None) -> int:
+    """How many maps an inverter has that is solved to its end; 0 of any other, and without a folder.
 
     Raises:
       InputError: the file that says so is damaged.
     """
-    if not distributed.agree((folder / TAKEN).exists()):
+    if folder is None or not distributed.agree((folder / TAKEN).exists()):
         return 0
     saved = read_arrays(folder / TAKEN)
     count = saved.get("maps", np.zeros(1))
@@ -216,8 +226,8 @@ def finished(folder: Path) -> int:
     return int(count) if distributed.agree(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
 
 
-def maps_of(folder: Path, count: int, g: Geometry, ks: tuple[int, int]) -> tuple[Array, ...]:
-    """The maps of an inverter that is finished, as `inverter` yields them.
+def kept_inverter(folder: Path, count: int, g: Geometry, ks: tuple[int, int]) -> tuple[Inverter, float | None]:
+    """An inverter that is finished, from its files: (inverter, its validation error, None if an older version wrote it).
 
     Raises:
       InputError: a file is damaged.
@@ -228,7 +238,8 @@ def maps_of(folder: Path, count: int, g: Geometry, ks: tuple[int, int]) -> tuple
         if solution is None:
             raise damaged(folder / TAKEN, f"it counts map {r}, which was not taken")
         maps.append(_placed(solution, ks[min(r, 1)]))
-    return tuple(maps)
+    mse = read_arrays(folder / TAKEN).get("mse")
+    return Inverter(tuple(maps), g), None if mse is None else float(mse)
 
 
 @jax.jit

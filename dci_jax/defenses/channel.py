@@ -13,7 +13,7 @@ import numpy as np
 
 from dci_jax.defenses.noise import unchanged
 from dci_jax.defenses.registry import DEFENSES
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.network import Network, features_at
 
 Array = jax.Array
@@ -50,7 +50,7 @@ NONE = Channel("none", 0.0)
 
 
 def learn(
-    channel: Channel, network: Network, index: int, inputs: Inputs, key: Array, folder: Path, steps: int
+    channel: Channel, network: Network, index: int, inputs: Prior, key: Array, folder: Path, steps: int
 ) -> Channel:
     """The channel with what its defense learns from `inputs`, at split `index`; a killed run goes on in `folder`."""
     row = DEFENSES[channel.kind]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from dci_jax.defenses.channel import Channel
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network
 
 Array = jax.Array
@@ -21,16 +21,16 @@ class Case:
     """All that the story of a run (`experiment`) asks for; it never asks what kind of case it is.
 
     Attributes:
-      network: the target as it runs on the device: what is attacked. An attack is given this and `Inputs`, nothing else.
+      network: the target as it runs on the device: what is attacked. An attack is given this and `Prior`, nothing else.
       splits: split points to be read back.
-      shares, shape: of the `Inputs` that an attack learns from.
+      shares, shape: of the `Prior` that an attack learns from.
       names: one for each private input.
       floors: name -> guesses [N, ...] that were made without any features.
       channels: split -> what the features go through, before anything of it has learned.
-      depends: field of the config -> arrays that a run depends on, for `depends.digests`.
+      depends: field of the config -> arrays that a run depends on, for `fingerprint`.
       oracle: real images uint8 [M, H, W, C] that an oracle learns from; none of them is private. None: no oracle.
       begin: (evaluation) -> None; keeps the private inputs in that folder for the report.
-      learn: (key, workdir) -> the `Inputs`; makes what has to be made first.
+      learn: (key, workdir) -> the `Prior`; makes what has to be made first.
       learn_channels: (inputs, key, workdir) -> `channels`, having learned what there is to learn.
       sent: (split, channel, key, file) -> metric -> [N] of `results.METRICS`: what a defense costs, whatever the attack.
       guess: (guesses, file) -> scores, as `read`.
@@ -51,9 +51,9 @@ class Case:
     floors: dict[str, np.ndarray]
     channels: dict[str, tuple[Channel, ...]]
     begin: Callable[[Path], None]
-    learn: Callable[[Array, Path], Inputs]
+    learn: Callable[[Array, Path], Prior]
     guess: Callable[[np.ndarray, Path], dict[str, np.ndarray]]
-    learn_channels: Callable[[Inputs, Array, Path], dict[str, tuple[Channel, ...]]]
+    learn_channels: Callable[[Prior, Array, Path], dict[str, tuple[Channel, ...]]]
     sent: Callable[[str, Channel, Array, Path], dict[str, np.ndarray]]
     read: Callable[[str, Channel, Reconstruct, Array, Path], dict[str, np.ndarray]]
     finish: Callable[[dict[str, dict[str, Reconstruct]], Path], None]

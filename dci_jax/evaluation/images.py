@@ -23,7 +23,7 @@ from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.image_scores import guess, measure_sent, read
 from dci_jax.evaluation.kept import latency
 from dci_jax.inputs import prior, synthesis
-from dci_jax.inputs.mixture import BANK, Inputs, mixture
+from dci_jax.inputs.mixture import BANK, Prior, mixture
 from dci_jax.minimum_settings import shortfalls
 from dci_jax.models import lpips
 from dci_jax.network import Network, classes, split_index
@@ -37,13 +37,14 @@ Array = jax.Array
 log = logging.getLogger("dci_jax")
 
 
-def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
+def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private: Images | None = None) -> Case:
     """The `Case` of a config whose target takes images.
 
     Args:
       config: as in configs/default.py.
       network: the target.
       splits: split points to be read back.
+      private: the images that are evaluated; None: those that the config names.
 
     Raises:
       InputError: a sentence with the value and the cure.
@@ -76,7 +77,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
     if config.lpips.backbone:
         judge = put(lpips.load(config.lpips.backbone, config.lpips.linear))
-    private = private_images(config, network)
+    private = private or private_images(config, network)
     taught = _real(config.defense.images, "defense", network, private)
     oracle = _real(config.oracle.images, "oracle", network, private)
     return Case(
@@ -136,7 +137,7 @@ def _real(path, who, network, private):
 
 
 def learned_from(config: ConfigDict, network: Network) -> tuple[tuple, tuple[int, int, int]]:
-    """(`Inputs.shares`, `Inputs.shape`) that the section "inputs" asks for."""
+    """(`Prior.shares`, `Prior.shape`) that the section "inputs" asks for."""
     shares = config.inputs.to_dict()
     side = shares.pop("side") or network.input_shape[0]
     return mixture(shares, config.synthesis.batches), (side, side, network.input_shape[2])
@@ -208,7 +209,7 @@ def _begin(private, evaluation):
 def _learn(config, trained, verifier, shares, shape, key, workdir):
     file = present(workdir, "calibration") / "filter.npz"
     key_filter = jax.random.fold_in(key, zlib.crc32(b"calibration"))  # synthesis folds small numbers in
-    inputs = prior.calibrated(trained, Inputs((), shares, shape), key_filter, file, **config.calibration)
+    inputs = prior.calibrated(trained, Prior((), shares, shape), key_filter, file, **config.calibration)
     # A filter is for what it was fitted to.
     found = inputs.calibration if config.synthesis.start in dict(shares) else None
     folder = present(workdir, "synthesis")
@@ -230,7 +231,7 @@ def asked(config: ConfigDict) -> tuple[Channel, ...]:
 def _learn_channels(config, network, splits, taught, inputs, key, workdir):
     """{split: channels}, each with what its defense has learned, from the attack's inputs or from real images."""
     if taught is not None:
-        inputs = Inputs(taught, ((BANK, 1.0),), inputs.shape)
+        inputs = Prior(taught, ((BANK, 1.0),), inputs.shape)
     found = {}
     for split in splits:
         made, index = {}, split_index(network, split)

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax.attacks.registry import ATTACKS
 from dci_jax.data.images import load as read_images
 from dci_jax.data.images import photographs
+from dci_jax.dci.chain import Chain
 from dci_jax.defenses.channel import NONE, Channel
 from dci_jax.errors import InputError
 from dci_jax.evaluation.case import Case, Reconstruct
@@ -22,7 +22,7 @@ from dci_jax.evaluation.directions import spectrum
 from dci_jax.evaluation.kept import each
 from dci_jax.evaluation.latent_scores import compared, depths, hurt, measure, unlikeliness
 from dci_jax.inputs.latents import DEVIATIONS, LATENTS
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, feature_shapes, features_at, running_statistics, split_index
 from dci_jax.report import latents as page
 from dci_jax.runtime import distributed, sharding
@@ -70,7 +70,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         learn_channels=lambda inputs, key, workdir: channels,
         sent=lambda split, channel, key, file: {},
         begin=functools.partial(_begin, network, codes, config.batch, guesses["mean_code"]),
-        learn=lambda key, workdir: Inputs((), shares, network.input_shape),
+        learn=lambda key, workdir: Prior((), shares, network.input_shape),
         guess=functools.partial(guess, network, codes, config.batch),
         read=functools.partial(read, network, codes, config.batch),
         finish=functools.partial(_finish, network, codes, given.pixels, config.batch),
@@ -145,11 +145,11 @@ def read_given(
     return each(file, batch, one, images)
 
 
-def by_depth(network: Network, codes: np.ndarray, attack: str, reader: Reconstruct) -> dict[str, np.ndarray]:
-    """`depths` of codes, read back from their images by the chain that `attack` made."""
+def by_depth(network: Network, codes: np.ndarray, chain: Chain) -> dict[str, np.ndarray]:
+    """`depths` of codes, reconstructed from their images by the chain."""
     codes = sharding.put(codes, sharding.copied())
     images = features_at(network, len(network.blocks), codes)
-    return depths(network, codes, ATTACKS[attack].unwind(*reader.args, images))
+    return depths(network, codes, chain.estimates(images))
 
 
 def spectra(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
@@ -180,11 +180,9 @@ def _finish(network, codes, given, batch, readers, evaluation):
     for name in readers:
         if last in readers[name]:
             read_given(network, given, batch, readers[name][last], evaluation / name / "given images.npz")
-    chains = (name for name, attack in ATTACKS.items() if attack.unwind)
-    chain = next((name for name in chains if last in readers.get(name, ())), None)
+    chain = next((r[last] for r in readers.values() if isinstance(r.get(last), Chain)), None)
     if chain:
-        reader = readers[chain][last]
-        _keep(evaluation / "blocks.npz", lambda: by_depth(network, codes[:batch], chain, reader))
+        _keep(evaluation / "blocks.npz", lambda: by_depth(network, codes[:batch], chain))
     _keep(evaluation / "directions.npz", lambda: spectra(network, codes[:SPECTRA]))
     if jax.tree.leaves(running_statistics(network)):
         _keep(evaluation / "unlikeliness.npz", lambda: unlikely(network, codes, evaluation, last))

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from dci_jax.attacks import registry
 from dci_jax.evaluation import recognition
 from dci_jax.evaluation.case import Case, Reconstruct
-from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.inputs.mixture import BANK, Prior, batches
 from dci_jax.metrics import psnr, ssim
 from dci_jax.network import Network, features_at, run, split_index, split_names
 from dci_jax.report import attackers
@@ -35,7 +35,7 @@ IMAGES = 16
 
 
 def control(
-    config: ConfigDict, case: Case, inputs: Inputs, policy: Policy, shown: set[str], key: Array, workdir: Path
+    config: ConfigDict, case: Case, inputs: Prior, policy: Policy, shown: set[str], key: Array, workdir: Path
 ) -> None:
     """Write evaluation/control.json: {"attacks": {name: share reconstructed}, "splits": {split: [faults]}}.
 
@@ -107,7 +107,7 @@ def _fitted(config, case, inputs, split, key, workdir, name) -> Callable:
     if attack.starts_from:
         settings["start"] = {split: _fitted(config, case, inputs, split, key, workdir, attack.starts_from)}
     if "@" in name:
-        inputs = Inputs((), ((name.partition("@")[2], 1.0),), inputs.shape)
+        inputs = Prior((), ((name.partition("@")[2], 1.0),), inputs.shape)
     folder = present(workdir, "evaluation", "control") / name
     own = jax.random.fold_in(key, zlib.crc32(name.encode()))
     return attack.fit(case.network, inputs, (split,), own, folder, **settings)[split]

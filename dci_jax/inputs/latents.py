@@ -34,5 +34,5 @@ def code_prior(network: Network) -> str:
 
 
 def clip(latent: str, inputs: Array) -> Array:
-    """Inputs cut to what they can be: images to [0, 1], codes to where their prior has any mass."""
+    """Prior cut to what they can be: images to [0, 1], codes to where their prior has any mass."""
     return jnp.clip(inputs, *LIMITS[latent])

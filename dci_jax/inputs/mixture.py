@@ -52,7 +52,7 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Prior:
     """A mixture of images; for a generator, codes from its prior.
 
     Attributes:
@@ -71,7 +71,7 @@ class Inputs:
 
 
 def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
-    """`Inputs.shares` scaled to sum to one, without those that are 0.
+    """`Prior.shares` scaled to sum to one, without those that are 0.
 
     Args:
       shares: source -> weight.
@@ -96,7 +96,7 @@ def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], .
     return tuple((s, share / total) for s, share in shares.items() if share > 0)
 
 
-def batches(inputs: Inputs, key: Array, count: int) -> Callable[[int], Array]:
+def batches(inputs: Prior, key: Array, count: int) -> Callable[[int], Array]:
     """Step number -> the batch of that step: images [count, H, W, C] in [0, 1], or codes [count, C].
 
     Args:
@@ -137,7 +137,7 @@ def mix(
       shape: (H, W, C), or (C,) of codes.
       key: PRNG key.
       found: uint8 [n, H, W, C] from the bank.
-      calibration: as in `Inputs`.
+      calibration: as in `Prior`.
     """
 
     def made(source, source_key, number):

@@ -25,7 +25,7 @@ import optax
 from jaxtyping import Float
 
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import BANK, Inputs, batches
+from dci_jax.inputs.mixture import BANK, Prior, batches
 from dci_jax.inputs.spectrum import BANDS, HALVED, IDENTITY, filtered
 from dci_jax.network import Network, feature_shapes, running_statistics, trace
 from dci_jax.runtime import distributed, sharding
@@ -44,22 +44,22 @@ _EPSILON = 1e-5  # as BatchNorm adds to a variance: channels that are dead say n
 
 def calibrated(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     key: Array,
-    file: Path,
+    file: Path | None,
     *,
     steps: int,
     batch: int,
     learning_rate: float,
     padding: Sequence[int],
-) -> Inputs:
+) -> Prior:
     """The mixture with its procedural images filtered; as it is where there is nothing to fit, which is logged.
 
     Args:
       network: the target with its BatchNorm layers.
       inputs: the mixture; images of a bank are left as they are.
       key: PRNG key.
-      file: .npz, gets the filter; what is there is read.
+      file: .npz, gets the filter; what is there is read. None: nothing is written.
       steps: Adam updates; 0: no calibration.
       batch: procedural images in each.
       learning_rate: Adam's, falling to 0 along a cosine.
@@ -75,16 +75,16 @@ def calibrated(
                 "nothing is calibrated: no procedural image, or no BatchNorm layer of %s that tells of it", network.name
             )
         return inputs
-    if not distributed.agree(file.exists()):
+    if file is None or not distributed.agree(file.exists()):
         draw = batches(replace(inputs, bank=(), shares=_procedural(inputs.shares)), key, batch)
         drawn = [draw(number) for number in range(_DRAWN)]
         fits = [_fit(network, drawn, key, border, depth, steps, learning_rate) for border in padding]
         best = min(fits, key=lambda fit: fit["after"])
-        if distributed.leads():
+        if file and distributed.leads():
             with replacing(file, "wb") as stream:
                 np.savez(stream, **best)
-        distributed.meet(file.name)
-    found = read_arrays(file)
+        distributed.meet("filter")
+    found = best if file is None else read_arrays(file)
     if found.keys() != {"bands", "shift", "border", "before", "after"} or found["bands"].shape != BANDS:
         raise damaged(file, f"it holds {', '.join(found) or 'nothing'}")
     before, after = float(found["before"]), float(found["after"])

@@ -8,6 +8,7 @@ import threading
 import warnings
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from dci_jax.errors import InputError, reason
@@ -108,6 +109,11 @@ def agree(fact: bool) -> bool:
     if jax.process_count() == 1:
         return fact
     return bool(multihost_utils.broadcast_one_to_all(fact))
+
+
+def broadcast(array: np.ndarray) -> np.ndarray:
+    """The leading process's array, on every process."""
+    return array if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
 def meet(place: str) -> None:

@@ -1,6 +1,7 @@
 """What a person sees while waiting: a bar with the time left on a terminal, one line per stage in a log, a trace."""
 
 import contextlib
+import contextvars
 import logging
 import re
 import time
@@ -19,6 +20,7 @@ log = logging.getLogger("dci_jax")
 _SECONDS_BETWEEN_LINES = 30.0
 _TRACED = (2, 12)  # dispatches: the first ones compile
 _trace = {"folder": None}
+_visible = contextvars.ContextVar("visible", default=True)
 
 
 def profile_to(folder: Path) -> None:
@@ -30,6 +32,16 @@ def profile_to(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def visible(wanted: bool) -> Iterator[None]:
+    """Inside, bars are shown or not."""
+    token = _visible.set(wanted)
+    try:
+        yield
+    finally:
+        _visible.reset(token)
+
+
+@contextlib.contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     """Yields `update(done, terms={})`: steps done of `total`, and loss terms worth showing.
 
@@ -38,7 +50,8 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     """
     start, last, flying = time.monotonic(), [time.monotonic(), {}], deque()
     first = []  # when the first report came, and how much was done: before it programs compile, or a run resumes
-    console = rich.console.Console(stderr=True, quiet=not distributed.leads())
+    console = rich.console.Console(stderr=True, quiet=not (distributed.leads() and _visible.get()))
+    live = _visible.get() and (console.is_terminal or console.is_jupyter)
     columns = (
         "{task.description}",
         rich.progress.BarColumn(),
@@ -48,7 +61,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     )
     with (
         _tracer(label) as traced,
-        rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as display,
+        rich.progress.Progress(*columns, console=console, transient=True, disable=not live) as display,
     ):
         task = display.add_task(label, total=total, terms="")
 
@@ -60,18 +73,18 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
                 last[1] = flying.popleft() or last[1]
             now = time.monotonic()
             first[:] = first or [now, done]
-            if console.is_terminal:
+            if live:
                 if now - last[0] > 1 or done == total:
                     display.update(task, completed=done, terms=_text(last[1]))
                     last[0] = now
-            elif now - last[0] > _SECONDS_BETWEEN_LINES and done < total:
+            elif _visible.get() and now - last[0] > _SECONDS_BETWEEN_LINES and done < total:
                 made, since = done - first[1], now - first[0]
                 left = f", {since / made * (total - done):.0f} s left" if made else ""
                 log.info("%s %d/%d%s %s", label, done, total, left, _text(last[1]))
                 last[0] = now
 
         yield update
-    if last[1]:  # something was left to do
+    if last[1] and _visible.get():  # something was left to do
         log.info("%s: %d in %.1f s %s", label, total, time.monotonic() - start, _text(last[1]))
 
 

@@ -28,7 +28,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
       workdir: the folder of the run; made if need be.
       config: nested dict of plain values.
       command: the command line, for the report.
-      depends: from `depends.digests`.
+      depends: from `fingerprint`.
 
     Raises:
       InputError: the workdir belongs to another config, or to one whose files held something else; another run is at

@@ -7,7 +7,7 @@ from dci_jax.attacks import gauss_newton, inverse_network, rmle
 from dci_jax.dci import solve_chain
 from dci_jax.defenses.channel import Channel, learn, sent
 from dci_jax.defenses.registry import DEFENSES
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network
 
@@ -16,7 +16,7 @@ SETTINGS = dict(images=32, held_out=16, batch=8, rounds=1, size=3, unknowns=(100
 REFINE = dict(steps=20, learning_rate=0.01, total_variation=0.0)
 GAUSS_NEWTON = dict(steps=2, inner=5, damping=1e-2, total_variation=(0.0,), held_out=8)
 SHAPE, SPLIT, KEY = (16, 16, 3), "layer", jax.random.key(0)
-INPUTS = Inputs((), (("dead_leaves", 1.0),), SHAPE)
+INPUTS = Prior((), (("dead_leaves", 1.0),), SHAPE)
 # (strength, dB that knowing the defense is worth at the least)
 WORTH = {
     "gaussian": (1.0, 2.0),

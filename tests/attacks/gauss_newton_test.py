@@ -13,11 +13,11 @@ from dci_jax.attacks.gauss_newton import losses as losses_of
 from dci_jax.dci import solve_chain
 from dci_jax.defenses.channel import Channel, sent
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network
 
-INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 SETTINGS = dict(steps=4, inner=6, damping=1e-2, total_variation=(0.0,), held_out=1)
 
 

@@ -3,11 +3,11 @@ import numpy as np
 
 from dci_jax import network as networks
 from dci_jax.attacks.inverse_network import inverse_network
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 
 
 def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
-    inputs = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+    inputs = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
     images = np.asarray(batches(inputs, jax.random.key(9), 20)(0))
     features = networks.run(network, images, 0, 2)
     errors = []
@@ -30,7 +30,7 @@ def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
 
 
 def test_an_encoder_learns_a_generators_codes(generator, tmp_path):
-    inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
+    inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     codes = batches(inputs, jax.random.key(9), 20)(0)
     features = networks.run(generator, codes, 0, 2)
     errors = []

@@ -11,12 +11,12 @@ from dci_jax import network as networks
 from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.dci import inverter, solve_chain, solve_inverter
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import latent_cosine, psnr
 from dci_jax.runtime import distributed
 
 SETTINGS = dict(images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=(10000, 10000), equations=10000)
-INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 KEY = jax.random.key(0)
 
 
@@ -52,7 +52,7 @@ def test_corrections_by_the_blocks_own_answer_help(network, solved, tmp_path):
 
 def test_the_next_inverter_is_solved_on_what_the_deeper_one_made(network, solved):
     # The stem's maps in the chain of layer1.0 are not those of the stem's own chain, which saw true features.
-    own, other = (solved[0][name].args[1][-1][0] for name in ("stem", "layer1.0"))
+    own, other = (solved[0][name].inverters[-1].kernels[0] for name in ("stem", "layer1.0"))
     assert own.shape == other.shape
     assert float(jnp.abs(own - other).max()) > 1e-3
 
@@ -61,12 +61,12 @@ def test_one_chain_serves_all_splits_and_its_deepest_inverter_is_that_of_an_own_
     readers = solve_chain.dci_shared(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     for name, least in (("stem", 30), ("layer1.0", 22)):
         assert float(psnr(read(network, name, readers), new_images()).mean()) > least, name
-    assert [len(readers[name].args[0]) for name in ("stem", "layer1.0")] == [1, 2]
-    own, shared = (r["layer1.0"].args[1] for r in (solved[0], readers))
+    assert [len(readers[name].inverters) for name in ("stem", "layer1.0")] == [1, 2]
+    own, shared = ([i.kernels for i in r["layer1.0"].inverters] for r in (solved[0], readers))
     np.testing.assert_array_equal(own[0][0], shared[0][0])
     # The stem's inverter is one for both splits: solved on true features and estimates, it is neither own one.
-    assert readers["stem"].args[1][0][0] is shared[1][0]
-    for other in (own[1][0], solved[0]["stem"].args[1][0][0]):
+    assert readers["stem"].inverters[0].kernels[0] is shared[1][0]
+    for other in (own[1][0], solved[0]["stem"].inverters[0].kernels[0]):
         assert float(jnp.abs(shared[1][0] - other).max()) > 1e-4
 
 
@@ -242,7 +242,7 @@ def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(gene
         return whole(g, network, sent, found, true, *rest)
 
     monkeypatch.setattr(solve_chain, "solve_inverter", seen)
-    inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
+    inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "images": 64, "rounds": 0, "equations": 1, "size": 1}
     reader = solve_chain.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)["block2"]
     # 16 pixels of each code are enough for block2 with 16 codes; the code itself is one pixel and needs all that there are.
@@ -252,7 +252,7 @@ def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(gene
 
 
 def test_codes_of_a_generator_are_read_back(generator, tmp_path):
-    inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
+    inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "images": 256, "batch": 64, "unknowns": (40000, 40000)}
     readers = solve_chain.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)
     codes = batches(inputs, jax.random.key(9), 20)(0)
@@ -294,5 +294,5 @@ def test_a_correction_that_is_worse_on_held_out_images_is_not_taken(network, sol
     np.savez(folder / "1.npz", solution=-30 * saved["solution"], ridge=saved["ridge"])
     readers = solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **SETTINGS)
     assert solve_inverter.finished(folder) == 1
-    assert len(readers["stem"].args[1][0]) == 1
+    assert len(readers["stem"].inverters[0].kernels) == 1
     assert float(psnr(read(network, "stem", readers), new_images()).mean()) > 20

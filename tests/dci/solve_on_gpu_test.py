@@ -5,11 +5,11 @@ import numpy as np
 
 from dci_jax import network as networks
 from dci_jax.dci import solve_chain, solve_inverter
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 
 SETTINGS = dict(images=32, held_out=16, batch=16, rounds=1, size=3, unknowns=(10000, 10000), equations=10000)
-INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 
 
 def test_a_gpu_that_solves_for_itself_finds_the_same_chain(network, tmp_path, monkeypatch):
@@ -19,7 +19,7 @@ def test_a_gpu_that_solves_for_itself_finds_the_same_chain(network, tmp_path, mo
     there = solve_chain.dci(network, INPUTS, ("layer1.0",), jax.random.key(0), tmp_path / "there", **SETTINGS)[
         "layer1.0"
     ]
-    for found, expected in zip(there.args[1][0], here.args[1][0], strict=True):
+    for found, expected in zip(there.inverters[0].kernels, here.inverters[0].kernels, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
     # The next inverter's ridge is so small that a last digit of the deeper one's changes the fourth of its own.
     images = batches(INPUTS, jax.random.key(9), 8)(0)

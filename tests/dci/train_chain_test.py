@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from dci_jax import network as networks
+from dci_jax.dci.chain import Chain
 from dci_jax.dci.trained import train_chain
 from dci_jax.dci.trained.inverter_network import inverters
 from dci_jax.dci.trained.objective import Objective, conquer_loss, deepest_loss, divide_loss, undo
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.losses import l1
 from dci_jax.metrics import latent_cosine
 
@@ -34,7 +35,7 @@ SETTINGS = dict(
     deepest_steps=0,
     conquer=(("stem", 10), ("layer1.0", 25)),
 )
-INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_rematerialisation_does_not_change_the_gradient(network, chain):
 
 @pytest.mark.slow
 def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_path):
-    small = Inputs((), INPUTS.shares, (16, 16, 3))
+    small = Prior((), INPUTS.shares, (16, 16, 3))
     read = train_chain.dci_trained(network, small, ("stem",), jax.random.key(0), tmp_path, **SETTINGS)["stem"]
     images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
     found = np.asarray(read(networks.run(network, images, 0, 1)))
@@ -162,12 +163,12 @@ def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network,
     found = read(networks.run(network, images, 0, 1))
     assert found.dtype == jnp.float32
     assert np.mean((np.asarray(found) - images) ** 2) < images.var()
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(read.args[1]))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(read.inverters))
 
 
 @pytest.mark.slow
 def test_codes_of_a_generator_are_read_back_by_the_same_training(generator, tmp_path):
-    inputs = Inputs((), ((generator.latent, 1.0),), generator.input_shape)
+    inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "divide_steps": 60, "conquer": (("image", 40),), "width": 0.5}
     codes = batches(inputs, jax.random.key(9), 20)(0)
     cosines = []
@@ -185,11 +186,13 @@ def test_estimates_on_the_way_end_in_what_invert_gives(generator):
     params = train_chain.initialize(modules, generator, jax.random.key(0))
     codes = jax.random.normal(jax.random.key(1), (2, 128))
     image = networks.run(generator, codes)
-    found = train_chain.unwind(modules, params, generator, image)
+    inverters_of = [train_chain.TrainedInverter(params[i], modules[i], i) for i in reversed(range(5))]
+    chain = Chain.of(inverters_of, generator, "image")
+    found = chain.estimates(image)
     shapes = networks.feature_shapes(generator)
     assert [f.shape[1:] for f in found] == list(shapes)
     np.testing.assert_array_equal(found[-1], image)
-    np.testing.assert_array_equal(found[0], train_chain.invert(modules, params, generator, image))
+    np.testing.assert_array_equal(found[0], chain(image))
 
 
 def test_steps_on_the_deepest_split_alone_leave_the_others_as_they_were(network, tmp_path):

@@ -11,13 +11,13 @@ from dci_jax.defenses import compression
 from dci_jax.defenses.channel import Channel, behind, knowing, learn, message_bytes, send, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.defenses.size import coded_bytes
-from dci_jax.inputs.mixture import Inputs
+from dci_jax.inputs.mixture import Prior
 from dci_jax.network import features_at, split_index
 from tests.command_line import ROOT
 
 FEATURES = jnp.array(np.random.default_rng(0).gamma(1.0, 2.0, size=(4, 16, 16, 8)), jnp.float32)
 STRENGTHS = {"quantize": 4.0, "jpeg": 50.0, "bottleneck": 4.0, "nopeek": 1.0}
-INPUTS = Inputs((), (("dead_leaves", 1.0),), (32, 32, 3))
+INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 SPLIT = "layer1.0"
 
 

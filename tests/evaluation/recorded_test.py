@@ -8,7 +8,7 @@ from dci_jax import experiment, models
 from dci_jax.check import check
 from dci_jax.errors import InputError
 from dci_jax.evaluation.recorded import read_dump
-from dci_jax.fingerprint import digests
+from dci_jax.fingerprint import fingerprint
 from dci_jax.network import features_at, split_index
 from dci_jax.report import __main__ as command
 from dci_jax.runtime.workdir import claim
@@ -85,7 +85,7 @@ def test_what_was_sent_is_read_back_without_its_images(tmp_path):
     config.synthesis.batches, config.inputs.bank = 0, 0.0
     config.dci.update(images=32, held_out=16, batch=16, rounds=1, size=3)
     case = check(config)
-    claim(tmp_path / "run", json.loads(config.to_json_best_effort()), "", digests(config, case))
+    claim(tmp_path / "run", json.loads(config.to_json_best_effort()), "", fingerprint(config, case))
     experiment.run(config, case, tmp_path / "run")
     with np.load(tmp_path / "run" / "evaluation" / "dci" / "stem none.npz") as saved:
         found, error = saved["reconstruction"], saved["feature_error"]

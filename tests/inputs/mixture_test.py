@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import Inputs, Shards, batches, mixture
+from dci_jax.inputs.mixture import Prior, Shards, batches, mixture
 
 BANK = np.full((3, 8, 8, 3), 51, np.uint8)  # 0.2 everywhere
 KEY = jax.random.key(0)
 
 
 def inputs(shares, bank=BANK, shape=(8, 8, 3)):
-    return Inputs(bank, mixture(shares, len(bank)), shape)
+    return Prior(bank, mixture(shares, len(bank)), shape)
 
 
 def test_shares_become_counts_and_always_fill_the_batch():
@@ -83,7 +83,7 @@ def test_an_empty_bank_is_refused_only_if_it_is_asked():
 
 
 def test_codes_come_from_their_prior_and_are_not_flipped():
-    codes = Inputs((), (("uniform", 1.0),), (5,))
+    codes = Prior((), (("uniform", 1.0),), (5,))
     found = np.asarray(batches(codes, KEY, 200)(3))
     assert found.shape == (200, 5)
     assert -1 <= found.min() < -0.9

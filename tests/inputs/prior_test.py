@@ -9,14 +9,14 @@ import pytest
 from dci_jax import models
 from dci_jax import network as networks
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.inputs.prior import calibrated, check, mismatch, told_by
 from dci_jax.inputs.spectrum import IDENTITY, filtered
 from dci_jax.models.cifar_resnet import cifar_resnet
 from dci_jax.models.he_cnn import he_cnn
 from dci_jax.network import Network
 
-INPUTS = Inputs((), (("dead_leaves", 0.8), ("pink_noise", 0.2)), (32, 32, 3))
+INPUTS = Prior((), (("dead_leaves", 0.8), ("pink_noise", 0.2)), (32, 32, 3))
 SETTINGS = dict(steps=60, batch=64, learning_rate=0.05, padding=(0, 4))
 KEY = jax.random.key(0)
 
@@ -80,10 +80,10 @@ def test_what_was_fitted_is_kept_and_images_go_through_it(colored, tmp_path):
 
 def test_images_of_the_bank_are_left_as_they_are(colored, tmp_path):
     bank = np.full((4, 32, 32, 3), 51, np.uint8)
-    inputs = Inputs(bank, (("bank", 1.0),), (32, 32, 3))
+    inputs = Prior(bank, (("bank", 1.0),), (32, 32, 3))
     file = tmp_path / "filter.npz"
     assert calibrated(colored[0], inputs, KEY, file, **SETTINGS) is inputs  # nothing procedural
-    mixed = Inputs(bank, (("bank", 0.5), ("dead_leaves", 0.5)), (32, 32, 3))
+    mixed = Prior(bank, (("bank", 0.5), ("dead_leaves", 0.5)), (32, 32, 3))
     found = calibrated(colored[0], mixed, KEY, file, **{**SETTINGS, "steps": 10, "batch": 16, "padding": (4,)})
     images = np.asarray(batches(found, KEY, 8)(0))
     assert np.isclose(images, 0.2).all((1, 2, 3)).sum() == 4

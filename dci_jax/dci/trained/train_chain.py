@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
+from dci_jax.dci.chain import Chain
 from dci_jax.dci.trained.inverter_network import Inverter, inverters
 from dci_jax.dci.trained.objective import Objective, conquer_loss, deepest_loss, divide_loss, undo
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import clip, code_prior
-from dci_jax.inputs.mixture import Inputs, batches
+from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.losses import DISTANCES
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_dtype
 from dci_jax.runtime import sharding
@@ -28,7 +30,6 @@ from dci_jax.runtime.training_loop import minimize
 
 Array = jax.Array
 Pytree = Any
-Reconstruct = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,15 @@ class Phase:
 
 def dci_trained(
     network: Network,
-    inputs: Inputs,
+    inputs: Prior,
     splits: tuple[str, ...],
     key: Array,
-    folder: Path,
+    folder: Path | None,
     *,
     batch: int,
     precision: str,
     **settings: Any,
-) -> dict[str, Reconstruct]:
+) -> dict[str, Chain]:
     """Train the inverters up to the deepest split.
 
     Args:
@@ -72,9 +73,10 @@ def dci_trained(
       **settings: of `phases`.
 
     Returns:
-      split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
+      split point -> its chain.
     """
-    folder.mkdir(exist_ok=True)
+    if folder:
+        folder.mkdir(exist_ok=True)
     key_params, key_inputs = jax.random.split(key)
     modules, stages = phases(with_dtype(network, precision), splits, **settings)
     params = initialize(modules, network, key_params)
@@ -88,15 +90,17 @@ def dci_trained(
             steps=phase.steps,
             optimizer=adam(phase),
             label=f"dci_trained: {phase.label}",
-            folder=folder / f"{number}_{phase.label.replace(' ', '_')}",
+            folder=folder and folder / f"{number}_{phase.label.replace(' ', '_')}",
         )
     modules, _ = phases(network, splits, **settings)  # reads back in float32
     shared = before if stages[-1].deepest else params
     depths = {name: split_index(network, name) for name in splits}
-    return {
-        name: functools.partial(invert, modules[:depth], params if depth == len(modules) else shared, network)
-        for name, depth in depths.items()
-    }
+    chains = {}
+    for name, depth in depths.items():
+        trained = params if depth == len(modules) else shared
+        found = [TrainedInverter(trained[i], modules[i], i) for i in reversed(range(depth))]
+        chains[name] = Chain.of(found, network, name)
+    return chains
 
 
 def check(
@@ -194,21 +198,30 @@ def phases(
     return modules, tuple(stages)
 
 
-def invert(modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array) -> Array:
-    """`R_1(...R_k(f_k))` with k = len(modules): images [B, H, W, C] in [0, 1], or codes [B, C].
+@flax.struct.dataclass
+class TrainedInverter:
+    """One trained inverter `R_i: f_i -> f_{i-1}`, a pytree whose leaves are its parameters.
 
-    Each inverter is a program of its own, which all splits share: compiling a chain for each split
-    would cost as many chains as there are splits.
+    Attributes:
+      params: of the module.
+      module: the convolutional network, unrolled around the block.
+      index: of the block, from 0.
     """
-    return unwind(modules, params, network, features)[0]
 
+    params: Pytree
+    module: Inverter = flax.struct.field(pytree_node=False)
+    index: int = flax.struct.field(pytree_node=False)
 
-def unwind(modules: tuple[Inverter, ...], params: Pytree, network: Network, features: Array) -> tuple[Array, ...]:
-    """All estimates on the way of `invert`: (f_0, ..., f_k), the last of which is `features` itself."""
-    found = [features]
-    for index in reversed(range(len(modules))):
-        found.insert(0, _undo(modules[index], params[index], network, index, found[0]))
-    return clip(code_prior(network), found[0]), *found[1:]
+    def __call__(self, network: Network, sent: Array, features: Array) -> Array:
+        """The estimate of `f_{i-1}` [B, ...] of `features`, f_i [B, ...] or an estimate of it; `sent` is not used.
+
+        Each inverter is a program of its own, which all split points share.
+        """
+        found = _undo(self.module, self.params, network, self.index, features)
+        return found if self.index else clip(code_prior(network), found)
+
+    def __repr__(self) -> str:
+        return f"trained, {self.module.width} hidden channels, {self.module.rounds} corrections"
 
 
 _undo = jax.jit(undo, static_argnums=(0, 3))

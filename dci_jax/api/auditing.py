@@ -1,0 +1,177 @@
+"""Audit a network: every split point x defense x attack on your images, as numbers and as one page."""
+
+import contextlib
+import csv
+import html
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dci_jax import settings as fields
+from dci_jax.api.calls import float32
+from dci_jax.check import case_of, check_fields
+from dci_jax.data.images import Images
+from dci_jax.data.images import load as read_images
+from dci_jax.errors import InputError
+from dci_jax.experiment import run
+from dci_jax.fingerprint import fingerprint
+from dci_jax.network import Network
+from dci_jax.runtime import progress as shown
+from dci_jax.runtime import sharding
+from dci_jax.runtime.workdir import claim
+
+Array = jax.Array
+
+_KEPT = ("summary.csv", "results.jsonl", "config.json", "environment.json", "timing.json", "depends.json")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of an audit; a notebook shows it as its page.
+
+    Attributes:
+      verdict: what the page says first, as plain text.
+      files: path in the report's folder -> content.
+    """
+
+    verdict: str
+    files: dict[str, bytes]
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One dict for each split point, defense and attack, and for each baseline: the columns of summary.csv, for pandas.
+
+        Numbers are floats; what was not measured is None.
+        """
+        rows = csv.DictReader(io.StringIO(self.files["summary.csv"].decode()))
+        return [{name: _number(value) for name, value in row.items()} for row in rows]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the page and its numbers; returns the path of report/index.html. What the folder has is overwritten."""
+        for name, content in self.files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return Path(folder) / "report" / "index.html"
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.files["report/index.html"].decode(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 800px; border: 0"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"Report({self.verdict})"
+
+
+def audit(
+    network: Network,
+    images: np.ndarray | str | Path | None = None,
+    *,
+    splits: Sequence[str] = (),
+    defenses: Sequence[tuple[str, float]] | None = None,
+    attacks: Sequence[str] | None = None,
+    labels: Sequence[int] | None = None,
+    num_queries: Sequence[int] = (1,),
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Report:
+    """Attack the features of images at every split point, behind every defense, and judge what leaks.
+
+    Args:
+      network: the target; a classifier of images.
+      images: the private images: [N, H, W, 3], uint8, or floats in [0, 1]; or the path of a folder, zip or npz. None: photographs that
+        scikit-image has. No attack sees them: they are only scored with.
+      splits: split points; (): all.
+      defenses: ((kind, strength), ...); None: those of configs/audit.py.
+      attacks: their names; None: those of configs/audit.py, which know the defense.
+      labels: true classes of the images, for top-1; None: unknown.
+      num_queries: how often an input is sent through a random defense, each a row of its own.
+      seed: of all random numbers.
+      settings: other fields of docs/fields.md, such as {"dci.images": 256}.
+      cache_dir: keeps what is computed; the same call goes on from there. None: a temporary folder.
+      progress: show it.
+
+    Raises:
+      InputError: a name, shape or value that does not fit, with what to give instead.
+    """
+    config = fields.audit()
+    given = {"splits": tuple(splits), "sends": tuple(num_queries), "seed": seed}
+    given |= {} if defenses is None else {"defenses": tuple((kind, float(strength)) for kind, strength in defenses)}
+    given |= {} if attacks is None else {"attacks": tuple(attacks)}
+    given["target.name"] = network.name
+    _set(config, given | (settings or {}))
+    check_fields(config)
+    private = _images(network, images, labels)
+    folder = tempfile.TemporaryDirectory() if cache_dir is None else contextlib.nullcontext(str(cache_dir))
+    with folder as workdir, shown.visible(progress), float32():
+        case = case_of(config, sharding.put(network, sharding.copied()), private)
+        plain = json.loads(config.to_json_best_effort())
+        claim(Path(workdir), plain, "dci_jax.audit(...)", fingerprint(config, case))
+        run(config, case, Path(workdir))
+        return _report(Path(workdir))
+
+
+def _set(config, given):
+    """Set fields by their dotted names."""
+    known = set(dict(config.iteritems()))
+    for name, value in given.items():
+        section, _, field = name.rpartition(".")
+        at = config.get(section) if section else config
+        if at is None or field not in at:
+            raise InputError(f"There is no setting {name!r}; docs/fields.md lists them ({', '.join(sorted(known))}).")
+        with config.ignore_type():
+            at[field] = value
+
+
+def _images(network, images, labels):
+    """The private images as `Images`; None where none are given."""
+    if images is None:
+        return None
+    if isinstance(images, str | Path):
+        found = read_images(str(images), network.input_shape[0], crop=network.crop, flag="images")
+    else:
+        found = _of_array(network, np.asarray(images))
+    if labels is None:
+        return found
+    if len(labels) != len(found):
+        raise InputError(f"There are {len(labels)} labels for {len(found)} images; give one for each.")
+    return Images(found.names, found.pixels, np.asarray(labels, np.int32), found.skipped)
+
+
+def _of_array(network, pixels):
+    shape = network.input_shape
+    if pixels.ndim != 4 or pixels.shape[1:] != shape or not len(pixels):
+        raise InputError(
+            f"images have the shape {list(pixels.shape)}, but {network.name} takes [N, {', '.join(map(str, shape))}], channels last."
+        )
+    if pixels.dtype != np.uint8:
+        if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
+            raise InputError(
+                f"images are {pixels.dtype} from {pixels.min():g} to {pixels.max():g}; give uint8, or floats in [0, 1]."
+            )
+        pixels = np.uint8(np.round(255 * pixels))
+    return Images(tuple(f"image {i}" for i in range(len(pixels))), pixels)
+
+
+def _report(workdir):
+    paths = [workdir / name for name in _KEPT if (workdir / name).exists()]
+    paths += [path for path in sorted((workdir / "report").rglob("*")) if path.is_file()]
+    files = {path.relative_to(workdir).as_posix(): path.read_bytes() for path in paths}
+    found = json.loads(files["report/audit.json"]) if "report/audit.json" in files else {}
+    return Report(found.get("verdict", ""), files)
+
+
+def _number(value):
+    if value == "":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return value

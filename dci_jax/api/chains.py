@@ -1,0 +1,135 @@
+"""Solve or train a chain of inverters for one split point."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dci_jax.api.calls import as_plain, float32, on_mesh, section_of
+from dci_jax.dci.chain import Chain
+from dci_jax.dci.solve_chain import dci
+from dci_jax.dci.trained.train_chain import dci_trained
+from dci_jax.defenses.channel import NONE, Channel, learn
+from dci_jax.inputs.mixture import Prior
+from dci_jax.network import Network, split_index
+from dci_jax.runtime import progress as shown
+
+Array = jax.Array
+
+
+def solve_chain(
+    network: Network,
+    split: str,
+    prior: Prior,
+    *,
+    key: Array,
+    num_images: int = 1152,
+    num_validation: int = 128,
+    batch_size: int = 64,
+    num_corrections: int = 6,
+    kernel_size: int = 5,
+    max_unknowns: tuple[int, int] = (10000, 7000),
+    samples_per_unknown: int = 100,
+    defense: Channel = NONE,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Chain:
+    """Solve a chain of inverters from a split point back to the input: least squares, no gradient step.
+
+    Divide-and-conquer inversion (Dong et al., BMVC 2022) with linear inverters that are corrected by the network's own answers.
+
+    Args:
+      network: the target.
+      split: the split point; `split_names(network)` lists them.
+      prior: inputs to solve on, from `fit_prior`.
+      key: PRNG key.
+      num_images: inputs that an inverter is solved on, at most.
+      num_validation: inputs that choose the ridge and the number of corrections.
+      batch_size: inputs at a time, shared by the devices.
+      num_corrections: in each inverter, at most.
+      kernel_size: 1, 3, 5 or 7 pixels, at most.
+      max_unknowns: of a first map and of a correction; bounds memory (unknowns squared, in float64) and time. Kernels are smaller
+        where more would be needed.
+      samples_per_unknown: pixels for each unknown that are enough: large features have them in a few inputs.
+      defense: what the attacker knows that the features go through.
+      cache_dir: keeps what is solved; the same call goes on from there. None: nothing is written.
+      progress: show it.
+
+    Raises:
+      InputError: no such split point, a setting out of range, or features that carry no information.
+    """
+    how = {
+        "images": num_images,
+        "held_out": num_validation,
+        "batch": batch_size,
+        "rounds": num_corrections,
+        "size": kernel_size,
+        "unknowns": tuple(max_unknowns),
+        "equations": samples_per_unknown,
+    }
+    folder = Path(cache_dir) if cache_dir else None
+    with shown.visible(progress), float32():
+        return as_plain(dci(on_mesh(network), prior, (split,), key, folder, channel=defense, **how)[split])
+
+
+def train_chain(
+    network: Network,
+    split: str,
+    prior: Prior,
+    *,
+    key: Array,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Chain:
+    """Train a chain of convolutional inverters by divide and conquer, as the paper does (Dong et al., BMVC 2022).
+
+    Args:
+      network: the target.
+      split: the split point.
+      prior: inputs to train on, from `fit_prior`.
+      key: PRNG key.
+      cache_dir: keeps checkpoints; the same call goes on from the last. None: nothing is written.
+      progress: show it.
+      **settings: of the section "dci_trained" in docs/fields.md, such as `divide_steps=150`, `conquer=((split, 300),)`.
+
+    Raises:
+      InputError: no such split point, or a setting out of range.
+    """
+    how = {"conquer": ((split, 450),)} | settings
+    folder = Path(cache_dir) if cache_dir else None
+    with shown.visible(progress), float32():
+        chains = dci_trained(on_mesh(network), prior, (split,), key, folder, **section_of("dci_trained", how))
+        return as_plain(chains[split])
+
+
+def learn_defense(
+    network: Network,
+    split: str,
+    kind: str,
+    strength: float,
+    prior: Prior,
+    *,
+    key: Array,
+    num_queries: int = 1,
+    num_steps: int = 200,
+) -> Channel:
+    """A defense at a split point, learned on the prior's images where it learns at all.
+
+    Args:
+      network: the target.
+      split: the split point.
+      kind: a key of `dci_jax.defenses.DEFENSES`, or "module:object" of your own `Defense`.
+      strength: of it.
+      prior: what a learned defense is trained on.
+      key: PRNG key.
+      num_queries: how often an input is sent through a random defense; an attacker has all of them.
+      num_steps: Adam updates of a learned defense.
+
+    Returns:
+      what `solve_chain(defense=)` and `dci_jax.defenses.send` take.
+    """
+    channel = Channel(kind, float(strength), num_queries)
+    with float32(), tempfile.TemporaryDirectory() as folder:
+        return learn(channel, network, split_index(network, split), prior, key, Path(folder), num_steps)

@@ -1,0 +1,32 @@
+"""Load a target network by name."""
+
+from pathlib import Path
+
+import jax
+
+from dci_jax import models
+from dci_jax.api.calls import as_plain
+from dci_jax.network import Network, with_side
+
+Array = jax.Array
+
+
+def load_network(
+    name: str, weights: str | Path = "", *, sha256: str = "", deploy: bool = False, side: int = 0
+) -> Network:
+    """Load a target network.
+
+    Args:
+      name: a key of `dci_jax.models.MODELS`, such as "cifar_resnet20"; "bundle" for a network that `python -m
+        dci_jax.convert` exported from PyTorch; or "module:function" for your own.
+      weights: path of a .safetensors, .pth or .th checkpoint, or of a bundle's folder; empty: the published weights.
+      sha256: of the checkpoint, or its first 8 digits or more; empty: not checked.
+      deploy: the reparameterized form (RepVGG).
+      side: of the input images in pixels; 0: as the network was trained.
+
+    Raises:
+      InputError: there is no such network, or the weights do not fit it.
+    """
+    network = models.load(name, str(weights), sha256)
+    network = models.deploy(name, network) if deploy else network
+    return as_plain(with_side(network, side) if side else network)

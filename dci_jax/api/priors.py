@@ -1,0 +1,97 @@
+"""Priors: procedural and synthetic images that stand for the network's training images."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dci_jax.api.calls import float32, section_of
+from dci_jax.errors import InputError
+from dci_jax.inputs import prior as fitting
+from dci_jax.inputs import synthesis
+from dci_jax.inputs.latents import code_prior
+from dci_jax.inputs.mixture import BANK, Prior, mixture
+from dci_jax.network import Network
+from dci_jax.runtime import progress as shown
+
+Array = jax.Array
+
+_MIXTURE = (("dead_leaves", 0.8), ("pink_noise", 0.2))
+
+
+def fit_prior(
+    network: Network,
+    *,
+    key: Array,
+    weights: Sequence[tuple[str, float]] = _MIXTURE,
+    side: int = 0,
+    num_steps: int = 60,
+    batch_size: int = 128,
+    learning_rate: float = 0.05,
+    padding: Sequence[int] = (0, 4),
+    progress: bool = True,
+) -> Prior:
+    """Fit procedural images to the network's BatchNorm statistics; no real image is used.
+
+    For a generator, the prior of its latent codes.
+
+    Args:
+      network: the target, with its BatchNorm layers. Without any the images stay as they are.
+      key: PRNG key.
+      weights: ((source, weight), ...) of "dead_leaves", "pink_noise" and "white_noise".
+      side: of the images in pixels; chains are convolutional, and reconstruct larger images than they were solved on. 0: the network's own.
+      num_steps: Adam updates; 0: the images stay as they are.
+      batch_size: images in each.
+      learning_rate: Adam's, falling to 0 along a cosine.
+      padding: widths in pixels of the black border that the network's training crops may have had; the best fit is taken.
+      progress: show it.
+
+    Raises:
+      InputError: an unknown source, or a border larger than the image.
+    """
+    if code_prior(network):
+        return Prior((), ((network.latent, 1.0),), network.input_shape)
+    size = side or network.input_shape[0]
+    shares = mixture(dict(weights), 0)
+    fitting.check(num_steps, padding, size)
+    start = Prior((), shares, (size, size, network.input_shape[2]))
+    how = {"steps": num_steps, "batch": batch_size, "learning_rate": learning_rate, "padding": tuple(padding)}
+    with shown.visible(progress), float32():
+        return fitting.calibrated(network, start, key, None, **how)
+
+
+def synthesize(
+    network: Network, *, key: Array, num_images: int = 256, progress: bool = True, **settings: Any
+) -> np.ndarray:
+    """Optimize images until their BatchNorm statistics are the network's (Yin et al., CVPR 2020); no real image is used.
+
+    Args:
+      network: the target, with BatchNorm layers or a head.
+      key: PRNG key.
+      num_images: whose joint statistics are matched.
+      progress: show it.
+      **settings: of the section "synthesis" in docs/fields.md, such as `stages=((32, 150),)`.
+
+    Returns:
+      uint8 [num_images, H, W, 3]; `with_synthetic` adds them to a prior.
+
+    Raises:
+      InputError: the network has neither BatchNorm layers nor a head, or a setting does not fit.
+    """
+    how = section_of("synthesis", settings) | {"batches": 1, "batch": num_images}
+    synthesis.check(network, 1, how["stages"])
+    with tempfile.TemporaryDirectory() as folder, shown.visible(progress), float32():
+        made = synthesis.synthesize(network, key, Path(folder), **how)
+        return np.stack([made[i] for i in range(len(made))])
+
+
+def with_synthetic(prior: Prior, images: np.ndarray, weight: float = 0.5) -> Prior:
+    """The prior with synthetic images uint8 [N, H, W, 3] in it, as this share (0 to 1) of every batch."""
+    if not 0 < weight <= 1:
+        raise InputError(f"weight is {weight}; give a share above 0 and at most 1.")
+    rest = [(source, (1 - weight) * share) for source, share in prior.shares if source != BANK]
+    shares = ((BANK, weight), *(pair for pair in rest if pair[1] > 0))
+    return Prior(np.asarray(images), shares, prior.shape, prior.calibration)
