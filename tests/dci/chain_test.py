@@ -7,12 +7,28 @@ import dci_jax
 from dci_jax.dci import chain_file
 from dci_jax.errors import InputError
 
-IMAGES = np.asarray(np.random.default_rng(0).uniform(0, 1, (2, 32, 32, 3)), np.float32)
+NOISE = (("white_noise", 1.0),)  # compiles at once
+IMAGES = np.asarray(np.random.default_rng(0).uniform(0, 1, (2, 16, 16, 3)), np.float32)
+
+
+def block(kernel, x):
+    return jax.nn.softplus(
+        jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    )
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Two convolutions, which compile at once."""
+    rng = np.random.default_rng(1)
+    kernels = (rng.normal(0, 0.3, shape).astype(np.float32) for shape in ((3, 3, 3, 16), (3, 3, 16, 16)))
+    pieces = [(name, block, kernel) for name, kernel in zip(("first", "second"), kernels, strict=True)]
+    return dci_jax.sequential("small", (16, 16, 3), pieces)
 
 
 @pytest.fixture(scope="module")
 def chain(network):
-    prior = dci_jax.fit_prior(network, key=jax.random.key(0), num_steps=0)
+    prior = dci_jax.fit_prior(network, key=jax.random.key(0), weights=NOISE, num_steps=0)
     few = {
         "num_images": 32,
         "num_validation": 16,
@@ -21,12 +37,12 @@ def chain(network):
         "kernel_size": 3,
         "progress": False,
     }
-    return dci_jax.solve_chain(network, "layer1.0", prior, key=jax.random.key(1), samples_per_unknown=1, **few)
+    return dci_jax.solve_chain(network, "second", prior, key=jax.random.key(1), samples_per_unknown=1, **few)
 
 
 @pytest.fixture(scope="module")
 def features(network):
-    return dci_jax.features_at(network, "layer1.0", IMAGES)
+    return dci_jax.features_at(network, "second", IMAGES)
 
 
 def test_jit_vmap_and_sharded_features_give_what_the_call_gives(chain, features):
@@ -45,9 +61,9 @@ def test_the_gradient_through_a_chain_is_that_of_differences(chain, features):
 
     direction = jax.random.normal(jax.random.key(2), features.shape)
     slope = float(jnp.sum(jax.grad(brightness)(features) * direction))
-    step = 1e-2
+    step = 1e-3
     differences = (brightness(features + step * direction) - brightness(features - step * direction)) / (2 * step)
-    assert slope == pytest.approx(float(differences), rel=0.1)
+    assert slope == pytest.approx(float(differences), rel=0.05)
 
 
 def test_estimates_are_those_of_every_block(chain, network, features):
@@ -56,17 +72,17 @@ def test_estimates_are_those_of_every_block(chain, network, features):
     np.testing.assert_array_equal(found[-1], features)
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 32, 16), (2, 16, 16, 16), (2, 32, 32, 8), (32, 32, 16)])
+@pytest.mark.parametrize("shape", [(2, 16, 8, 16), (2, 8, 8, 16), (2, 16, 16, 8), (16, 16, 16)])
 def test_features_of_another_shape_are_one_sentence(chain, shape):
-    with pytest.raises(InputError, match=r"gives \[B, 32, 32, 16\] at layer1.0") as refused:
+    with pytest.raises(InputError, match=r"gives \[B, 16, 16, 16\] at second") as refused:
         chain(jnp.zeros(shape))
     assert "--config" not in str(refused.value)
 
 
 def test_a_chain_reconstructs_larger_images(chain, network):
-    images = np.asarray(np.random.default_rng(1).uniform(0, 1, (1, 48, 48, 3)), np.float32)
-    features = dci_jax.features_at(dci_jax.with_side(network, 48), "layer1.0", images)
-    assert chain.at_side(48)(features).shape == images.shape
+    images = np.asarray(np.random.default_rng(1).uniform(0, 1, (1, 24, 24, 3)), np.float32)
+    features = dci_jax.features_at(dci_jax.with_side(network, 24), "second", images)
+    assert chain.at_side(24)(features).shape == images.shape
 
 
 def test_a_saved_chain_is_the_same_chain_and_another_networks_is_refused(chain, network, features, tmp_path):
@@ -95,13 +111,13 @@ def test_a_chain_of_another_version_is_refused(chain, network, tmp_path, monkeyp
 
 
 def test_the_repr_shows_blocks_kernels_and_corrections(chain):
-    assert repr(chain).startswith("Chain(cifar_resnet20 at layer1.0, 2 inverters, validation PSNR ")
-    assert "\n  stem: kernel 3 x 3, 1 corrections 3 x 3" in repr(chain)
+    assert repr(chain).startswith("Chain(small at second, 2 inverters, validation PSNR ")
+    assert "\n  first: kernel 3 x 3, 1 corrections 3 x 3" in repr(chain)
 
 
 def test_a_defended_chain_needs_its_defense_to_be_loaded(network, features, tmp_path):
-    prior = dci_jax.fit_prior(network, key=jax.random.key(0), num_steps=0)
-    defense = dci_jax.learn_defense(network, "layer1.0", "quantize", 2, prior, key=jax.random.key(3))
+    prior = dci_jax.fit_prior(network, key=jax.random.key(0), weights=NOISE, num_steps=0)
+    defense = dci_jax.learn_defense(network, "second", "quantize", 2, prior, key=jax.random.key(3))
     few = {
         "num_images": 32,
         "num_validation": 16,
@@ -111,7 +127,7 @@ def test_a_defended_chain_needs_its_defense_to_be_loaded(network, features, tmp_
         "progress": False,
     }
     chain = dci_jax.solve_chain(
-        network, "layer1.0", prior, key=jax.random.key(1), samples_per_unknown=1, defense=defense, **few
+        network, "second", prior, key=jax.random.key(1), samples_per_unknown=1, defense=defense, **few
     )
     sent = dci_jax.defenses.send(defense, jax.random.key(4), features)
     chain.save(tmp_path / "chain")
@@ -122,7 +138,7 @@ def test_a_defended_chain_needs_its_defense_to_be_loaded(network, features, tmp_
 
 def test_nothing_is_written_without_a_folder(network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    prior = dci_jax.fit_prior(network, key=jax.random.key(0), num_steps=1, batch_size=8, progress=False)
+    prior = dci_jax.fit_prior(network, key=jax.random.key(0), weights=NOISE, progress=False)
     few = {"num_images": 16, "num_validation": 8, "batch_size": 8, "num_corrections": 0, "kernel_size": 1}
-    dci_jax.solve_chain(network, "stem", prior, key=jax.random.key(1), samples_per_unknown=1, progress=False, **few)
+    dci_jax.solve_chain(network, "first", prior, key=jax.random.key(1), samples_per_unknown=1, progress=False, **few)
     assert not list(tmp_path.iterdir())
