@@ -11,13 +11,14 @@ from ml_collections import ConfigDict
 from dci_jax import models
 from dci_jax.attacks.registry import ATTACKS, ORACLE, find, names, settings
 from dci_jax.data.images import Images
-from dci_jax.defenses.registry import DEFENSES
+from dci_jax.defenses.registry import DEFENSES, check_own
+from dci_jax.defenses.registry import find as find_defense
 from dci_jax.errors import InputError
 from dci_jax.evaluation import images, latents, recorded
 from dci_jax.evaluation.case import Case
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.procedural import GENERATORS
-from dci_jax.network import Network, split_index, split_names, with_side
+from dci_jax.network import Network, feature_shapes, split_index, split_names, with_side
 from dci_jax.ranges import check_ranges
 from dci_jax.runtime import distributed, sharding
 
@@ -114,6 +115,10 @@ def case_of(config: ConfigDict, network: Network, private: Images | None = None,
         case = images.load(config, network, splits, private)
     if not planned:
         check_sizes(config, case)
+    shapes = feature_shapes(network)
+    for kind, strength in config.defenses:
+        for split in splits:
+            check_own(kind, strength, shapes[split_index(network, split)])
     for name in names(config):
         attack = find(name, config.oracle.attack)
         own, more = settings(config, attack, splits)
@@ -148,7 +153,7 @@ def check_names(config: ConfigDict) -> None:
         )
     if not config.sends or len(set(config.sends)) < len(config.sends):
         raise InputError(f"sends is {tuple(config.sends)}; give one number or more, each once, such as (1, 10).")
-    if config.defense.images and not any(DEFENSES[kind].learn for kind, _ in config.defenses):
+    if config.defense.images and not any(find_defense(kind).learn for kind, _ in config.defenses):
         able = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
         raise InputError(
             f"defense.images is {config.defense.images}, but no defense learns; name one of them in defenses ({able}), or "
@@ -191,7 +196,7 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
     for row in names(config):
         attack = find(row, config.oracle.attack)
         own, section = settings(config, attack, splits)[0], attack.section
-        if config[section].get("num_splits") and config[section].splits:
+        if section and config[section].get("num_splits") and config[section].splits:
             raise InputError(
                 f"{section}.splits is {tuple(config[section].splits)} and {section}.num_splits {config[section].num_splits}; give one "
                 "of them."

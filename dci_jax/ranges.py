@@ -209,6 +209,8 @@ def check_ranges(config: ConfigDict) -> None:
     for field in ("defenses", "damages"):
         labels = []
         for kind, strength in config[field]:
+            if field == "defenses" and ":" in kind:
+                continue
             if (field, kind) not in STRENGTHS:
                 kinds = [k for f, k in STRENGTHS if f == field]
                 raise InputError(f"No {field[:-1]} is called {kind!r}; choose from: {', '.join(kinds)}.")

@@ -31,7 +31,7 @@ REFUSED = [
     (["--config.data.images=absent"], "No images at absent"),
     (["--config.target.sha256=00000000"], "00000000"),
     (["--config.target.deploy"], "no deploy form"),
-    (["--config.target.name=nowhere:network"], "'nowhere:network' cannot be had"),
+    (["--config.target.name=nowhere:network"], "Could not import 'nowhere:network'"),
     (["--config.target.name=docs.own_network:Stage"], "returned a Stage"),
     (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
     (["--config.calibration.steps=9", "--config.calibration.padding=()"], "padding is (); give a border"),

@@ -24,8 +24,8 @@ from jaxtyping import Float
 
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks.feature_matching import blank, relative_distance, spread
+from dci_jax.defenses import registry
 from dci_jax.defenses.channel import NONE, Channel, behind, knowing, sent
-from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.mixture import Prior
@@ -95,7 +95,7 @@ def gauss_newton(
         truth = feature_matching.held_out(network, inputs, key, held_out)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
-            before = first[name](received) if DEFENSES[channel.kind].random else None
+            before = first[name](received) if registry.find(channel.kind).random else None
             read = functools.partial(reconstruct, name, features=received)
             chosen[name] = _chosen(folder / f"{name}.json", name, truth, before, total_variation, read)
     return {name: functools.partial(reconstruct, name, *chosen[name]) for name in splits}

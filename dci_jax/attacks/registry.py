@@ -1,12 +1,15 @@
 """Every attack, one row each: the only place that knows what an attack is called, needs and can read back.
 
-A new attack is one file beside this one, with `fit` and perhaps `check`, and one row here.
+A new attack is one file beside this one, with `fit` and perhaps `check`, and one row here. One outside this package is an
+`Attack` that a config names as "module.path:object" (docs/own_attack.py).
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dci_jax import import_from_string
 from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, rmle
 from dci_jax.dci import solve_chain
 from dci_jax.dci.trained import train_chain
@@ -25,7 +28,7 @@ class Attack:
     Attributes:
       fit: (network, inputs, splits, key, folder, **settings) -> {split: function from features [B, ...] to inputs
         [B, ...]}. Nothing of it holds a private image, so data-free is what an attack can be.
-      section: of the config, whose fields but `splits` are the settings.
+      section: of the config, whose fields but `splits` are the settings; "" for an attack without settings.
       label: in a report.
       color: in its charts.
       learns: from `Prior`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
@@ -37,9 +40,9 @@ class Attack:
     """
 
     fit: Callable[..., dict[str, Callable]]
-    section: str
-    label: str
-    color: str
+    section: str = ""
+    label: str = ""
+    color: str = "#334155"
     learns: bool = False
     starts_from: str = ""
     codes: bool = True
@@ -173,12 +176,29 @@ def find(name: str, oracle: str = "dci") -> Attack:
             raise InputError(f"The attack {name!r} cannot adapt to a defense; choose from: {able}.")
         start = row.starts_from and ADAPTED + row.starts_from
         return replace(row, label=f"{row.label}, adapted to the defense", adapted=True, codes=False, starts_from=start)
+    if ":" in name:
+        return _own(name)
     base, at, source = name.partition("@")
     if base not in ATTACKS or (at and not ATTACKS[base].learns):
         raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ATTACKS)}.")
     if at and source not in GENERATORS:
         raise InputError(f"The attack {name!r} cannot learn from {source!r}; choose from: {', '.join(GENERATORS)}.")
     return replace(ATTACKS[base], label=f"{ATTACKS[base].label}, from {source} alone") if at else ATTACKS[base]
+
+
+def _own(name: str) -> Attack:
+    """An attack from outside this package, whose `fit` takes what `experiment` gives it."""
+    row = import_from_string.row(name, Attack)
+    extra = {"channel": None} if row.adapts else {}
+    extra |= {"start": None} if row.starts_from else {}
+    try:
+        inspect.signature(row.fit).bind("network", "prior", "splits", "key", "folder", **extra)
+    except TypeError as error:
+        raise InputError(
+            f"{name}: fit{inspect.signature(row.fit)} does not take (network, prior, splits, key, folder"
+            f"{''.join(f', *, {n}' for n in extra)}): {error}; correct it."
+        ) from error
+    return row
 
 
 def names(config) -> tuple[str, ...]:
@@ -194,6 +214,8 @@ def settings(config, attack: Attack, splits: tuple[str, ...]) -> tuple[tuple[str
       attack: its row.
       splits: of the run. An attack whose section names none has all of them, or `num_splits` of them, evenly spaced.
     """
+    if not attack.section:
+        return splits, {}
     section = dict(config[attack.section].items())
     own, count = tuple(section.pop("splits", ())), section.pop("num_splits", 0)
     if own or not 0 < count < len(splits):

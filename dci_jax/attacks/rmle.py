@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from dci_jax import import_from_string
 from dci_jax.attacks.feature_matching import Regularizer, blank, held_out, match, share
+from dci_jax.defenses import registry
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
-from dci_jax.defenses.registry import DEFENSES
+from dci_jax.errors import InputError, reason
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, split_index
 
@@ -79,7 +81,7 @@ def rmle(
         found = match(known, name, features, first, regularizer, optimizer, steps)
         return first + shares[name] * (found - first) if shares[name] < 1 else found
 
-    if start and DEFENSES[channel.kind].random:
+    if start and registry.find(channel.kind).random:
         truth = held_out(network, inputs, key, _HELD_OUT)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
@@ -98,8 +100,23 @@ def check(
     **settings: Any,
 ) -> None:
     """Raise InputError where `total_variation_at` names no split point, or `prior` no function."""
-    del splits, shape, settings
+    del splits, settings
     for name, _ in total_variation_at:
         split_index(network, name)
     if prior:
-        import_from_string.function(prior)
+        _try_prior(prior, network, shape)
+
+
+def _try_prior(name, network, shape):
+    """Raise InputError unless a prior of one's own gives a number for each image; by shapes, nothing is computed."""
+    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    try:
+        found = jax.eval_shape(import_from_string.function(name), network, images)
+    except InputError:
+        raise
+    except Exception as error:  # of every kind: it is the user's function
+        raise InputError(
+            f"{name} fails on (network, images {list(images.shape)}) ({reason(error)}); correct it."
+        ) from error
+    if getattr(found, "shape", None) != (2,) or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise InputError(f"{name} makes {found} of images {list(images.shape)}; let it return one float for each, [B].")

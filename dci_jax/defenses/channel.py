@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dci_jax.defenses import registry
 from dci_jax.defenses.noise import unchanged
-from dci_jax.defenses.registry import DEFENSES
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.network import Network, features_at
 
@@ -53,7 +53,7 @@ def learn(
     channel: Channel, network: Network, index: int, inputs: Prior, key: Array, folder: Path, steps: int
 ) -> Channel:
     """The channel with what its defense learns from `inputs`, at split `index`; a killed run goes on in `folder`."""
-    row = DEFENSES[channel.kind]
+    row = registry.find(channel.kind)
     if not row.learn:
         return channel
     key_inputs, key = jax.random.split(key)
@@ -65,12 +65,12 @@ def send(channel: Channel, key: Array, features: Array) -> Array:
     """What the server receives of features [B, ...]; of several sends what an attacker makes of them. [B, ...]."""
     once = replace(channel, sends=1)
     found = [_send(once, jax.random.fold_in(key, number), features) for number in range(channel.sends)]
-    return DEFENSES[channel.kind].joined(found)
+    return registry.find(channel.kind).joined(found)
 
 
 @jax.jit
 def _send(channel, key, features):
-    return DEFENSES[channel.kind].send(channel.params, key, features, channel.strength)
+    return registry.find(channel.kind).send(channel.params, key, features, channel.strength)
 
 
 def sent(network: Network, index: int, channel: Channel, key: Array, images: Array) -> Array:
@@ -86,7 +86,7 @@ def message_bytes(channel: Channel, features: Array, received: Array) -> np.ndar
       channel: what the features go through.
       features, received: before and behind it, [B, ...]; of random defenses those of one send.
     """
-    row = DEFENSES[channel.kind]
+    row = registry.find(channel.kind)
     travels = row.travels(channel.params, features, channel.strength)
     arrays = np.asarray(received if travels is None else travels)
     return np.array([row.size(example, channel.strength) for example in arrays])
@@ -94,7 +94,7 @@ def message_bytes(channel: Channel, features: Array, received: Array) -> np.ndar
 
 def behind(network: Network, index: int, channel: Channel) -> Network:
     """The network as an attacker computes it who knows the defense: at split `index` what is received on average."""
-    if DEFENSES[channel.kind].expected in (DEFENSES["none"].expected, unchanged):
+    if registry.find(channel.kind).expected in (registry.DEFENSES["none"].expected, unchanged):
         return network
     block = network.blocks[index - 1]
     joined = block.replace(params={"block": block.params, "channel": channel}, apply=_joined(block.apply))
@@ -122,7 +122,7 @@ def _joined(apply: Callable) -> Callable:
     def joined(params, x):
         y, statistics = apply(params["block"], x)
         channel = params["channel"]
-        row = DEFENSES[channel.kind]
+        row = registry.find(channel.kind)
         strength, sends = (jnp.asarray(n, jnp.float32) for n in (channel.strength, channel.sends))
         return row.expected(channel.params, y, strength, channel.received, sends), statistics
 

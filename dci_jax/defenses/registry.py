@@ -1,17 +1,21 @@
 """Every defense, one row each: what the server receives, what an attacker who knows the defense can compute, its bytes.
 
-A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`.
+A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`. One outside this package
+is a `Defense` that a config names as "module.path:object" (docs/own_defense.py).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from dci_jax import import_from_string
 from dci_jax.defenses import comparison, compression, learned, noise, pruning
 from dci_jax.defenses.compression import as_sent, straight_through
 from dci_jax.defenses.size import coded_bytes, marked_bytes
+from dci_jax.errors import InputError, reason
 
 
 def _as_received(params, features, strength):
@@ -40,9 +44,9 @@ class Defense:
 
     send: Callable
     expected: Callable
-    unit: str
-    source: str
-    presets: tuple[float, ...]
+    unit: str = ""
+    source: str = ""
+    presets: tuple[float, ...] = ()
     random: bool = False
     joined: Callable[[list], jax.Array] = noise.mean
     learn: Callable | None = None
@@ -154,3 +158,45 @@ DEFENSES = {
         learn=learned.learn_noise,
     ),
 }
+
+
+def find(kind: str) -> Defense:
+    """The row of a defense: a key of `DEFENSES`, or "module.path:object" of one's own.
+
+    Raises:
+      InputError: there is none.
+    """
+    if ":" in kind:
+        return import_from_string.row(kind, Defense)
+    if kind not in DEFENSES:
+        raise InputError(
+            f"No defense is called {kind!r}; choose from: {', '.join(DEFENSES)}, or give module.path:object."
+        )
+    return DEFENSES[kind]
+
+
+def check_own(kind: str, strength: float, shape: tuple[int, ...]) -> None:
+    """Try a defense of one's own by shapes, on features [2, *shape]: it has to keep them. Nothing is computed.
+
+    Raises:
+      InputError: it fails, or gives another shape.
+    """
+    row, features = find(kind), jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    if ":" not in kind or row.learn:
+        return
+    number = jnp.float32(strength)
+    calls = {
+        "send": lambda f, key: row.send({}, key, f, number),
+        "expected": lambda f, key: row.expected({}, f, number, f, jnp.float32(1)),
+    }
+    for name, call in calls.items():
+        try:
+            found = jax.eval_shape(call, features, jax.random.key(0))
+        except Exception as error:  # of every kind: they are the user's functions
+            raise InputError(
+                f"{kind}: `{name}` fails on features {list(features.shape)} ({reason(error)}); correct it."
+            ) from error
+        if getattr(found, "shape", None) != features.shape:
+            raise InputError(
+                f"{kind}: `{name}` makes {found} of features {list(features.shape)}; it has to keep their shape."
+            )

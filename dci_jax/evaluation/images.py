@@ -15,8 +15,8 @@ from dci_jax.attacks.registry import find
 from dci_jax.data.images import Images, photographs, without
 from dci_jax.data.images import load as read_images
 from dci_jax.defenses import channel as channels
+from dci_jax.defenses import registry
 from dci_jax.defenses.channel import Channel
-from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
 from dci_jax.evaluation import recognition
 from dci_jax.evaluation.case import Case
@@ -223,7 +223,7 @@ def asked(config: ConfigDict) -> tuple[Channel, ...]:
     """The channels that a config names: every defense, the random ones sent as often as it says."""
     found = []
     for kind, strength in config.defenses:
-        often = config.sends if DEFENSES[kind].random else (1,)
+        often = config.sends if registry.find(kind).random else (1,)
         found += [Channel(kind, float(strength), sends) for sends in often]
     return tuple(found)
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dci_jax.attacks.feature_matching import relative_distance
 from dci_jax.data import archives
 from dci_jax.defenses.channel import behind, knowing
-from dci_jax.defenses.registry import DEFENSES
+from dci_jax.defenses.registry import DEFENSES, find
 from dci_jax.defenses.size import coded_bytes
 from dci_jax.errors import InputError
 from dci_jax.evaluation import images
@@ -42,7 +42,7 @@ def load(config: ConfigDict, network: Network) -> Case:
             f"splits is {tuple(config.splits)}, but {config.features} was recorded at {split}; leave splits empty."
         )
     channels = images.asked(config)
-    if len(channels) != 1 or DEFENSES[channels[0].kind].learn:
+    if len(channels) != 1 or find(channels[0].kind).learn:
         learned = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
         raise InputError(
             f"defenses is {tuple(config.defenses)}, but recorded features went through one; name that, or "

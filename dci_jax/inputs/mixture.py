@@ -69,6 +69,15 @@ class Prior:
     shape: tuple[int, ...]
     calibration: tuple[Array, Array] | None = None
 
+    def sample(self, key: Array, count: int) -> Array:
+        """`count` images [count, H, W, C] in [0, 1], or codes [count, C]; the same key gives the same."""
+        return batches(self, key, count)(0)
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{source} {share:.2g}" for source, share in self.shares)
+        filtered = ", filtered to BatchNorm statistics" if self.calibration else ""
+        return f"Prior({shares}, {list(self.shape)}{filtered})"
+
 
 def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
     """`Prior.shares` scaled to sum to one, without those that are 0.

@@ -176,7 +176,7 @@ def test_a_pt2_file_and_its_function_are_one_network(tmp_path, capsys):
     [
         (["timm:resnet1"], "timm has no network 'resnet1'; perhaps "),
         (["nothing"], "'nothing' is no network; give timm:NAME"),
-        (["nowhere:function"], "'nowhere:function' cannot be had"),
+        (["nowhere:function"], "Could not import 'nowhere:function'"),
         (["json:dumps"], "json:dumps failed"),
         (["time:time"], "time:time returned a float"),
         (["missing.pt2"], "No file at missing.pt2"),
