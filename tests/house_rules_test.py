@@ -17,13 +17,14 @@ PACKAGE = ROOT / "dci_jax"
 
 # Imports go downwards only: a module may import from its own floor's folder and from the floors after it.
 FLOORS = [
+    ("api",),
     ("main", "plan", "fingerprint", "experiment", "check", "convert"),
     ("evaluation",),
     ("report",),
     ("attacks",),
     ("dci",),
     ("defenses",),
-    ("inputs", "data", "ranges", "minimum_settings", "models", "checkpoints", "importers", "results"),
+    ("inputs", "data", "ranges", "minimum_settings", "settings", "models", "checkpoints", "importers", "results"),
     ("cpu_kernels", "runtime", "network", "losses", "metrics", "import_from_string", "errors"),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -96,6 +97,7 @@ def test_each_heavy_library_has_one_room():
         "evaluation.positive_control",
         "check",
         "plan",
+        "settings",
         "ranges",
         "fingerprint",
         "evaluation.images",

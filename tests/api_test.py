@@ -1,0 +1,128 @@
+import importlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import dci_jax
+from dci_jax import settings
+from dci_jax.errors import InputError
+from docs import notebook
+from tests.conftest import ROOT
+from tests.dci.chain_test import NOISE, network  # noqa: F401  a network that compiles at once
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in dci_jax.__all__:
+        assert importlib.util.find_spec("dci_jax").name == "dci_jax"
+        assert getattr(dci_jax, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'magic'"):
+        dci_jax.magic  # noqa: B018
+
+
+def test_importing_the_package_imports_no_jax():
+    said = subprocess.run(
+        [sys.executable, "-c", "import dci_jax, sys; print('jax' in sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout.strip() == "False", said.stderr
+
+
+def test_the_defaults_of_solve_chain_are_those_of_the_config():
+    import inspect
+
+    config, given = settings.default().dci, inspect.signature(dci_jax.solve_chain).parameters
+    names = {
+        "images": "num_images",
+        "held_out": "num_validation",
+        "batch": "batch_size",
+        "rounds": "num_corrections",
+        "size": "kernel_size",
+        "unknowns": "max_unknowns",
+        "equations": "samples_per_unknown",
+    }
+    assert {old: given[new].default for old, new in names.items()} == {old: config[old] for old in names}
+
+
+def test_the_notebook_of_the_docs_runs_and_its_report_is_the_command_lines(tmp_path, capsys):
+    report = notebook.main(16, tmp_path / "report")
+    assert "Chain(own at second, 2 inverters" in capsys.readouterr().out
+    rows = report.to_records()
+    assert {row["attack"] for row in rows} == {"mean_image", "random_image", "thumbnail", "dci", "adapted_dci"}
+    assert all(isinstance(row["psnr"], float) for row in rows)
+    assert (tmp_path / "report" / "report" / "index.html").read_bytes() == report.files["report/index.html"]
+    assert "pair" in report.verdict
+    assert "<iframe" in report._repr_html_()
+
+
+def test_features_are_matched_by_optimization_and_by_gauss_newton(network):  # noqa: F811
+    images = np.asarray(dci_jax.Prior((), NOISE, network.input_shape).sample(jax.random.key(1), 2))
+    features = dci_jax.features_at(network, "first", images)
+    start = np.clip(images + 0.1, 0, 1)
+    before = dci_jax.metrics.psnr(start, images).mean()
+    refined = dci_jax.optimize(
+        network, "first", features, start=start, num_steps=30, total_variation=0.0, progress=False
+    )
+    assert dci_jax.metrics.psnr(refined, images).mean() > before + 3
+    solved = dci_jax.gauss_newton(network, "first", features, start=start, num_steps=3)
+    assert dci_jax.metrics.psnr(solved, images).mean() > before + 10
+    with pytest.raises(InputError, match=r"gives \[B, 16, 16, 16\] at first, channels last"):
+        dci_jax.optimize(network, "first", features[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            {"images": np.zeros((2, 3, 16, 16))},
+            r"images have the shape \[2, 3, 16, 16\], but small takes \[N, 16, 16, 3\], channels last",
+        ),
+        (
+            {"images": np.full((2, 16, 16, 3), 255.0)},
+            r"images are float64 from 255 to 255; give uint8, or floats in \[0, 1\]",
+        ),
+        ({"images": np.full((2, 16, 16, 3), np.nan)}, "images are float64 from nan"),
+        ({"images": np.zeros((0, 16, 16, 3), np.uint8)}, r"images have the shape \[0, 16, 16, 3\]"),
+        ({"images": "absent"}, "No images at absent"),
+        ({"images": np.zeros((2, 16, 16, 3)), "labels": [1]}, "1 labels for 2 images"),
+        ({"splits": ("third",)}, "no split point 'third'; choose from: first, second"),
+        ({"attacks": ("magic",)}, "No attack is called 'magic'"),
+        ({"defenses": (("gaussian", -1.0),)}, "'gaussian' the strength -1"),
+        ({"settings": {"dci.magic": 1}}, "no setting 'dci.magic'"),
+        ({"settings": {"dci.images": 0}}, "dci.images is 0"),
+        ({"num_queries": (0,)}, "sends is"),
+    ],
+)
+def test_an_audit_refuses_what_does_not_fit_in_one_sentence(network, arguments, said):  # noqa: F811
+    with pytest.raises(InputError, match=said) as refused:
+        dci_jax.audit(network, **arguments)
+    assert "--config" not in str(refused.value)
+
+
+def test_unknown_settings_of_a_trained_chain_are_named(network):  # noqa: F811
+    with pytest.raises(InputError, match="dci_trained has no setting 'steps'"):
+        dci_jax.train_chain(
+            network, "first", dci_jax.Prior((), NOISE, network.input_shape), key=jax.random.key(0), steps=3
+        )
+
+
+def test_a_trained_chain_is_saved_and_read(network, tmp_path):  # noqa: F811
+    prior = dci_jax.Prior((), NOISE, network.input_shape)
+    few = {"divide_steps": 2, "conquer": (), "batch": 4, "width": 1.0, "rounds": 1, "progress": False}
+    chain = dci_jax.train_chain(network, "second", prior, key=jax.random.key(0), **few)
+    features = dci_jax.features_at(network, "second", np.zeros((1, 16, 16, 3)))
+    chain.save(tmp_path / "trained")
+    np.testing.assert_array_equal(dci_jax.load_chain(tmp_path / "trained", network)(features), chain(features))
+
+
+def test_synthetic_images_join_a_prior(network):  # noqa: F811
+    with pytest.raises(InputError, match="weight is 0"):
+        dci_jax.with_synthetic(dci_jax.Prior((), NOISE, network.input_shape), np.zeros((4, 16, 16, 3), np.uint8), 0)
+    prior = dci_jax.with_synthetic(
+        dci_jax.Prior((), NOISE, network.input_shape), np.zeros((4, 16, 16, 3), np.uint8), 0.5
+    )
+    assert int((prior.sample(jax.random.key(0), 8).max((1, 2, 3)) == 0).sum()) == 4
