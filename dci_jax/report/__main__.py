@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dci_jax.report import audit, images, joint, latents, recorded
-from dci_jax.runtime.workdir import differences
+from dci_jax.runtime.files import differences
 
 
 def again(workdir: Path) -> Path:

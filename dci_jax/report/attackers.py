@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dci_jax.attacks.registry import ADAPTED, ORACLE, find
+from dci_jax.attacks.naming import ADAPTED, ORACLE, section, starts_from
 from dci_jax.minimum_settings import shortfalls
 
 CONTROL = "control.json"  # beside the reconstructions; made by `dci_jax.evaluation.positive_control`
@@ -76,12 +76,10 @@ def read(workdir: Path, config: Mapping[str, Any]) -> Attackers:
     """The `Attackers` of a finished run, from its config and the file of its control."""
     weak = {}
     for name in config["attacks"]:
-        row = find(name)
-        sentences = shortfalls(config, row.section)
-        if row.starts_from:
-            sentences += [s for s in shortfalls(config, find(row.starts_from).section) if s not in sentences]
+        start = starts_from(name)
+        sentences = [s for n in (name, *([start] if start else ())) for s in shortfalls(config, section(n))]
         if sentences:
-            weak[base(name)] = sentences
+            weak[base(name)] = list(dict.fromkeys(sentences))
     file = workdir / "evaluation" / CONTROL
     control = json.loads(file.read_text()) if file.exists() else {"attacks": {}, "splits": {}}
     return Attackers(weak, control["attacks"], control["splits"])

@@ -4,7 +4,6 @@ A cell is a split point with a defense. Without HTML, from files alone.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dci_jax.report.attackers import Attackers
+from dci_jax.report.labels import once
 from dci_jax.report.leaks import Policy, baselines, evidence, number
 from dci_jax.results import ANY_SPLIT, interval, photograph, wilson
 
@@ -104,12 +104,6 @@ def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, f
     leaks = {at: {attack: evidence(some, base, policy) for attack, some in found.items()} for at, found in rows.items()}
     able = known.able({at: {a: float(np.mean(e >= 0)) for a, e in found.items()} for at, found in leaks.items()})
     return [_cell(*at, by_attack, leaks[at], policy, costs, able) for at, by_attack in rows.items()]
-
-
-def once(label: str) -> tuple[str, str]:
-    """("gaussian 1", " x10") of "gaussian 1 x10": an attacker who has ten queries attacks the same defense."""
-    defense, sends = re.fullmatch(r"(.*?)( x\d+)?", label).groups()
-    return defense, sends or ""
 
 
 def _cell(split, defense, by_attack, leaks, policy, costs, able):
@@ -217,7 +211,7 @@ def front(found: Sequence[Cell], cost) -> list[Cell]:
 
 
 def adapting(found: Sequence[Cell]) -> list[tuple[Cell, float, float, str]]:
-    """(cell, PSNR of DCI that does not adapt, PSNR of the best adapted attacker, his name), the largest gain first."""
+    """(cell, PSNR of DCI that does not adapt, PSNR of the best adapted attacker, its name), the largest gain first."""
     pairs = []
     for cell in found:
         adapted = {
@@ -232,7 +226,7 @@ def adapting(found: Sequence[Cell]) -> list[tuple[Cell, float, float, str]]:
 
 
 def weaker(found: Sequence[Cell]) -> list[Cell]:
-    """Cells where DCI solved on defended features reads less than DCI that does not adapt, beyond both intervals: a fault."""
+    """Cells where adapted DCI reconstructs less than DCI that does not adapt, beyond both intervals: a fault."""
     odd = []
     for cell in found:
         plain, adapted = (cell.attacks.get(a, {}).get("psnr") for a in ("dci", "adapted_dci"))
