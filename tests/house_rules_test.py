@@ -108,7 +108,7 @@ def test_each_heavy_library_has_one_room():
 
 
 def reached(name):
-    """(modules of the package, other libraries) that a module imports, itself and through others, functions' imports, too."""
+    """(modules of the package, other libraries) that a module imports, itself or through others, in functions, too."""
     paths, inside, outside = dict(modules()), {name}, set()
     queue = [name]
     while queue:
@@ -127,6 +127,14 @@ def reached(name):
 def test_the_report_is_made_from_files_without_jax(name):
     inside, outside = reached(name)
     assert not outside & {"jax", "jaxlib", "flax", "optax", "orbax", "tensorflow"}, sorted(inside)
+
+
+def test_html_is_in_templates_only():
+    for name, path in NAMED:
+        if name.partition(".")[0] == "report":
+            assert not re.search(
+                r"</?(a|b|code|div|figure|h\d|img|li|p|pre|small|t[dhr]|table|ul)\b[^<]*>", path.read_text()
+            ), name
 
 
 def test_what_the_rule_for_the_report_would_find():

@@ -1,6 +1,7 @@
 """Every attack, one row each: the only place that knows what an attack needs and can reconstruct.
 
-A new attack is one file beside this one, with `fit` and perhaps `check`, one row here, and a label in `report/labels.py`.
+A new attack is one file beside this one, with `fit` and perhaps `check`, one row here, and a label in
+`report/labels.py`.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Every defense, one row each: what the server receives, what an attacker who knows the defense can compute, its bytes.
 
-A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`, and what a page
-says of it in `report/labels.py`.
+A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`, and
+what a page says of it in `report/labels.py`.
 """
 
 from collections.abc import Callable

@@ -53,7 +53,7 @@ _MISSING = {  # why a measure is null everywhere
 
 
 def write(workdir: Path) -> Path:
-    """Make report/index.html, audit.json and audit.csv of a finished run from its files alone. Returns the page's path."""
+    """Make report/index.html, audit.json and audit.csv of a finished run from its files. Returns the page's path."""
     return write_together([workdir], workdir / "report")
 
 

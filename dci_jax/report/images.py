@@ -122,7 +122,7 @@ def assemble(pixels, names):
 
 
 def _synthesized(workdir):
-    """A picture of synthesized images, and the share of them that each network recognizes; None where there are none."""
+    """A picture of synthesized images, and the share of them that each network recognizes; None without any."""
     files = sorted((workdir / "synthesis").glob("batch_*.npy"))
     if not files:
         return None

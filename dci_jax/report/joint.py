@@ -24,7 +24,7 @@ _CELL = ("run", "target", "split", "attack", "defense")
 
 
 def beside(workdirs: Sequence[Path]) -> Path:
-    """Where the joint report goes if nobody says: the folder that holds them all."""
+    """The default folder of a joint report: in the folder that holds all workdirs."""
     return Path(os.path.commonpath([w.absolute() for w in workdirs])) / "report"
 
 

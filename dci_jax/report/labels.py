@@ -24,11 +24,11 @@ ATTACKS = {
 }
 
 BASELINES = {
-    "mean_image": "baseline: mean of the other images",
-    "random_image": "baseline: another private image",
-    "thumbnail": "baseline: 4 x 4 of the image's own colors",
-    "mean_code": "baseline: the prior's mean",
-    "random_code": "baseline: another private code",
+    "mean_image": "mean of the other images",
+    "random_image": "another private image",
+    "thumbnail": "4 x 4 of the image's own colors",
+    "mean_code": "the prior's mean",
+    "random_code": "another private code",
 }
 
 
@@ -63,12 +63,14 @@ DEFENSES = {
 
 
 def attack(name: str) -> str:
-    """The label of an attack, "oracle" or a baseline: of "adapted_dci@bank x10" all of it; of an unknown one its name."""
+    """The label of an attack, "oracle" or a baseline: of "adapted_dci@bank x10", too; an unknown one's name."""
     name, queries = once(name)
+    if name == ORACLE:
+        return "oracle: learned from real images"
+    if name in BASELINES:
+        return f"baseline: {BASELINES[name]}"
     base, _, source = name.removeprefix(ADAPTED).partition("@")
-    label = (
-        "oracle: learned from real images" if name == ORACLE else BASELINES.get(name) or ATTACKS.get(base, (base,))[0]
-    )
+    label = ATTACKS.get(base, (base,))[0]
     label += f", from {source} alone" if source else ""
     label += ", adapted to the defense" if name.startswith(ADAPTED) else ""
     return label + (f", {queries[2:]} queries of each image" if queries else "")
@@ -86,6 +88,6 @@ def defense(name: str) -> str:
 
 
 def once(name: str) -> tuple[str, str]:
-    """("gaussian 1", " x10") of "gaussian 1 x10", of a defense or an attack: ten sends of each image are one attacker more."""
+    """("gaussian 1", " x10") of "gaussian 1 x10"; of an attack, too: ten queries of each image are another attacker."""
     base, queries = re.fullmatch(r"(.*?)( x\d+)?", name).groups()
     return base, queries or ""

@@ -89,7 +89,7 @@ def _grid(evaluation, attacks, last):
 
 
 def _by_depth(evaluation):
-    """What the generator makes of the features that are reconstructed after each of its blocks, the last block first."""
+    """What the generator makes of the features reconstructed after each of its blocks, the last one first."""
     file = evaluation / "blocks.npz"
     if not file.exists():
         return []

@@ -112,7 +112,7 @@ def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> Pictur
 
 
 def bars(rows: Sequence[dict], metric: str) -> np.ndarray:
-    """Lengths [2, N] of the error bars below and above the means of a column of summary.csv; 0 where they are unknown."""
+    """Lengths [2, N] of the error bars below and above the means of a column of summary.csv; 0 where unknown."""
     ends = [[abs(float(r[f"{metric}_{end}"] or r[metric]) - float(r[metric])) for r in rows] for end in ("low", "high")]
     return np.array(ends)
 
@@ -129,7 +129,7 @@ def figure(drawing, axes, path: Path, alt: str, legend: bool = True) -> Picture:
 
 
 def rounded(value: str, field: str) -> str:
-    """A number of summary.csv as a page shows it: dB with one decimal, other fractions with two; any other text as it is."""
+    """A number of summary.csv as a page shows it: dB with one decimal, other fractions with two; text as it is."""
     try:
         return f"{float(value):.1f}" if field.startswith("psnr") else f"{float(value):.2f}" if "." in value else value
     except ValueError:
@@ -147,7 +147,7 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def this_run(workdir: Path, skipped: Sequence[str] = ()) -> dict[str, Any]:
-    """What the macro `this_run` shows: the command, the time of each stage, damaged files, the config and the machine."""
+    """What the macro `this_run` shows: the command, the times, damaged files, the config and the machine."""
     environment, config = (json.loads((workdir / f"{name}.json").read_text()) for name in ("environment", "config"))
     file = workdir / "timing.json"
     return {
@@ -166,4 +166,4 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"rounded": rounded, "fixed": fixed, "percent": percent}
-_TEMPLATES.filters |= {"attack": labels.attack, "defense": labels.defense}
+_TEMPLATES.filters |= {"attack": labels.attack, "defense": labels.defense, "baseline": labels.BASELINES.get}

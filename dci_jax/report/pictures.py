@@ -39,8 +39,8 @@ def strips(workdir: Path, found: Sequence[Cell], originals: np.ndarray) -> list[
             mean = c.attacks[c.worst]
             rows.append(
                 (
-                    f"{labels.defense(c.defense)}, reconstructed by {labels.attack(c.worst)}: {mean['psnr'][0]:.1f} dB, "
-                    f"SSIM {mean['ssim'][0]:.2f}",
+                    f"{labels.defense(c.defense)}, reconstructed by {labels.attack(c.worst)}: "
+                    f"{mean['psnr'][0]:.1f} dB, SSIM {mean['ssim'][0]:.2f}",
                     _read(workdir, c, c.worst)["reconstruction"][pick],
                 )
             )

@@ -1,4 +1,4 @@
-"""What an audit concludes from its numbers: the share of images that leak in each cell, whether its attackers could tell.
+"""What an audit concludes from its numbers: the share of images that leak in each cell, and what is not judged.
 
 A cell is a split point with a defense. Without HTML, from files alone.
 """
@@ -40,16 +40,16 @@ class Cell:
 
     Attributes:
       split, defense: its names.
-      attacks: attack, " x10" behind it where it has ten queries of every input -> measure -> (mean, low, high, worst 5 %);
-        those not known are left out.
+      attacks: attack, " x10" behind it if it has ten queries of every input -> measure -> (mean, low, high, worst
+        5 %); those not known are left out.
       leaking: attack -> share of the images that leak by it.
       share: share of the images that leak by any attacker, (share, low, high) with the 95 % interval over photographs.
       doubtful: how many images do not leak, but nearly.
-      reasons: why nothing is concluded from what does not leak; () where the attackers could tell.
+      reasons: why the cell is not judged if no image leaks; () if the attackers are strong enough.
       between: attack -> standard deviation of its mean PSNR over seeds; {} of one seed.
       worst: the attack by which most images leak, of those the one with the highest mean of `ssim_affine`.
       kept: share of the server's predictions kept, (mean, low, high); None without a head.
-      accuracy: share of the server's predictions that are true behind the defense, (mean, low, high); None without labels.
+      accuracy: share of the server's predictions that are true with the defense, (mean, low, high); None if not known.
       bytes_coded: mean size of a payload.
       costs: `results.COSTS` of the split.
       level: of `LEVELS`.
@@ -76,7 +76,7 @@ class Cell:
         return nearest((found[measure][0] for found in self.attacks.values() if measure in found), default=None)
 
     def meets(self, policy: Policy) -> bool:
-        """No more images leak than the policy allows, none is in doubt, and the attackers could tell."""
+        """No more images leak than the policy allows, none is in doubt, and the attackers are strong enough."""
         return self.level == LEVELS[0] or (
             self.level == LEVELS[2] and self.share[0] <= policy.leaking and not self.reasons
         )
@@ -89,7 +89,7 @@ def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, f
       workdirs: of runs that differ in their seed alone; an image counts as one, whatever the number of seeds.
       policy: what leaks.
       costs: split -> `results.COSTS`.
-      known: which attackers could tell, from `attackers.read`.
+      known: which attackers are strong enough, from `attackers.read`.
     """
     rows, guesses = {}, []
     for workdir in workdirs:
