@@ -32,4 +32,4 @@ def expected(params, features, strength, received, num_queries):
     return features + jax.lax.stop_gradient(keep_large(features, strength) - features)
 
 
-threshold = dci_jax.Defense(send, expected, unit="share of the largest value")
+threshold = dci_jax.Defense(send, expected)

@@ -109,6 +109,41 @@ def test_each_heavy_library_has_one_room():
     assert importers("tensorflow_datasets") == {"data.prepared"}
 
 
+def reached(name):
+    """(modules of the package, other libraries) that a module imports, itself or through others, in functions, too."""
+    paths, inside, outside = dict(modules()), {name}, set()
+    queue = [name]
+    while queue:
+        for imported, _ in imports(paths[queue.pop()]):
+            full = imported.removeprefix("dci_jax.") if imported.startswith("dci_jax.") else ""
+            parts = full.split(".")  # to import a module runs the packages that it is in
+            new = {".".join(parts[:end]) for end in range(len(parts) + 1)} & paths.keys() - inside
+            inside |= new
+            queue += new
+            if imported.split(".")[0] != "dci_jax":
+                outside.add(imported.split(".")[0])
+    return inside, outside
+
+
+@pytest.mark.parametrize("name", [name for name, _ in NAMED if name.partition(".")[0] == "report"])
+def test_the_report_is_made_from_files_without_jax(name):
+    inside, outside = reached(name)
+    assert not outside & {"jax", "jaxlib", "flax", "optax", "orbax", "tensorflow"}, sorted(inside)
+
+
+def test_html_is_in_templates_only():
+    for name, path in NAMED:
+        if name.partition(".")[0] == "report":
+            assert not re.search(
+                r"</?(a|b|code|div|figure|h\d|img|li|p|pre|small|t[dhr]|table|ul)\b[^<]*>", path.read_text()
+            ), name
+
+
+def test_what_the_rule_for_the_report_would_find():
+    assert "jax" in reached("attacks.registry")[1]
+    assert "runtime.files" in reached("report.page")[0]
+
+
 def test_one_room_names_the_mesh_and_one_knows_of_other_processes():
     def rooms(pattern):
         return {name for name, path in NAMED if re.search(pattern, path.read_text())}

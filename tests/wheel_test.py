@@ -42,9 +42,8 @@ def python(installed, *arguments, cwd):
 
 def test_the_wheel_holds_the_package_and_nothing_else(installed):
     assert {p.name for p in installed.iterdir() if p.suffix != ".dist-info"} == {"dci_jax"}
-    assert {p.name for p in installed.rglob("*.safetensors")} == {
-        p.name for p in (ROOT / "dci_jax").rglob("*.safetensors")
-    }
+    for kind in ("*.safetensors", "templates/*"):
+        assert {p.name for p in installed.rglob(kind)} == {p.name for p in (ROOT / "dci_jax").rglob(kind)} != set()
 
 
 def test_a_config_by_path_is_planned_in_another_folder_with_an_embedded_network(installed, tmp_path):

@@ -1,7 +1,7 @@
-"""Every attack, one row each: the only place that knows what an attack is called, needs and can read back.
+"""Every attack, one row each: the only place that knows what an attack needs and can reconstruct.
 
-A new attack is one file beside this one, with `fit` and perhaps `check`, and one row here. One outside this package is an
-`Attack` that a config names as "module.path:object" (docs/own_attack.py).
+A new attack is one file beside this one, with `fit` and perhaps `check`, one row here, and a label in
+`report/labels.py`. One outside this package is an `Attack` that a config names as "module.path:object" (docs/own_attack.py).
 """
 
 import inspect
@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dci_jax import import_from_string
-from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, rmle
+from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, naming, rmle
+from dci_jax.attacks.naming import ADAPTED, ORACLE
 from dci_jax.dci import solve_chain
 from dci_jax.dci.trained import train_chain
 from dci_jax.errors import InputError
@@ -28,11 +29,8 @@ class Attack:
     Attributes:
       fit: (network, inputs, splits, key, folder, **settings) -> {split: function from features [B, ...] to inputs
         [B, ...]}. Nothing of it holds a private image, so data-free is what an attack can be.
-      section: of the config, whose fields but `splits` are the settings; "" for an attack without settings.
-      label: in a report.
-      color: in its charts.
+      name: what a config calls it; it says its `section` and what it `starts_from`, see `naming`.
       learns: from `Prior`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
-      starts_from: another attack, whose readers are given to `fit` as `start`.
       codes: it can read back a generator's codes, too.
       adapts: its `fit` takes `channel`, too, the defense that its adversary knows: "adapted_NAME" is that attack.
       adapted: it is one of those, fitted for each split and defense anew.
@@ -40,118 +38,43 @@ class Attack:
     """
 
     fit: Callable[..., dict[str, Callable]]
-    section: str = ""
-    label: str = ""
-    color: str = "#334155"
+    name: str = ""
     learns: bool = False
-    starts_from: str = ""
     codes: bool = True
     adapts: bool = False
     adapted: bool = False
     check: Callable[..., None] = no_demands
 
+    @property
+    def section(self) -> str:
+        """The section of the config whose fields but `splits` are the settings."""
+        return naming.section(self.name)
 
-ATTACKS = {
-    "dci": Attack(
-        solve_chain.dci,
-        "dci",
-        "DCI, one forward pass",
-        "#c2410c",
-        learns=True,
-        adapts=True,
-        check=solve_chain.check,
-    ),
-    "dci_shared": Attack(
-        solve_chain.dci_shared,
-        "dci",
-        "DCI, one chain for all splits, one forward pass",
-        "#be123c",
-        learns=True,
-        check=solve_chain.check_shared,
-    ),
-    "dci_trained": Attack(
-        train_chain.dci_trained,
-        "dci_trained",
-        "DCI with trained inverters, one forward pass",
-        "#9f1239",
-        learns=True,
-        check=train_chain.check,
-    ),
-    "dci+refine": Attack(
-        rmle.rmle,
-        "refine",
-        "DCI, then refined white-box",
-        "#7c3aed",
-        starts_from="dci",
-        adapts=True,
-        check=rmle.check,
-    ),
-    "dci_trained+refine": Attack(
-        rmle.rmle,
-        "refine",
-        "DCI with trained inverters, then refined white-box",
-        "#4338ca",
-        starts_from="dci_trained",
-        check=rmle.check,
-    ),
-    "dci+gauss_newton": Attack(
-        gauss_newton.gauss_newton,
-        "gauss_newton",
-        "DCI, then Gauss-Newton",
-        "#0f766e",
-        starts_from="dci",
-        adapts=True,
-        check=gauss_newton.check,
-    ),
-    "dci_trained+gauss_newton": Attack(
-        gauss_newton.gauss_newton,
-        "gauss_newton",
-        "DCI with trained inverters, then Gauss-Newton",
-        "#115e59",
-        starts_from="dci_trained",
-        check=gauss_newton.check,
-    ),
-    "inverse_network": Attack(
-        inverse_network.inverse_network,
-        "inverse_network",
-        "inverse network (black box)",
-        "#0369a1",
-        learns=True,
-        adapts=True,
-        check=inverse_network.check,
-    ),
-    "rmle": Attack(rmle.rmle, "rmle", "rMLE from a blank image", "#64748b", adapts=True, check=rmle.check),
-    "gauss_newton": Attack(
-        gauss_newton.gauss_newton,
-        "gauss_newton",
-        "Gauss-Newton from the prior's mean",
-        "#92400e",
-        check=gauss_newton.check,
-    ),
-    "deepinversion": Attack(
-        deepinversion.deepinversion,
-        "deepinversion",
-        "rMLE with BatchNorm statistics as its prior",
-        "#a16207",
-        codes=False,
-        check=deepinversion.check,
-    ),
-    "deep_image_prior": Attack(
-        deep_image_prior.deep_image_prior,
-        "deep_image_prior",
-        "deep image prior",
-        "#be185d",
-        codes=False,
-        check=deep_image_prior.check,
-    ),
-}
+    @property
+    def starts_from(self) -> str:
+        """Another attack, whose readers are given to `fit` as `start`; "" if there is none."""
+        return naming.starts_from(self.name)
 
-ORACLE = "oracle"
-ADAPTED = "adapted_"
+
+_ROWS = (
+    Attack(solve_chain.dci, "dci", learns=True, adapts=True, check=solve_chain.check),
+    Attack(solve_chain.dci_shared, "dci_shared", learns=True, check=solve_chain.check_shared),
+    Attack(train_chain.dci_trained, "dci_trained", learns=True, check=train_chain.check),
+    Attack(rmle.rmle, "dci+refine", adapts=True, check=rmle.check),
+    Attack(rmle.rmle, "dci_trained+refine", check=rmle.check),
+    Attack(gauss_newton.gauss_newton, "dci+gauss_newton", adapts=True, check=gauss_newton.check),
+    Attack(gauss_newton.gauss_newton, "dci_trained+gauss_newton", check=gauss_newton.check),
+    Attack(inverse_network.inverse_network, "inverse_network", learns=True, adapts=True, check=inverse_network.check),
+    Attack(rmle.rmle, "rmle", adapts=True, check=rmle.check),
+    Attack(gauss_newton.gauss_newton, "gauss_newton", check=gauss_newton.check),
+    Attack(deepinversion.deepinversion, "deepinversion", codes=False, check=deepinversion.check),
+    Attack(deep_image_prior.deep_image_prior, "deep_image_prior", codes=False, check=deep_image_prior.check),
+)
+ATTACKS = {row.name: row for row in _ROWS}
 
 
 def find(name: str, oracle: str = "dci") -> Attack:
-    """The row of an attack by the name that a config or a report gives it.
+    """The row of an attack by the name that a config gives it.
 
     Args:
       name: a key of `ATTACKS`; one that learns may have its source behind it, "dci@dead_leaves"; one that adapts may
@@ -167,15 +90,14 @@ def find(name: str, oracle: str = "dci") -> Attack:
             raise InputError(
                 f"oracle.attack is {oracle!r}, which is none that learns from images; choose from: {learning}."
             )
-        return replace(ATTACKS[oracle], label="oracle: learned from real images", color="#15803d")
+        return ATTACKS[oracle]
     if name.startswith(ADAPTED):
         known = name.removeprefix(ADAPTED)
         row = None if known == ORACLE or known.startswith(ADAPTED) else find(known)
         if row is None or not row.adapts:
             able = ", ".join(ADAPTED + key for key, attack in ATTACKS.items() if attack.adapts)
             raise InputError(f"The attack {name!r} cannot adapt to a defense; choose from: {able}.")
-        start = row.starts_from and ADAPTED + row.starts_from
-        return replace(row, label=f"{row.label}, adapted to the defense", adapted=True, codes=False, starts_from=start)
+        return replace(row, name=name, adapted=True, codes=False)
     if ":" in name:
         return _own(name)
     base, at, source = name.partition("@")
@@ -183,7 +105,7 @@ def find(name: str, oracle: str = "dci") -> Attack:
         raise InputError(f"No attack is called {name!r}; choose from: {', '.join(ATTACKS)}.")
     if at and source not in GENERATORS:
         raise InputError(f"The attack {name!r} cannot learn from {source!r}; choose from: {', '.join(GENERATORS)}.")
-    return replace(ATTACKS[base], label=f"{ATTACKS[base].label}, from {source} alone") if at else ATTACKS[base]
+    return ATTACKS[base]
 
 
 def _own(name: str) -> Attack:
@@ -198,7 +120,7 @@ def _own(name: str) -> Attack:
             f"{name}: fit{inspect.signature(row.fit)} does not take (network, prior, splits, key, folder"
             f"{''.join(f', *, {n}' for n in extra)}): {error}; correct it."
         ) from error
-    return row
+    return replace(row, name=name)
 
 
 def names(config) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Every defense, one row each: what the server receives, what an attacker who knows the defense can compute, its bytes.
 
-A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`. One outside this package
-is a `Defense` that a config names as "module.path:object" (docs/own_defense.py).
+A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`, and
+what a page says of it in `report/labels.py`. One outside this package is a `Defense` that a config names as
+"module.path:object" (docs/own_defense.py).
 """
 
 from collections.abc import Callable
@@ -31,8 +32,6 @@ class Defense:
       send: (params, key, features [B, ...], strength) -> what the server receives [B, ...], each example on its own.
       expected: (params, features, strength, received or None, sends) -> the same on average, differentiable: what an
         attacker compares his guess with; knowing what was received, see `comparison`.
-      unit: of its strength.
-      source: where it was proposed.
       presets: strengths that are usual, from mild to strong; those of docs/audit.md.
       random: two sends of one input differ.
       joined: [what each of several sends gave] -> what an attacker makes of them.
@@ -44,8 +43,6 @@ class Defense:
 
     send: Callable
     expected: Callable
-    unit: str = ""
-    source: str = ""
     presets: tuple[float, ...] = ()
     random: bool = False
     joined: Callable[[list], jax.Array] = noise.mean
@@ -56,106 +53,41 @@ class Defense:
 
 
 DEFENSES = {
-    "none": Defense(compression.none, as_sent(compression.none), "", "the features as they are", (0.0,)),
-    "gaussian": Defense(
-        noise.gaussian,
-        noise.unchanged,
-        "deviations of the features",
-        "Titcombe et al., 2021",
-        (0.25, 0.5, 1.0),
-        random=True,
-    ),
-    "laplace": Defense(
-        noise.laplace,
-        noise.unchanged,
-        "deviations of the features",
-        "Titcombe et al., 2021",
-        (0.125, 0.25, 0.5),
-        random=True,
-    ),
-    "dropout": Defense(
-        noise.dropout,
-        noise.where_sent,
-        "share left out",
-        "He et al., ACSAC 2019",
-        (0.25, 0.5, 0.75),
-        random=True,
-        joined=noise.any_that_arrived,
-    ),
+    "none": Defense(compression.none, as_sent(compression.none), (0.0,)),
+    "gaussian": Defense(noise.gaussian, noise.unchanged, (0.25, 0.5, 1.0), random=True),
+    "laplace": Defense(noise.laplace, noise.unchanged, (0.125, 0.25, 0.5), random=True),
+    "dropout": Defense(noise.dropout, noise.where_sent, (0.25, 0.5, 0.75), random=True, joined=noise.any_that_arrived),
     "dropout_marked": Defense(
         noise.dropout_marked,
         noise.where_marked,
-        "share left out, positions sent",
-        "He et al., ACSAC 2019",
         (0.25, 0.5, 0.75),
         random=True,
         joined=noise.any_that_is_marked_as_sent,
         size=lambda example, strength: marked_bytes(example),
     ),
-    "quantize": Defense(
-        compression.quantize,
-        straight_through(compression.quantize),
-        "bits",
-        "Choi & Bajić, ICIP 2018",
-        (8.0, 4.0, 2.0, 1.0),
-    ),
-    "topk": Defense(
-        compression.topk,
-        comparison.below_the_kept,
-        "share of values kept",
-        "magnitude sparsification",
-        (0.5, 0.25, 0.1),
-    ),
-    "topk_channels": Defense(
-        compression.topk_channels,
-        comparison.below_the_kept_channels,
-        "share of channels kept, for each image",
-        "magnitude sparsification",
-        (0.75, 0.5, 0.25),
-    ),
+    "quantize": Defense(compression.quantize, straight_through(compression.quantize), (8.0, 4.0, 2.0, 1.0)),
+    "topk": Defense(compression.topk, comparison.below_the_kept, (0.5, 0.25, 0.1)),
+    "topk_channels": Defense(compression.topk_channels, comparison.below_the_kept_channels, (0.75, 0.5, 0.25)),
     "jpeg": Defense(
         compression.jpeg,
         straight_through(compression.jpeg),
-        "quality",
-        "Choi & Bajić, ICIP 2018",
         (90.0, 50.0, 10.0),
         travels=compression.jpeg_picture,
         size=compression.jpeg_bytes,
     ),
     "prune_channels": Defense(
-        pruning.prune_channels,
-        as_sent(pruning.prune_channels),
-        "share of channels left out",
-        "criterion of DISCO, Singh et al., CVPR 2021",
-        (0.25, 0.5, 0.75),
-        learn=pruning.learn_channels,
+        pruning.prune_channels, as_sent(pruning.prune_channels), (0.25, 0.5, 0.75), learn=pruning.learn_channels
     ),
     "bottleneck": Defense(
         learned.bottleneck,
         as_sent(learned.bottleneck),
-        "times fewer channels, in 8 bits",
-        "Eshratifar et al., ISLPED 2019",
         (2.0, 4.0, 8.0),
         learn=learned.learn_bottleneck,
         travels=lambda params, features, strength: learned.narrow(params, features),
     ),
-    "nopeek": Defense(
-        learned.nopeek,
-        as_sent(learned.nopeek),
-        "weight of distance correlation",
-        "Vepakomma et al., ICDMW 2020",
-        (0.1, 1.0, 10.0),
-        learn=learned.learn_nopeek,
-        batch=128,
-    ),
+    "nopeek": Defense(learned.nopeek, as_sent(learned.nopeek), (0.1, 1.0, 10.0), learn=learned.learn_nopeek, batch=128),
     "learned_noise": Defense(
-        learned.learned_noise,
-        comparison.weighed,
-        "weight of the noise",
-        "after Shredder, Mireshghallah et al., ASPLOS 2020",
-        (0.1, 1.0, 10.0),
-        random=True,
-        learn=learned.learn_noise,
+        learned.learned_noise, comparison.weighed, (0.1, 1.0, 10.0), random=True, learn=learned.learn_noise
     ),
 }
 

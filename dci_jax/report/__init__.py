@@ -1,1 +1,1 @@
-"""The files of finished runs -> pages."""
+"""Turns the files of finished runs into HTML pages; imports no JAX."""

@@ -1,4 +1,4 @@
-"""The report of a finished run again: `python -m dci_jax.report WORKDIR`.
+"""Make the report of a finished run again: `python -m dci_jax.report WORKDIR`.
 
 Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--out=FOLDER]`; audits that differ in
 their seed alone make one audit's page.
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dci_jax.report import audit, images, joint, latents, recorded
-from dci_jax.runtime.workdir import differences
+from dci_jax.runtime.files import differences
 
 
 def again(workdir: Path) -> Path:
-    """Make the report of a finished run anew: an audit's, a classifier's or a generator's. Returns the page's path."""
+    """Make the report of a finished run again: an audit's, a classifier's or a generator's. Returns the page's path."""
     config = json.loads((workdir / "config.json").read_text())
     if config.get("features") and not config["data"]["images"]:
         return recorded.write(workdir)
@@ -59,8 +59,8 @@ def main(argv: list[str]) -> int:
             print(together(finished, given.out or joint.beside(finished)))
     except Exception as error:  # there is one of its own for every place that can be damaged
         print(
-            f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give that run's command line "
-            "again, which makes what is missing.",
+            f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give the command "
+            "line of that run again, which makes what is missing.",
             file=sys.stderr,
         )
         return 2

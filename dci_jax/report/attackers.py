@@ -1,6 +1,6 @@
-"""Which attackers of an audit could tell: their settings suffice, and each has shown that it can reconstruct something.
+"""Which attackers of an audit are strong enough to judge: their settings suffice, and each has reconstructed something.
 
-A low score of an attack that is crippled, or broken on this network, is no sign of safety. From files alone.
+A low score of an attack that is too weak, or broken on this network, is no sign of safety. From files alone.
 """
 
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dci_jax.attacks.registry import ADAPTED, ORACLE, find
+from dci_jax.attacks.naming import ADAPTED, ORACLE, section, starts_from
 from dci_jax.minimum_settings import shortfalls
 
 CONTROL = "control.json"  # beside the reconstructions; made by `dci_jax.evaluation.positive_control`
@@ -19,7 +19,7 @@ NEEDED = "dci"  # the strongest single pass, which the others start from
 
 @dataclass(frozen=True)
 class Attackers:
-    """What is known of a run's attackers.
+    """What is known about the attackers of a run.
 
     Attributes:
       weak: base name of an attack -> sentences on its settings and its control.
@@ -32,7 +32,7 @@ class Attackers:
     faults: dict[str, list[str]] = field(default_factory=dict)
 
     def able(self, leaking: Mapping[tuple[str, str], Mapping[str, float]]) -> "Attackers":
-        """The same, with those weak who reconstruct enough images in no cell and not in the control.
+        """The same; an attacker that reconstructs enough images neither in a cell nor in the control is weak, too.
 
         Args:
           leaking: (split, defense) -> attack -> share of images that leak.
@@ -45,13 +45,13 @@ class Attackers:
         for attack, share in best.items():
             if share < ENOUGH:
                 weak.setdefault(attack, []).append(
-                    f"{attack} reconstructs {share:.0%} of the images where it does best, undefended procedural images at "
-                    "the first split point among them, so it may not work on this network"
+                    f"{attack} reconstructs at most {share:.0%} of the images, even without a defense after the first "
+                    "split point, so it may not work on this network"
                 )
         return Attackers(weak, best, self.faults)
 
     def reasons(self, split: str, defense: str, attacks: Iterable[str]) -> tuple[str, ...]:
-        """Why nothing follows from what does not leak in a cell; () where an attacker who could tell was there."""
+        """Why a cell without leaks is not judged; () if a strong enough attacker tried."""
         faults, names = tuple(self.faults.get(split, ())), list(attacks)
         adapted = [a for a in names if a.startswith(ADAPTED)]
         relevant = names if defense == "none" else adapted
@@ -76,12 +76,10 @@ def read(workdir: Path, config: Mapping[str, Any]) -> Attackers:
     """The `Attackers` of a finished run, from its config and the file of its control."""
     weak = {}
     for name in config["attacks"]:
-        row = find(name)
-        sentences = shortfalls(config, row.section)
-        if row.starts_from:
-            sentences += [s for s in shortfalls(config, find(row.starts_from).section) if s not in sentences]
+        start = starts_from(name)
+        sentences = [s for n in (name, *([start] if start else ())) for s in shortfalls(config, section(n))]
         if sentences:
-            weak[base(name)] = sentences
+            weak[base(name)] = list(dict.fromkeys(sentences))
     file = workdir / "evaluation" / CONTROL
     control = json.loads(file.read_text()) if file.exists() else {"attacks": {}, "splits": {}}
     return Attackers(weak, control["attacks"], control["splits"])

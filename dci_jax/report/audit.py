@@ -1,7 +1,6 @@
 """The page of an audit: verdict, map, attackers, costs against leakage, pictures, every number, its limits."""
 
 import csv
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,19 +9,51 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 
-from dci_jax.defenses.registry import DEFENSES
-from dci_jax.report import attackers, page, script
+from dci_jax.report import attackers, labels, page
 from dci_jax.report.attackers import base
 from dci_jax.report.leakage_map import leakage_map, verdict
 from dci_jax.report.leaks import POLICY, Policy
-from dci_jax.report.pictures import most_exposed, named, strips
+from dci_jax.report.pictures import most_exposed, strips
 from dci_jax.report.verdict import LEVELS, MEASURES, Cell, adapting, cells, choice, front, weaker
 from dci_jax.results import ANY_SPLIT, COSTS, photograph
 from dci_jax.runtime.files import made
 
+_COLUMNS = (
+    "split",
+    "defense",
+    "attack",
+    "level",
+    "leaking",
+    "psnr",
+    "ssim",
+    "psnr_affine",
+    "ssim_affine",
+    "structure",
+    "rank1",
+    "rank1_structure",
+    "label_agreement",
+    "label_kept",
+    "server_accuracy",
+    "bytes_coded",
+)
+_COST_TITLES = {
+    "bytes_sent": "bytes as float32",
+    "device_flops": "device FLOPs",
+    "device_parameters": "device parameters",
+    "batch_norms": "BatchNorm layers",
+    "device_ms": "device, ms here",
+    "attack_ms": "reconstruction, ms here",
+}
+_MISSING = {  # why a measure is null everywhere
+    "lpips": "LPIPS is null: no weights of its backbone were given (--config.lpips.backbone and .linear).",
+    "ms_ssim": "MS-SSIM is null: its five scales need images of 176 pixels.",
+    "label_agreement": "Label agreement is null: the network has no head.",
+    "top1": "Top-1 is null: the true labels were not given (--config.data.labels).",
+}
+
 
 def write(workdir: Path) -> Path:
-    """Make report/index.html, audit.json and audit.csv of a finished run from its files alone. Returns the page's path."""
+    """Make report/index.html, audit.json and audit.csv of a finished run from its files. Returns the page's path."""
     return write_together([workdir], workdir / "report")
 
 
@@ -38,7 +69,6 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
     known = attackers.read(workdir, config)
     found = cells(workdirs, policy, costs, known)
     known = known.able({(c.split, c.defense): c.leaking for c in found})
-    floors = [r for r in summary if r["split"] == ANY_SPLIT]
     with np.load(workdir / "evaluation" / "originals.npz") as saved:
         originals, names = saved["pixels"], saved["names"]
     chosen, table = choice(found, policy), _table(found)
@@ -50,77 +80,42 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
         writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-    target = summary[0]["target"]
-    title = f"What can be read from a split of {target}?"
-    sections = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p class=lead id=verdict>{verdict(found, chosen, policy, len(originals))}</p>",
-        f"<div class=first>{leakage_map(found, chosen, policy, floors)}{most_exposed(workdir, found, policy, originals, names)}</div>",
-        "<h2 id=attackers>The attackers</h2>" + _attackers(found, known),
-        "<h2>What adapting to the defense gains</h2>" + _adapted(found, policy),
-        "<h2>Leakage against cost</h2>" + _fronts(found, policy, folder),
-        "<h2>Pictures</h2>" + strips(workdir, found, originals),
-        "<h2>The defenses</h2>" + _defenses(found),
-        "<h2>What a split costs</h2>" + _costs(workdir, costs),
-        "<h2>Every number</h2>" + _numbers(table, found),
-        _threat(config, seeds, names, policy),
-        *(page.this_run(w) for w in workdirs),
-    ]
-    return page.write(folder / "index.html", title, sections, script.SORT_AND_FILTER)
+    return page.write(
+        folder / "index.html",
+        "audit.html.jinja",
+        title=f"What can be reconstructed from the features of {summary[0]['target']}?",
+        policy=policy,
+        images=len(names),
+        photographs=len({photograph(str(name)) for name in names}),
+        seeds=seeds,
+        trained=config["defense"]["images"] or "no real image",
+        verdict=verdict(found, chosen, policy),
+        map=leakage_map(found, chosen, policy, [r for r in summary if r["split"] == ANY_SPLIT]),
+        exposed=most_exposed(workdir, found, originals, names),
+        attackers=_attackers(found, known),
+        weak={attack: known.weak[attack] for attack in _bases(found) if known.weak.get(attack)},
+        unjudged=[c for c in found if c.level == LEVELS[4]],
+        adapted=adapting(found),
+        weaker=weaker(found),
+        fronts=_fronts(found, policy, folder),
+        strips=strips(workdir, found, originals),
+        defenses=_defenses(found),
+        costs=_costs(workdir, costs),
+        columns=(*_COLUMNS, *(("seeds_psnr_sd",) if any(c.between for c in found) else ())),
+        table=table,
+        missing=[text for measure, text in _MISSING.items() if all(c.leak(measure) is None for c in found)],
+        runs=[page.this_run(w) for w in workdirs],
+    )
+
+
+def _bases(found):
+    """The attacks without their adaptation, each once."""
+    return list(dict.fromkeys(base(attack) for c in found for attack in c.attacks))
 
 
 def _attackers(found, known):
-    """Who could tell, and who could not."""
-    attacks = dict.fromkeys(base(attack) for c in found for attack in c.attacks)
-    text = (
-        "<p>What leaks by an attacker counts always. What leaks by nobody counts only where an attacker who knows the defense "
-        "could tell: his settings are at least those of configs/audit.py, and somewhere, in a cell of this audit or on "
-        "procedural images after the network's first split point, at least half of the images leak by him.</p>"
-    )
-    rows = [{"attack": page.label(a), "best": f"{known.shown[a]:.0%}" if a in known.shown else ""} for a in attacks]
-    columns = (("attack", "attack, adapted or not"), ("best", "images that leak where it does best"))
-    text += page.table(rows, columns, "the attackers")
-    for attack in attacks:
-        if known.weak.get(attack):
-            reasons = html.escape("; ".join(known.weak[attack]))
-            text += f"<p class=warn><b>{html.escape(page.label(attack))} is too weak to judge</b>: {reasons}.</p>"
-    for c in found:
-        if c.level == LEVELS[4]:
-            cell, why = (html.escape(x) for x in (f"{c.split}, {named(c.defense)}", "; ".join(c.reasons)))
-            text += f"<p class=warn>Not judged: <b>{cell}</b>: {why}.</p>"
-    return text
-
-
-def _adapted(found, policy):
-    pairs = adapting(found)
-    if not pairs:
-        return "<p>No adapted attacker ran; name adapted_dci in attacks.</p>"
-    only_blind = [c for c, before, after, _ in pairs if before < policy.psnr <= after]
-    text = (
-        f"<p>In {len(only_blind)} of {len(pairs)} defended pairs the mean PSNR is below {policy.psnr:g} dB for the "
-        "attacker who does not know the defense and not for the one who does: such a defense stopped only those who did "
-        "not adapt.</p>"
-    )
-    odd = weaker(found)
-    if odd:
-        names = ", ".join(f"{c.split} with {c.defense}" for c in odd)
-        text += (
-            f"<p class=warn>At {html.escape(names)} the adapted attacker reads less than the other beyond both "
-            "intervals. That is a weakness of the attack, not of the defense.</p>"
-        )
-    rows = [
-        {
-            "split": c.split,
-            "defense": c.defense,
-            "not adapted": f"{before:.1f}",
-            "adapted": f"{after:.1f}",
-            "by": best,
-        }
-        for c, before, after, best in pairs[:20]
-    ]
-    return text + page.table(
-        rows, [(k, k if k not in ("not adapted", "adapted") else f"{k}, dB") for k in rows[0]], "what adapting gains"
-    )
+    """[attack, share of images that leak where it does best]."""
+    return [(labels.attack(a), page.percent(known.shown[a]) if a in known.shown else "") for a in _bases(found)]
 
 
 def _fronts(found, policy, folder):
@@ -141,7 +136,7 @@ def _fronts(found, policy, folder):
         )
         for c in best[:: max(1, len(best) // 8)]:
             axes.annotate(
-                f"{c.split}, {named(c.defense)}",
+                f"{c.split}, {labels.defense(c.defense)}",
                 (cost(c), c.leak("ssim_affine")),
                 fontsize=6,
                 rotation=20,
@@ -152,9 +147,9 @@ def _fronts(found, policy, folder):
         axes.set_xscale("log" if log else "linear")
         axes.tick_params(axis="x", which="both", labelsize=7)
         axes.set_xlabel(title)
-        axes.set_ylabel("SSIM after a fit, worst attacker")
+        axes.set_ylabel("SSIM after a fit, strongest attacker")
         parts.append(page.figure(drawing, axes, folder / f"front_{name}.png", f"leakage against {title}"))
-    return f"<div class='grid smooth'>{''.join(parts)}</div>"
+    return parts
 
 
 def _table(found):
@@ -189,89 +184,20 @@ def _plain(cell: Cell):
 
 
 def _defenses(found):
-    """Each kind that was audited: what its strength is, where it comes from."""
+    """[defense, unit of its strength, source] of each kind that was audited."""
     kinds = dict.fromkeys(c.defense.partition(" ")[0] for c in found)
-    rows = [{"defense": k, "strength": DEFENSES[k].unit, "source": DEFENSES[k].source} for k in kinds if k in DEFENSES]
-    return page.table(rows, [(name, name) for name in ("defense", "strength", "source")], "the defenses")
+    rows = [(kind, labels.DEFENSES.get(kind)) for kind in kinds]
+    return [(kind, row.unit, row.source) for kind, row in rows if row]
 
 
 def _costs(workdir, costs):
-    """Bytes, operations and parameters of each split for one image, and the milliseconds that were measured."""
+    """(titles, lines): bytes, operations and parameters of each split for one image, and the milliseconds measured."""
     file = workdir / "evaluation" / "latency.json"
     taken = json.loads(file.read_text()) if file.exists() else {}
-    rows = []
-    for split, cost in costs.items():
-        row = {"split": split} | {name: f"{value:,g}" for name, value in cost.items()}
-        row |= {name: f"{taken[split][name]:.2f}" if split in taken else "" for name in ("device_ms", "attack_ms")}
-        rows.append(row)
-    titles = {
-        "bytes_sent": "bytes as float32",
-        "device_flops": "device FLOPs",
-        "device_parameters": "device parameters",
-        "batch_norms": "BatchNorm layers",
-        "device_ms": "device, ms here",
-        "attack_ms": "reading back, ms here",
-    }
-    return page.table(rows, [(name, titles.get(name, name)) for name in rows[0]], "what a split costs")
-
-
-def _numbers(table, found):
-    shown = (
-        "split",
-        "defense",
-        "attack",
-        "level",
-        "leaking",
-        "psnr",
-        "ssim",
-        "psnr_affine",
-        "ssim_affine",
-        "structure",
-    )
-    shown += (
-        "rank1",
-        "rank1_structure",
-        "label_agreement",
-        "label_kept",
-        "server_accuracy",
-        "bytes_coded",
-        *(("seeds_psnr_sd",) if any(c.between for c in found) else ()),
-    )
-    head = "".join(f"<th scope=col aria-sort=none><button type=button>{name}</button></th>" for name in shown)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(row[name]))}</td>" for name in shown) + "</tr>" for row in table
-    )
-    return (
-        f"<p>{_missing(found)}</p><p><label>Show rows with <input id=filter type=search placeholder='layer1.2'></label> "
-        "(all columns, with 95 % intervals: <a href=audit.csv>audit.csv</a>, <a href=audit.json>audit.json</a>)</p>"
-        "<div class=wide role=region tabindex=0 aria-label='every number'>"
-        f"<table id=numbers><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _missing(found):
-    """Which measures are null, and why."""
-    return " ".join(text for measure, text in script.MISSING.items() if all(c.leak(measure) is None for c in found))
-
-
-def _threat(config, seeds, names, policy):
-    trained = config["defense"]["images"] or "no real image"
-    return script.THREAT.format(
-        chance=1 / len(names),
-        bound=min(1, 3 / len({photograph(str(name)) for name in names})),
-        ssim=policy.ssim,
-        psnr=policy.psnr,
-        kept=policy.label_kept,
-        structure=policy.structure,
-        leaking=policy.leaking,
-        images=_images(names),
-        seeds=f"{'One seed' if len(seeds) == 1 else f'{len(seeds)} seeds, an image of all of them counted once'} "
-        f"({', '.join(map(str, seeds))})",
-        trained=html.escape(str(trained)),
-    )
-
-
-def _images(names):
-    """How many images, and of how many photographs they are tiles."""
-    whole = {photograph(str(name)) for name in names}
-    return f"{len(names)} images" + (f", tiles of {len(whole)} photographs" if len(whole) < len(names) else "")
+    times = ("device_ms", "attack_ms")
+    titles = ["split", *(_COST_TITLES.get(name, name) for name in (*COSTS, *times))]
+    lines = [
+        [split, *(f"{cost[c]:,g}" for c in COSTS), *(f"{taken[split][t]:.2f}" if split in taken else "" for t in times)]
+        for split, cost in costs.items()
+    ]
+    return titles, lines

@@ -4,7 +4,6 @@ Runs that differ in their seed alone are averaged; their spread is shown instead
 """
 
 import csv
-import html
 import json
 import os
 import statistics
@@ -15,8 +14,7 @@ import matplotlib
 
 from dci_jax.report import page
 from dci_jax.results import ANY_SPLIT
-from dci_jax.runtime.files import replacing
-from dci_jax.runtime.workdir import differences
+from dci_jax.runtime.files import differences, replacing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -26,7 +24,7 @@ _CELL = ("run", "target", "split", "attack", "defense")
 
 
 def beside(workdirs: Sequence[Path]) -> Path:
-    """Where the joint report goes if nobody says: the folder that holds them all."""
+    """The default folder of a joint report: in the folder that holds all workdirs."""
     return Path(os.path.commonpath([w.absolute() for w in workdirs])) / "report"
 
 
@@ -45,19 +43,20 @@ def write(workdirs: Sequence[Path], folder: Path) -> Path:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    title = f"{len(workdirs)} runs together"
-    sections = [
-        f"<h1>{title}</h1><p class=lead>How much can be read back, over networks, attacks and settings. "
-        "Runs that differ in their seed alone are averaged.</p>",
-        "<h2>Leakage against depth</h2>" + _charts(rows, folder),
-        "<p>Depth is the share of the network's blocks that run on the device. Data-free attacks without a defense; "
-        "bars: the standard deviation over seeds, or the 95 % interval of the mean over images. The dashed line is "
-        "the best baseline: a guess that sees no features, or 4 x 4 of the image's own colors.</p>",
-        "<h2>PSNR of every run at every split</h2>" + _splits(rows),
-        *_defenses(rows),
-        "<h2>The runs</h2>" + _links(workdirs, runs, folder),
-    ]
-    return page.write(folder / "index.html", title, sections)
+    charts, colors = _charts(rows, folder)
+    return page.write(
+        folder / "index.html",
+        "joint.html.jinja",
+        title=f"{len(workdirs)} runs together",
+        charts=charts,
+        colors=colors,
+        splits=_splits(rows),
+        defenses=_defenses(rows),
+        runs=[
+            (os.path.relpath(workdir.absolute() / "report" / "index.html", folder.absolute()), workdir, run)
+            for workdir, run in zip(workdirs, runs, strict=True)
+        ],
+    )
 
 
 def names(workdirs: Sequence[Path]) -> list[str]:
@@ -104,6 +103,7 @@ def _plain(rows, attack):
 
 
 def _charts(rows, folder):
+    """(pictures, run -> its color in them)."""
     parts = []
     names = [r["attack"] for r in rows if r["split"] != ANY_SPLIT]
     attack = next((name for name in ("dci", "dci_trained") if name in names), names[0])
@@ -122,73 +122,46 @@ def _charts(rows, folder):
             for i, r in enumerate(line):
                 bars[:, i] = r[f"{metric}_sd"] or bars[:, i]
             axes.errorbar(depths, [r[metric] for r in line], bars, marker="o", ms=4, capsize=2, color=color)
-        floors = [r[metric] for r in rows if r["split"] == ANY_SPLIT and r[metric] != ""]
-        if floors:
-            axes.axhline(max(floors), color="#64748b", linestyle="--")
+        baselines = [r[metric] for r in rows if r["split"] == ANY_SPLIT and r[metric] != ""]
+        if baselines:
+            axes.axhline(max(baselines), color="#64748b", linestyle="--")
         axes.set_xlabel("depth of the split")
         axes.set_ylabel(f"{label} ({attack})")
-        axes.grid(alpha=0.25)
-        figure.tight_layout()
-        path = folder / f"joint_{metric}.png"
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
-        parts.append(f"<figure>{page.picture(path.read_bytes(), label)}</figure>")
-    legend = "".join(
-        f'<span style="color:{color}">&#9679;</span> {html.escape(run)} &emsp; ' for run, color in colors.items()
-    )
-    return f"<div class='grid smooth'>{''.join(parts)}</div><p><small>{legend}</small></p>"
+        parts.append(page.figure(figure, axes, folder / f"joint_{metric}.png", label, legend=False))
+    return parts, colors
 
 
 def _splits(rows):
-    """Runs and attacks down, splits across."""
+    """(head, lines): runs and attacks down, splits across."""
     cells = [r for r in rows if r["split"] != ANY_SPLIT and r["defense"] == "none"]
     splits = list(dict.fromkeys(r["split"] for r in cells))
-    body = []
+    lines = []
     for run, attack in dict.fromkeys((r["run"], r["attack"]) for r in cells):
         line = {r["split"]: r for r in cells if (r["run"], r["attack"]) == (run, attack)}
-        body.append([run, attack, *(_text(line.get(split)) for split in splits)])
-    return _table(["run", "attack", *splits], body)
+        lines.append([run, attack, *(_text(line.get(split)) for split in splits)])
+    return ["run", "attack", *splits], lines
 
 
 def _defenses(rows):
-    """For each run a table: splits and attacks down, defenses across."""
+    """[run, head, lines] of each run with a defense: splits and attacks down, defenses across."""
     defended = {r["run"] for r in rows if r["defense"] != "none"}
-    if not defended:
-        return []
-    parts = [
-        "<h2>Attack x defense</h2><p>PSNR in dB; in brackets the label agreement of the reconstruction, and how often the "
-        "defended features still give the network's prediction. Attacks called adapted_ know the defense.</p>"
-    ]
     cells = [r for r in rows if r["run"] in defended and r["split"] != ANY_SPLIT]
+    tables = []
     for run in dict.fromkeys(r["run"] for r in cells):
         here = [r for r in cells if r["run"] == run]
         kinds = list(dict.fromkeys(r["defense"] for r in here))
-        body = []
+        lines = []
         for split, attack in dict.fromkeys((r["split"], r["attack"]) for r in here):
             line = {r["defense"]: r for r in here if (r["split"], r["attack"]) == (split, attack)}
-            body.append([split, attack, *(_text(line.get(kind), labels=True) for kind in kinds)])
-        parts.append(f"<h3>{html.escape(run)}</h3>" + _table(["split", "attack", *kinds], body))
-    return parts
+            lines.append([split, attack, *(_text(line.get(kind), agreement=True) for kind in kinds)])
+        tables.append((run, ["split", "attack", *kinds], lines))
+    return tables
 
 
-def _text(row, labels=False):
+def _text(row, agreement=False):
     if row is None:
         return ""
     text = f"{row['psnr']:.1f}" + (f" ± {row['psnr_sd']:.1f}" if row["psnr_sd"] != "" else "")
-    if labels and row["label_agreement"] != "":
+    if agreement and row["label_agreement"] != "":
         text += f" ({row['label_agreement']:.2f}, {row['label_kept']:.2f})"
     return text
-
-
-def _table(head, body):
-    lines = ["".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)]
-    lines += ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) for line in body]
-    return f"<div class=wide><table><tr>{'</tr><tr>'.join(lines)}</tr></table></div>"
-
-
-def _links(workdirs, runs, folder):
-    items = []
-    for workdir, run in zip(workdirs, runs, strict=True):
-        path = os.path.relpath(workdir.absolute() / "report" / "index.html", folder.absolute())
-        items.append(f'<li><a href="{html.escape(path)}">{html.escape(str(workdir))}</a>: {html.escape(run)}</li>')
-    return f"<ul>{''.join(items)}</ul>"

@@ -1,7 +1,7 @@
 """Which images leak: a reconstruction passes a threshold of the policy and is better than every baseline of its image.
 
-Baselines are guesses that see no features, and 4 x 4 of the image's own colors. The comparison is paired, image by image, so
-no baseline can leak.
+Baselines are guesses that see no features, and 4 x 4 of the image's own colors. The comparison is paired, image by
+image, so no baseline can leak.
 """
 
 from collections.abc import Iterable, Sequence
@@ -71,8 +71,9 @@ def baselines(rows: Iterable[dict]) -> dict[tuple[int, str], dict[str, float]]:
 def evidence(rows: Sequence[dict], base: dict[tuple[int, str], dict[str, float]], policy: Policy) -> np.ndarray:
     """How clearly each image leaks by one attack: 0 and more, it does; from -1 on it is in doubt. [len(rows)].
 
-    In units of `MARGINS`: how far the score lies above the threshold and above baseline + margin, the smaller of both, of
-    the measure that says most. Where more images are re-identified by structure than `CHANCE` allows, these leak, too.
+    In units of `MARGINS`: how far the score lies above the threshold and above baseline + margin, the smaller of both,
+    of the measure by which it leaks most clearly. Where more images are re-identified by structure than `CHANCE`
+    allows, these leak, too.
     """
     candidates = len({row["image"] for row in rows})
     nearest = np.array([candidates == 1 or number(row["rank1_structure"], 0) > 0 for row in rows])

@@ -1,38 +1,50 @@
-"""The look of the reports: one self-contained HTML page, its pictures and charts inside it, its tables."""
+"""One self-contained HTML page from a template: its pictures and charts inside it, its numbers rounded."""
 
 import base64
-import html
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import matplotlib
 import numpy as np
 from PIL import Image
 
-from dci_jax.attacks.registry import find
+from dci_jax.report import labels
 from dci_jax.results import ANY_SPLIT
 from dci_jax.runtime.files import replacing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-FLOORS = {
-    "mean_image": "baseline: mean of the other images",
-    "random_image": "baseline: another private image",
-    "thumbnail": "baseline: 4 x 4 of the image's own colors",
-    "mean_code": "baseline: the prior's mean",
-    "random_code": "baseline: another private code",
-}
 ENLARGED = 64  # pixels a side, at least, for a small image
 
 
-def write(path: Path, title: str, sections: list[str], script: str = "") -> Path:
-    """Write the page with a title, HTML sections and a script, if need be. Returns its path."""
-    body = "<main>" + "\n".join(sections) + "</main>" + script
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a page holds; macros.html.jinja shows it.
+
+    Attributes:
+      source: its content as a data URL.
+      alt: what it shows, for those who do not see it.
+      label: below it, in bold.
+      lines: below the label.
+    """
+
+    source: str
+    alt: str
+    label: str = ""
+    lines: tuple[str, ...] = ()
+
+
+def write(path: Path, template: str, **values: Any) -> Path:
+    """Write the page that a file of `templates` makes of the values. Returns its path."""
+    text = _TEMPLATES.get_template(template).render(**values)
     with replacing(path) as stream:
-        stream.write(_PAGE.replace("{title}", html.escape(title)).replace("{body}", body))
+        stream.write(text)
     return path
 
 
@@ -59,19 +71,14 @@ def encoded(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def picture(content: bytes, alt: str) -> str:
-    """A PNG or JPEG as an <img> that holds its own data."""
+def picture(content: bytes, alt: str, label: str = "", lines: Sequence[str] = ()) -> Picture:
+    """A PNG or JPEG as a `Picture`."""
     kind = "png" if content[:4] == b"\x89PNG" else "jpeg"
     data = base64.b64encode(content).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}">'
+    return Picture(f"data:image/{kind};base64,{data}", alt, label, tuple(lines))
 
 
-def label(name: str) -> str:
-    """What an attack, "oracle" or a baseline is called in a report."""
-    return FLOORS[name] if name in FLOORS else find(name).label
-
-
-def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
+def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> Picture:
     """A figure of one metric against the split points, a line for each attack and defense; dashed: the baselines.
 
     Args:
@@ -92,12 +99,12 @@ def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
             marker="o",
             markersize=4,
             capsize=2,
-            color=find(attack).color if plain else None,
+            color=labels.color(attack) if plain else None,
             linestyle="-" if plain else ":",
             label=attack if plain else f"{attack}, {defense}",
         )
-    floors = [r for r in rows if r["split"] == ANY_SPLIT]
-    for r, style in zip(floors, ("--", ":", "-."), strict=False):
+    baselines = [r for r in rows if r["split"] == ANY_SPLIT]
+    for r, style in zip(baselines, ("--", ":", "-."), strict=False):
         axes.axhline(float(r[metric]), color="#64748b", linestyle=style, label=r["attack"])
     axes.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
     axes.set_ylabel(title)
@@ -105,94 +112,58 @@ def depth_chart(rows: list[dict], metric: str, title: str, path: Path) -> str:
 
 
 def bars(rows: Sequence[dict], metric: str) -> np.ndarray:
-    """Lengths [2, N] of the error bars below and above the means of a column of summary.csv; 0 where they are unknown."""
+    """Lengths [2, N] of the error bars below and above the means of a column of summary.csv; 0 where unknown."""
     ends = [[abs(float(r[f"{metric}_{end}"] or r[metric]) - float(r[metric])) for r in rows] for end in ("low", "high")]
     return np.array(ends)
 
 
-def figure(drawing, axes, path: Path, alt: str) -> str:
-    """A matplotlib figure, finished, left as PNG and as HTML that holds it."""
+def figure(drawing, axes, path: Path, alt: str, legend: bool = True) -> Picture:
+    """A matplotlib figure, finished and closed, left as PNG and as a `Picture`."""
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7, framealpha=0.6)
+    if legend:
+        axes.legend(fontsize=7, framealpha=0.6)
     drawing.tight_layout()
     drawing.savefig(path, dpi=150)
     plt.close(drawing)
-    return f"<figure>{picture(path.read_bytes(), alt)}</figure>"
+    return picture(path.read_bytes(), alt)
 
 
-def table(rows: list[dict], columns: Sequence[tuple[str, str]], name: str = "numbers") -> str:
-    """Rows of summary.csv with their 95 % intervals; `columns` are (field, title), `name` is read aloud."""
-    lines = ["".join(f"<th>{title}</th>" for _, title in columns)]
-    for r in rows:
-        cells = []
-        for field, _ in columns:
-            value = html.escape(rounded(field, r[field]))
-            if r.get(f"{field}_low"):
-                low, high = (html.escape(rounded(field, r[f"{field}_{end}"])) for end in ("low", "high"))
-                value += f" <small>({low} to {high})</small>"
-            cells.append(f"<td>{value}</td>")
-        lines.append("".join(cells))
-    body = "</tr><tr>".join(lines)
-    return (
-        f"<div class=wide role=region tabindex=0 aria-label='{html.escape(name)}'><table><tr>{body}</tr></table></div>"
-    )
-
-
-def rounded(field: str, value: str) -> str:
-    """A number of summary.csv as a page shows it: dB with one decimal, other fractions with two; any other text as it is."""
+def rounded(value: str, field: str) -> str:
+    """A number of summary.csv as a page shows it: dB with one decimal, other fractions with two; text as it is."""
     try:
         return f"{float(value):.1f}" if field.startswith("psnr") else f"{float(value):.2f}" if "." in value else value
     except ValueError:
         return value
 
 
-def this_run(workdir: Path, skipped: Sequence[str] = ()) -> str:
-    """The command, how long each stage took, damaged files that were skipped, the config and the machine."""
+def fixed(value: float | str | None, digits: int = 1) -> str:
+    """A number with so many decimals; a dash where it is not known."""
+    return "–" if value is None else f"{float(value):.{digits}f}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as a percentage, "25%" of 0.25."""
+    return f"{share:.{digits}%}"
+
+
+def this_run(workdir: Path, skipped: Sequence[str] = ()) -> dict[str, Any]:
+    """What the macro `this_run` shows: the command, the times, damaged files, the config and the machine."""
     environment, config = (json.loads((workdir / f"{name}.json").read_text()) for name in ("environment", "config"))
     file = workdir / "timing.json"
-    stages = json.loads(file.read_text()) if file.exists() else {}
-    lines = "".join(
-        f"<tr><td>{html.escape(stage)}</td><td>{t['wall_s']:.0f} s</td><td>{t['compile_s']:.0f} s</td></tr>"
-        for stage, t in stages.items()
-    )
-    total = sum(t["wall_s"] for t in stages.values())
-    lines += f"<tr><td><b>all</b></td><td>{total:.0f} s</td><td></td></tr>"
-    text = f"<h2>This run</h2><pre>{html.escape(environment['command'])}</pre>"
-    text += f"<table><tr><th>stage</th><th>wall</th><th>of which compiling</th></tr>{lines}</table>"
-    if len(skipped):
-        items = "".join(f"<li>{html.escape(str(s))}</li>" for s in skipped)
-        text += f"<p>Damaged files that were skipped:</p><ul>{items}</ul>"
-    for title, content in (("the config", config), ("the machine", environment)):
-        text += f"<details><summary>{title}</summary><pre>{html.escape(json.dumps(content, indent=1))}</pre></details>"
-    return text
+    return {
+        "command": environment["command"],
+        "stages": json.loads(file.read_text()) if file.exists() else {},
+        "skipped": [str(s) for s in skipped],
+        "files": {"the config": json.dumps(config, indent=1), "the machine": json.dumps(environment, indent=1)},
+    }
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-:root { color-scheme: light dark; --ink: #1e293b; --paper: #fff; --soft: #475569; --line: #cbd5e1; --box: #f1f5f9;
-  --read: #fca5a5; --some: #fed7aa; --doubt: #fef9c3; --low: #bbf7d0; --unknown: #cbd5e1; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e2e8f0; --paper: #0f172a; --soft: #cbd5e1; --line: #475569;
-  --box: #1e293b; --read: #7f1d1d; --some: #9a3412; --doubt: #713f12; --low: #14532d; --unknown: #475569; } .smooth img { background: #fff; } a { color: #93c5fd; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1100px;
-  margin: 0 auto; padding: 1rem; }
-h1 { line-height: 1.2; } .lead { font-size: 1.1rem; } small { color: var(--soft); font-weight: normal; }
-.first { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; } .first > div { max-width: 100%; }
-.first > figure { flex: 0 1 auto; } .first > figure img { width: auto; } .map td { text-align: center; line-height: 1.1; }
-.read { background: var(--read); } .some { background: var(--some); } .unknown { background: var(--unknown); }
-.doubt { background: var(--doubt); } .low { background: var(--low); }
-.key { padding: 0 .3rem; font-weight: normal; } .chosen { outline: 3px solid var(--ink); outline-offset: -3px; }
-.warn { border-left: 4px solid #dc2626; padding-left: .7rem; }
-th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
-th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
-@media print { body { max-width: none; font-size: 11px; } details, #filter, label { display: none; } h2 { break-after: avoid; } }
-img { max-width: 100%; height: auto; image-rendering: pixelated; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1rem; }
-.smooth img { image-rendering: auto; } figure { margin: 0; } figure img { width: 100%; } figcaption { font-size: .85rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-pre { background: var(--box); padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
-</style></head><body>
-{body}
-</body></html>
-"""
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters |= {"rounded": rounded, "fixed": fixed, "percent": percent}
+_TEMPLATES.filters |= {"attack": labels.attack, "defense": labels.defense, "baseline": labels.BASELINES.get}

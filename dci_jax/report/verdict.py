@@ -1,10 +1,9 @@
-"""What an audit concludes from its numbers: the share of images that leak in each cell, whether its attackers could tell.
+"""What an audit concludes from its numbers: the share of images that leak in each cell, and what is not judged.
 
 A cell is a split point with a defense. Without HTML, from files alone.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dci_jax.report.attackers import Attackers
+from dci_jax.report.labels import once
 from dci_jax.report.leaks import Policy, baselines, evidence, number
 from dci_jax.results import ANY_SPLIT, interval, photograph, wilson
 
@@ -40,16 +40,16 @@ class Cell:
 
     Attributes:
       split, defense: its names.
-      attacks: attack, " x10" behind it where it has ten queries of every input -> measure -> (mean, low, high, worst 5 %);
-        those not known are left out.
+      attacks: attack, " x10" behind it if it has ten queries of every input -> measure -> (mean, low, high, worst
+        5 %); those not known are left out.
       leaking: attack -> share of the images that leak by it.
       share: share of the images that leak by any attacker, (share, low, high) with the 95 % interval over photographs.
       doubtful: how many images do not leak, but nearly.
-      reasons: why nothing is concluded from what does not leak; () where the attackers could tell.
+      reasons: why the cell is not judged if no image leaks; () if the attackers are strong enough.
       between: attack -> standard deviation of its mean PSNR over seeds; {} of one seed.
       worst: the attack by which most images leak, of those the one with the highest mean of `ssim_affine`.
       kept: share of the server's predictions kept, (mean, low, high); None without a head.
-      accuracy: share of the server's predictions that are true behind the defense, (mean, low, high); None without labels.
+      accuracy: share of the server's predictions that are true with the defense, (mean, low, high); None if not known.
       bytes_coded: mean size of a payload.
       costs: `results.COSTS` of the split.
       level: of `LEVELS`.
@@ -76,7 +76,7 @@ class Cell:
         return nearest((found[measure][0] for found in self.attacks.values() if measure in found), default=None)
 
     def meets(self, policy: Policy) -> bool:
-        """No more images leak than the policy allows, none is in doubt, and the attackers could tell."""
+        """No more images leak than the policy allows, none is in doubt, and the attackers are strong enough."""
         return self.level == LEVELS[0] or (
             self.level == LEVELS[2] and self.share[0] <= policy.leaking and not self.reasons
         )
@@ -89,7 +89,7 @@ def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, f
       workdirs: of runs that differ in their seed alone; an image counts as one, whatever the number of seeds.
       policy: what leaks.
       costs: split -> `results.COSTS`.
-      known: which attackers could tell, from `attackers.read`.
+      known: which attackers are strong enough, from `attackers.read`.
     """
     rows, guesses = {}, []
     for workdir in workdirs:
@@ -104,12 +104,6 @@ def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, f
     leaks = {at: {attack: evidence(some, base, policy) for attack, some in found.items()} for at, found in rows.items()}
     able = known.able({at: {a: float(np.mean(e >= 0)) for a, e in found.items()} for at, found in leaks.items()})
     return [_cell(*at, by_attack, leaks[at], policy, costs, able) for at, by_attack in rows.items()]
-
-
-def once(label: str) -> tuple[str, str]:
-    """("gaussian 1", " x10") of "gaussian 1 x10": an attacker who has ten queries attacks the same defense."""
-    defense, sends = re.fullmatch(r"(.*?)( x\d+)?", label).groups()
-    return defense, sends or ""
 
 
 def _cell(split, defense, by_attack, leaks, policy, costs, able):
@@ -217,7 +211,7 @@ def front(found: Sequence[Cell], cost) -> list[Cell]:
 
 
 def adapting(found: Sequence[Cell]) -> list[tuple[Cell, float, float, str]]:
-    """(cell, PSNR of DCI that does not adapt, PSNR of the best adapted attacker, his name), the largest gain first."""
+    """(cell, PSNR of DCI that does not adapt, PSNR of the best adapted attacker, its name), the largest gain first."""
     pairs = []
     for cell in found:
         adapted = {
@@ -232,7 +226,7 @@ def adapting(found: Sequence[Cell]) -> list[tuple[Cell, float, float, str]]:
 
 
 def weaker(found: Sequence[Cell]) -> list[Cell]:
-    """Cells where DCI solved on defended features reads less than DCI that does not adapt, beyond both intervals: a fault."""
+    """Cells where adapted DCI reconstructs less than DCI that does not adapt, beyond both intervals: a fault."""
     odd = []
     for cell in found:
         plain, adapted = (cell.attacks.get(a, {}).get("psnr") for a in ("dci", "adapted_dci"))

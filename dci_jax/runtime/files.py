@@ -84,6 +84,18 @@ def damaged(path: Path, why: object) -> InputError:
     return InputError(f"{path} is damaged ({why}); delete it and give the same line, which makes it again.")
 
 
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two nested dicts differ."""
+    names = []
+    for field in sorted(old.keys() | new.keys()):
+        a, b = old.get(field), new.get(field)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differences(a, b, f"{prefix}{field}.")
+        elif a != b:
+            names.append(prefix + field)
+    return names
+
+
 def _arrays(path):
     with np.load(path) as saved:
         return dict(saved)

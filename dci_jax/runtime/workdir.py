@@ -15,7 +15,7 @@ import numpy as np
 
 from dci_jax.errors import InputError
 from dci_jax.runtime import distributed
-from dci_jax.runtime.files import claimed, damaged, made, read_arrays, read_json, replacing
+from dci_jax.runtime.files import claimed, damaged, differences, made, read_arrays, read_json, replacing
 
 _SECONDS = ("wall_s", "compile_s", "device_s")  # of a stage, in timing.json
 _held = {}  # workdir -> the open file that locks it
@@ -106,18 +106,6 @@ def present(workdir: Path, *inside: str) -> Path:
     if not (workdir / "config.json").exists():
         raise FileNotFoundError(2, "it has vanished", str(workdir))
     return made(workdir.joinpath(*inside))
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the fields in which two nested dicts differ."""
-    names = []
-    for field in sorted(old.keys() | new.keys()):
-        a, b = old.get(field), new.get(field)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += differences(a, b, f"{prefix}{field}.")
-        elif a != b:
-            names.append(prefix + field)
-    return names
 
 
 @contextlib.contextmanager

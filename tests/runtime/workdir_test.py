@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dci_jax.errors import InputError
-from dci_jax.runtime import workdir
+from dci_jax.runtime import files, workdir
 from dci_jax.runtime.files import read_arrays, read_json, replacing
 
 
@@ -21,7 +21,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 def test_differences_are_named_with_their_section():
     old = {"a": 1, "b": {"c": 2, "d": 3}}
-    assert workdir.differences(old, {"a": 1, "b": {"c": 5}, "e": 0}) == ["b.c", "b.d", "e"]
+    assert files.differences(old, {"a": 1, "b": {"c": 5}, "e": 0}) == ["b.c", "b.d", "e"]
 
 
 def test_a_workdir_belongs_to_one_config(tmp_path):

@@ -1,0 +1,22 @@
+"""What the name of an attack says, without JAX: what it adapts to, what it starts from, its section of the config.
+
+"adapted_dci+refine" knows the defense and refines the reconstruction of "adapted_dci"; its settings are those of
+`config.refine`. "dci@dead_leaves" learns from that source of images alone.
+"""
+
+ORACLE = "oracle"
+ADAPTED = "adapted_"
+_SECTIONS = {"dci_shared": "dci"}  # of any other attack it is called as the attack is
+
+
+def section(name: str) -> str:
+    """The section of the config that holds the attack's settings: "refine" of "adapted_dci+refine"; "" of an own attack."""
+    if ":" in name:
+        return ""
+    last = name.removeprefix(ADAPTED).partition("@")[0].rpartition("+")[2]
+    return _SECTIONS.get(last, last)
+
+
+def starts_from(name: str) -> str:
+    """The attack whose reconstruction this one improves: "adapted_dci" of "adapted_dci+refine"; "" if it has none."""
+    return name.partition("@")[0].rpartition("+")[0]
