@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from markupsafe import Markup
 
 from dci_jax import settings as fields
 from dci_jax.api.calls import float32
@@ -164,8 +166,8 @@ def _report(workdir):
     paths = [workdir / name for name in _KEPT if (workdir / name).exists()]
     paths += [path for path in sorted((workdir / "report").rglob("*")) if path.is_file()]
     files = {path.relative_to(workdir).as_posix(): path.read_bytes() for path in paths}
-    found = json.loads(files["report/audit.json"]) if "report/audit.json" in files else {}
-    return Report(found.get("verdict", ""), files)
+    (verdict,) = re.findall(r"<p class=lead id=verdict>(.*?)</p>", files["report/index.html"].decode(), re.S)
+    return Report(" ".join(Markup(verdict).striptags().split()), files)
 
 
 def _number(value):
