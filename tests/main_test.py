@@ -236,6 +236,18 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
     assert "oracle: learned from real images" in (workdir / "report" / "index.html").read_text()
 
 
+DEFENDED = [
+    "--config.attacks=('dci', 'adapted_dci', 'adapted_dci+gauss_newton')",
+    "--config.defenses=(('none', 0.0), ('gaussian', 1.0), ('bottleneck', 2.0))",
+    "--config.defense.steps=2",
+    "--config.gauss_newton.splits=('stem',)",
+    "--config.gauss_newton.steps=1",
+    "--config.gauss_newton.inner=1",
+    "--config.gauss_newton.total_variation=(0.0,)",
+    "--config.gauss_newton.held_out=2",
+]
+
+
 def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_path):
     (tmp_path / "others").mkdir()
     pixels = np.random.default_rng(7).integers(0, 255, (40, 36, 3), np.uint8)
@@ -243,13 +255,15 @@ def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_
     fitted = []
     for folder in (place / "images", tmp_path / "others"):
         workdir = tmp_path / f"of_{folder.name}"
-        done = call(place, workdir, *SOLVED, *CALIBRATED, f"--config.data.images={folder}")
+        done = call(place, workdir, *SOLVED[1:], *CALIBRATED, *DEFENDED, f"--config.data.images={folder}")
         assert done.returncode == 0, done.stderr
-        files = [p for made in ("attacks", "calibration") for p in sorted((workdir / made).rglob("*")) if p.is_file()]
+        kept = ("attacks", "calibration", "defenses")
+        files = [p for made in kept for p in sorted((workdir / made).rglob("*")) if p.is_file()]
         fitted.append({p.relative_to(workdir): p.read_bytes() for p in files})
-        assert len(lines(workdir)) == 5 * len({row["image"] for row in lines(workdir)})
-    assert fitted[0] == fitted[1]
-    assert {name.parts[0] for name in fitted[0] if name.suffix == ".npz"} == {"attacks", "calibration"}
+        assert len(lines(workdir)) == 15 * len({row["image"] for row in lines(workdir)})
+    assert fitted[0].keys() == fitted[1].keys()
+    assert {str(name.parent) for name in fitted[0] if fitted[0][name] != fitted[1][name]} == set()
+    assert {name.parts[0] for name in fitted[0]} == set(kept)
 
 
 def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(place, finished):
