@@ -1,1 +1,1 @@
-"""One file per experiment; default.py explains every field."""
+"""One file per experiment; docs/fields.md explains every field."""

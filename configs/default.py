@@ -1,4 +1,4 @@
-"""The default of every field; the other configs give differences only. dci_jax/settings.py says what each field means.
+"""Every field at its default, explained in docs/fields.md. The other configs give differences only.
 
     python -m dci_jax.main --config=configs/default.py --workdir=runs/default
 

@@ -19,8 +19,8 @@ from dci_jax.evaluation.case import Case
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_side
-from dci_jax.ranges import check_ranges
 from dci_jax.runtime import distributed, sharding
+from dci_jax.settings.check import check_ranges
 
 log = logging.getLogger("dci_jax")
 

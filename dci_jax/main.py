@@ -25,6 +25,7 @@ from dci_jax.fingerprint import fingerprint
 from dci_jax.plan import plan
 from dci_jax.runtime import distributed, process, progress
 from dci_jax.runtime.workdir import claim
+from dci_jax.settings.fields import moved
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, such as configs/quickstart.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder for all that the run leaves; the same one resumes it")
@@ -40,7 +41,7 @@ _PROCESS = flags.DEFINE_integer("process", -1, "which one this is, from 0; with 
 
 
 _FLAGS = (_CONFIG, _WORKDIR, _DRY_RUN, _PROFILE, _COORDINATOR, _PROCESSES, _PROCESS)
-_FIELDS = "\nEvery field of the config is a flag, too, such as --config.batch=50; configs/default.py explains each."
+_FIELDS = "\nEvery field of the config is a flag, too, such as --config.batch=50; docs/fields.md explains every field."
 
 
 def main(argv: list[str]) -> int:
@@ -65,8 +66,9 @@ def main(argv: list[str]) -> int:
         text = error.args[0] if isinstance(error, KeyError) else error
         sentence = " ".join(_without_traceback(str(text)).replace("\\n", " ").replace("\\'", "'").split())
         if " " not in sentence:
-            sentence = f"The config has no field and no variant {sentence or repr(sentence)}{_variants(error)}"
-        return _refuse(f"{sentence} (configs/default.py explains every field)")
+            sentence = sentence.strip("\"'") or "''"
+            sentence = f"The config has no field and no variant {sentence}{_variants(error)}"
+        return _refuse(f"{_moved(argv) or sentence} (docs/fields.md explains every field)")
     if words:
         return _refuse(f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)")
     if config is None or workdir is None:
@@ -114,6 +116,12 @@ def _without_traceback(text: str) -> str:
     said = re.sub(r"Traceback \(most recent call last\):\n( .*\n)+", "", text)
     taken = "TypeError: get_config() takes 0 positional arguments but 1 was given"
     return said.replace(taken, "it has no variants; leave out the colon and what follows it")
+
+
+def _moved(argv: list[str]) -> str | None:
+    """A sentence that names the field of now, where a flag has a field's name of an earlier version."""
+    names = re.findall(r"^--?(?:no)?config\.([\w.]+)", "\n".join(argv), re.MULTILINE)
+    return next(filter(None, map(moved, names)), None)
 
 
 def _variants(error: Exception) -> str:

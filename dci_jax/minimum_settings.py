@@ -6,7 +6,7 @@ An audit counts what a weaker attack leaks, and does not count what it does not 
 from collections.abc import Mapping
 from typing import Any
 
-from dci_jax.ranges import Range
+from dci_jax.settings.ranges import Range
 
 # Dotted field -> what an audit asks of its number; of several numbers, one range each.
 SUFFICIENT = {

@@ -24,7 +24,7 @@ FLOORS = [
     ("attacks",),
     ("dci",),
     ("defenses",),
-    ("inputs", "data", "ranges", "minimum_settings", "settings", "models", "checkpoints", "importers", "results"),
+    ("inputs", "data", "settings", "minimum_settings", "models", "checkpoints", "importers", "results"),
     ("cpu_kernels", "runtime", "network", "losses", "metrics", "import_from_string", "errors"),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -98,7 +98,7 @@ def test_each_heavy_library_has_one_room():
         "check",
         "plan",
         "settings",
-        "ranges",
+        "settings.check",
         "fingerprint",
         "evaluation.images",
         "evaluation.recorded",

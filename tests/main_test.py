@@ -12,6 +12,9 @@ from tests.command_line import CALIBRATED, SOLVED, call, call_each, kill, lines,
 REFUSED = [
     (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
     (["--config.dci_trained.width=wide"], "wide"),
+    (["--config.audit.rank1=.5"], "audit.rank1 is now audit.structure; give that instead (docs/fields.md explains"),
+    (["--noconfig.audit.rank1"], "audit.rank1 is now audit.structure; "),
+    (["--config.nosuch=3"], "no field and no variant nosuch (docs/fields.md explains every field)"),
     (["--config.splits=('layer9',)"], "no split point 'layer9'; choose from: stem, layer1.0"),
     (["--config.attacks=('magic',)"], "'magic'; choose from: dci, dci_shared"),
     (

@@ -7,7 +7,7 @@ import pytest
 from configs import audit, default
 from dci_jax.attacks.registry import ATTACKS
 from dci_jax.minimum_settings import SUFFICIENT, shortfalls
-from dci_jax.ranges import RANGES
+from dci_jax.settings.fields import FIELDS
 
 AUDITS = ("audit", "audit_cifar", "audit_imagenet")
 
@@ -17,7 +17,7 @@ def test_every_field_exists_and_no_range_asks_for_more_than_it_allows():
     for field in SUFFICIENT:
         section, name = field.split(".")
         assert name in config[section], field
-        assert field in RANGES
+        assert field in FIELDS
 
 
 @pytest.mark.parametrize("name", AUDITS)

@@ -28,6 +28,7 @@ from dci_jax.network import Network
 from dci_jax.runtime import progress as shown
 from dci_jax.runtime import sharding
 from dci_jax.runtime.workdir import claim
+from dci_jax.settings.fields import moved
 
 Array = jax.Array
 
@@ -127,6 +128,8 @@ def _set(config, given):
         section, _, field = name.rpartition(".")
         at = config.get(section) if section else config
         if at is None or field not in at:
+            if sentence := moved(name):
+                raise InputError(f"{sentence} (docs/fields.md explains every field).")
             raise InputError(f"There is no setting {name!r}; docs/fields.md lists them ({', '.join(sorted(known))}).")
         with config.ignore_type():
             at[field] = value

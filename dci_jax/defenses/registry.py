@@ -1,6 +1,6 @@
 """Every defense, one row each: what the server receives, what an attacker who knows the defense can compute, its bytes.
 
-A new defense is a function beside this file and one row here; its strengths stand in `ranges.STRENGTHS`, and
+A new defense is a function beside this file and one row here; its strengths stand in `settings.ranges.STRENGTHS`, and
 what a page says of it in `report/labels.py`. One outside this package is a `Defense` that a config names as
 "module.path:object" (docs/own_defense.py).
 """

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dci_jax import ranges
 from dci_jax.defenses import compression
 from dci_jax.defenses.channel import Channel, behind, knowing, learn, message_bytes, send, sent
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.defenses.size import coded_bytes
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import features_at, split_index
+from dci_jax.settings import ranges
 from tests.command_line import ROOT
 
 FEATURES = jnp.array(np.random.default_rng(0).gamma(1.0, 2.0, size=(4, 16, 16, 8)), jnp.float32)

@@ -1,37 +1,14 @@
-from pathlib import Path
+"""What a config must not hold is refused with the value and what to give."""
+
+import re
 
 import pytest
 
-from configs import default
-from dci_jax import ranges
-from dci_jax.defenses.registry import DEFENSES
+from dci_jax import settings
 from dci_jax.errors import InputError
-from dci_jax.evaluation import corruptions
-
-
-def fields(config, prefix=""):
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            yield from fields(value, f"{prefix}{name}.")
-        elif next(ranges.numbers(value), None) is not None:
-            yield prefix + name
-
-
-def test_every_number_of_the_default_config_has_a_range_and_is_in_it():
-    config = default.get_config()
-    found = set(fields(config)) - {"defenses", "damages"}  # those have STRENGTHS
-    assert not found - set(ranges.RANGES)
-    ranges.check_ranges(config)
-
-
-def test_every_defense_and_damage_has_its_strengths():
-    assert {k for f, k in ranges.STRENGTHS if f == "defenses"} == set(DEFENSES)
-    assert {k for f, k in ranges.STRENGTHS if f == "damages"} == set(corruptions.DAMAGES)
-
-
-def test_the_page_shows_the_table():
-    page = Path(__file__).parents[1] / "docs" / "fields.md"
-    assert page.read_text() == ranges.table()
+from dci_jax.settings.check import check_ranges
+from dci_jax.settings.fields import FIELDS
+from dci_jax.settings.ranges import Range
 
 
 @pytest.mark.parametrize(
@@ -45,10 +22,10 @@ def test_the_page_shows_the_table():
     ],
 )
 def test_nothing_and_words_for_numbers_are_refused(field, value, said):
-    config = default.get_config()
+    config = settings.default()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError, match=said):
-        ranges.check_ranges(config)
+        check_ranges(config)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +41,11 @@ def test_nothing_and_words_for_numbers_are_refused(field, value, said):
     ],
 )
 def test_what_a_config_file_makes_another_type_of_is_refused(field, value, said):
-    config = default.get_config()
+    config = settings.default()
     config.update_from_flattened_dict({field: None})  # after which ml_collections takes anything
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError, match=said):
-        ranges.check_ranges(config)
+        check_ranges(config)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +75,14 @@ def test_what_a_config_file_makes_another_type_of_is_refused(field, value, said)
     ],
 )
 def test_a_number_out_of_its_range_is_refused_with_its_value_and_the_range(field, value):
-    config = default.get_config()
+    config = settings.default()
     with config.ignore_type():
         config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError) as refused:
-        ranges.check_ranges(config)
+        check_ranges(config)
     assert str(refused.value).startswith(f"{field} is {value}; give ")
-    assert str(ranges.RANGES[field]) in str(refused.value)
+    form = FIELDS[field].form
+    assert str(form if isinstance(form, Range) else form.each) in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -112,24 +90,24 @@ def test_a_number_out_of_its_range_is_refused_with_its_value_and_the_range(field
     [("gaussian", -1.0), ("quantize", 0.5), ("quantize", 2.5), ("dropout", 2.0), ("topk", -1.0), ("none", 1.0)],
 )
 def test_a_defense_of_an_impossible_strength_is_refused(strength):
-    config = default.get_config()
+    config = settings.default()
     config.defenses = (strength,)
     with pytest.raises(InputError, match=f"{strength[0]}' the strength {strength[1]}"):
-        ranges.check_ranges(config)
+        check_ranges(config)
 
 
 def test_a_defense_named_twice_would_double_n_and_is_refused():
-    config = default.get_config()
+    config = settings.default()
     config.defenses = (("gaussian", 0.5), ("gaussian", 0.50000001))
     with pytest.raises(InputError, match=r"'gaussian 0\.5' twice"):
-        ranges.check_ranges(config)
+        check_ranges(config)
 
 
 def test_a_chain_that_is_trained_for_nothing_is_refused():
-    config = default.get_config()
+    config = settings.default()
     config.dci_trained.layer = config.dci_trained.image = config.dci_trained.cycle = 0.0
     with pytest.raises(InputError, match="all 0"):
-        ranges.check_ranges(config)
+        check_ranges(config)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +123,24 @@ def test_a_chain_that_is_trained_for_nothing_is_refused():
     ],
 )
 def test_what_does_not_have_the_form_of_its_field_is_refused_with_an_example(field, value):
-    config = default.get_config()
+    config = settings.default()
     section, _, name = field.rpartition(".")
     with config.ignore_type():
         (config[section] if section else config)[name] = value
     with pytest.raises(InputError, match=rf"{field} is .*; give it such as \("):
-        ranges.check_ranges(config)
+        check_ranges(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("audit.rank1", "audit.rank1 is now audit.structure; give that instead (docs/fields.md explains every field)."),
+        ("target.weight", "There is no field target.weight; leave it out (docs/fields.md explains every field)."),
+    ],
+)
+def test_a_field_that_a_config_file_adds_is_refused(field, said):
+    config = settings.default()
+    section, name = field.split(".")
+    config[section][name] = "x"
+    with pytest.raises(InputError, match=re.escape(said)):
+        check_ranges(config)

@@ -1,0 +1,62 @@
+"""The settings: `default` has every field of a config at its default, `audit` those of an audit."""
+
+from ml_collections import ConfigDict
+
+from dci_jax.settings.fields import FIELDS
+
+
+def default() -> ConfigDict:
+    """Every field at its default; docs/fields.md says what each means."""
+    config = ConfigDict()
+    for name, field in FIELDS.items():
+        section, _, key = name.rpartition(".")
+        if section and section not in config:
+            config[section] = ConfigDict()
+        (config[section] if section else config)[key] = field.default
+    return config
+
+
+def audit() -> ConfigDict:
+    """The settings of an audit: differences from `default`."""
+    config = default()
+    config.attacks = (
+        "dci",
+        "adapted_dci",
+        "adapted_dci+refine",
+        "adapted_dci+gauss_newton",
+        "adapted_inverse_network",
+    )
+    config.defenses = (
+        ("none", 0.0),
+        ("gaussian", 1.0),
+        ("laplace", 0.5),
+        ("dropout", 0.5),
+        ("quantize", 8.0),
+        ("quantize", 4.0),
+        ("quantize", 2.0),
+        ("quantize", 1.0),
+        ("topk", 0.1),
+        ("topk_channels", 0.25),
+        ("jpeg", 50.0),
+        ("prune_channels", 0.5),
+        ("bottleneck", 4.0),
+        ("nopeek", 1.0),
+        ("learned_noise", 1.0),
+    )
+    config.sends = (1, 10)
+    config.audit.page = True
+    config.defense.steps = 100
+    config.dci.images = 96
+    config.dci.held_out = 32
+    config.dci.batch = 32
+    config.dci.rounds = 2
+    config.dci.equations = 40
+    config.dci.size = 3
+    config.dci.unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
+    # The attackers that take minutes, at the middle one of the split points.
+    config.refine.num_splits = config.inverse_network.num_splits = config.gauss_newton.num_splits = 1
+    config.refine.steps = 100
+    config.gauss_newton.update(steps=5, inner=20, total_variation=(0.0, 0.1, 1.0))
+    config.inverse_network.steps = 100
+    config.inverse_network.width = 16
+    return config

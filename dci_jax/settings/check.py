@@ -1,0 +1,113 @@
+"""The values of a config checked against the table of its fields, before any work.
+
+A learning rate below zero or a weight of nothing would run to the end, and a crippled attack reads as a safe split.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dci_jax.errors import InputError
+from dci_jax.settings.fields import FIELDS, moved
+from dci_jax.settings.ranges import STRENGTHS, Range, Rows, Several
+
+
+def check_ranges(config: ConfigDict) -> None:
+    """Raise InputError where a value of the config is not what its field may be, whether its section runs or not."""
+    _check_names(config)
+    check_forms(config)
+    for name, field in FIELDS.items():
+        form, value = field.form, _value(config, name)
+        if isinstance(form, Range):
+            _check_numbers(name, value, (value,), form)
+        elif isinstance(form, Several):
+            _check_numbers(
+                name, value, value if isinstance(value, tuple | list) else (value,), form.each, "each of its numbers"
+            )
+        elif isinstance(form, Rows) and form.each:
+            _check_numbers(name, value, numbers(value), form.each, "each of its numbers")
+    for field in ("defenses", "damages"):
+        _check_strengths(field, config[field])
+    if config.dci_trained.layer + config.dci_trained.image + config.dci_trained.cycle == 0:
+        raise InputError("dci_trained.layer, .image and .cycle are all 0; give one of them a weight.")
+
+
+def check_forms(config: ConfigDict) -> None:
+    """Raise InputError where a field that holds several things holds others or too few in each, or a text is none."""
+    for name, field in FIELDS.items():
+        form, value = field.form, _value(config, name)
+        if form in (str, bool) and not isinstance(value, form):
+            raise InputError(f"{name} is {_shown(value)}; give it {'a text' if form is str else 'True or False'}.")
+        if isinstance(form, Rows):
+            for row in value if isinstance(value, tuple | list) else ((value,),):
+                if not _fits(row, form.kinds):
+                    raise InputError(f"{name} is {_shown(value)}; give it such as {form.example}.")
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """All numbers in a field: itself, or those of a tuple and of the tuples in it."""
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from numbers(part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _check_names(config: ConfigDict) -> None:
+    """Raise InputError where a field is not in the table, or has no value."""
+    for name, value in _fields(config):
+        if name not in FIELDS:
+            sentence = moved(name) or f"There is no field {name}; leave it out"
+            raise InputError(f"{sentence} (docs/fields.md explains every field).")
+        if value is None:
+            raise InputError(f"{name} is None; give it a value (docs/fields.md explains every field).")
+
+
+def _check_numbers(name, value, found, allowed, each=""):
+    for number in found:
+        if not isinstance(number, int | float) or number not in allowed:
+            raise InputError(f"{name} is {_shown(value)}; give {each and f'for {each} '}{allowed}.")
+
+
+def _check_strengths(field, given):
+    labels = []
+    for kind, strength in given:
+        if field == "defenses" and ":" in kind:
+            continue
+        if (field, kind) not in STRENGTHS:
+            kinds = [k for f, k in STRENGTHS if f == field]
+            raise InputError(f"No {field[:-1]} is called {kind!r}; choose from: {', '.join(kinds)}.")
+        allowed = STRENGTHS[field, kind]
+        if strength not in allowed:
+            raise InputError(f"{field} gives {kind!r} the strength {strength}; give {allowed}.")
+        labels.append(f"{kind} {strength:g}")
+        if labels.count(labels[-1]) > 1:
+            raise InputError(f"{field} names {labels[-1]!r} twice (six digits count); name it once.")
+
+
+def _fits(row, kinds):
+    """Whether a thing is of these types: floats may be integers."""
+    parts = (row,) if len(kinds) == 1 else row
+    if not isinstance(parts, tuple | list) or len(parts) != len(kinds):
+        return False
+    return all(isinstance(p, int | k if k is float else k) for p, k in zip(parts, kinds, strict=True))
+
+
+def _fields(config, above=""):
+    """(name, value) of every field, such as "dci.images"."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _value(config, name):
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def _shown(value):
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,271 @@
+"""Every field of a config: one table of its default, what it may be and what it means; docs/fields.md shows it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from dci_jax.settings.ranges import (
+    BETA,
+    COUNT,
+    POINTS,
+    POSITIVE,
+    RATE,
+    SHARE,
+    SOME,
+    WEIGHT,
+    WEIGHTS_AT,
+    Form,
+    Range,
+    Rows,
+    Several,
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is known of a field.
+
+    Attributes:
+      default: its value where nothing else is given.
+      form: what it may be.
+      meaning: what it does, with its unit.
+    """
+
+    default: Any
+    form: Form
+    meaning: str
+
+
+_ITS_POINTS = "the split points that it attacks; empty: all of `splits`"
+_SO_MANY = "how many of the run's split points it attacks, evenly spaced, where its `splits` are empty; 0: all"
+_TV = "weight of total variation per pixel, relative to the relative feature distance"
+_TV_AT = "((split point, weight), ...) where the weight of total variation is another"
+_PRIOR = 'your own prior on images, "module.path:function" (docs/own_prior.py); empty: none'
+_FALLING = "Adam's learning rate at the start; it falls to 0 along a cosine"
+_PIXEL_RATE = "learning rate at the start, in pixel units of [0, 1]; it falls to 0 along a cosine"
+_PRECISION = '"float32", or "bfloat16" to compute in it'
+
+# A new field is one line here; a new section says in page.py what it is about.
+FIELDS = {
+    "seed": Field(0, Range(0, 2**32 - 1, whole=True), "the seed of all random numbers"),
+    "target.name": Field(
+        "cifar_resnet20",
+        str,
+        'a key of dci_jax.models.MODELS; "bundle" for a converted PyTorch network (docs/networks.md); or your own '
+        'function, "module.path:function" (docs/own_network.py)',
+    ),
+    "target.weights": Field(
+        "",
+        str,
+        "path of a .safetensors, .pth or .th, a bundle's folder, or a name of dci_jax.checkpoints.hub.SOURCES; empty: "
+        "the checkpoint in the package, or else the first source of that network",
+    ),
+    "target.sha256": Field("", str, "sha256 of the checkpoint, all digits or the first 8 or more; empty: not checked"),
+    "target.side": Field(
+        0, SOME, "side of the input in pixels, such as 448 for a ResNet trained at 224; 0: as trained"
+    ),
+    "target.deploy": Field(False, bool, "the device runs the reparameterised form (RepVGG)"),
+    "data.images": Field(
+        "",
+        str,
+        'folder, zip, npz, or "tfds:imagenet2012:validation"; empty: four photographs of scikit-image, for small '
+        "networks in tiles",
+    ),
+    "data.count": Field(0, SOME, "the first so many images; 0: all. Of a generator: so many codes are drawn"),
+    "data.labels": Field("", str, 'CSV "image,label", for top-1 (dci_jax/data/images.py); empty: no labels'),
+    "features": Field(
+        "",
+        str,
+        'an .npz of recorded features, with "features" [N, ...] and "split": they are reconstructed. data.images are '
+        "then the originals, where they are known, and `defenses` names what the features went through",
+    ),
+    "splits": Field((), POINTS, 'split points, such as ("layer1.2", "layer2.2"); empty: all'),
+    "attacks": Field(
+        ("dci", "dci+refine"),
+        Rows((str,), "('dci', 'rmle')"),
+        'in this order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), '
+        '"inverse_network", "rmle", "deepinversion", "deep_image_prior"; "dci@white_noise" learns from that source '
+        'alone; "adapted_dci", "adapted_dci+refine", "adapted_inverse_network" and "adapted_rmle" know the defense; '
+        'your own is "module.path:object" (docs/own_attack.py)',
+    ),
+    "defenses": Field(
+        (("none", 0.0),),
+        Rows((str, float), "(('none', 0.0), ('gaussian', 0.5))"),
+        '(kind, strength) of each (dci_jax/defenses/registry.py); your own kind is "module.path:object" '
+        "(docs/own_defense.py)",
+    ),
+    "sends": Field(
+        (1,),
+        Rows((int,), "(1, 10)", Range(1, 1000, whole=True)),
+        "how often an input is sent through a random defense; the attacker has all of them",
+    ),
+    "batch": Field(100, COUNT, "private images at a time"),
+    "damages": Field(
+        (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0)),
+        Rows((str, float), "(('blur', 1.0),)"),
+        "generators only: (kind, strength) of what is done to the images that are repaired "
+        "(dci_jax/evaluation/corruptions.py)",
+    ),
+    "defense.images": Field(
+        "", str, "real images: folder, zip or npz; empty: what the attacks learn from, no real image"
+    ),
+    "defense.steps": Field(200, COUNT, "Adam updates at each split point"),
+    "lpips.backbone": Field("", str, "torchvision's AlexNet, a .safetensors or .pth"),
+    "lpips.linear": Field("", str, "the linear layers, alex.pth of richzhang/PerceptualSimilarity"),
+    "audit.page": Field(False, bool, "the report is the audit's page: verdict, map, costs"),
+    "audit.ssim": Field(0.5, SHARE, "SSIM after a fit of brightness and contrast"),
+    "audit.psnr": Field(20.0, WEIGHT, "PSNR in dB, after that fit"),
+    "audit.structure": Field(
+        0.7,
+        Range(0, 1, above=True),
+        "correlation of the reconstruction's detail with the image's (dci_jax/evaluation/recognition.py)",
+    ),
+    "audit.leaking": Field(0.0, SHARE, "the share of the images that may leak"),
+    "audit.label_kept": Field(
+        0.95, SHARE, "a defense that keeps fewer of the server's predictions is no choice: a share"
+    ),
+    "inputs.bank": Field(0.0, WEIGHT, "share of synthesised images"),
+    "inputs.dead_leaves": Field(0.8, WEIGHT, "share of dead leaves: shapes that hide one another"),
+    "inputs.pink_noise": Field(0.2, WEIGHT, "share of 1/f noise"),
+    "inputs.white_noise": Field(0.0, WEIGHT, "share of uniform noise"),
+    "inputs.side": Field(
+        0,
+        SOME,
+        "side in pixels of what convolutional inverters learn from (the bank is cropped at random); they reconstruct "
+        "any side; 0: the network's own",
+    ),
+    "calibration.steps": Field(60, SOME, "Adam updates; 0: no calibration"),
+    "calibration.batch": Field(128, COUNT, "procedural images in each update"),
+    "calibration.learning_rate": Field(0.05, RATE, _FALLING),
+    "calibration.padding": Field(
+        (0, 4),
+        Rows((int,), "(0, 4)", SOME),
+        "black borders, in pixels, that random crops may have shown the network in its training (CIFAR's usual ones "
+        "have 4): each is tried, and the one that fits best is taken",
+    ),
+    "synthesis.batches": Field(0, SOME, "how many batches; 0: no image is synthesised"),
+    "synthesis.batch": Field(256, COUNT, "images in each batch; their joint statistics are matched"),
+    "synthesis.stages": Field(
+        ((32, 150),),
+        Rows((int, int), "((32, 150),)", COUNT),
+        "((side that the network sees in pixels, Adam updates), ...)",
+    ),
+    "synthesis.start": Field(
+        "dead_leaves", str, 'what they start from; or "white_noise" (DeepInversion), "pink_noise"'
+    ),
+    "synthesis.learning_rate": Field(0.03, RATE, _PIXEL_RATE),
+    "synthesis.warmup": Field(0, SOME, "updates, in each stage, over which the learning rate first rises"),
+    "synthesis.betas": Field((0.9, 0.999), Several(BETA), "Adam's two"),
+    "synthesis.statistics": Field(10.0, WEIGHT, "weight of BatchNorm-statistic matching"),
+    "synthesis.first": Field(1.0, WEIGHT, "how much more the first BatchNorm layer counts than each other"),
+    "synthesis.cross_entropy": Field(0.1, WEIGHT, "weight of the answer for a random label"),
+    "synthesis.total_variation": Field(0.1, WEIGHT, "weight of total variation"),
+    "synthesis.l2": Field(0.0, WEIGHT, "weight of the mean square distance from grey"),
+    "synthesis.jitter": Field(2, SOME, "largest shift of the images in each update, in pixels"),
+    "synthesis.precision": Field("float32", str, _PRECISION + "; statistics stay float32"),
+    "verifier.name": Field("", str, "as target.name; empty: none"),
+    "verifier.weights": Field("", str, "as target.weights"),
+    "dci_trained.width": Field(1.5, POSITIVE, "hidden channels, as a multiple of those of the block's wider side"),
+    "dci_trained.cap": Field(256, Range(8, 2**14, whole=True), "hidden channels at most"),
+    "dci_trained.rounds": Field(4, Range(1, 100, whole=True), "corrections by the block's own answer"),
+    "dci_trained.depth": Field(2, Range(1, 100, whole=True), "3x3 convolutions in each correction"),
+    "dci_trained.distance": Field("l1", str, 'of all three terms: "l1" as in the paper, "l2" or "cosine"'),
+    "dci_trained.layer": Field(1.0, WEIGHT, "weight of |R_i(f_i) - f_(i-1)|"),
+    "dci_trained.image": Field(1.0, WEIGHT, "weight of |R_1(...R_k(f_k)) - x|"),
+    "dci_trained.cycle": Field(1.0, WEIGHT, "weight of |F_i(x') - f_i|"),
+    "dci_trained.batch": Field(40, COUNT, "images in each step, shared by the devices"),
+    "dci_trained.precision": Field("float32", str, _PRECISION),
+    "dci_trained.remat": Field(False, bool, "compute activations twice instead of keeping them"),
+    "dci_trained.learning_rate": Field(2e-3, RATE, "Adam's at the start of divide; it falls to 0 along a cosine"),
+    "dci_trained.divide_steps": Field(150, SOME, "steps in which every inverter learns alone"),
+    "dci_trained.conquer_learning_rate": Field(1e-3, RATE, "Adam's at the start of each stage of conquer"),
+    "dci_trained.conquer_warmup": Field(20, SOME, "steps over which that rises first"),
+    "dci_trained.conquer_clip": Field(
+        math.inf, Range(0, above=True), "global norm that the gradient is cut to; inf: never"
+    ),
+    "dci_trained.deepest_steps": Field(0, SOME, "last steps on the deepest split point alone, in a chain of its own"),
+    "dci_trained.conquer": Field(
+        (("layer1.2", 100), ("layer2.2", 300), ("layer3.2", 450)),
+        Rows((str, int), "(('layer1.2', 100),)", COUNT),
+        "the stages of conquer: ((deepest split point, steps), ...)",
+    ),
+    "dci.splits": Field((), POINTS, _ITS_POINTS),
+    "dci.images": Field(1152, Range(16, whole=True), "images that a map is solved on, at most"),
+    "dci.held_out": Field(128, Range(8, whole=True), "procedural images that choose ridge and number of corrections"),
+    "dci.batch": Field(64, COUNT, "images at a time, shared by the devices"),
+    "dci.rounds": Field(6, SOME, "corrections by the block's own answer, at most"),
+    "dci.size": Field(5, Range(1, 7, whole=True), "side of a map's neighbourhood in pixels, at most"),
+    "dci.unknowns": Field(
+        (10000, 7000),
+        Several(COUNT),
+        "unknowns (side² x channels) of a first map and of a correction, at most: where there would be more, the side "
+        "is less",
+    ),
+    "dci.equations": Field(
+        100, COUNT, "pixels for each unknown; no more images are used than it takes to have so many"
+    ),
+    "refine.splits": Field((), POINTS, _ITS_POINTS),
+    "refine.num_splits": Field(0, SOME, _SO_MANY),
+    "refine.steps": Field(300, COUNT, "updates of each batch of images"),
+    "refine.learning_rate": Field(0.02, RATE, _PIXEL_RATE),
+    "refine.total_variation": Field(0.03, WEIGHT, _TV),
+    "refine.total_variation_at": Field((), WEIGHTS_AT, _TV_AT),
+    "refine.prior": Field("", str, _PRIOR),
+    "refine.prior_weight": Field(0.0, WEIGHT, "weight of `prior`"),
+    "rmle.splits": Field((), POINTS, _ITS_POINTS),
+    "rmle.num_splits": Field(0, SOME, _SO_MANY),
+    "rmle.steps": Field(5000, COUNT, "updates of each batch of images"),
+    "rmle.learning_rate": Field(0.02, RATE, _PIXEL_RATE),
+    "rmle.total_variation": Field(0.03, WEIGHT, _TV),
+    "rmle.total_variation_at": Field((), WEIGHTS_AT, _TV_AT),
+    "rmle.prior": Field("", str, _PRIOR),
+    "rmle.prior_weight": Field(0.0, WEIGHT, "weight of `prior`"),
+    "deepinversion.splits": Field((), POINTS, _ITS_POINTS),
+    "deepinversion.num_splits": Field(0, SOME, _SO_MANY),
+    "deepinversion.steps": Field(2000, COUNT, "updates of each batch of images"),
+    "deepinversion.learning_rate": Field(0.02, RATE, _PIXEL_RATE),
+    "deepinversion.total_variation": Field(0.03, WEIGHT, _TV),
+    "deepinversion.statistics": Field(
+        0.1, WEIGHT, "weight of the statistics, relative to the relative feature distance"
+    ),
+    "deep_image_prior.splits": Field((), POINTS, _ITS_POINTS),
+    "deep_image_prior.num_splits": Field(0, SOME, _SO_MANY),
+    "deep_image_prior.width": Field(32, Range(1, 1024, whole=True), "channels of the hidden layers"),
+    "deep_image_prior.levels": Field(
+        3, Range(1, 10, whole=True), "halvings; the image's side must be divisible so often"
+    ),
+    "deep_image_prior.steps": Field(2000, COUNT, "Adam updates of each batch of images"),
+    "deep_image_prior.learning_rate": Field(0.01, RATE, _FALLING),
+    "deep_image_prior.total_variation": Field(0.0, WEIGHT, _TV),
+    "gauss_newton.splits": Field((), POINTS, _ITS_POINTS),
+    "gauss_newton.num_splits": Field(0, SOME, _SO_MANY),
+    "gauss_newton.steps": Field(10, COUNT, "Gauss-Newton steps"),
+    "gauss_newton.inner": Field(30, COUNT, "conjugate gradients in each step; for codes it is solved exactly"),
+    "gauss_newton.damping": Field(1e-2, POSITIVE, "at the start, relative to the mean square of J's columns"),
+    "gauss_newton.total_variation": Field(
+        (0.0, 0.01, 0.1, 1.0),
+        Several(WEIGHT),
+        "weights of total variation, relative to the relative feature distance; procedural images choose one at each "
+        "split point",
+    ),
+    "gauss_newton.held_out": Field(8, COUNT, "procedural images that choose"),
+    "inverse_network.splits": Field((), POINTS, _ITS_POINTS),
+    "inverse_network.num_splits": Field(0, SOME, _SO_MANY),
+    "inverse_network.width": Field(
+        32, Range(1, 512, whole=True), "hidden channels at full resolution, doubled per halving"
+    ),
+    "inverse_network.batch": Field(32, COUNT, "images in each step"),
+    "inverse_network.precision": Field("float32", str, _PRECISION),
+    "inverse_network.learning_rate": Field(2e-3, RATE, _FALLING),
+    "inverse_network.steps": Field(1000, COUNT, "training steps for each split point"),
+    "oracle.images": Field("", str, "folder, zip or npz; empty: no oracle"),
+    "oracle.attack": Field("dci", str, '"dci", "dci_trained" or "inverse_network"'),
+}
+
+# A field's name of an earlier version -> its name of now.
+RENAMED = {"audit.rank1": "audit.structure"}
+
+
+def moved(name: str) -> str | None:
+    """A sentence that names the field of now, for a field's name of an earlier version; None for any other name."""
+    return f"{name} is now {RENAMED[name]}; give that instead" if name in RENAMED else None

@@ -1,0 +1,99 @@
+"""What a field may be: numbers of a range, several of them, rows, a text, True or False; and strengths of defenses."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; NaN is in none.
+
+    Attributes:
+      low: the least.
+      high: the greatest.
+      above: `low` itself is left out.
+      below: `high` itself is left out.
+      whole: integers only.
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    whole: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = value > self.low if self.above else value >= self.low
+        high = value < self.high if self.below else value <= self.high
+        return low and high and not (self.whole and value % 1)
+
+    def __str__(self) -> str:
+        kind = "a whole number " if self.whole else "a number "
+        least = f"{'above' if self.above else 'of at least'} {self.low:g}"
+        most = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:g}"
+        return f"{kind}{least}{most}"
+
+
+@dataclass(frozen=True)
+class Several:
+    """Numbers, any or as many as their section checks.
+
+    Attributes:
+      each: the range of each of them.
+    """
+
+    each: Range
+
+    def __str__(self) -> str:
+        return f"numbers, each {self.each}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Any number of things, each a single one or a row of them.
+
+    Attributes:
+      kinds: the types in a row; of one type, the thing itself and no row.
+      example: the text of a value that has this form.
+      each: the range of each number in it; None: its own check knows.
+    """
+
+    kinds: tuple[type, ...]
+    example: str
+    each: Range | None = None
+
+    def __str__(self) -> str:
+        return f"such as `{self.example}`" + (f"; each number {self.each}" if self.each else "")
+
+
+Form = Range | Several | Rows | type[str] | type[bool]  # `str`: a text; `bool`: True or False
+
+COUNT, SOME = Range(1, whole=True), Range(0, whole=True)
+WEIGHT = Range(0, below=True)  # below infinity
+POSITIVE = Range(0, above=True, below=True)
+RATE = Range(0, 10, above=True)  # of learning; pixels and weights alike are of the order of 1
+SHARE, BETA = Range(0, 1), Range(0, 1, below=True)
+POINTS = Rows((str,), "('stem',)")  # names of split points
+WEIGHTS_AT = Rows((str, float), "(('stem', 0.1),)", WEIGHT)
+
+# (field, kind) -> strengths of a defense or of a damage.
+STRENGTHS = {
+    ("defenses", "none"): Range(0, 0),
+    ("defenses", "gaussian"): POSITIVE,
+    ("defenses", "laplace"): POSITIVE,
+    ("defenses", "dropout"): Range(0, 1, above=True, below=True),
+    ("defenses", "dropout_marked"): Range(0, 1, above=True, below=True),
+    ("defenses", "quantize"): Range(1, 16, whole=True),
+    ("defenses", "topk"): Range(0, 1, above=True, below=True),
+    ("defenses", "topk_channels"): Range(0, 1, above=True, below=True),
+    ("defenses", "jpeg"): Range(1, 95, whole=True),
+    ("defenses", "prune_channels"): Range(0, 1, above=True, below=True),
+    ("defenses", "bottleneck"): Range(1, 1024, above=True),
+    ("defenses", "nopeek"): POSITIVE,
+    ("defenses", "learned_noise"): POSITIVE,
+    ("damages", "none"): Range(0, 0),
+    ("damages", "gaussian"): POSITIVE,
+    ("damages", "blur"): POSITIVE,
+    ("damages", "mask"): Range(0, 1, above=True),
+    ("damages", "quantize"): Range(1, 16, whole=True),
+}
