@@ -1,17 +1,30 @@
 """A chain of inverters, from the features at a split point back to the input: R_1(...R_k(f_k))."""
 
+import dataclasses
+import json
 import math
 from pathlib import Path
 
 import flax.struct
 import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from dci_jax.dci import inverter
-from dci_jax.dci.inverter import Geometry
-from dci_jax.errors import InputError
-from dci_jax.network import Network, feature_shapes, with_side
+from dci_jax.dci.inverter import Geometry, finer
+from dci_jax.dci.trained import inverter_network
+from dci_jax.dci.trained.trained_inverter import TrainedInverter
+from dci_jax.defenses.channel import NONE, Channel, behind
+from dci_jax.errors import InputError, reason
+from dci_jax.network import Network, feature_shapes, split_index, with_side
+from dci_jax.runtime.digest import sha256_of
 
 Array = jax.Array
+
+FORMAT, VERSION = "dci_jax chain", 1
 
 
 @flax.struct.dataclass
@@ -107,9 +120,7 @@ class Chain:
 
     def save(self, path: str | Path) -> None:
         """Write the chain to one .safetensors file; `load_chain` reads it for the same network."""
-        from dci_jax.dci.chain_file import save
-
-        save(self, path)
+        _save(self, path)
 
     @classmethod
     def of(cls, inverters: tuple, network: Network, split: str, validation_mse: float | None = None) -> "Chain":
@@ -121,3 +132,81 @@ class Chain:
         psnr = "" if self.validation_mse is None else f", validation PSNR {self.validation_psnr:.1f} dB"
         lines = (f"\n  {name}: {each!r}" for name, each in zip(names, self.inverters, strict=True))
         return f"Chain({self.network.name} at {self.split}, {len(self.inverters)} inverters{psnr}){''.join(lines)}"
+
+
+def _save(chain: Chain, path: str | Path) -> None:
+    tensors, kinds = {}, []
+    for number, each in enumerate(chain.inverters):
+        if isinstance(each, Inverter):
+            tensors |= {f"{number}/{r}": kernel for r, kernel in enumerate(each.kernels)}
+            kinds.append({"solved": dataclasses.asdict(each.spec)})
+        else:
+            flat = traverse_util.flatten_dict(each.params, sep="/")
+            tensors |= {f"{number}/{name}": leaf for name, leaf in flat.items()}
+            names = [f.name for f in dataclasses.fields(each.module) if f.name not in ("parent", "name")]
+            kinds.append({"trained": {name: getattr(each.module, name) for name in names}, "index": each.index})
+    about = {
+        "version": VERSION,
+        "network": chain.network.name,
+        "fingerprint": sha256_of(jax.tree.map(jnp.asarray, chain.network)),
+        "split": chain.split,
+        "validation_mse": chain.validation_mse,
+        "inverters": kinds,
+    }
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    save_file(arrays, path, {"format": FORMAT, "about": json.dumps(about)})
+
+
+def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> Chain:
+    """Read a chain that `Chain.save` wrote.
+
+    Args:
+      path: the .safetensors file.
+      network: the network that it was solved or trained for, with the same weights.
+      defense: the defense that it was adapted to.
+
+    Raises:
+      InputError: the file is damaged, of another version, or of another network or defense.
+    """
+    about, tensors = _read(Path(path))
+    split, inverters = about["split"], []
+    depth = split_index(network, split)
+    whole = behind(network, depth, defense)
+    parts = finer(network)
+    divided = behind(parts, split_index(parts, split), defense)
+    known = next((n for n in (whole, divided) if sha256_of(jax.tree.map(jnp.asarray, n)) == about["fingerprint"]), None)
+    solved = all("solved" in kind for kind in about["inverters"])
+    if known is None:
+        raise InputError(
+            f"{path} is a chain of {about['network']} with other weights or another defense than the {network.name} given; load the "
+            "network that it was made for."
+        )
+    for number, kind in enumerate(about["inverters"]):
+        mine = {name.partition("/")[2]: t for name, t in tensors.items() if name.split("/")[0] == str(number)}
+        if "solved" in kind:
+            spec = kind["solved"] | {"grid": tuple(kind["solved"]["grid"])}
+            inverters.append(Inverter(tuple(mine[str(r)] for r in range(len(mine))), Geometry(**spec)))
+        else:
+            module = inverter_network.Inverter(**kind["trained"])
+            inverters.append(TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"]))
+    return Chain.of(inverters, divided if solved else whole, split, about["validation_mse"])
+
+
+def _read(path):
+    """(what the file says about itself, its tensors)."""
+    if not path.is_file():
+        raise InputError(f"No chain at {path}; check the path.")
+    try:
+        with safe_open(path, "numpy") as stream:
+            known = stream.metadata() or {}
+            if known.get("format") != FORMAT:
+                raise InputError(f"{path} is not a chain; give a file that Chain.save wrote.")
+            about = json.loads(known["about"])
+            tensors = {name: jnp.asarray(stream.get_tensor(name)) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read ({reason(error)}); save the chain again.") from error
+    if about.get("version") != VERSION:
+        raise InputError(f"{path} is a chain of version {about.get('version')}, and this is {VERSION}; solve it again.")
+    return about, tensors

@@ -34,7 +34,7 @@ def check_ranges(config: ConfigDict) -> None:
 
 
 def check_forms(config: ConfigDict) -> None:
-    """Raise InputError where a field that holds several things holds others, or not as many in each; or a text's none."""
+    """Raise InputError where a field that holds several things holds others or too few in each, or a text is none."""
     for name, field in FIELDS.items():
         form, value = field.form, _value(config, name)
         if form in (str, bool) and not isinstance(value, form):

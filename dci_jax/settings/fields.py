@@ -1,4 +1,4 @@
-"""Every field of a config: one table of its default, of what it may be and of what it means; docs/fields.md shows it."""
+"""Every field of a config: one table of its default, what it may be and what it means; docs/fields.md shows it."""
 
 import math
 from dataclasses import dataclass
@@ -51,14 +51,14 @@ FIELDS = {
     "target.name": Field(
         "cifar_resnet20",
         str,
-        'a key of dci_jax.models.MODELS; "bundle" for a converted PyTorch network (docs/networks.md); or your own function, '
-        '"module.path:function" (docs/own_network.py)',
+        'a key of dci_jax.models.MODELS; "bundle" for a converted PyTorch network (docs/networks.md); or your own '
+        'function, "module.path:function" (docs/own_network.py)',
     ),
     "target.weights": Field(
         "",
         str,
-        "path of a .safetensors, .pth or .th, a bundle's folder, or a name of dci_jax.checkpoints.hub.SOURCES; empty: the checkpoint in "
-        "the package, or else the first source of that network",
+        "path of a .safetensors, .pth or .th, a bundle's folder, or a name of dci_jax.checkpoints.hub.SOURCES; empty: "
+        "the checkpoint in the package, or else the first source of that network",
     ),
     "target.sha256": Field("", str, "sha256 of the checkpoint, all digits or the first 8 or more; empty: not checked"),
     "target.side": Field(
@@ -68,28 +68,31 @@ FIELDS = {
     "data.images": Field(
         "",
         str,
-        'folder, zip, npz, or "tfds:imagenet2012:validation"; empty: four photographs of scikit-image, for small networks in tiles',
+        'folder, zip, npz, or "tfds:imagenet2012:validation"; empty: four photographs of scikit-image, for small '
+        "networks in tiles",
     ),
     "data.count": Field(0, SOME, "the first so many images; 0: all. Of a generator: so many codes are drawn"),
     "data.labels": Field("", str, 'CSV "image,label", for top-1 (dci_jax/data/images.py); empty: no labels'),
     "features": Field(
         "",
         str,
-        'an .npz of recorded features, with "features" [N, ...] and "split": they are reconstructed. data.images are then the originals, '
-        "where they are known, and `defenses` names what the features went through",
+        'an .npz of recorded features, with "features" [N, ...] and "split": they are reconstructed. data.images are '
+        "then the originals, where they are known, and `defenses` names what the features went through",
     ),
     "splits": Field((), POINTS, 'split points, such as ("layer1.2", "layer2.2"); empty: all'),
     "attacks": Field(
         ("dci", "dci+refine"),
         Rows((str,), "('dci', 'rmle')"),
-        'in this order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), "inverse_network", "rmle", '
-        '"deepinversion", "deep_image_prior"; "dci@white_noise" learns from that source alone; "adapted_dci", "adapted_dci+refine", '
-        '"adapted_inverse_network" and "adapted_rmle" know the defense; your own is "module.path:object" (docs/own_attack.py)',
+        'in this order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), '
+        '"inverse_network", "rmle", "deepinversion", "deep_image_prior"; "dci@white_noise" learns from that source '
+        'alone; "adapted_dci", "adapted_dci+refine", "adapted_inverse_network" and "adapted_rmle" know the defense; '
+        'your own is "module.path:object" (docs/own_attack.py)',
     ),
     "defenses": Field(
         (("none", 0.0),),
         Rows((str, float), "(('none', 0.0), ('gaussian', 0.5))"),
-        '(kind, strength) of each (dci_jax/defenses/registry.py); your own kind is "module.path:object" (docs/own_defense.py)',
+        '(kind, strength) of each (dci_jax/defenses/registry.py); your own kind is "module.path:object" '
+        "(docs/own_defense.py)",
     ),
     "sends": Field(
         (1,),
@@ -100,7 +103,8 @@ FIELDS = {
     "damages": Field(
         (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0)),
         Rows((str, float), "(('blur', 1.0),)"),
-        "generators only: (kind, strength) of what is done to the images that are repaired (dci_jax/evaluation/corruptions.py)",
+        "generators only: (kind, strength) of what is done to the images that are repaired "
+        "(dci_jax/evaluation/corruptions.py)",
     ),
     "defense.images": Field(
         "", str, "real images: folder, zip or npz; empty: what the attacks learn from, no real image"
@@ -127,8 +131,8 @@ FIELDS = {
     "inputs.side": Field(
         0,
         SOME,
-        "side in pixels of what convolutional inverters learn from (the bank is cropped at random); they reconstruct any side; 0: the "
-        "network's own",
+        "side in pixels of what convolutional inverters learn from (the bank is cropped at random); they reconstruct "
+        "any side; 0: the network's own",
     ),
     "calibration.steps": Field(60, SOME, "Adam updates; 0: no calibration"),
     "calibration.batch": Field(128, COUNT, "procedural images in each update"),
@@ -136,8 +140,8 @@ FIELDS = {
     "calibration.padding": Field(
         (0, 4),
         Rows((int,), "(0, 4)", SOME),
-        "black borders, in pixels, that random crops may have shown the network in its training (CIFAR's usual ones have 4): each is "
-        "tried, and the one that fits best is taken",
+        "black borders, in pixels, that random crops may have shown the network in its training (CIFAR's usual ones "
+        "have 4): each is tried, and the one that fits best is taken",
     ),
     "synthesis.batches": Field(0, SOME, "how many batches; 0: no image is synthesised"),
     "synthesis.batch": Field(256, COUNT, "images in each batch; their joint statistics are matched"),
@@ -194,7 +198,8 @@ FIELDS = {
     "dci.unknowns": Field(
         (10000, 7000),
         Several(COUNT),
-        "unknowns (side² x channels) of a first map and of a correction, at most: where there would be more, the side is less",
+        "unknowns (side² x channels) of a first map and of a correction, at most: where there would be more, the side "
+        "is less",
     ),
     "dci.equations": Field(
         100, COUNT, "pixels for each unknown; no more images are used than it takes to have so many"
@@ -240,7 +245,8 @@ FIELDS = {
     "gauss_newton.total_variation": Field(
         (0.0, 0.01, 0.1, 1.0),
         Several(WEIGHT),
-        "weights of total variation, relative to the relative feature distance; procedural images choose one at each split point",
+        "weights of total variation, relative to the relative feature distance; procedural images choose one at each "
+        "split point",
     ),
     "gauss_newton.held_out": Field(8, COUNT, "procedural images that choose"),
     "inverse_network.splits": Field((), POINTS, _ITS_POINTS),

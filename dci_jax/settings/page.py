@@ -12,12 +12,12 @@ SECTIONS = {
     "data": "The private images. They are for evaluation only; no attack sees them.",
     "defense": "What `bottleneck`, `prune_channels`, `nopeek` and `learned_noise` learn from.",
     "lpips": "LPIPS (v0.1, AlexNet) is measured where both files are given; else it is null.",
-    "audit": "When an image of the audit's page leaks: its reconstruction passes one of these thresholds, and beats every baseline "
-    "of that image by a margin. The thresholds are ours; no published ones exist (docs/audit.md).",
-    "inputs": 'What the inverters learn from: shares of every batch. The paper has bank=1, the others 0 and synthesis.start="white_noise" '
-    "(configs/paper.py).",
-    "calibration": "A filter of colours and frequencies, 66 numbers, that procedural images go through. It is fitted until the network's "
-    "early BatchNorm layers see on them what they remember.",
+    "audit": "When an image of the audit's page leaks: its reconstruction passes one of these thresholds, and beats "
+    "every baseline of that image by a margin. The thresholds are ours; no published ones exist (docs/audit.md).",
+    "inputs": "What the inverters learn from: shares of every batch. The paper has bank=1, the others 0 and "
+    'synthesis.start="white_noise" (configs/paper.py).',
+    "calibration": "A filter of colours and frequencies, 66 numbers, that procedural images go through. It is fitted "
+    "until the network's early BatchNorm layers see on them what they remember.",
     "synthesis": "Images that are synthesised from the network's BatchNorm statistics: the bank.",
     "verifier": "Another network that judges the synthesised images: do they look like their label to it, too?",
     "dci_trained": "`dci_trained`: inverters trained as in the paper (configs/paper.py).",
@@ -28,8 +28,8 @@ SECTIONS = {
     "deep_image_prior": "`deep_image_prior`: an untrained network for each image.",
     "gauss_newton": "`gauss_newton`, and `dci+gauss_newton` from DCI's answer, for images or codes.",
     "inverse_network": "`inverse_network`: one trained decoder for each split point.",
-    "oracle": "An attack trained on real images of the private ones' distribution: an upper reference, and not data-free. Images that "
-    "are also evaluated are left out.",
+    "oracle": "An attack trained on real images of the private ones' distribution: an upper reference, and not "
+    "data-free. Images that are also evaluated are left out.",
 }
 
 
@@ -38,8 +38,8 @@ def page() -> str:
     lines = [
         "# Every field of a config",
         "",
-        "Give it as a flag, such as `--config.batch=50`, or in a config file. All are checked before any work, whether their section runs "
-        "or not.",
+        "Give it as a flag, such as `--config.batch=50`, or in a config file. All are checked before any work, "
+        "whether their section runs or not.",
     ]
     for section, about in SECTIONS.items():
         rows = [

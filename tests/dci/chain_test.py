@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dci_jax
-from dci_jax.dci import chain_file
+from dci_jax.dci import chain as chains
 from dci_jax.errors import InputError
 
 NOISE = (("white_noise", 1.0),)  # compiles at once
@@ -103,7 +103,7 @@ def test_a_saved_chain_is_the_same_chain_and_another_networks_is_refused(chain, 
 
 
 def test_a_chain_of_another_version_is_refused(chain, network, tmp_path, monkeypatch):
-    monkeypatch.setattr(chain_file, "VERSION", 0)
+    monkeypatch.setattr(chains, "VERSION", 0)
     chain.save(tmp_path / "old.safetensors")
     monkeypatch.undo()
     with pytest.raises(InputError, match="version 0, and this is 1"):

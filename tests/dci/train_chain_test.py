@@ -11,6 +11,7 @@ from dci_jax.dci.chain import Chain
 from dci_jax.dci.trained import train_chain
 from dci_jax.dci.trained.inverter_network import inverters
 from dci_jax.dci.trained.objective import Objective, conquer_loss, deepest_loss, divide_loss, undo
+from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.losses import l1
 from dci_jax.metrics import latent_cosine
@@ -186,7 +187,7 @@ def test_estimates_on_the_way_end_in_what_invert_gives(generator):
     params = train_chain.initialize(modules, generator, jax.random.key(0))
     codes = jax.random.normal(jax.random.key(1), (2, 128))
     image = networks.run(generator, codes)
-    inverters_of = [train_chain.TrainedInverter(params[i], modules[i], i) for i in reversed(range(5))]
+    inverters_of = [TrainedInverter(params[i], modules[i], i) for i in reversed(range(5))]
     chain = Chain.of(inverters_of, generator, "image")
     found = chain.estimates(image)
     shapes = networks.feature_shapes(generator)

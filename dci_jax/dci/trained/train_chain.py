@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.trained.inverter_network import Inverter, inverters
-from dci_jax.dci.trained.objective import Objective, conquer_loss, deepest_loss, divide_loss, undo
+from dci_jax.dci.trained.objective import Objective, conquer_loss, deepest_loss, divide_loss
+from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.errors import InputError
-from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.losses import DISTANCES
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_dtype
@@ -196,35 +195,6 @@ def phases(
         rate, warmup, clip = conquer_learning_rate, conquer_warmup, conquer_clip
         stages.append(Phase("deepest alone", loss, deepest_steps, rate, warmup, clip, deepest=True))
     return modules, tuple(stages)
-
-
-@flax.struct.dataclass
-class TrainedInverter:
-    """One trained inverter `R_i: f_i -> f_{i-1}`, a pytree whose leaves are its parameters.
-
-    Attributes:
-      params: of the module.
-      module: the convolutional network, unrolled around the block.
-      index: of the block, from 0.
-    """
-
-    params: Pytree
-    module: Inverter = flax.struct.field(pytree_node=False)
-    index: int = flax.struct.field(pytree_node=False)
-
-    def __call__(self, network: Network, sent: Array, features: Array) -> Array:
-        """The estimate of `f_{i-1}` [B, ...] of `features`, f_i [B, ...] or an estimate of it; `sent` is not used.
-
-        Each inverter is a program of its own, which all split points share.
-        """
-        found = _undo(self.module, self.params, network, self.index, features)
-        return found if self.index else clip(code_prior(network), found)
-
-    def __repr__(self) -> str:
-        return f"trained, {self.module.width} hidden channels, {self.module.rounds} corrections"
-
-
-_undo = jax.jit(undo, static_argnums=(0, 3))
 
 
 def initialize(modules: tuple[Inverter, ...], network: Network, key: Array) -> tuple[Pytree, ...]:

@@ -1,0 +1,43 @@
+"""One trained inverter, applied: a link of a `Chain`."""
+
+from typing import Any
+
+import flax.struct
+import jax
+
+from dci_jax.dci.trained.inverter_network import Inverter
+from dci_jax.dci.trained.objective import undo
+from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.network import Network
+
+Array = jax.Array
+Pytree = Any
+
+
+@flax.struct.dataclass
+class TrainedInverter:
+    """One trained inverter `R_i: f_i -> f_{i-1}`, a pytree whose leaves are its parameters.
+
+    Attributes:
+      params: of the module.
+      module: the convolutional network, unrolled around the block.
+      index: of the block, from 0.
+    """
+
+    params: Pytree
+    module: Inverter = flax.struct.field(pytree_node=False)
+    index: int = flax.struct.field(pytree_node=False)
+
+    def __call__(self, network: Network, sent: Array, features: Array) -> Array:
+        """The estimate of `f_{i-1}` [B, ...] of `features`, f_i [B, ...] or an estimate of it; `sent` is not used.
+
+        Each inverter is a program of its own, which all split points share.
+        """
+        found = _undo(self.module, self.params, network, self.index, features)
+        return found if self.index else clip(code_prior(network), found)
+
+    def __repr__(self) -> str:
+        return f"trained, {self.module.width} hidden channels, {self.module.rounds} corrections"
+
+
+_undo = jax.jit(undo, static_argnums=(0, 3))
