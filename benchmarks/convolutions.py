@@ -1,6 +1,6 @@
 """Convolutions one by one, ours and XLA's beside oneDNN's (cuDNN's on a GPU): `python -m benchmarks.convolutions`
 
-Prints JSON: GFLOP/s forwards, for the gradient of the input and for that of the weights, of ours (`models/convolution.py`, with
+Prints JSON: GFLOP/s forwards, for the gradient of the input and for that of the weights, of ours (`cpu_kernels/convolution.py`, with
 `onednn.options()`), of XLA's own (NHWC), of PyTorch's and of PyTorch's in channels_last, taking turns; medians of the best of four calls in
 a row. A ratio is ours to the better PyTorch's.
 """

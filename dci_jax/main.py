@@ -149,10 +149,15 @@ def _log_to(file: Path | None) -> None:
     log.propagate = False
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The program: `python -m dci_jax.main`, or `dci-jax`."""
     if not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "dci_jax"))
     code = main(sys.argv)
     if code and jax.distributed.is_initialized():
         os._exit(code)  # leaving in an orderly way would wait for the other processes
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -31,7 +31,7 @@ class Block:
         `params["batch_stats"]`, or {} where there are none. `jit` prunes them where unused.
       nonnegative: whether the block's *input* is never negative (the output of a ReLU).
       parts: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
-        taking what a ReLU gave: a convolution and the pooling behind it (`attacks.linear_inverter.finer`); () for a block of one piece.
+        taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.finer`); () for a block of one piece.
     """
 
     params: Pytree

@@ -56,7 +56,7 @@ def rmle(
       steps: updates per batch of images.
       learning_rate: in pixel units of [0, 1]; it falls to zero along a cosine.
       total_variation, total_variation_at: see `matching.Regularizer`.
-      prior: "module.path:function" of a prior, see `attacks.matching`; empty: none.
+      prior: "module.path:function" of a prior, see `attacks.feature_matching`; empty: none.
       prior_weight: its weight.
       start: split point -> another attack's reconstruction to start from; None starts from zeros
         with AMSGrad, as published. A start is left with Adam, because AMSGrad keeps the large

@@ -5,7 +5,7 @@
 `*` is a convolution with zeros around the image, D scales every regressor to unit variance. With k x k
 neighbourhoods the matrix of the normal equations has k^4 blocks of C x C, but for the border a block depends on
 the *difference* of its two taps only: (2k - 1)^2 blocks, half of them transposes of the others, all of them from one
-product of channels for each frequency (`attacks.correlation`). What the border takes away is what the taps of pixels
+product of channels for each frequency (`dci.fft_correlation`). What the border takes away is what the taps of pixels
 around the image would see: strips along its four sides, less the corners that two of them share; subtracted exactly.
 """
 

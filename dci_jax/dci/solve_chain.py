@@ -3,7 +3,7 @@
 Every split has a chain of its own (`dci`), or all share one (`dci_shared`). The deepest inverter is solved on true
 features; each next one on what the chain so far makes of them, its target always the true input: it then expects
 the errors that it will meet, which is what the conquer phase teaches trained inverters. Within an inverter
-(`attacks.solving`) corrections are solved one after the other, as long as they help on images that none was solved on.
+(`dci.solve_inverter`) corrections are solved one after the other, as long as they help on images that none was solved on.
 A chain of a split's own looks at cycle consistency at every block: what the estimate gives at the split, through all
 blocks from there on, beside the features that were sent.
 """

@@ -1,7 +1,7 @@
 """Solve one inverter: the sums of all images, the ridge that held-out images prefer, a file for each map.
 
 Every device adds up its own images and one all-reduce joins them. From there on it is float64: on a GPU where the sums
-lie, elsewhere on the host (`attacks.ridge`).
+lie, elsewhere on the host (`dci.ridge`).
 """
 
 import functools

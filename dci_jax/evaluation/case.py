@@ -1,4 +1,4 @@
-"""What is read back and how it is scored, as one type: images (`cases.images`) or a generator's codes (`cases.codes`)."""
+"""What is read back and how it is scored, as one type: images (`evaluation.images`) or a generator's codes (`evaluation.latents`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

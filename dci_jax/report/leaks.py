@@ -26,7 +26,7 @@ class Policy:
 
     Attributes:
       ssim, psnr: of a reconstruction, after a fit of brightness and contrast.
-      structure: `cases.recognition`'s.
+      structure: `evaluation.recognition`'s.
       leaking: share of the images that may leak.
       label_kept: a cell that keeps fewer of the server's predictions is no choice.
     """

@@ -166,7 +166,7 @@ def phases(
     Args:
       network: the target.
       splits: split points to be read back.
-      width, cap, rounds, depth: of the inverters, see `models.inverter`.
+      width, cap, rounds, depth: of the inverters, see `dci.trained.inverter_network`.
       distance, layer, image, cycle, remat: see `Objective`. The divide phase has no image term.
       learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
       divide_steps: steps in which every inverter learns alone.
