@@ -146,7 +146,7 @@ def check_names(config: ConfigDict) -> None:
     """Raise InputError unless there are attacks, they exist, once each, behind those that they start from, and features are sent."""
     order = list(config.attacks)
     if not order and not config.oracle.images:
-        raise InputError("attacks is (), so that nothing would be read back; name one, such as ('dci',).")
+        raise InputError("attacks is (), so nothing would be reconstructed; name one, such as ('dci',).")
     if not config.defenses:
         raise InputError(
             "defenses is (), so that nothing would be sent; give (('none', 0.0),) for the features as they are."
@@ -176,7 +176,7 @@ def check_names(config: ConfigDict) -> None:
 
 
 def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
-    """The split points that a run reads back, where those of each attack are among them.
+    """The split points that a run reconstructs from, where those of each attack are among them.
 
     Raises:
       InputError: a name that the network does not have, one twice, or one that an attack has and the run, or the attack
@@ -214,24 +214,24 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
             missing = [name for name in own if name not in start]
             if missing:
                 raise InputError(
-                    f"{row} is to read {', '.join(missing)} back, but {attack.starts_from} does not; give "
+                    f"{row} is to reconstruct from {', '.join(missing)}, but {attack.starts_from} does not; give "
                     f"{section}.splits that are among those of {attack.starts_from}."
                 )
     return splits
 
 
 def check_codes(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> None:
-    """Raise InputError unless the attacks can read back codes, and one of them from the generator's image."""
+    """Raise InputError unless the attacks can reconstruct codes, and one of them from the generator's image."""
     for name in config.attacks:
         if not find(name).codes:
             able = ", ".join(key for key, attack in ATTACKS.items() if attack.codes)
             raise InputError(
-                f"The attack {name!r} cannot read back codes of {network.name}, which is a generator; choose "
+                f"The attack {name!r} cannot reconstruct codes of {network.name}, which is a generator; choose "
                 f"from: {able}."
             )
     last = split_names(network)[-1]
     if not any(last in settings(config, find(name), splits)[0] for name in config.attacks):
         raise InputError(
-            f"No attack reads back {last!r}, the image that {network.name} gives, of which the whole report is; add it "
+            f"No attack reconstructs from {last!r}, the image that {network.name} gives, of which the whole report is; add it "
             "to splits."
         )

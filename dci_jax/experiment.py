@@ -1,4 +1,4 @@
-"""The story of a run, each part of which resumes: make inputs, fit the attacks, read back, report."""
+"""The story of a run, each part of which resumes: make inputs, fit the attacks, reconstruct, report."""
 
 import functools
 import logging

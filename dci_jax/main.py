@@ -70,7 +70,9 @@ def main(argv: list[str]) -> int:
             sentence = f"The config has no field and no variant {sentence}{_variants(error)}"
         return _refuse(f"{_moved(argv) or sentence} (docs/fields.md explains every field)")
     if words:
-        return _refuse(f"{words[0]!r} is no flag; did you mean --{words[0].lstrip('-')}? (--help lists them)")
+        return _refuse(
+            f"Unexpected argument {words[0]!r}; did you mean --{words[0].lstrip('-')}? (--help lists the flags)"
+        )
     if config is None or workdir is None:
         return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
     workdir = Path(workdir)

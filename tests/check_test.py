@@ -291,7 +291,7 @@ def test_deepinversion_needs_batch_norm():
     ("change", "complaint"),
     [
         ({"data.count": 0}, "data.count is 0; give how many codes"),
-        ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot read back codes of dcgan_32"),
+        ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot reconstruct codes of dcgan_32"),
         ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
         ({"defenses": (("quantize", 2.0),)}, "name what happens to them in damages"),
         ({"damages": (("rust", 1.0),)}, "No damage is called 'rust'; choose from"),
@@ -300,7 +300,7 @@ def test_deepinversion_needs_batch_norm():
         ({"target.deploy": True}, "target.deploy is True, but dcgan_32 is a generator"),
         ({"verifier.name": "resnet18"}, "verifier.name is 'resnet18', but dcgan_32 is a generator"),
         ({"refine.prior": "docs.own_prior:smooth"}, "refine.prior is 'docs.own_prior:smooth', but dcgan_32"),
-        ({"attacks": ("dci",), "splits": ("generator_deconv.0",)}, "No attack reads back 'image'"),
+        ({"attacks": ("dci",), "splits": ("generator_deconv.0",)}, "No attack reconstructs from 'image'"),
     ],
 )
 def test_a_generator_has_mistakes_of_its_own(monkeypatch, change, complaint):
@@ -346,7 +346,7 @@ def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network)
         ({"splits": ("stem",), "inverse_network.splits": ("layer1.0",)}, r"inverse_network\.splits names layer1\.0"),
         ({"splits": ("stem", "stem")}, "splits names 'stem' twice"),
         ({"oracle.attack": "rmle"}, "oracle.attack is 'rmle', which is none that learns"),
-        ({"attacks": ()}, r"attacks is \(\), so that nothing would be read back"),
+        ({"attacks": ()}, r"attacks is \(\), so nothing would be reconstructed"),
         ({"defenses": ()}, r"defenses is \(\), so that nothing would be sent"),
         ({"attacks": ("oracle",)}, "'oracle' is no attack to be named; give oracle.images"),
         ({"data.labels": "labels.csv"}, "data.labels is labels.csv, but no images"),

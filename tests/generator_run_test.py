@@ -95,7 +95,7 @@ def test_the_same_line_again_does_nothing_anew(inverted, place):
 
 
 REFUSED = [
-    (["--config.attacks=('deepinversion',)"], "'deepinversion' cannot read back codes"),
+    (["--config.attacks=('deepinversion',)"], "'deepinversion' cannot reconstruct codes"),
     (["--config.oracle.images=faces"], "oracle.images is faces"),
     (["--config.defenses=(('gaussian', 0.1),)"], "name what happens to them in damages"),
     (["--config.damages=(('scratch', 1.0),)"], "No damage is called 'scratch'"),

@@ -67,7 +67,7 @@ REFUSED = [
     ),
     (["--processes=2"], "HOST:PORT"),
     (["--coordinator=localhost:abc", "--processes=2", "--process=0"], "HOST:PORT"),
-    (["dry_run"], "'dry_run' is no flag; did you mean --dry_run?"),
+    (["dry_run"], "Unexpected argument 'dry_run'; did you mean --dry_run?"),
     (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
 ]
 

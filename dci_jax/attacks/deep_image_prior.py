@@ -73,7 +73,7 @@ def deep_image_prior(
     Args:
       network: the target, known to the attacker.
       inputs, folder: not used by this attack.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       key: for weights and noise.
       width, levels: of the hourglass.
       steps: Adam updates per batch of images.

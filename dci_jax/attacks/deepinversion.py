@@ -40,7 +40,7 @@ def deepinversion(
     Args:
       network: the target, known to the attacker, with BatchNorm layers.
       inputs, key, folder: not used by this attack.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       steps: Adam updates per batch of images, from a blank start.
       learning_rate: in pixel units of [0, 1]; it falls to zero along a cosine.
       total_variation: weight of TV per pixel, relative to the relative feature distance.
@@ -50,7 +50,7 @@ def deepinversion(
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
 
     Raises:
-      ValueError: when reading back from a network without BatchNorm layers.
+      ValueError: when reconstructing from a network without BatchNorm layers.
     """
     del inputs, key, folder
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b2=0.99)

@@ -64,7 +64,7 @@ def gauss_newton(
     Args:
       network: the target, known to the attacker.
       inputs: its procedural images choose among `total_variation`; not used for codes.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       key: PRNG key; not used for codes.
       folder: gets the choice at each split; not used for codes.
       steps: how many; each costs `inner` + 1 forward and backward passes, of a code as many as it has entries.
@@ -206,7 +206,7 @@ def _diffused(x, direction):
 
 
 def _chosen(file, name, truth, before, weights, read):
-    """(weight of TV, how far to go from the start) that read procedural images `truth` back best, found once.
+    """(weight of TV, how far to go from the start) that reconstruct procedural images `truth` best, found once.
 
     All of the way where no defense is random, and `before`, what the start made of them, is None.
     """

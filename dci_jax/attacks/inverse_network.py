@@ -44,7 +44,7 @@ def inverse_network(
     Args:
       network: the target; only its features are used.
       inputs: what the attacker trains on.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       key: PRNG key.
       folder: keeps checkpoints; a killed run goes on from the last. Made if need be, but not what it is in.
       width: hidden channels at full resolution.
@@ -84,7 +84,7 @@ def inverse_network(
 def decoder_for(
     network: Network, split: int, width: int, precision: str = "float32"
 ) -> tuple[Decoder | Encoder, tuple[int, ...]]:
-    """(what reads a split's features back, their shape): a decoder of images, an encoder of codes."""
+    """(what reconstructs from a split's features, their shape): a decoder of images, an encoder of codes."""
     (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
     size, kind = (grown, Encoder) if code_prior(network) else (shrunk, Decoder)
     return kind(size, channels, width, precision), feature_shapes(network)[split]

@@ -31,7 +31,7 @@ class Attack:
         [B, ...]}. Nothing of it holds a private image, so data-free is what an attack can be.
       name: what a config calls it; it says its `section` and what it `starts_from`, see `naming`.
       learns: from `Prior`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
-      codes: it can read back a generator's codes, too.
+      codes: it can reconstruct a generator's codes, too.
       adapts: its `fit` takes `channel`, too, the defense that its adversary knows: "adapted_NAME" is that attack.
       adapted: it is one of those, fitted for each split and defense anew.
       check: (network, splits, shape of what it learns from, **settings) -> raises InputError where it could not work.

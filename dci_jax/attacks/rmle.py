@@ -52,7 +52,7 @@ def rmle(
       network: the target, known to the attacker.
       inputs, key: procedural images, on which an attacker who starts behind a random defense finds how far to go.
       folder: not used by this attack.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       steps: updates per batch of images.
       learning_rate: in pixel units of [0, 1]; it falls to zero along a cosine.
       total_variation, total_variation_at: see `matching.Regularizer`.

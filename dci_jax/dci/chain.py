@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dci_jax.dci import inverter
-from dci_jax.dci.inverter import Geometry, finer
+from dci_jax.dci.inverter import InverterSpec, finer
 from dci_jax.dci.trained import inverter_network
 from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.defenses.channel import NONE, Channel, behind
@@ -37,7 +37,7 @@ class Inverter:
     """
 
     kernels: tuple[Array, ...]
-    spec: Geometry = flax.struct.field(pytree_node=False)
+    spec: InverterSpec = flax.struct.field(pytree_node=False)
 
     def __call__(self, network: Network, sent: Array, features: Array) -> Array:
         """The estimate of `f_{i-1}` [B, ...].
@@ -185,7 +185,7 @@ def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> C
         mine = {name.partition("/")[2]: t for name, t in tensors.items() if name.split("/")[0] == str(number)}
         if "solved" in kind:
             spec = kind["solved"] | {"grid": tuple(kind["solved"]["grid"])}
-            inverters.append(Inverter(tuple(mine[str(r)] for r in range(len(mine))), Geometry(**spec)))
+            inverters.append(Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec)))
         else:
             module = inverter_network.Inverter(**kind["trained"])
             inverters.append(TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"]))

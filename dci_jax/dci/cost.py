@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.dci import inverter, normal_equations, solve_inverter
-from dci_jax.dci.inverter import Geometry, geometry
+from dci_jax.dci.inverter import InverterSpec, geometry
 from dci_jax.dci.ridge import MATRICES
 from dci_jax.network import Network, feature_shapes, run
 from dci_jax.runtime.flops import flops as count_flops
 
-Chain = list[tuple[Geometry, tuple[int, int]]]  # of each inverter, the shallowest first: (geometry, neighbourhoods)
+Chain = list[tuple[InverterSpec, tuple[int, int]]]  # of each inverter, the shallowest first: (geometry, neighbourhoods)
 
 
 def geometries(network: Network, depth: int, settings: dict, shared: bool = False) -> Chain:

@@ -30,13 +30,13 @@ from dci_jax.network import Network, feature_shapes, piece, run
 
 
 @dataclass(frozen=True)
-class Geometry:
+class InverterSpec:
     """How the input and the output of one block lie on one grid; hashable, a static argument.
 
     Attributes:
       index: of the block, from 0.
       stop: the split whose features a chain of its own is given; index + 1 where several splits share a chain.
-      factor, growth: how much smaller, or larger, its output is than its input.
+      downsampling, upsampling: how much smaller, or larger, its output is than its input.
       vector: its input is a code [B, C], which counts as an image of one pixel.
       same: input and output have one shape, so that the output is a first estimate of the input.
       low, high: what the input can be at the least and at the most.
@@ -48,8 +48,8 @@ class Geometry:
 
     index: int
     stop: int
-    factor: int
-    growth: int
+    downsampling: int
+    upsampling: int
     vector: bool
     same: bool
     low: float
@@ -60,7 +60,7 @@ class Geometry:
     sent: int
 
     @property
-    def layout(self) -> "Geometry":
+    def layout(self) -> "InverterSpec":
         """What programs depend on, without the place: blocks that are alike share them."""
         return replace(self, index=0, stop=0, channels=0, grid=(0, 0), target=0, sent=0)
 
@@ -91,8 +91,8 @@ def finer(network: Network) -> Network:
     return network
 
 
-def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
-    """The `Geometry` of block `index` in a chain from split `stop` (by default index + 1).
+def geometry(network: Network, index: int, stop: int | None = None) -> InverterSpec:
+    """The `InverterSpec` of block `index` in a chain from split `stop` (by default index + 1).
 
     Raises:
       InputError: its features are no images, or differ from its input by no whole factor.
@@ -105,7 +105,7 @@ def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
     target, sent = before[-1] * factor**2, after[-1] * growth**2
     stop = stop or index + 1
     channels = (3 if stop > index + 1 else 2) * target + 2 * sent + 1
-    return Geometry(
+    return InverterSpec(
         index,
         stop,
         factor,
@@ -121,7 +121,7 @@ def geometry(network: Network, index: int, stop: int | None = None) -> Geometry:
     )
 
 
-def sizes(g: Geometry, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
+def sizes(g: InverterSpec, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
     """k of the k x k neighbourhoods of an inverter's first map and of its corrections.
 
     The largest odd one up to `size` whose unknowns fit. Most of what neighbours know about a pixel the first map
@@ -135,13 +135,13 @@ def sizes(g: Geometry, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
     )
 
 
-def largest(g: Geometry, ks: tuple[int, int]) -> int:
+def largest(g: InverterSpec, ks: tuple[int, int]) -> int:
     """Unknowns of an inverter's largest solve, with neighbourhoods as `sizes` gives them."""
     return max(ks[0] ** 2 * g.sent, ks[1] ** 2 * g.channels)
 
 
 def enough(
-    found: Sequence[Geometry],
+    found: Sequence[InverterSpec],
     ks: Sequence[tuple[int, int]],
     images: int,
     least: int,
@@ -155,20 +155,20 @@ def enough(
     return [min(max(least, count), max(images, least)) for count in counts]
 
 
-def flops(g: Geometry, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
+def flops(g: InverterSpec, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
     """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
     return tuple(
         normal_equations.flops(k, height, width, c, g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
     )
 
 
-def first(g: Geometry, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]) -> Float[Array, "B *x"]:
+def first(g: InverterSpec, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]) -> Float[Array, "B *x"]:
     """x_0 [B, H, W, C] (or codes [B, C]) of features f [B, h, w, c]; kernel [k, k, c growth^2 + 1, C factor^2]."""
     return _first(g.layout, kernel, f)
 
 
 def corrected(
-    g: Geometry,
+    g: InverterSpec,
     kernel: Float[Array, "k k channels target"],
     network: Network,
     seen: Float[Array, "B *k_f"],
@@ -180,7 +180,7 @@ def corrected(
 
 
 def moved(
-    g: Geometry,
+    g: InverterSpec,
     kernel: Float[Array, "k k channels target"],
     u: Float[Array, "B h w channels"],
     x: Float[Array, "B *x"],
@@ -190,7 +190,7 @@ def moved(
 
 
 def regressors(
-    g: Geometry,
+    g: InverterSpec,
     network: Network,
     seen: Float[Array, "B *k_f"],
     f: Float[Array, "B *f"],
@@ -228,17 +228,17 @@ def _back(pull, error):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _stacked(g, x, residual, gradients, f):
-    x, *gradients = (unshuffle(_image(g, a), g.factor) for a in (x, *gradients))
-    return jnp.concatenate([x, unshuffle(residual, g.growth), *gradients, _sent(g, f)], -1)
+    x, *gradients = (unshuffle(_image(g, a), g.downsampling) for a in (x, *gradients))
+    return jnp.concatenate([x, unshuffle(residual, g.upsampling), *gradients, _sent(g, f)], -1)
 
 
-def first_moments(size: int, g: Geometry, f: Sequence[Array], true: Sequence[Array]) -> dict[str, Array]:
+def first_moments(size: int, g: InverterSpec, f: Sequence[Array], true: Sequence[Array]) -> dict[str, Array]:
     """`moments` of the first map, for batches of features (or estimates of them) and true inputs."""
     return _first_moments(size, g.layout, tuple(f), tuple(true))
 
 
 def correction_moments(
-    size: int, g: Geometry, u: Sequence[Array], x: Sequence[Array], true: Sequence[Array]
+    size: int, g: InverterSpec, u: Sequence[Array], x: Sequence[Array], true: Sequence[Array]
 ) -> dict[str, Array]:
     """`moments` of a correction of batches of estimates `x`, of which `u` are the `regressors`."""
     return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true))
@@ -246,29 +246,29 @@ def correction_moments(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _first(g, kernel, f):
-    x = shuffle(_convolve(_sent(g, f), kernel), g.factor)
+    x = shuffle(_convolve(_sent(g, f), kernel), g.downsampling)
     return _out(g, x + f if g.same else x)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _moved(g, kernel, u, x):
-    return _out(g, _image(g, x) + shuffle(_convolve(u, kernel), g.factor))
+    return _out(g, _image(g, x) + shuffle(_convolve(u, kernel), g.downsampling))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _first_moments(size, g, f, true):
     targets = [_image(g, b) - a if g.same else _image(g, b) for a, b in zip(f, true, strict=True)]
-    return moments(size, tuple(_sent(g, a) for a in f), tuple(unshuffle(t, g.factor) for t in targets))
+    return moments(size, tuple(_sent(g, a) for a in f), tuple(unshuffle(t, g.downsampling) for t in targets))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _correction_moments(size, g, u, x, true):
-    targets = [unshuffle(_image(g, b) - _image(g, a), g.factor) for a, b in zip(x, true, strict=True)]
+    targets = [unshuffle(_image(g, b) - _image(g, a), g.downsampling) for a, b in zip(x, true, strict=True)]
     return moments(size, u, tuple(targets))
 
 
 def _sent(g, f):
-    f = unshuffle(f, g.growth)
+    f = unshuffle(f, g.upsampling)
     return jnp.concatenate([f, jnp.ones_like(f[..., :1])], -1)
 
 

@@ -48,7 +48,7 @@ def dci(
     Args:
       network: the target, known to the attacker.
       inputs: what the inverters are solved on.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       key: PRNG key.
       folder: gets one file for each map that was solved; a killed run goes on from the last, a finished chain is only read.
       channel: the defense that this attacker knows: the deepest inverter is solved on defended features.
@@ -135,7 +135,7 @@ def check(
 
     Args:
       network: the target.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       shape: of the inputs that it is solved on.
       images: how many inputs a map is solved on, at most but for the last batch, which is whole.
       held_out: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
@@ -238,7 +238,7 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     for count in enough(geometries, ks, images, least, settings["equations"]):
         part = math.ceil(count / batch)
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
-    # A shallower inverter may be solved on more inputs than a deeper one, which then has to read all of them back.
+    # A shallower inverter may be solved on more inputs than a deeper one, which then has to reconstruct all of them.
     needs = [np.max(counts[: index + 1], 0) for index in range(depth)]
     found = seen
     total, before = (rounds + 1) * sum(map(sum, counts)), 0

@@ -17,7 +17,7 @@ import numpy as np
 
 from dci_jax.dci import inverter, normal_equations
 from dci_jax.dci.chain import Inverter
-from dci_jax.dci.inverter import Geometry
+from dci_jax.dci.inverter import InverterSpec
 from dci_jax.dci.ridge import RIDGES, best, on_gpu
 from dci_jax.errors import InputError
 from dci_jax.network import Network
@@ -35,7 +35,7 @@ HELPS = 0.99  # a correction is kept going while it leaves at most so much of th
 
 
 def solve_inverter(
-    g: Geometry,
+    g: InverterSpec,
     network: Network,
     seen: list[list[Array]],
     f: list[list[Array]],
@@ -102,8 +102,7 @@ def solve_inverter(
             break
     if x is None:
         raise InputError(
-            f"dci: {label} cannot be inverted from its features, which are not finite or say nothing; look "
-            "at the checkpoint and at the inputs."
+            f"dci: {label}: the features are non-finite or carry no information; check the checkpoint and the inputs."
         )
     spread = sum(float(_spread(batch)) for batch in true[1])
     log.info(
@@ -226,7 +225,7 @@ def finished(folder: Path | None) -> int:
     return int(count) if distributed.agree(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
 
 
-def kept_inverter(folder: Path, count: int, g: Geometry, ks: tuple[int, int]) -> tuple[Inverter, float | None]:
+def kept_inverter(folder: Path, count: int, g: InverterSpec, ks: tuple[int, int]) -> tuple[Inverter, float | None]:
     """An inverter that is finished, from its files: (inverter, its validation error, None if an older version wrote it).
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is read back and how it is scored, as one type: images (`evaluation.images`) or a generator's codes (`evaluation.latents`)."""
+"""What is reconstructed and how it is scored, as one type: images (`evaluation.images`) or a generator's codes (`evaluation.latents`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Case:
 
     Attributes:
       network: the target as it runs on the device: what is attacked. An attack is given this and `Prior`, nothing else.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       shares, shape: of the `Prior` that an attack learns from.
       names: one for each private input.
       floors: name -> guesses [N, ...] that were made without any features.
@@ -38,7 +38,7 @@ class Case:
         report shows; reconstruct never sees a private input.
       finish: ({attack: {split: reconstruct}}, evaluation) -> None; what the report shows besides.
       report: (workdir) -> path of the page.
-      private: the images to be read back, where the case is of images: only to be scored with.
+      private: the private images, where the case is of images: only to be scored with.
       judge: weights of LPIPS, where they are given.
       trained: the target with its BatchNorm layers, from which images are synthesised; None where none can be.
     """

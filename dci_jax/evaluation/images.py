@@ -43,7 +43,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
     Args:
       config: as in configs/default.py.
       network: the target.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       private: the images that are evaluated; None: those that the config names.
 
     Raises:

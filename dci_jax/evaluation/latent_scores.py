@@ -1,4 +1,4 @@
-"""How near a code read back comes to the true one, and the image made from it to what was sent."""
+"""How near a reconstructed code comes to the true one, and the image made from it to what was sent."""
 
 import functools
 

@@ -1,6 +1,6 @@
-"""A generator's private codes: drawn from its prior, read back from its features and images, repaired.
+"""A generator's private codes: drawn from its prior, reconstructed from its features and images, repaired.
 
-A generator's input is a latent code and its features end in an image; reading an input back is GAN inversion. What
+A generator's input is a latent code and its features end in an image; reconstructing an input is GAN inversion. What
 the attacks learn from are codes of the prior, so no real image is needed.
 """
 
@@ -43,7 +43,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     Args:
       config: as in configs/default.py; of the images of section "data" no code need be known.
       network: the target.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
 
     Raises:
       InputError: a sentence with the value and the cure.

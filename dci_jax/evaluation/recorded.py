@@ -1,4 +1,4 @@
-"""Recorded features: what a device really sent is read back; the images need not be known.
+"""Recorded features: reconstructs from what a device really sent; the images need not be known.
 
 A dump is an .npz with "features" [N, ...] and "split", the name of the split point; rows are examples.
 """

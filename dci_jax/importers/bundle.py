@@ -1,4 +1,4 @@
-"""A converted network read back, without PyTorch: a folder with bundle.json, the graph, and weights.safetensors.
+"""A converted network, read without PyTorch: a folder with bundle.json, the graph, and weights.safetensors.
 
 `python -m dci_jax.convert` writes it. Both files are data: nothing in them is executed but named operators.
 """

@@ -98,7 +98,7 @@ def conquer_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The chains of every depth up to k = len(modules), together.
 
-    The batch is cut into k groups; each is read back from a split of its own. An inverter therefore
+    The batch is cut into k groups; each is reconstructed from a split of its own. An inverter therefore
     sees true features and those that deeper inverters made, and each split counts the same:
 
         image |R_1(...R_s(f_s)) - x|  +  cycle mean_{i<=s} |F_i(...F_1(x')) - f_i|  +  layer ...
@@ -117,7 +117,7 @@ def conquer_loss(
     rows = len(images) // depth
     images = images[: rows * depth]
     features = [_columns(f, depth) for f in trace(network, images, 0, depth)[0]]
-    # Column 0 goes deepest: split i + 1 is where the columns up to depth - i are read back from, or through.
+    # Column 0 goes deepest: split i + 1 is where the columns up to depth - i are reconstructed from, or through.
     true = [f[:, : depth - max(i - 1, 0)] for i, f in enumerate(features)]
     estimate, layer = true[depth][:, :0], []
     for i in reversed(range(depth)):

@@ -63,7 +63,7 @@ def dci_trained(
     Args:
       network: the target, known to the attacker.
       inputs: what the attacker trains on.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       key: PRNG key.
       folder: keeps checkpoints; a killed run goes on from the last. Made if need be, but not what it is in.
       batch: images per step.
@@ -91,7 +91,7 @@ def dci_trained(
             label=f"dci_trained: {phase.label}",
             folder=folder and folder / f"{number}_{phase.label.replace(' ', '_')}",
         )
-    modules, _ = phases(network, splits, **settings)  # reads back in float32
+    modules, _ = phases(network, splits, **settings)  # reconstructs in float32
     shared = before if stages[-1].deepest else params
     depths = {name: split_index(network, name) for name in splits}
     chains = {}
@@ -115,7 +115,7 @@ def check(
 
     Args:
       network: the target.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       shape: of the inputs that it is trained on.
       batch, precision: see `dci_trained`.
       **settings: of `phases`.
@@ -165,7 +165,7 @@ def phases(
 
     Args:
       network: the target.
-      splits: split points to be read back.
+      splits: split points to reconstruct from.
       width, cap, rounds, depth: of the inverters, see `dci.trained.inverter_network`.
       distance, layer, image, cycle, remat: see `Objective`. The divide phase has no image term.
       learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
