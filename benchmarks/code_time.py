@@ -53,7 +53,7 @@ def readers(config, network):
 
 def main(name, weights=""):
     config = importlib.import_module(f"configs.{name}").get_config()
-    network = sharding.put(models.load(config.target.name, weights), sharding.copied())
+    network = sharding.put(models.load(config.target.name, weights), sharding.replicated())
     draw = LATENTS[network.latent]
     images = run(network, draw(jax.random.key(1), config.batch, network.input_shape))
     columns = readers(config, network)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from configs import paper, resnet18, resnet50
 from dci_jax import models
 from dci_jax.dci import cost
-from dci_jax.dci.inverter import finer
+from dci_jax.dci.inverter import split_stages
 from dci_jax.dci.trained import train_chain
 from dci_jax.dci.trained.train_chain import of_phases
 from dci_jax.inputs.synthesis import synthesis_loss
@@ -65,9 +65,11 @@ def solved(config, split, **other):
     """(FLOPs that devices share, FLOPs of the factorisations, bytes that each device sends) of the chain of a split."""
     settings = config.dci.to_dict() | other
     side = other.get("side", config.inputs.side)
-    network = finer(models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3)))
+    network = split_stages(
+        models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3))
+    )
     depth = split_index(network, split)
-    return cost.flops(network, cost.geometries(network, depth, settings), settings)
+    return cost.flops(network, cost.inverter_specs(network, depth, settings), settings)
 
 
 def chains():

@@ -32,15 +32,15 @@ def phases(name, batch, size):
     from dci_jax.runtime import sharding
 
     network = models.MODELS[name].build(jax.random.key(0))
-    network = sharding.put(network, sharding.copied())
+    network = sharding.put(network, sharding.replicated())
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(batch, size, size, 3)).astype(np.float32)
-    images = sharding.put(images, sharding.split())
-    labels = sharding.put(rng.integers(0, classes(network), batch), sharding.split())
+    images = sharding.put(images, sharding.batch_sharded())
+    labels = sharding.put(rng.integers(0, classes(network), batch), sharding.batch_sharded())
     names = ("statistics", "cross_entropy", "total_variation", "l2", "first")
-    weights = sharding.put({n: np.float32(1) for n in names}, sharding.copied())
+    weights = sharding.put({n: np.float32(1) for n in names}, sharding.replicated())
     loss = functools.partial(synthesis_loss, 2, 1)
-    yield "synthesis", loss, images, (network, labels, weights), jax.random.key(0), sharding.split()
+    yield "synthesis", loss, images, (network, labels, weights), jax.random.key(0), sharding.batch_sharded()
     split = split_names(network)[4]
     modules, stages = train_chain.phases(
         network,
@@ -64,7 +64,7 @@ def phases(name, batch, size):
     )
     params = train_chain.initialize(modules, network, jax.random.key(1))
     for label, stage in zip(("divide", "conquer"), stages, strict=True):
-        yield label, stage.loss, params, network, images, sharding.copied()
+        yield label, stage.loss, params, network, images, sharding.replicated()
 
 
 def measure(name, batch, size, repeats):
@@ -122,7 +122,7 @@ def synthesise(name, count, repeats):
     from dci_jax.runtime import sharding
 
     settings = default.get_config().synthesis.to_dict()
-    network = sharding.put(models.MODELS[name].build(jax.random.key(0)), sharding.copied())
+    network = sharding.put(models.MODELS[name].build(jax.random.key(0)), sharding.replicated())
     settings |= {"batches": count, "batch": 64, "stages": ((network.input_shape[0], repeats),)}
     with tempfile.TemporaryDirectory() as folder:
         one = settings | {"batches": 1}

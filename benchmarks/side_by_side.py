@@ -127,7 +127,7 @@ def torch_step(torchs):
 def jax_step(side, way=None):
     """(a function that makes one update, compile seconds, FLOPs, planned MiB); `way`: a jitted `optimize.update`; default: `step()`."""
     optimizer = optax.adam(RATE)
-    layout = sharding.split() if isinstance(side.variables, np.ndarray) else sharding.copied()
+    layout = sharding.batch_sharded() if isinstance(side.variables, np.ndarray) else sharding.replicated()
     variables = jax.tree.map(jnp.copy, sharding.put(side.variables, layout))
     frozen, batch = jax.device_put((side.frozen, side.batch))
     state = jax.jit(optimizer.init)(variables)

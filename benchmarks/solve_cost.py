@@ -30,13 +30,13 @@ def rows(name, split, side, batch, settings):
     from dci_jax.network import features_at, split_index
     from dci_jax.runtime import sharding
 
-    network = sharding.put(inverter.finer(models.MODELS[name].build(jax.random.key(0))), sharding.copied())
+    network = sharding.put(inverter.split_stages(models.MODELS[name].build(jax.random.key(0))), sharding.replicated())
     depth = split_index(network, split)
     images = GENERATORS["dead_leaves"](jax.random.key(1), batch, (side, side, 3))
-    features = [sharding.put(images, sharding.split())]
+    features = [sharding.put(images, sharding.batch_sharded())]
     features += [features_at(network, index + 1, features[0]) for index in range(depth)]
     small = network.replace(input_shape=(side, side, 3))
-    found = [inverter.geometry(small, index, depth) for index in range(depth)]
+    found = [inverter.inverter_spec(small, index, depth) for index in range(depth)]
     sizes = [inverter.sizes(g, settings["size"], settings["unknowns"]) for g in found]
     least, most, equations = (settings[field] for field in ("held_out", "images", "equations"))
     counts = inverter.enough(found, sizes, most, least, equations)

@@ -56,10 +56,10 @@ def without_transpose():
 @contextlib.contextmanager
 def without_cycle():
     """Corrections that know their own block only, not what the estimate gives at the split."""
-    whole = solve_chain.geometry
-    solve_chain.geometry = lambda network, index, stop=None: whole(network, index)
+    whole = solve_chain.inverter_spec
+    solve_chain.inverter_spec = lambda network, index, stop=None: whole(network, index)
     yield
-    solve_chain.geometry = whole
+    solve_chain.inverter_spec = whole
 
 
 @contextlib.contextmanager

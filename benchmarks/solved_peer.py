@@ -121,14 +121,14 @@ def inverter(target, index, split, same, low, high, parts, rounds, sizes):
     return maps, x
 
 
-def chain(target, network, geometries, made):
+def chain(target, network, inverter_specs, made):
     """The inverters of a chain from `SPLIT`, the deepest first: (index, same, low, high, maps)."""
-    split, found = len(geometries), []
+    split, found = len(inverter_specs), []
     with torch.no_grad():
         truth = [[[target.run(x, 0, index) for x in part] for part in made] for index in range(split + 1)]
     seen = estimates = truth[split]
     for index in reversed(range(split)):
-        g = geometries[index]
+        g = inverter_specs[index]
         parts = [list(zip(*columns, strict=True)) for columns in zip(seen, estimates, truth[index], strict=True)]
         sizes = linear_inverter.sizes(g, SOLVE["size"], SOLVE["unknowns"])
         maps, estimates = inverter(target, index, split, g.same, g.low, g.high, parts, SOLVE["rounds"], sizes)
@@ -184,9 +184,9 @@ def main(out):
         for draw, count in zip(draws, ("images", "held_out"), strict=True)
     ]
     target = peers.target("cifar_resnet20", network).requires_grad_(False)
-    geometries = [linear_inverter.geometry(network, index, split) for index in range(split)]
-    chain(target, network, geometries, made)
-    inverters, seconds_torch = timed(lambda: chain(target, network, geometries, made))
+    inverter_specs = [linear_inverter.inverter_spec(network, index, split) for index in range(split)]
+    chain(target, network, inverter_specs, made)
+    inverters, seconds_torch = timed(lambda: chain(target, network, inverter_specs, made))
     seen = torch.tensor(np.asarray(features)).permute(0, 3, 1, 2)
     found = read_back(target, inverters, seen).detach().permute(0, 2, 3, 1).numpy()
     rows.append({"how": "solved, PyTorch", "seconds": seconds_torch, "psnr": mean_psnr(found, truth)})

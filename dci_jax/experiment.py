@@ -84,10 +84,10 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
         case.finish(
             {name: {split: r for (split, _), r in found.items()} for name, found in readers.items()}, evaluation
         )
-        if distributed.leads():
+        if distributed.is_leader():
             write(rows, costs(case.network, case.splits), workdir)
             case.report(workdir)
-    distributed.meet("report")
+    distributed.barrier("report")
     log.info("the report is %s", workdir / "report" / "index.html")
 
 

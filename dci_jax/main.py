@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
         command = "python -m dci_jax.main " + shlex.join(argv[1:])
         plain = json.loads(config.to_json_best_effort())
         claim(workdir, plain, command, fingerprint(config, case))
-        if distributed.leads():
+        if distributed.is_leader():
             _log_to(workdir / "log.txt")
         if _PROFILE.value:
             progress.profile_to(workdir / "profile")
@@ -146,7 +146,7 @@ def _log_to(file: Path | None) -> None:
     handler = logging.FileHandler(file) if file else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("dci_jax")
-    log.setLevel(logging.INFO if distributed.leads() else logging.WARNING)
+    log.setLevel(logging.INFO if distributed.is_leader() else logging.WARNING)
     log.addHandler(handler)
     log.propagate = False
 

@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from dci_jax.cpu_kernels.materialize import once
+from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.errors import InputError, reason
 
 Array = jax.Array
@@ -31,7 +31,7 @@ class Block:
         `params["batch_stats"]`, or {} where there are none. `jit` prunes them where unused.
       nonnegative: whether the block's *input* is never negative (the output of a ReLU).
       parts: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
-        taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.finer`); () for a block of one piece.
+        taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.split_stages`); () for a block of one piece.
     """
 
     params: Pytree
@@ -126,7 +126,7 @@ def trace(
         if index == 0:
             x = (x - jnp.array(network.mean)) / jnp.array(network.std)
         x, block_statistics = block.apply(block.params, x.astype(network.dtype))
-        x = once(x)
+        x = materialize(x)
         features.append(x)
         statistics.append(block_statistics)
     return tuple(features), tuple(statistics)

@@ -156,9 +156,9 @@ def _trained(case, splits, settings):
 
 def _solved_blocks(config, case):
     settings = registry.settings(config, registry.find("dci"), case.splits)[1]
-    network = inverter.finer(case.network)
+    network = inverter.split_stages(case.network)
     depth = max(split_index(network, name) for name in case.splits)
-    found = chain_cost.geometries(_small(case), depth, settings)
+    found = chain_cost.inverter_specs(_small(case), depth, settings)
     for (g, k), block in zip(found, network.blocks):  # noqa: B905  to that depth
         features = "x".join(map(str, feature_shapes(network)[g.index + 1]))
         yield f"{block.name:12} {features:>16} {f'{k[0]} and {k[1]}':>14} {inverter.largest(g, k):9,d}"
@@ -177,7 +177,7 @@ def _shared(case, splits, settings):
 def _chain(case, settings, splits, shared):
     network = _small(case)
     depth = max(split_index(network, name) for name in splits)
-    found = chain_cost.geometries(network, depth, settings, shared=shared)
+    found = chain_cost.inverter_specs(network, depth, settings, shared=shared)
     devices, solves, _ = chain_cost.flops(network, found, settings)
     steps = len(found) * (settings["rounds"] + 1)
     memory = max(map(sum, chain_cost.memory(network, found, settings)))
@@ -186,7 +186,7 @@ def _chain(case, settings, splits, shared):
 
 def _small(case):
     """The target for inputs as they are solved on, in the blocks that are undone one after the other."""
-    return inverter.finer(case.network).replace(input_shape=case.shape)
+    return inverter.split_stages(case.network).replace(input_shape=case.shape)
 
 
 def _decoded(case, splits, settings):
@@ -229,7 +229,7 @@ def step_cost(loss, variables, frozen, batch):
     """(FLOPs, bytes of memory) of one update on one device, from the traced program."""
     optimizer = optax.adam(1e-3)
     state = jax.eval_shape(optimizer.init, variables)
-    arguments = loss, optimizer, _same, sharding.copied(), variables, state, frozen, (batch,)
+    arguments = loss, optimizer, _same, sharding.replicated(), variables, state, frozen, (batch,)
     traced = step().trace(*arguments, half=True)
     return count_flops(traced), peak_bytes(traced.jaxpr.jaxpr)
 

@@ -12,7 +12,7 @@ from dci_jax import models, plan
 from dci_jax.attacks import registry
 from dci_jax.check import check
 from dci_jax.dci import cost, inverter
-from dci_jax.dci.inverter import correction_moments, geometry
+from dci_jax.dci.inverter import correction_moments, inverter_spec
 from dci_jax.dci.trained import train_chain
 from dci_jax.network import feature_shapes
 from dci_jax.runtime.flops import flops as count_flops
@@ -81,7 +81,7 @@ def test_a_matrix_product_has_a_rate():
 
 
 def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
-    g = geometry(network, 1)
+    g = inverter_spec(network, 1)
     batch = 256  # the transforms back are made once, whatever their number
     f, u = (jax.ShapeDtypeStruct((batch, 32, 32, channels), jnp.float32) for channels in (16, g.channels))
     for size in (1, 3, 5):
@@ -106,7 +106,7 @@ def products(jaxpr):
 def test_a_chain_counts_its_passes_through_the_network_and_back():
     network = models.MODELS["cifar_resnet20"].build(jax.random.key(0))
     depth, free = 4, {"images": 64, "held_out": 64, "batch": 64, "equations": 10**9, "rounds": 1}
-    found = [(geometry(network, index, depth), (1, 1)) for index in range(depth)]
+    found = [(inverter_spec(network, index, depth), (1, 1)) for index in range(depth)]
     total = cost.flops(network, found, free)[0]
     sums = sum(sum(inverter.flops(g, ks, *g.grid)) for g, ks in found)
     passes = 0.0

@@ -78,12 +78,12 @@ def with_trainable(network: Network, trained) -> Network:
 def train(pixels: np.ndarray, folder: Path, settings):
     """(generator, its averaged weights) after all updates; leaves checkpoints and curve.jsonl in `folder`."""
     key_g, key_d, key_batches = jax.random.split(jax.random.key(settings.seed), 3)
-    generator = sharding.put(sngan.sngan(key_g, 32, settings.ngf, train=True), sharding.copied())
+    generator = sharding.put(sngan.sngan(key_g, 32, settings.ngf, train=True), sharding.replicated())
     discriminator = Discriminator(settings.ndf)
     judged = dict(jax.jit(discriminator.init)(key_d, jnp.zeros((1, 32, 32, 3))))
     for _ in range(20):  # until u belongs to the first weights
         judged = power_iteration(judged)
-    judged = sharding.put(judged, sharding.copied())
+    judged = sharding.put(judged, sharding.replicated())
     trained, turns = jax.tree.map(jnp.copy, trainable(generator)), settings.n_dis
     optimizer_g, optimizer_d = (
         optax.adam(optax.linear_schedule(settings.learning_rate, 0, updates), b1=0.0, b2=0.9)
@@ -91,7 +91,7 @@ def train(pixels: np.ndarray, folder: Path, settings):
     )
     loss_g = functools.partial(generator_loss, discriminator)
     loss_d = functools.partial(discriminator_loss, discriminator)
-    layout, done = sharding.copied(), 0
+    layout, done = sharding.replicated(), 0
     everything = (
         (trained, optimizer_g.init(trained)),
         (judged, optimizer_d.init(judged)),

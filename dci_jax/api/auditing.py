@@ -114,7 +114,7 @@ def audit(
     private = _images(network, images, labels)
     folder = tempfile.TemporaryDirectory() if cache_dir is None else contextlib.nullcontext(str(cache_dir))
     with folder as workdir, shown.visible(progress), float32():
-        case = case_of(config, sharding.put(network, sharding.copied()), private)
+        case = case_of(config, sharding.put(network, sharding.replicated()), private)
         plain = json.loads(config.to_json_best_effort())
         claim(Path(workdir), plain, "dci_jax.audit(...)", fingerprint(config, case))
         run(config, case, Path(workdir))

@@ -29,7 +29,7 @@ def float32() -> contextlib.AbstractContextManager:
 
 def on_mesh(tree: Any) -> Any:
     """The arrays on all devices, as the solve and the training expect them."""
-    return sharding.put(tree, sharding.copied())
+    return sharding.put(tree, sharding.replicated())
 
 
 def as_plain(tree: Any) -> Any:

@@ -86,11 +86,11 @@ def deep_image_prior(
     del inputs, folder
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
     module = Hourglass(network.input_shape[-1], width, levels)
-    weights = sharding.put(np.float32([total_variation, 0]), sharding.copied())
+    weights = sharding.put(np.float32([total_variation, 0]), sharding.replicated())
 
     def reconstruct(name, features):
         noise, params = _begin(module, network.input_shape[:2], key, len(features))
-        noise = sharding.put(noise, sharding.split())
+        noise = sharding.put(noise, sharding.batch_sharded())
         params, _ = minimize(
             _loss(split_index(network, name), module),
             params,
@@ -98,7 +98,7 @@ def deep_image_prior(
             lambda _: None,
             steps=steps,
             optimizer=optimizer,
-            layout=sharding.split(),
+            layout=sharding.batch_sharded(),
         )
         return render(module, params, noise)
 

@@ -66,7 +66,7 @@ def match(
       regularizer, optimizer, steps: how; the optimizer with a lasting identity.
     """
     smooth = dict(regularizer.at).get(name, regularizer.total_variation)
-    weights = sharding.put(np.float32([smooth, regularizer.weight]), sharding.copied())
+    weights = sharding.put(np.float32([smooth, regularizer.weight]), sharding.replicated())
     images, _ = minimize(
         _loss(split_index(network, name), regularizer.prior),
         images,
@@ -75,7 +75,7 @@ def match(
         steps=steps,
         optimizer=optimizer,
         project=project(code_prior(network)),
-        layout=sharding.split(),
+        layout=sharding.batch_sharded(),
     )
     return images
 

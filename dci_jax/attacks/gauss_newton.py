@@ -134,7 +134,7 @@ def solve(
     damping: float,
 ) -> Float[Array, "B *x"]:
     """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each on its own."""
-    smooth = sharding.put(np.float32(weight), sharding.copied())
+    smooth = sharding.put(np.float32(weight), sharding.replicated())
     dampings = jnp.full(len(x), damping, jnp.float32)
     for _ in range(steps):
         # No loop in the program: XLA:CPU runs convolutions in one many times slower.
@@ -210,7 +210,7 @@ def _chosen(file, name, truth, before, weights, read):
 
     All of the way where no defense is random, and `before`, what the start made of them, is None.
     """
-    if not distributed.agree(file.exists()):
+    if not distributed.broadcast(file.exists()):
         found = []
         for weight in weights:
             images = read(weight, 1.0)
@@ -219,11 +219,11 @@ def _chosen(file, name, truth, before, weights, read):
             found.append((float(psnr(images, truth).mean()), weight, part))
         log.info("gauss_newton after %s: (dB on procedural images, weight of TV, share of the way): %s", name, found)
         best = max(found, key=lambda row: row[0])
-        if distributed.leads():
+        if distributed.is_leader():
             with replacing(file) as stream:
                 kept = {"total_variation": best[1], "share": best[2], "psnr": [[w, p] for p, w, _ in found]}
                 json.dump(kept, stream)
-        distributed.meet(f"{file.parent.name} {file.name}")
+        distributed.barrier(f"{file.parent.name} {file.name}")
     kept = read_json(file)
     return kept["total_variation"], kept.get("share", 1.0)
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dci_jax.dci import inverter
-from dci_jax.dci.inverter import InverterSpec, finer
+from dci_jax.dci.inverter import InverterSpec, split_stages
 from dci_jax.dci.trained import inverter_network
 from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.defenses.channel import NONE, Channel, behind
@@ -172,7 +172,7 @@ def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> C
     split, inverters = about["split"], []
     depth = split_index(network, split)
     whole = behind(network, depth, defense)
-    parts = finer(network)
+    parts = split_stages(network)
     divided = behind(parts, split_index(parts, split), defense)
     known = next((n for n in (whole, divided) if sha256_of(jax.tree.map(jnp.asarray, n)) == about["fingerprint"]), None)
     solved = all("solved" in kind for kind in about["inverters"])

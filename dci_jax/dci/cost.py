@@ -6,15 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.dci import inverter, normal_equations, solve_inverter
-from dci_jax.dci.inverter import InverterSpec, geometry
+from dci_jax.dci.inverter import InverterSpec, inverter_spec
 from dci_jax.dci.ridge import MATRICES
 from dci_jax.network import Network, feature_shapes, run
 from dci_jax.runtime.flops import flops as count_flops
 
-Chain = list[tuple[InverterSpec, tuple[int, int]]]  # of each inverter, the shallowest first: (geometry, neighbourhoods)
+Chain = list[
+    tuple[InverterSpec, tuple[int, int]]
+]  # of each inverter, the shallowest first: (inverter_spec, neighbourhoods)
 
 
-def geometries(network: Network, depth: int, settings: dict, shared: bool = False) -> Chain:
+def inverter_specs(network: Network, depth: int, settings: dict, shared: bool = False) -> Chain:
     """The inverters of a chain through `depth` blocks.
 
     Args:
@@ -23,7 +25,7 @@ def geometries(network: Network, depth: int, settings: dict, shared: bool = Fals
       settings: of `dci`.
       shared: one chain for all splits, in which no inverter is told what was sent at the deepest.
     """
-    found = [geometry(network, index, None if shared else depth) for index in range(depth)]
+    found = [inverter_spec(network, index, None if shared else depth) for index in range(depth)]
     return [(g, inverter.sizes(g, settings["size"], settings["unknowns"])) for g in found]
 
 
@@ -32,7 +34,7 @@ def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float,
 
     Args:
       network: the target for inputs as they are solved on.
-      found: as `geometries` gives them.
+      found: as `inverter_specs` gives them.
       settings: of `dci`.
 
     Returns:

@@ -65,7 +65,7 @@ class InverterSpec:
         return replace(self, index=0, stop=0, channels=0, grid=(0, 0), target=0, sent=0)
 
 
-def finer(network: Network) -> Network:
+def split_stages(network: Network) -> Network:
     """The same network with every block that has parts in several blocks, the last of which has its name.
 
     Shallower blocks are easier to undo. What is behind the others is no split point: nothing is sent from there. A block
@@ -91,7 +91,7 @@ def finer(network: Network) -> Network:
     return network
 
 
-def geometry(network: Network, index: int, stop: int | None = None) -> InverterSpec:
+def inverter_spec(network: Network, index: int, stop: int | None = None) -> InverterSpec:
     """The `InverterSpec` of block `index` in a chain from split `stop` (by default index + 1).
 
     Raises:

@@ -21,7 +21,7 @@ import numpy as np
 
 from dci_jax.dci import cost
 from dci_jax.dci.chain import Chain
-from dci_jax.dci.inverter import enough, finer, geometry, largest, sizes
+from dci_jax.dci.inverter import enough, inverter_spec, largest, sizes, split_stages
 from dci_jax.dci.ridge import MATRICES
 from dci_jax.dci.solve_inverter import finished, kept_inverter, solve_inverter
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
@@ -61,7 +61,7 @@ def dci(
       InputError: see `check`, or the features are not finite.
     """
     check(network, splits, inputs.shape, **settings)
-    network, chains = finer(network), {}
+    network, chains = split_stages(network), {}
     make = functools.cache(functools.partial(_inputs, inputs, key, settings))
     for name in splits:
         depth = split_index(network, name)
@@ -85,7 +85,7 @@ def dci_shared(
     of `dci`; a batch needs an input for each split.
     """
     check_shared(network, splits, inputs.shape, **settings)
-    network = finer(network)
+    network = split_stages(network)
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
     make = functools.partial(_inputs, inputs, key, settings)
@@ -168,7 +168,7 @@ def check(
     if size not in (1, 3, 5, 7):
         raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
     sharding.warn_if_uneven("dci.batch", batch)
-    network = finer(network)
+    network = split_stages(network)
     depths, small = [split_index(network, name) for name in splits], network.replace(input_shape=shape)
     depth, shapes, memory = max(depths), feature_shapes(small), distributed.memory()
     each, most = 4 * (math.prod(shape) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()
@@ -178,7 +178,7 @@ def check(
             f"{(images + held_out) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
         )
     asked = dict(images=images, held_out=held_out, size=size, unknowns=unknowns, equations=equations)
-    found = cost.geometries(small, depth, asked)
+    found = cost.inverter_specs(small, depth, asked)
     for (g, ks), (inputs, matrices) in zip(found, cost.memory(small, found, asked), strict=True):
         wide, block = largest(g, ks), small.blocks[g.index].name
         # Beside the matrices on a CPU: an accelerator has memory of its own for the inputs.
@@ -222,12 +222,12 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     depth, rounds, inverters = max(depths), settings["rounds"], []
     small = network.replace(input_shape=shape)
     alone = depth if len(depths) == 1 else None
-    geometries = [geometry(small, index, alone) for index in range(depth)]
-    ks = [sizes(g, settings["size"], settings["unknowns"]) for g in geometries]
+    inverter_specs = [inverter_spec(small, index, alone) for index in range(depth)]
+    ks = [sizes(g, settings["size"], settings["unknowns"]) for g in inverter_specs]
     folders = [folder and folder / f"{index:03d}" for index in range(depth)]
     taken = [finished(each) for each in folders]
     if all(taken):
-        kept = list(itertools.starmap(kept_inverter, zip(folders, taken, geometries, ks, strict=True)))
+        kept = list(itertools.starmap(kept_inverter, zip(folders, taken, inverter_specs, ks, strict=True)))
         return tuple(each for each, _ in kept[::-1]), kept[0][1]
     made = make()
     seen = see(made)
@@ -235,7 +235,7 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     enter = np.resize(depths, batch)
     images, least = (len(part) * batch for part in made)
     counts = []
-    for count in enough(geometries, ks, images, least, settings["equations"]):
+    for count in enough(inverter_specs, ks, images, least, settings["equations"]):
         part = math.ceil(count / batch)
         counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
     # A shallower inverter may be solved on more inputs than a deeper one, which then has to reconstruct all of them.
@@ -244,7 +244,7 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     total, before = (rounds + 1) * sum(map(sum, counts)), 0
     with progress.bar(f"dci: {label}", total) as update:
         for index in reversed(range(depth)):
-            g, block = geometries[index], split_names(network)[index]
+            g, block = inverter_specs[index], split_names(network)[index]
             used, found, seen = (
                 [part[:need] for part, need in zip(parts, needs[index], strict=True)] for parts in (made, found, seen)
             )

@@ -113,10 +113,10 @@ def solve_inverter(
         ridge,
     )
     mse = errors[-1] / sum(batch.size for batch in true[1])
-    if folder and distributed.leads():
+    if folder and distributed.is_leader():
         with replacing(folder / TAKEN, "wb") as stream:
             np.savez(stream, maps=len(errors), mse=mse)
-    distributed.meet(TAKEN)
+    distributed.barrier(TAKEN)
     return Inverter(tuple(kernels), g), x, mse
 
 
@@ -176,16 +176,16 @@ def _kept(file, shape, make, lasting):
     if file is None:
         solution, ridge = make()
         return (None if solution is None else distributed.broadcast(np.float32(solution))), ridge
-    if not distributed.agree(file.exists()):
+    if not distributed.broadcast(file.exists()):
         solution, ridge = make()
-        if distributed.agree(solution is None):
+        if distributed.broadcast(solution is None):
             if not lasting:
                 return None, ridge
             solution = np.zeros(0)
-        if distributed.leads():
+        if distributed.is_leader():
             with replacing(file, "wb") as stream:
                 np.savez(stream, solution=np.float32(solution), ridge=ridge)
-        distributed.meet(file.name)
+        distributed.barrier(file.name)
     return _read(file, shape)
 
 
@@ -207,7 +207,7 @@ def _shape(g, ks, r):
 
 def _placed(solution, size):
     """The kernel [k, k, regressors, targets] on every device."""
-    return sharding.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), sharding.copied())
+    return sharding.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), sharding.replicated())
 
 
 def finished(folder: Path | None) -> int:
@@ -216,13 +216,13 @@ def finished(folder: Path | None) -> int:
     Raises:
       InputError: the file that says so is damaged.
     """
-    if folder is None or not distributed.agree((folder / TAKEN).exists()):
+    if folder is None or not distributed.broadcast((folder / TAKEN).exists()):
         return 0
     saved = read_arrays(folder / TAKEN)
     count = saved.get("maps", np.zeros(1))
     if count.shape or count.dtype.kind not in "iu" or count < 1:
         raise damaged(folder / TAKEN, "it holds no number of maps")
-    return int(count) if distributed.agree(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
+    return int(count) if distributed.broadcast(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
 
 
 def kept_inverter(folder: Path, count: int, g: InverterSpec, ks: tuple[int, int]) -> tuple[Inverter, float | None]:

@@ -50,7 +50,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
       InputError: a sentence with the value and the cure.
     """
     _check_shape(network)
-    put = functools.partial(sharding.put, sharding=sharding.copied())
+    put = functools.partial(sharding.put, sharding=sharding.replicated())
     trained = put(network)
     device = put(models.deploy(config.target.name, network)) if config.target.deploy else trained
     verifier = None

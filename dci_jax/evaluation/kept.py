@@ -29,26 +29,26 @@ def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: 
       arrays: each [N, ...]; pixels, uint8, are given on as [0, 1].
     """
     folder = file.with_suffix(".parts")
-    if not distributed.agree(file.exists()):
+    if not distributed.broadcast(file.exists()):
         for start in range(0, len(arrays[0]), batch):
             part = folder / f"{start:06d}.npz"
-            if distributed.agree(part.exists()):
+            if distributed.broadcast(part.exists()):
                 continue
             distributed.stop_if_asked()
             rows = slice(start, start + batch)
             pixels = [a.dtype == np.uint8 for a in arrays]
             seen = [a[rows] / np.float32(255) if p else a[rows] for a, p in zip(arrays, pixels, strict=True)]
-            seen = [sharding.put(sharding.padded(a), sharding.split()) for a in seen]
+            seen = [sharding.put(sharding.padded(a), sharding.batch_sharded()) for a in seen]
             result = sharding.fetch(one(*seen, start))
-            if distributed.leads():
+            if distributed.is_leader():
                 with replacing(part, "wb") as stream:
                     np.savez(stream, **{k: v[: len(arrays[0][rows])] for k, v in result.items()})
-        if distributed.leads():
+        if distributed.is_leader():
             parts = [read_arrays(part) for part in sorted(folder.glob("*.npz"))]
             with replacing(file, "wb") as stream:
                 np.savez(stream, **{k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
-    distributed.meet(file.name)
-    if distributed.leads():
+    distributed.barrier(file.name)
+    if distributed.is_leader():
         shutil.rmtree(folder, ignore_errors=True)
     return read_arrays(file)
 

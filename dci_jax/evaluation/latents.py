@@ -49,7 +49,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
       InputError: a sentence with the value and the cure.
     """
     _check(config, network)
-    network = sharding.put(network, sharding.copied())
+    network = sharding.put(network, sharding.replicated())
     shapes, last = feature_shapes(network), network.blocks[-1].name
     side = shapes[-1][0]
     given = read_images(config.data.images, side) if config.data.images else photographs(side, tiles=1)
@@ -147,14 +147,14 @@ def read_given(
 
 def by_depth(network: Network, codes: np.ndarray, chain: Chain) -> dict[str, np.ndarray]:
     """`depths` of codes, reconstructed from their images by the chain."""
-    codes = sharding.put(codes, sharding.copied())
+    codes = sharding.put(codes, sharding.replicated())
     images = features_at(network, len(network.blocks), codes)
     return depths(network, codes, chain.estimates(images))
 
 
 def spectra(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     """Singular values and vectors of the image's Jacobian at these codes, which come along."""
-    values, vectors = spectrum(network, sharding.put(codes, sharding.copied()), len(network.blocks))
+    values, vectors = spectrum(network, sharding.put(codes, sharding.replicated()), len(network.blocks))
     deviation = np.float32(DEVIATIONS[network.latent])
     return {"values": values, "vectors": vectors, "codes": codes, "deviation": deviation}
 
@@ -163,7 +163,7 @@ def unlikely(network: Network, codes: np.ndarray, evaluation: Path, last: str) -
     """`unlikeliness` of the private codes ("before"), and of what each attack made of their images."""
 
     def score(codes):
-        return unlikeliness(network, sharding.put(codes, sharding.copied()))
+        return unlikeliness(network, sharding.put(codes, sharding.replicated()))
 
     files = {file.parent.name: file for file in evaluation.glob(f"*/{last} none.npz")}
     return {"before": score(codes)} | {name: score(read_arrays(file)["code"]) for name, file in files.items()}
@@ -186,18 +186,18 @@ def _finish(network, codes, given, batch, readers, evaluation):
     _keep(evaluation / "directions.npz", lambda: spectra(network, codes[:SPECTRA]))
     if jax.tree.leaves(running_statistics(network)):
         _keep(evaluation / "unlikeliness.npz", lambda: unlikely(network, codes, evaluation, last))
-    if distributed.leads():
+    if distributed.is_leader():
         np.savez(evaluation / "given.npz", pixels=given)
 
 
 def _keep(file, make):
     """An .npz of what `make` returns, made once."""
-    if not distributed.agree(file.exists()):
+    if not distributed.broadcast(file.exists()):
         content = sharding.fetch(make())
-        if distributed.leads():
+        if distributed.is_leader():
             with replacing(file, "wb") as stream:
                 np.savez(stream, **content)
-        distributed.meet(file.name)
+        distributed.barrier(file.name)
 
 
 def _check(config, network):

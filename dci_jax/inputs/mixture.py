@@ -165,7 +165,7 @@ def mix(
         flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
         images = jnp.where(flip, images[:, :, ::-1], images)
     # An uneven batch is copied: JAX 0.12 refuses to give it out in uneven pieces.
-    return sharding.constrain(images, sharding.fitting(images, sharding.split()))
+    return sharding.constrain(images, sharding.fitting(images, sharding.batch_sharded()))
 
 
 def _reader(inputs, seed, count):

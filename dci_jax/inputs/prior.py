@@ -75,15 +75,15 @@ def calibrated(
                 "nothing is calibrated: no procedural image, or no BatchNorm layer of %s that tells of it", network.name
             )
         return inputs
-    if file is None or not distributed.agree(file.exists()):
+    if file is None or not distributed.broadcast(file.exists()):
         draw = batches(replace(inputs, bank=(), shares=_procedural(inputs.shares)), key, batch)
         drawn = [draw(number) for number in range(_DRAWN)]
         fits = [_fit(network, drawn, key, border, depth, steps, learning_rate) for border in padding]
         best = min(fits, key=lambda fit: fit["after"])
-        if file and distributed.leads():
+        if file and distributed.is_leader():
             with replacing(file, "wb") as stream:
                 np.savez(stream, **best)
-        distributed.meet("filter")
+        distributed.barrier("filter")
     found = best if file is None else read_arrays(file)
     if found.keys() != {"bands", "shift", "border", "before", "after"} or found["bands"].shape != BANDS:
         raise damaged(file, f"it holds {', '.join(found) or 'nothing'}")
@@ -105,7 +105,7 @@ def calibrated(
         found["border"],
     )
     fitted = np.float32(found["bands"]), np.float32(found["shift"])
-    return replace(inputs, calibration=sharding.put(fitted, sharding.copied()))
+    return replace(inputs, calibration=sharding.put(fitted, sharding.replicated()))
 
 
 def check(steps: int, padding: Sequence[int], side: int) -> None:
@@ -179,7 +179,7 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
 
     def batch(number):
         places = jax.random.randint(jax.random.fold_in(key, number), (count, 2), 0, 2 * border + 1)
-        return drawn[number % len(drawn)], sharding.put(np.asarray(places), sharding.split())
+        return drawn[number % len(drawn)], sharding.put(np.asarray(places), sharding.batch_sharded())
 
     loss = functools.partial(mismatch, border, depth)
     shift = np.zeros(3, np.float32)
@@ -195,7 +195,7 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
     measure = jax.jit(loss)
     before, after = (
         np.mean([float(measure(at, network, batch(n))[1]["mismatch"]) for n in range(len(drawn))])
-        for at in (sharding.put((IDENTITY, shift), sharding.copied()), fitted)
+        for at in (sharding.put((IDENTITY, shift), sharding.replicated()), fitted)
     )
     bands, shift = sharding.fetch(fitted)
     return {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}

@@ -96,7 +96,7 @@ def synthesize(
     weights = {"statistics": statistics if remembers else 0.0, "cross_entropy": cross_entropy}
     weights |= {"total_variation": total_variation, "l2": l2, "first": first}
     weights = {name: np.float32(weight) for name, weight in weights.items()}
-    weights = sharding.put(weights, sharding.copied())
+    weights = sharding.put(weights, sharding.replicated())
     size = network.input_shape[0]
     frozen = with_dtype(network, precision)
     # Made once, because a loss is compiled for what it is: the same one for every batch.
@@ -104,7 +104,7 @@ def synthesize(
     files, unfinished = [], made(folder / "unfinished")
     for number in range(batches):
         file = folder / f"batch_{number:05d}.npy"
-        if not distributed.agree(file.exists() and _labels(file).exists()):
+        if not distributed.broadcast(file.exists() and _labels(file).exists()):
             key_start, key_labels, key_steps = jax.random.split(jax.random.fold_in(key, number), 3)
             images = _start(start, key_start, batch, network.input_shape, calibration)
             classes = network.head and jax.eval_shape(_scores, network, images).shape[1]
@@ -114,28 +114,28 @@ def synthesize(
                 images, _ = minimize(
                     loss,
                     images,
-                    (frozen, sharding.put(labels, sharding.split()), weights),
+                    (frozen, sharding.put(labels, sharding.batch_sharded()), weights),
                     functools.partial(jax.random.fold_in, key_stage),
                     steps=steps,
                     optimizer=_optimizer(learning_rate, warmup, steps, tuple(betas)),
                     project=clip,
-                    layout=sharding.split(),
+                    layout=sharding.batch_sharded(),
                     folder=unfinished / f"{number}_{stage}",
                     save_every=500,
                     label=f"synthesis: batch {number + 1} of {batches} at {side} px",
                 )
             pixels = np.round(sharding.fetch(images) * 255).astype(np.uint8, order="C")
-            if distributed.leads():
+            if distributed.is_leader():
                 with replacing(_labels(file), "wb") as stream:
                     np.savez(stream, labels=labels, crc32=zlib.crc32(pixels))
                 with replacing(file, "wb") as stream:
                     np.save(stream, pixels)
                 for stage in range(len(stages)):
                     shutil.rmtree(unfinished / f"{number}_{stage}")
-            distributed.meet(file.name)
+            distributed.barrier(file.name)
         _check_whole(file, (batch, *network.input_shape))
         files.append(file)
-    if distributed.leads():
+    if distributed.is_leader():
         shutil.rmtree(unfinished)
     return Shards(tuple(files), (batches, batch, *network.input_shape))
 
@@ -217,7 +217,7 @@ def recognised(network: Network, images: Shards, batch: int) -> float:
     right = []
     for start in range(0, len(images), batch):
         pixels = np.stack([images[i] for i in range(start, min(start + batch, len(images)))])
-        seen = sharding.put(sharding.padded(pixels / np.float32(255)), sharding.split())
+        seen = sharding.put(sharding.padded(pixels / np.float32(255)), sharding.batch_sharded())
         right.append(sharding.fetch(_answers(network, seen))[: len(pixels)])
     return float(np.mean(np.concatenate(right) == labels))
 

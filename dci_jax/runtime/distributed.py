@@ -69,7 +69,7 @@ def listen() -> None:
     signal.signal(signal.SIGTERM, lambda *_: _stop.set())
 
 
-def stopping() -> bool:
+def preempted() -> bool:
     """Whether to save and stop now: True on every process at the same call, after one got SIGTERM.
 
     Cheap enough for every step. All processes must call it equally often.
@@ -81,8 +81,8 @@ def stopping() -> bool:
 
 
 def stop_if_asked() -> None:
-    """Raise `Preempted` if `stopping()`; for places where nothing has to be saved."""
-    if stopping():
+    """Raise `Preempted` if `preempted()`; for places where nothing has to be saved."""
+    if preempted():
         raise Preempted
 
 
@@ -99,24 +99,20 @@ def trim() -> None:
             trim(0)
 
 
-def leads() -> bool:
+def is_leader() -> bool:
     """Whether this process writes the files that only one may write."""
     return jax.process_index() == 0
 
 
-def agree(fact: bool) -> bool:
-    """What the leading process found, on every process: what they all decide by must be the same."""
+def broadcast(value: bool | np.ndarray) -> bool | np.ndarray:
+    """The leading process's value, on every process: what they all decide by must be the same."""
     if jax.process_count() == 1:
-        return fact
-    return bool(multihost_utils.broadcast_one_to_all(fact))
+        return value
+    found = multihost_utils.broadcast_one_to_all(value)
+    return np.asarray(found) if isinstance(value, np.ndarray) else bool(found)
 
 
-def broadcast(array: np.ndarray) -> np.ndarray:
-    """The leading process's array, on every process."""
-    return array if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(array))
-
-
-def meet(place: str) -> None:
+def barrier(place: str) -> None:
     """Wait until every process is here, so that what one has written the others can read."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)

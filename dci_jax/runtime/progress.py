@@ -50,7 +50,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     """
     start, last, flying = time.monotonic(), [time.monotonic(), {}], deque()
     first = []  # when the first report came, and how much was done: before it programs compile, or a run resumes
-    console = rich.console.Console(stderr=True, quiet=not (distributed.leads() and _visible.get()))
+    console = rich.console.Console(stderr=True, quiet=not (distributed.is_leader() and _visible.get()))
     live = _visible.get() and (console.is_terminal or console.is_jupyter)
     columns = (
         "{task.description}",

@@ -27,12 +27,12 @@ def mesh() -> Mesh:
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
-def copied() -> NamedSharding:
+def replicated() -> NamedSharding:
     """Every device holds the whole array: weights, and anything that is the same for all images."""
     return NamedSharding(mesh(), PartitionSpec())
 
 
-def split() -> NamedSharding:
+def batch_sharded() -> NamedSharding:
     """Every device holds its share of the first axis: images, and whatever there is one of per image."""
     return NamedSharding(mesh(), PartitionSpec("data"))
 
@@ -66,8 +66,8 @@ def put_local(rows: np.ndarray, count: int) -> Array:
     """
     shape = (count, *rows.shape[1:])
     if len(rows) == count:
-        return put(rows, split())
-    return jax.make_array_from_process_local_data(split(), rows, shape)
+        return put(rows, batch_sharded())
+    return jax.make_array_from_process_local_data(batch_sharded(), rows, shape)
 
 
 def local_rows(count: int) -> tuple[int, int]:
@@ -119,7 +119,7 @@ def on_first_device(tree: Pytree) -> Pytree:
 
 @jax.jit
 def _copies(tree):
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, copied()), tree)
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, replicated()), tree)
 
 
 def warn_if_uneven(field: str, count: int, splits: int = 1) -> None:

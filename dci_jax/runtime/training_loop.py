@@ -43,7 +43,7 @@ def update(loss, optimizer, project, layout, variables, state, frozen, batches, 
     def one(carry, batch):
         variables, state = carry
         seen = sharding.constrain(variables, layout)
-        batch = sharding.constrain(batch, sharding.split())
+        batch = sharding.constrain(batch, sharding.batch_sharded())
         (_, terms), gradient = gradient_of(seen, frozen, batch)
         updates, state = optimizer.update(gradient, state, variables)
         return (project(optax.apply_updates(variables, updates)), state), terms
@@ -129,7 +129,7 @@ def minimize(
       Preempted: the run was asked to stop; a checkpoint has been written if there is a folder.
       InputError: the loss or the variables are not finite; nothing is saved then.
     """
-    layout = layout or sharding.copied()
+    layout = layout or sharding.replicated()
     # A copy, because the step donates its arguments.
     variables = jax.tree.map(jnp.copy, sharding.put(variables, layout))
     state, terms, done = _begin(optimizer, layout, variables), {}, 0
@@ -141,7 +141,7 @@ def minimize(
         update = stack.enter_context(progress.bar(label, steps)) if label else None
         size, flying = _chunk(steps - done, per_dispatch), deque()
         while done < steps:
-            if distributed.stopping():
+            if distributed.preempted():
                 if checkpoints:
                     checkpoints.save(done, (variables, state))
                 raise distributed.Preempted

@@ -37,7 +37,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
     text = json.dumps(config, indent=1, sort_keys=True)
     file = workdir / "config.json"
     try:
-        if distributed.leads():
+        if distributed.is_leader():
             _lock(workdir)
         if file.exists() and file.read_text() != text:
             names = differences(read_json(file), json.loads(text))
@@ -63,7 +63,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
             "device_kind": jax.devices()[0].device_kind,
             **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
         }
-        if distributed.leads():
+        if distributed.is_leader():
             for path, said in (
                 (file, text),
                 (known, json.dumps(depends, indent=1)),
@@ -73,7 +73,7 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
                     stream.write(said)
     except OSError as error:
         raise InputError(f"The workdir {workdir} cannot be written ({error}); give another.") from error
-    distributed.meet("claimed")
+    distributed.barrier("claimed")
     claimed(workdir)
     if not file.exists():
         raise InputError(
@@ -124,7 +124,7 @@ def timing(workdir: Path, stage: str) -> Iterator[None]:
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
         wall = time.monotonic() - start
-        if distributed.leads() and workdir.exists():
+        if distributed.is_leader() and workdir.exists():
             _add(workdir / "timing.json", stage, wall, compiling[0])
 
 
@@ -149,12 +149,12 @@ def _add(file, stage, wall, compiling):
 
 def keep(file: Path, make: Callable[[], Any]) -> Any:
     """What the JSON file holds; if it is not there yet, what `make` returns, kept in it."""
-    if not distributed.agree(file.exists()):
+    if not distributed.broadcast(file.exists()):
         content = make()
-        if distributed.leads():
+        if distributed.is_leader():
             with replacing(file) as stream:
                 json.dump(content, stream)
-        distributed.meet(file.name)
+        distributed.barrier(file.name)
     return read_json(file, object)
 
 
@@ -170,12 +170,12 @@ def keep_originals(file: Path, pixels: np.ndarray, names: Sequence[str], skipped
     Raises:
       InputError: an earlier part of this run evaluated other images.
     """
-    if distributed.agree(file.exists()):
+    if distributed.broadcast(file.exists()):
         if not np.array_equal(read_arrays(file)["pixels"], pixels):
             raise InputError(
                 f"The private images are not those that {file.parent.parent} began with; "
                 "restore them, or give another --workdir."
             )
-    elif distributed.leads():
+    elif distributed.is_leader():
         with replacing(file, "wb") as stream:
             np.savez(stream, pixels=pixels, names=names, skipped=skipped)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax.dci.inverter import geometry
+from dci_jax.dci.inverter import inverter_spec
 from dci_jax.importers import bundle
 from dci_jax.network import Network, feature_shapes, run, running_statistics, split_names
 from tests.command_line import ROOT
@@ -53,7 +53,7 @@ def test_three_families_of_timm_with_random_weights(tmp_path, capsys, timm, name
     found = jax.tree.leaves(running_statistics(network))
     assert len(found) == 2 * taps
     for index in range(len(network.blocks)):
-        geometry(network, index)  # every block can be inverted
+        inverter_spec(network, index)  # every block can be inverted
     assert np.isfinite(run(network, jnp.ones((1, size, size, 3)))).all()
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax.cpu_kernels.materialize import once
+from dci_jax.cpu_kernels.materialize import materialize
 
 KERNEL = jnp.full((3, 3, 4, 4), 0.02)
 BLOCKS = 6
@@ -36,14 +36,14 @@ def rectified(kept, x):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator decides for itself")
 def test_a_chain_of_blocks_is_computed_once():
     x = jnp.ones((2, 8, 8, 4))
-    assert rectified(once, x) == BLOCKS < rectified(same, x)
+    assert rectified(materialize, x) == BLOCKS < rectified(same, x)
 
 
 def test_it_changes_nothing_in_any_derivative():
     x, change = (jax.random.normal(jax.random.key(seed), (2, 8, 8, 4)) for seed in range(2))
     for derived in (jax.grad, along, each):
         found, wanted = (
-            derived(functools.partial(chain, kept))(x, *[change] * (derived is along)) for kept in (once, same)
+            derived(functools.partial(chain, kept))(x, *[change] * (derived is along)) for kept in (materialize, same)
         )
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 

@@ -3,19 +3,19 @@ import numpy as np
 
 from dci_jax import network as networks
 from dci_jax.cpu_kernels.max_pool import max_pool
-from dci_jax.dci.inverter import finer
+from dci_jax.dci.inverter import split_stages
 
 
 def test_a_block_with_parts_is_several_blocks_with_the_same_answer_and_its_name_last():
     parts = (lambda w, x: (w * x, {}), lambda w, x: (x + w, {}), lambda w, x: (x - 1, {}))
     network = networks.sequential("mine", (4, 4, 3), [("all", lambda w, x: w * x + w - 1, jnp.float32(2.0))])
     network = network.replace(blocks=(network.blocks[0].replace(parts=parts),))
-    found = finer(network)
+    found = split_stages(network)
     assert networks.split_names(found) == ("all, part 1", "all, part 2", "all")
     assert [block.nonnegative for block in found.blocks] == [False, True, True]
     x = jnp.full((1, 4, 4, 3), 0.75)
     np.testing.assert_array_equal(networks.run(found, x), networks.run(network, x))
-    assert finer(found) == found  # no parts are left
+    assert split_stages(found) == found  # no parts are left
 
 
 def test_a_block_stays_whole_where_a_part_changes_the_size_by_no_whole_factor():
@@ -31,7 +31,7 @@ def test_a_block_stays_whole_where_a_part_changes_the_size_by_no_whole_factor():
 
         network = networks.sequential("mine", (16, 16, 3), [("a", both, jnp.ones(3)), ("b", both, jnp.ones(3))])
         first, second = network.blocks
-        return finer(network.replace(blocks=(first.replace(parts=(convolved, pooled)), second)))
+        return split_stages(network.replace(blocks=(first.replace(parts=(convolved, pooled)), second)))
 
     assert networks.split_names(pieces(1)) == ("a, part 1", "a", "b")
     assert networks.split_names(pieces(0)) == ("a", "b")

@@ -77,7 +77,7 @@ def test_a_shared_chain_needs_an_input_for_each_split(network, tmp_path):
 
 
 def test_a_correction_follows_its_equation(network):
-    g = inverter.geometry(network, 0)
+    g = inverter.inverter_spec(network, 0)
     x = new_images(2)
     f = networks.run(network, x, 0, 1)
     estimate = jnp.clip(x + 0.05, 0, 1)
@@ -90,8 +90,8 @@ def test_a_correction_follows_its_equation(network):
 
 
 def test_a_correction_in_a_chain_of_its_own_follows_what_was_sent_as_well(network):
-    g = inverter.geometry(network, 0, 7)
-    assert g.channels == inverter.geometry(network, 0).channels + 3
+    g = inverter.inverter_spec(network, 0, 7)
+    assert g.channels == inverter.inverter_spec(network, 0).channels + 3
     x = new_images(2)
     sent = networks.run(network, x, 0, 7)
     estimate = jnp.clip(x + 0.05, 0, 1)
@@ -106,7 +106,7 @@ def test_a_correction_in_a_chain_of_its_own_follows_what_was_sent_as_well(networ
 def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_path, monkeypatch):
     polls = iter([False] * 8 + [True])
     with monkeypatch.context() as patch:
-        patch.setattr(distributed, "stopping", lambda: next(polls))
+        patch.setattr(distributed, "preempted", lambda: next(polls))
         with pytest.raises(distributed.Preempted):
             solve_chain.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     # nine polls: four batches of inputs, then two sums for each map
@@ -195,7 +195,7 @@ def test_a_map_of_another_shape_is_refused_with_the_folder_to_delete(network, tm
 
 
 def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_corrections(network):
-    g = inverter.geometry(network, 1)  # 16 channels before and behind it
+    g = inverter.inverter_spec(network, 1)  # 16 channels before and behind it
     assert g.channels == 4 * 16 + 1
     assert inverter.sizes(g, 5, (25 * 17, 25 * 65)) == (5, 5)
     assert inverter.sizes(g, 5, (25 * 17, 25 * 65 - 1)) == (5, 3)
@@ -225,12 +225,12 @@ def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, mon
 
 
 def test_a_few_images_do_where_their_pixels_are_enough(network):
-    geometries = [inverter.geometry(network, index) for index in range(7)]
-    few = inverter.enough(geometries, [(3, 3)] * 7, images=1000, least=16, equations=10)
+    inverter_specs = [inverter.inverter_spec(network, index) for index in range(7)]
+    few = inverter.enough(inverter_specs, [(3, 3)] * 7, images=1000, least=16, equations=10)
     assert few[0] == 16  # 351 unknowns, 1024 pixels in an image
     assert few[4] == 68  # 9 * 193 channels * 10 / 256, of layer2.0, the widest
     assert few[6] == 46  # 9 * 129 channels
-    capped = inverter.enough(geometries, [(3, 3)] * 7, images=50, least=16, equations=10)
+    capped = inverter.enough(inverter_specs, [(3, 3)] * 7, images=50, least=16, equations=10)
     assert capped[4] == 50
 
 

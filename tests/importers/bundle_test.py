@@ -13,7 +13,7 @@ from configs import default
 from dci_jax import models
 from dci_jax.check import check
 from dci_jax.checkpoints import read
-from dci_jax.dci.inverter import finer
+from dci_jax.dci.inverter import split_stages
 from dci_jax.errors import InputError
 from dci_jax.importers import bundle
 from dci_jax.importers.program import INPUT, MAX_POOL, Node, Place, blocks, from_grid, to_grid
@@ -243,7 +243,7 @@ def test_a_block_has_parts_where_windows_that_overlap_pool_what_a_relu_gave():
     inner = [Place(name, name, "image") for name in "crqd"]
     (block,) = blocks(graph("relu"), places, weights, inner)
     network = Network((block,), None, "by_hand", (8, 8, 3))
-    found = finer(network)
+    found = split_stages(network)
     assert split_names(found) == ("block, part 1", "block")
     assert feature_shapes(found) == ((8, 8, 3), (8, 8, 4), (4, 4, 5))
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))

@@ -6,7 +6,7 @@ from safetensors.numpy import save_file
 
 from dci_jax import models
 from dci_jax import network as networks
-from dci_jax.dci.inverter import finer
+from dci_jax.dci.inverter import split_stages
 from dci_jax.models import resnet
 from tests.conftest import ROOT
 from tests.golden.seeded import (
@@ -136,7 +136,7 @@ def test_published_weights_recognise_the_photographs(depth, top1, shared):
 
 def test_the_parts_of_a_stem_are_its_convolution_and_its_pooling():
     network = models.MODELS["resnet18"].build(jax.random.key(0)).replace(input_shape=(32, 32, 3))
-    found = finer(network)
+    found = split_stages(network)
     assert networks.split_names(found)[:3] == ("stem, part 1", "stem", "layer1.0")
     assert networks.feature_shapes(found)[:4] == ((32, 32, 3), (16, 16, 64), (8, 8, 64), (8, 8, 64))
     images = random_images(32)
@@ -145,4 +145,4 @@ def test_the_parts_of_a_stem_are_its_convolution_and_its_pooling():
     np.testing.assert_allclose(pooled, whole[1], rtol=1e-5, atol=1e-5)
     assert (convolved >= 0).all()
     assert statistics[0]["bn1"]["mean"].shape == (64,)
-    assert finer(models.MODELS["resnet34_cifar"].build(jax.random.key(0))).blocks[0].name == "stem"  # no pooling
+    assert split_stages(models.MODELS["resnet34_cifar"].build(jax.random.key(0))).blocks[0].name == "stem"  # no pooling

@@ -22,10 +22,10 @@ def undisturbed():
 
 def test_sigterm_is_noted_and_asked_for(undisturbed):
     distributed.listen()
-    assert not distributed.stopping()
+    assert not distributed.preempted()
     distributed.stop_if_asked()
     os.kill(os.getpid(), signal.SIGTERM)
-    assert distributed.stopping()
+    assert distributed.preempted()
     with pytest.raises(distributed.Preempted):
         distributed.stop_if_asked()
 
@@ -40,10 +40,10 @@ def test_half_of_what_processes_need_is_bad_input(given):
 
 
 def test_a_process_alone_leads_agrees_and_waits_for_nobody():
-    assert distributed.leads()
-    assert distributed.agree(True)
-    assert not distributed.agree(False)
-    distributed.meet("anywhere")
+    assert distributed.is_leader()
+    assert distributed.broadcast(True)
+    assert not distributed.broadcast(False)
+    distributed.barrier("anywhere")
     assert not distributed.lost(RuntimeError("Gloo: Connection closed by peer"))
 
 

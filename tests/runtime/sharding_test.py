@@ -35,11 +35,11 @@ def test_weights_are_copied_and_images_are_split():
     said = on_eight_devices("""
 import numpy as np
 from dci_jax.runtime import sharding
-even = sharding.put(np.ones((16, 3)), sharding.split())
+even = sharding.put(np.ones((16, 3)), sharding.batch_sharded())
 print(even.addressable_shards[0].data.shape[0], len(even.addressable_shards))
-print(sharding.put(np.ones((10, 3)), sharding.split()).is_fully_replicated)
-print(sharding.put(np.ones((16, 3)), sharding.copied()).is_fully_replicated)
-print(sharding.put(np.float32(1), sharding.split()).is_fully_replicated)
+print(sharding.put(np.ones((10, 3)), sharding.batch_sharded()).is_fully_replicated)
+print(sharding.put(np.ones((16, 3)), sharding.replicated()).is_fully_replicated)
+print(sharding.put(np.float32(1), sharding.batch_sharded()).is_fully_replicated)
 print(sharding.local_rows(24), sharding.local_rows(10))
 """)
     assert said == ["2", "8", "True", "True", "True", "(24,", "0)", "(10,", "0)"]
@@ -57,7 +57,7 @@ def loss(x, target, batch):
 adam = optax.adam(0.1)
 for count in (16, 10):
     x, _ = minimize(loss, np.zeros((count, 3), np.float32), jnp.float32(1), lambda _: None, steps=40,
-                    optimizer=adam, layout=sharding.split())
+                    optimizer=adam, layout=sharding.batch_sharded())
     print(x.addressable_shards[0].data.shape[0], float(abs(x - 1).max()) < 0.2)
 """)
     assert said == ["2", "True", "10", "True"]

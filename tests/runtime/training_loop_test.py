@@ -78,7 +78,7 @@ def test_several_updates_in_one_dispatch_are_the_same_updates(tmp_path, monkeypa
     target = jnp.arange(3.0)
     one, terms = minimize(loss, start(), target, batches, steps=steps, optimizer=ADAM)
     polled = []
-    monkeypatch.setattr(distributed, "stopping", lambda: bool(polled.append(1)))  # once per dispatch
+    monkeypatch.setattr(distributed, "preempted", lambda: bool(polled.append(1)))  # once per dispatch
     several, last = minimize(
         loss,
         start(),
@@ -97,7 +97,7 @@ def test_several_updates_in_one_dispatch_are_the_same_updates(tmp_path, monkeypa
 
 def test_a_run_that_is_asked_to_stop_saves_where_it_is(tmp_path, monkeypatch):
     target, asked = jnp.arange(3.0), []
-    monkeypatch.setattr(distributed, "stopping", lambda: asked.append(1) or len(asked) == 8)
+    monkeypatch.setattr(distributed, "preempted", lambda: asked.append(1) or len(asked) == 8)
     settings = {"steps": 20, "optimizer": ADAM, "folder": tmp_path}
     with pytest.raises(distributed.Preempted):
         minimize(loss, start(), target, batches, **settings)
@@ -193,7 +193,7 @@ def test_what_is_learned_does_not_depend_on_whose_convolutions_are_taken(loss):
     plain = jitted(None)
     wanted, state = jax.tree.map(jnp.copy, variables), ADAM.init(variables)
     for _ in range(5):
-        wanted, state, _ = plain(loss, ADAM, same, sharding.copied(), wanted, state, frozen, (None,))
+        wanted, state, _ = plain(loss, ADAM, same, sharding.replicated(), wanted, state, frozen, (None,))
     found, terms = minimize(loss, variables, frozen, lambda _: None, steps=5, optimizer=ADAM)
     chex.assert_trees_all_close(found, wanted, atol=1e-4)
     assert terms["loss"] < loss(variables, frozen, None)[0]

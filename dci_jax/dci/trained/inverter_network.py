@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dci_jax.cpu_kernels.materialize import once
+from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.dci.grid import scale, shuffle, unshuffle
 from dci_jax.models.learned import Weights, biased, conv, unbiased
 from dci_jax.network import Network, feature_shapes
@@ -77,11 +77,11 @@ class Inverter(nn.Module):
             if not (same and r == 0):
                 y = jnp.concatenate([unshuffle(x, self.factor), y], -1)
                 kernel = jnp.concatenate([of_x, of_difference], 2)
-            y = biased(unbiased(once(y), kernel, self.dtype) + shares[r], bias)
+            y = biased(unbiased(materialize(y), kernel, self.dtype) + shares[r], bias)
             for weights in layers:
                 y = conv(nn.gelu(y), weights, self.dtype)
             x = x + shuffle(y, self.factor)
-            x = once(nn.relu(x) if self.nonnegative else x)
+            x = materialize(nn.relu(x) if self.nonnegative else x)
         return x[:, 0, 0] if self.vector else x
 
     def _correction(self, r, inputs, size):
