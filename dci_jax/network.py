@@ -100,6 +100,8 @@ def features_at(network: Network, split: str | int, x: Array) -> Array:
             raise InputError(
                 f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]."
             )
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise InputError(f"The inputs are {x.dtype}; give floats in [0, 1], such as pixels / 255.")
         split = split_index(network, split)
     with jax.default_matmul_precision("highest"):
         for number in range(split):
@@ -195,6 +197,8 @@ def with_side(network: Network, side: int) -> Network:
     Raises:
       InputError: it takes latent codes, or images of its own size alone.
     """
+    if side < 1:
+        raise InputError(f"side is {side}; give a number of pixels.")
     if len(network.input_shape) != 3:
         raise InputError(
             f"target.side is {side}, but {network.name} takes inputs of shape {network.input_shape}; give 0."

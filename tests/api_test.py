@@ -135,3 +135,98 @@ def test_synthetic_images_join_a_prior(network):  # noqa: F811
         dci_jax.Prior((), NOISE, network.input_shape), np.zeros((4, 16, 16, 3), np.uint8), 0.5
     )
     assert int((prior.sample(jax.random.key(0), 8).max((1, 2, 3)) == 0).sum()) == 4
+
+
+REFUSED = {
+    "solve_chain": [
+        ({"split": "third"}, "no split point 'third'"),
+        ({"num_images": 0}, "num_images is 0; give a whole number of at least 16"),
+        ({"num_images": 16.5}, "num_images is 16.5"),
+        ({"num_validation": True}, "num_validation is True"),
+        ({"kernel_size": 4}, "kernel_size is 4; give 1, 3, 5 or 7"),
+        ({"num_corrections": -1}, "num_corrections is -1"),
+        ({"max_unknowns": 5}, "max_unknowns is 5; give two numbers"),
+        ({"batch_size": float("nan")}, "batch_size is nan"),
+        ({"prior": None}, "prior is a NoneType; give what fit_prior returns"),
+        (
+            {"prior": dci_jax.Prior((), NOISE, (16, 16, 1))},
+            r"inputs of shape \[16, 16, 1\], but small takes \[16, 16, 3\]",
+        ),
+        ({"prior": dci_jax.Prior((), NOISE, (32, 32, 3))}, r"inputs of shape \[32, 32, 3\]"),
+        ({"key": 0}, r"key is 0; give a PRNG key, such as jax.random.key\(0\)"),
+        ({"cache_dir": __file__}, "which is not a folder"),
+    ],
+    "fit_prior": [
+        ({"weights": (("cats", 1.0),)}, "No input source is called 'cats'"),
+        ({"side": -3}, "side is -3"),
+        ({"num_steps": -1}, "num_steps is -1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"padding": ()}, r"padding is \(\)"),
+        ({"padding": (9,)}, "padding has 9, but the images have 16 pixels"),
+    ],
+    "learn_defense": [
+        ({"kind": "lock"}, "No defense is called 'lock'"),
+        ({"kind": "quantize", "strength": -1}, "strength is -1; give 'quantize' a whole number"),
+        ({"num_queries": 0}, "num_queries is 0"),
+    ],
+    "optimize": [
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"learning_rate": -1}, "learning_rate is -1"),
+        ({"start": np.zeros((3, 16, 16, 3))}, r"start has the shape \[3, 16, 16, 3\]"),
+    ],
+    "gauss_newton": [({"damping": -1}, "damping is -1"), ({"total_variation": -1}, "total_variation is -1")],
+    "synthesize": [
+        ({"num_images": 0}, "num_images is 0"),
+        ({}, "no BatchNorm layer and no head"),
+        ({"magic": 1}, "no setting 'magic'"),
+    ],
+    "load_network": [({"name": "resnet7"}, "No network is called 'resnet7'")],
+    "with_side": [({"side": 0}, "side is 0")],
+}
+CASES = [(name, given, said) for name, cases in REFUSED.items() for given, said in cases]
+
+
+@pytest.mark.parametrize(("name", "given", "said"), CASES)
+def test_an_argument_that_does_not_fit_is_one_sentence_before_any_work(network, name, given, said):  # noqa: F811
+    prior, key = dci_jax.Prior((), NOISE, network.input_shape), jax.random.key(0)
+    features = np.zeros((2, 16, 16, 16), np.float32)
+    usual = {
+        "solve_chain": {"network": network, "split": "second", "prior": prior, "key": key},
+        "fit_prior": {"network": network, "key": key},
+        "learn_defense": {
+            "network": network,
+            "split": "second",
+            "kind": "gaussian",
+            "strength": 1,
+            "prior": prior,
+            "key": key,
+        },
+        "optimize": {"network": network, "split": "first", "features": features},
+        "gauss_newton": {"network": network, "split": "first", "features": features},
+        "synthesize": {"network": network, "key": key},
+        "load_network": {},
+        "with_side": {"network": network},
+    }[name]
+    with pytest.raises(InputError, match=said) as refused:
+        getattr(dci_jax, name)(**(usual | given))
+    assert "--config" not in str(refused.value)
+
+
+@pytest.mark.parametrize("features", [None, [[1]], np.zeros((2, 16, 16, 16), np.int8)])
+def test_a_chain_takes_integers_and_refuses_what_is_no_batch_of_features(network, features):  # noqa: F811
+    prior, few = dci_jax.Prior((), NOISE, network.input_shape), {"num_images": 16, "num_validation": 8, "batch_size": 8}
+    chain = dci_jax.solve_chain(
+        network, "second", prior, key=jax.random.key(0), num_corrections=0, kernel_size=1, progress=False, **few
+    )
+    if isinstance(features, np.ndarray):
+        assert chain(features).shape == (2, 16, 16, 3)
+        with pytest.raises(InputError, match="There is no folder"):
+            chain.save("absent/chain.safetensors")
+    else:
+        with pytest.raises(InputError, match=r"gives \[B, 16, 16, 16\] at second"):
+            chain(features)
+
+
+def test_pixels_of_0_to_255_are_refused_for_they_would_be_a_weak_audit(network):  # noqa: F811
+    with pytest.raises(InputError, match="The inputs are uint8; give floats"):
+        dci_jax.features_at(network, "first", np.zeros((1, 16, 16, 3), np.uint8))

@@ -6,14 +6,18 @@ from typing import Any
 
 import jax
 
-from dci_jax.api.calls import as_plain, float32, on_mesh, section_of
+from dci_jax.api.calls import as_plain, check_key, check_prior, check_values, float32, folder_of, on_mesh, section_of
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.solve_chain import dci
 from dci_jax.dci.trained.train_chain import dci_trained
 from dci_jax.defenses.channel import NONE, Channel, learn
+from dci_jax.defenses.registry import check_own, find
+from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior
-from dci_jax.network import Network, split_index
+from dci_jax.network import Network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown
+from dci_jax.settings.fields import FIELDS
+from dci_jax.settings.ranges import STRENGTHS, Range
 
 Array = jax.Array
 
@@ -59,6 +63,21 @@ def solve_chain(
     Raises:
       InputError: no such split point, a setting out of range, or features that carry no information.
     """
+    check_key(key)
+    check_prior(prior, network)
+    check_values(
+        num_images=(num_images, "dci.images"),
+        num_validation=(num_validation, "dci.held_out"),
+        batch_size=(batch_size, "dci.batch"),
+        num_corrections=(num_corrections, "dci.rounds"),
+        kernel_size=(kernel_size, "dci.size"),
+        max_unknowns=(max_unknowns, "dci.unknowns"),
+        samples_per_unknown=(samples_per_unknown, "dci.equations"),
+    )
+    if not isinstance(max_unknowns, tuple | list) or len(max_unknowns) != 2:
+        raise InputError(f"max_unknowns is {max_unknowns}; give two numbers, of a first map and of a correction.")
+    if kernel_size % 2 == 0:
+        raise InputError(f"kernel_size is {kernel_size}; give 1, 3, 5 or 7 pixels.")
     how = {
         "images": num_images,
         "held_out": num_validation,
@@ -68,7 +87,7 @@ def solve_chain(
         "unknowns": tuple(max_unknowns),
         "equations": samples_per_unknown,
     }
-    folder = Path(cache_dir) if cache_dir else None
+    folder = folder_of(cache_dir)
     with shown.visible(progress), float32():
         return as_plain(dci(on_mesh(network), prior, (split,), key, folder, channel=defense, **how)[split])
 
@@ -97,10 +116,16 @@ def train_chain(
     Raises:
       InputError: no such split point, or a setting out of range.
     """
-    how = {"conquer": ((split, 450),)} | settings
-    folder = Path(cache_dir) if cache_dir else None
+    check_key(key)
+    check_prior(prior, network)
+    how = section_of("dci_trained", {"conquer": ((split, 450),)} | settings)
+    numbers = {
+        n: (v, f"dci_trained.{n}") for n, v in settings.items() if isinstance(FIELDS[f"dci_trained.{n}"].form, Range)
+    }
+    check_values(**numbers)
+    folder = folder_of(cache_dir)
     with shown.visible(progress), float32():
-        chains = dci_trained(on_mesh(network), prior, (split,), key, folder, **section_of("dci_trained", how))
+        chains = dci_trained(on_mesh(network), prior, (split,), key, folder, **how)
         return as_plain(chains[split])
 
 
@@ -130,6 +155,13 @@ def learn_defense(
     Returns:
       what `solve_chain(defense=)` and `dci_jax.defenses.send` take.
     """
+    check_key(key)
+    check_values(num_queries=(num_queries, "sends"), num_steps=(num_steps, "defense.steps"))
+    find(kind)
+    allowed = STRENGTHS.get(("defenses", kind))
+    if allowed and strength not in allowed:
+        raise InputError(f"strength is {strength}; give {kind!r} {allowed}.")
+    check_own(kind, strength, feature_shapes(network)[split_index(network, split)])
     channel = Channel(kind, float(strength), num_queries)
     with float32(), tempfile.TemporaryDirectory() as folder:
         return learn(channel, network, split_index(network, split), prior, key, Path(folder), num_steps)

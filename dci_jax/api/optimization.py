@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dci_jax.api.calls import float32
+from dci_jax.api.calls import check_values, float32
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
@@ -53,10 +53,16 @@ def optimize(
       InputError: no such split point, features of another shape, or a loss that is no longer finite.
     """
     features, known = _given(network, split, features), behind(network, split_index(network, split), defense)
-    steps = num_steps or (5000 if start is None else 300)
+    steps = (5000 if start is None else 300) if num_steps is None else num_steps
+    check_values(
+        num_steps=(steps, "rmle.steps"),
+        learning_rate=(learning_rate, "rmle.learning_rate"),
+        total_variation=(total_variation, "rmle.total_variation"),
+        prior_weight=(prior_weight, "rmle.prior_weight"),
+    )
     rate = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.amsgrad(rate) if start is None else optax.adam(rate, b2=0.99)
-    first = feature_matching.blank(network, len(features)) if start is None else jnp.asarray(start)
+    first = _start(network, features, start)
     regularizer = Regularizer(total_variation, (), prior, prior_weight)
     with shown.visible(progress), float32():
         return feature_matching.match(known, split, features, first, regularizer, optimizer, steps)
@@ -89,18 +95,14 @@ def gauss_newton(
     Raises:
       InputError: no such split point, features of another shape, or a setting out of range.
     """
-    damped.check(
-        network,
-        (split,),
-        (),
-        steps=num_steps,
-        inner=num_conjugate,
-        damping=damping,
-        total_variation=(total_variation,),
-        held_out=1,
+    check_values(
+        num_steps=(num_steps, "gauss_newton.steps"),
+        num_conjugate=(num_conjugate, "gauss_newton.inner"),
+        damping=(damping, "gauss_newton.damping"),
+        total_variation=(total_variation, "rmle.total_variation"),
     )
     features, index = _given(network, split, features), split_index(network, split)
-    x = feature_matching.blank(network, len(features)) if start is None else jnp.asarray(start)
+    x = _start(network, features, start)
     with float32():
         if code_prior(network):
             return factorised.solve(network, index, features, x, num_steps, damping)
@@ -108,10 +110,23 @@ def gauss_newton(
         return damped.solve(known, index, features, x, total_variation, num_steps, num_conjugate, damping)
 
 
+def _start(network, features, start):
+    """Where to start, [B, ...]: a blank image or the prior's mean, or what is given, if its shape is right."""
+    if start is None:
+        return feature_matching.blank(network, len(features))
+    found = jnp.asarray(start, jnp.float32)
+    if found.shape != (len(features), *network.input_shape):
+        raise InputError(
+            f"start has the shape {list(found.shape)}; give one input for each of the features, "
+            f"{[len(features), *network.input_shape]}."
+        )
+    return found
+
+
 def _given(network, split, features):
     """The features as a jax.Array, if they have the shape that the network gives."""
     shape = feature_shapes(network)[split_index(network, split)]
-    features = jnp.asarray(features)
+    features = jnp.asarray(features, jnp.float32)
     if features.shape[1:] != shape:
         raise InputError(
             f"The features have the shape {list(features.shape)}, but {network.name} gives [B, {', '.join(map(str, shape))}] at {split}, channels last."

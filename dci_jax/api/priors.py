@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dci_jax.api.calls import float32, section_of
+from dci_jax.api.calls import check_key, check_values, float32, section_of
 from dci_jax.errors import InputError
 from dci_jax.inputs import prior as fitting
 from dci_jax.inputs import synthesis
@@ -52,6 +52,14 @@ def fit_prior(
     Raises:
       InputError: an unknown source, or a border larger than the image.
     """
+    check_key(key)
+    check_values(
+        side=(side, "inputs.side"),
+        num_steps=(num_steps, "calibration.steps"),
+        batch_size=(batch_size, "calibration.batch"),
+        learning_rate=(learning_rate, "calibration.learning_rate"),
+        padding=(tuple(padding), "calibration.padding"),
+    )
     if code_prior(network):
         return Prior((), ((network.latent, 1.0),), network.input_shape)
     size = side or network.input_shape[0]
@@ -81,6 +89,8 @@ def synthesize(
     Raises:
       InputError: the network has neither BatchNorm layers nor a head, or a setting does not fit.
     """
+    check_key(key)
+    check_values(num_images=(num_images, "synthesis.batch"))
     how = section_of("synthesis", settings) | {"batches": 1, "batch": num_images}
     synthesis.check(network, 1, how["stages"])
     with tempfile.TemporaryDirectory() as folder, shown.visible(progress), float32():

@@ -91,6 +91,7 @@ class Chain:
         Raises:
           InputError: see `__call__`.
         """
+        features = jnp.asarray(() if features is None else features, jnp.float32)
         if features.ndim != len(self.feature_shape) + 1 or features.shape[1:] != self.feature_shape:
             raise InputError(
                 f"The features have the shape {list(features.shape)}, but {self.network.name} gives "
@@ -153,6 +154,10 @@ def _save(chain: Chain, path: str | Path) -> None:
         "validation_mse": chain.validation_mse,
         "inverters": kinds,
     }
+    if not Path(path).parent.is_dir():
+        raise InputError(
+            f"There is no folder {Path(path).parent} to write {Path(path).name} in; make it, or give another path."
+        )
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     save_file(arrays, path, {"format": FORMAT, "about": json.dumps(about)})
 

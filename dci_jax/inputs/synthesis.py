@@ -160,7 +160,7 @@ def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -
     if batches and network.head is None and not jax.tree.leaves(running_statistics(network)):
         raise InputError(
             f"{network.name} has no BatchNorm layer and no head, so nothing can be synthesised from "
-            "it; set --config.synthesis.batches=0 and --config.inputs.bank=0."
+            "it; set synthesis.batches=0 and inputs.bank=0."
         )
     for side, steps in stages if batches else ():
         if side < 1 or size % side or steps < 1:
