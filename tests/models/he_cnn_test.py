@@ -5,7 +5,9 @@ import pytest
 from dci_jax import models
 from dci_jax import network as networks
 from dci_jax.checkpoints import assign
+from dci_jax.dci.chain import Chain
 from dci_jax.dci.trained import train_chain
+from dci_jax.dci.trained.trained_inverter import TrainedInverter
 
 
 def state(network):
@@ -78,5 +80,6 @@ def test_answers_equal_pytorchs(he, images):
 def test_it_can_be_inverted_block_by_block(he, images):
     modules = train_chain.inverters(he, 6, 0.5, 16, 1, 2)
     params = train_chain.initialize(modules, he, jax.random.key(1))
-    found = train_chain.invert(modules, params, he, networks.run(he, images))
+    inverters = [TrainedInverter(params[i], modules[i], i) for i in reversed(range(6))]
+    found = Chain.of(inverters, he, "relu32")(networks.run(he, images))
     assert found.shape == images.shape
