@@ -158,7 +158,7 @@ def test_synthesis_starts_from_images_behind_the_filter_that_was_fitted_to_them(
 ):
     fitted, seen = (np.zeros(BANDS, np.float32), np.zeros(3, np.float32)), {}
     monkeypatch.setattr(
-        images.calibration, "calibrated", lambda n, inputs, *_, **__: replace(inputs, calibration=fitted)
+        images.prior, "calibrated", lambda n, inputs, *_, **__: replace(inputs, calibration=fitted)
     )
     monkeypatch.setattr(images.synthesis, "synthesize", lambda *_, **settings: seen.update(settings) or ["an image"])
     monkeypatch.setattr(images, "keep", lambda *_: None)
