@@ -63,7 +63,7 @@ REFUSED = [
             "--config.attacks=('dci', 'dci+refine')",
             "--config.dci.splits=('stem',)",
         ],
-        "layer1.0 back, but dci does not",
+        "layer1.0, but dci does not",
     ),
     (["--processes=2"], "HOST:PORT"),
     (["--coordinator=localhost:abc", "--processes=2", "--process=0"], "HOST:PORT"),
