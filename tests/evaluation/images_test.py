@@ -157,9 +157,7 @@ def test_synthesis_starts_from_images_behind_the_filter_that_was_fitted_to_them(
     network, tmp_path, monkeypatch, start, filtered
 ):
     fitted, seen = (np.zeros(BANDS, np.float32), np.zeros(3, np.float32)), {}
-    monkeypatch.setattr(
-        images.prior, "calibrated", lambda n, inputs, *_, **__: replace(inputs, calibration=fitted)
-    )
+    monkeypatch.setattr(images.prior, "calibrated", lambda n, inputs, *_, **__: replace(inputs, calibration=fitted))
     monkeypatch.setattr(images.synthesis, "synthesize", lambda *_, **settings: seen.update(settings) or ["an image"])
     monkeypatch.setattr(images, "keep", lambda *_: None)
     (tmp_path / "config.json").write_text("{}")
