@@ -106,7 +106,7 @@ def audit(
     """
     config = fields.audit()
     given = {"splits": tuple(splits), "sends": tuple(num_queries), "seed": seed}
-    given |= {} if defenses is None else {"defenses": tuple((kind, float(strength)) for kind, strength in defenses)}
+    given |= {} if defenses is None else {"defenses": tuple(defenses)}
     given |= {} if attacks is None else {"attacks": tuple(attacks)}
     given["target.name"] = network.name
     _set(config, given | (settings or {}))
@@ -169,7 +169,8 @@ def _report(workdir):
     paths = [workdir / name for name in _KEPT if (workdir / name).exists()]
     paths += [path for path in sorted((workdir / "report").rglob("*")) if path.is_file()]
     files = {path.relative_to(workdir).as_posix(): path.read_bytes() for path in paths}
-    (verdict,) = re.findall(r"<p class=lead id=verdict>(.*?)</p>", files["report/index.html"].decode(), re.S)
+    found = re.search(r"<p class=lead id=verdict>(.*?)</p>", files["report/index.html"].decode(), re.S)
+    verdict = found[1] if found else ""  # `settings` may ask for another page
     return Report(" ".join(Markup(verdict).striptags().split()), files)
 
 

@@ -46,7 +46,7 @@ def check_values(**given: tuple[Any, str]) -> None:
     """Check arguments against the fields of the config that they are: `name=(value, "dci.images")`.
 
     Raises:
-      InputError: a value, or one of several, is no number or out of range.
+      InputError: a value is not a number, or is out of range.
     """
     for name, (value, field) in given.items():
         form = FIELDS[field].form

@@ -116,8 +116,10 @@ class Chain:
 
     @property
     def validation_psnr(self) -> float | None:
-        """PSNR in dB of the mean squared error on procedural images that the chain was not solved on; None if unknown."""
-        return None if self.validation_mse is None else -10 * math.log10(max(self.validation_mse, 1e-10))
+        """PSNR in dB of the mean squared error on procedural images that the chain was not solved on; None if unknown, or of latent codes."""
+        if self.validation_mse is None or self.network.latent:
+            return None
+        return -10 * math.log10(max(self.validation_mse, 1e-10))
 
     def save(self, path: str | Path) -> None:
         """Write the chain to one .safetensors file; `load_chain` reads it for the same network."""
@@ -149,7 +151,7 @@ def _save(chain: Chain, path: str | Path) -> None:
     about = {
         "version": VERSION,
         "network": chain.network.name,
-        "fingerprint": sha256_of(jax.tree.map(jnp.asarray, chain.network)),
+        "fingerprint": _fingerprint(chain.network),
         "split": chain.split,
         "validation_mse": chain.validation_mse,
         "inverters": kinds,
@@ -174,27 +176,34 @@ def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> C
       InputError: the file is damaged, of another version, or of another network or defense.
     """
     about, tensors = _read(Path(path))
-    split, inverters = about["split"], []
-    depth = split_index(network, split)
-    whole = behind(network, depth, defense)
-    parts = split_stages(network)
-    divided = behind(parts, split_index(parts, split), defense)
-    known = next((n for n in (whole, divided) if sha256_of(jax.tree.map(jnp.asarray, n)) == about["fingerprint"]), None)
-    solved = all("solved" in kind for kind in about["inverters"])
-    if known is None:
+    try:
+        inverters = [_inverter(kind, str(number), tensors) for number, kind in enumerate(about["inverters"])]
+        split, made_for, mse = about["split"], about["fingerprint"], about["validation_mse"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); save the chain again.") from error
+    network = split_stages(network) if any(isinstance(each, Inverter) for each in inverters) else network
+    target = behind(network, split_index(network, split), defense)
+    if _fingerprint(target) != made_for:
         raise InputError(
-            f"{path} is a chain of {about['network']} with other weights or another defense than the {network.name} given; load the "
-            "network that it was made for."
+            f"{path} is a chain of {about['network']} with other weights, another normalization or another defense than the "
+            f"{network.name} given; load the network that it was made for."
         )
-    for number, kind in enumerate(about["inverters"]):
-        mine = {name.partition("/")[2]: t for name, t in tensors.items() if name.split("/")[0] == str(number)}
-        if "solved" in kind:
-            spec = kind["solved"] | {"grid": tuple(kind["solved"]["grid"])}
-            inverters.append(Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec)))
-        else:
-            module = inverter_network.Inverter(**kind["trained"])
-            inverters.append(TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"]))
-    return Chain.of(inverters, divided if solved else whole, split, about["validation_mse"])
+    return Chain.of(inverters, target, split, mse)
+
+
+def _inverter(kind, number, tensors):
+    """The inverter that the file describes by `kind`, from the tensors under its number."""
+    mine = {name.partition("/")[2]: t for name, t in tensors.items() if name.split("/")[0] == number}
+    if "solved" in kind:
+        spec = kind["solved"] | {"grid": tuple(kind["solved"]["grid"])}
+        return Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec))
+    module = inverter_network.Inverter(**kind["trained"])
+    return TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"])
+
+
+def _fingerprint(network):
+    """Of the weights and of the normalization of the input."""
+    return sha256_of(jax.tree.map(jnp.asarray, (network, network.mean, network.std)))
 
 
 def _read(path):

@@ -95,10 +95,20 @@ def test_a_saved_chain_is_the_same_chain_and_another_networks_is_refused(chain, 
     other = jax.tree.map(lambda leaf: leaf + 1e-3, network)
     with pytest.raises(InputError, match="with other weights"):
         dci_jax.load_chain(path, other)
+    with pytest.raises(InputError, match="another normalization"):
+        dci_jax.load_chain(path, network.replace(mean=(0.5,)))
     with pytest.raises(InputError, match="No chain at"):
         dci_jax.load_chain(tmp_path / "absent", network)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be read"):
+        dci_jax.load_chain(path, network)
+
+
+def test_a_file_whose_description_was_edited_is_one_sentence(chain, network, tmp_path):
+    path = tmp_path / "chain"
+    chain.save(path)
+    path.write_bytes(path.read_bytes().replace(b"downsampling", b"downsamplinG"))
+    with pytest.raises(InputError, match=r"cannot be read \(TypeError"):
         dci_jax.load_chain(path, network)
 
 
