@@ -53,18 +53,23 @@ def run(config: str, workdir: str, *more: str, weights: str = "", images: str = 
     return ("dci_jax.main", f"--config=configs/{file}.py{colon}{variant}", f"--workdir={workdir}", *given, *more)
 
 
-TINY = ("--config.dci.images=16", "--config.dci.held_out=16", "--config.dci.batch=16", "--config.dci.rounds=1")
+TINY = (
+    "--config.dci.num_images=16",
+    "--config.dci.num_validation=16",
+    "--config.dci.batch=16",
+    "--config.dci.num_corrections=1",
+)
 FEW = (*TINY, "--config.data.count=4", "--config.splits=('stem',)", "--config.attacks=('dci',)")
 IMAGENET = ("resnet50.safetensors", "photographs.npz")
 DEEP = (  # of one H200's memory
     "--config.splits=('layer4.2',)",
     "--config.inputs.side=224",
-    "--config.dci.images=8192",
-    "--config.dci.held_out=256",
+    "--config.dci.num_images=8192",
+    "--config.dci.num_validation=256",
     "--config.dci.batch=256",
-    "--config.dci.rounds=2",
-    "--config.dci.unknowns=(18500, 9300)",
-    "--config.dci.equations=50",
+    "--config.dci.num_corrections=2",
+    "--config.dci.max_unknowns=(18500, 9300)",
+    "--config.dci.samples_per_unknown=50",
 )
 ATTACKS = (  # beside one another on the same photographs; the oracle learns from those that are not evaluated
     "--config.splits=('layer2.3', 'layer3.5')",

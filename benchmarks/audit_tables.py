@@ -40,7 +40,7 @@ def _one_split(found, leaks, split, defenses, attacks):
             text = f"{rounded(here[attack]['psnr'], 1)}" if attack in here else ""
             line.append(f"**{text}**" if attack == best else text)
         first = next(iter(here.values()))
-        line += [_number(first, "label_kept", 2), _number(first, "bytes_coded", 0)]
+        line += [_number(first, "server_agreement", 2), _number(first, "bytes_coded", 0)]
         yield "| " + " | ".join(line) + " |"
 
 
@@ -62,7 +62,7 @@ def _several_splits(found, leaks, splits, defenses):
             if knows and blind:
                 text += f" ({rounded(blind['psnr'], 1)})"
             if knows:
-                text += f"; {_number(best, 'label_kept', 2)}, {_number(best, 'bytes_coded', 0, 1024)}"
+                text += f"; {_number(best, 'server_agreement', 2)}, {_number(best, 'bytes_coded', 0, 1024)}"
             line.append(text)
         yield "| " + " | ".join(line) + " |"
 

@@ -99,7 +99,7 @@ def cases(gpu: bool, images: int | None = None) -> dict[str, Callable[[], Case]]
     decoded = images or settings.inverse_network.batch
     inverted, smaller = (
         images or settings.dci_trained.batch,
-        dict(rounds=1, width=0.5) if images else {},
+        dict(num_corrections=1, width=0.5) if images else {},
     )
     return {
         "synthesis, ResNet-20, 32 px": lambda: synthesis("cifar_resnet20", many, 32),

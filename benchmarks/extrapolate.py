@@ -74,9 +74,15 @@ def solved(config, split, **other):
 
 def chains():
     """The table of chains: seconds on each machine of what is shared, of the factorisations, and of the traffic."""
-    many = {"images": 8192, "held_out": 256, "batch": 256, "rounds": 2, "unknowns": (18500, 9300)}
+    many = {
+        "num_images": 8192,
+        "num_validation": 256,
+        "batch": 256,
+        "num_corrections": 2,
+        "max_unknowns": (18500, 9300),
+    }
     rows = [(resnet18.get_config(), "layer2.1", {}), (resnet50.get_config(), "layer2.3", {})]
-    rows += [(resnet50.get_config(), "layer4.2", many | {"equations": 50, "side": 224})]
+    rows += [(resnet50.get_config(), "layer4.2", many | {"samples_per_unknown": 50, "side": 224})]
     machines = list(EXACT)
     yield "| chain | shared, PFLOP | factorisations, TFLOP | " + " | ".join(f"{m}, s" for m in machines) + " |"
     yield "|---" * (3 + len(machines)) + "|"

@@ -47,7 +47,7 @@ def phases(name, batch, size):
         (split,),
         width=1.0,
         cap=128,
-        rounds=1,
+        num_corrections=1,
         depth=2,
         distance="l1",
         layer=1.0,

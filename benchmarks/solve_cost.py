@@ -37,8 +37,8 @@ def rows(name, split, side, batch, settings):
     features += [features_at(network, index + 1, features[0]) for index in range(depth)]
     small = network.replace(input_shape=(side, side, 3))
     found = [inverter.inverter_spec(small, index, depth) for index in range(depth)]
-    sizes = [inverter.sizes(g, settings["size"], settings["unknowns"]) for g in found]
-    least, most, equations = (settings[field] for field in ("held_out", "images", "equations"))
+    sizes = [inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"]) for g in found]
+    least, most, equations = (settings[field] for field in ("num_validation", "num_images", "samples_per_unknown"))
     counts = inverter.enough(found, sizes, most, least, equations)
     for index in reversed(range(depth)):
         g, (_, size), seen, f, true = found[index], sizes[index], features[depth], features[index + 1], features[index]

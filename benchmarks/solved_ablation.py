@@ -30,7 +30,15 @@ from dci_jax.network import features_at, logits, run, split_index
 
 SPLIT, SEEDS, TESTED = "layer2.0", 3, 200
 BOTH = (("dead_leaves", 0.8), ("pink_noise", 0.2))
-SETTINGS = dict(images=192, held_out=64, batch=64, rounds=3, size=3, unknowns=(10000, 10000), equations=10000)
+SETTINGS = dict(
+    num_images=192,
+    num_validation=64,
+    batch=64,
+    num_corrections=3,
+    kernel_size=3,
+    max_unknowns=(10000, 10000),
+    samples_per_unknown=10000,
+)
 
 
 @contextlib.contextmanager
@@ -98,11 +106,11 @@ def main():
         agreement = jnp.mean(answer(network, read) == answer(network, tested))
         return float(psnr(read, tested).mean()), float(agreement)
 
-    def solved(seed, shares=BOTH, bank=(), steps=0, **more):
+    def solved(seed, weights=BOTH, pool=(), steps=0, **more):
         with tempfile.TemporaryDirectory() as folder:
-            key, inputs = jax.random.key(seed), Prior(bank, shares, network.input_shape)
-            section = default.get_config().calibration.to_dict() | {"steps": steps}
-            inputs = prior.calibrated(network, inputs, key, Path(folder) / "filter.npz", **section)
+            key, inputs = jax.random.key(seed), Prior(pool, weights, network.input_shape)
+            section = default.get_config().filter.to_dict() | {"steps": steps}
+            inputs = prior.fit_filter(network, inputs, key, Path(folder) / "filter.npz", **section)
             readers = solve_chain.dci(network, inputs, (SPLIT,), key, Path(folder), **SETTINGS | more)
             return scored(readers[SPLIT](features))
 
@@ -111,7 +119,7 @@ def main():
         section |= dict(batches=1, start=start, stages=((32, 80),))
         with tempfile.TemporaryDirectory() as folder:
             made = synthesis.synthesize(network, jax.random.key(seed), Path(folder), **section)
-            return solved(seed, (("bank", 1.0),), made)
+            return solved(seed, (("synthetic", 1.0),), made)
 
     def patched(patch):
         def row(seed):
@@ -129,12 +137,14 @@ def main():
             )
             return scored(readers[SPLIT](features))
 
-    rows = {f"{rounds} corrections": lambda s, r=rounds: solved(s, rounds=r) for rounds in (0, 1, 2, 3, 4, 6, 8)}
+    rows = {
+        f"{rounds} corrections": lambda s, r=rounds: solved(s, num_corrections=r) for rounds in (0, 1, 2, 3, 4, 6, 8)
+    }
     rows |= {
         "3 corrections without gradients": patched(without_transpose),
         "3 corrections without the cycle's": patched(without_cycle),
         "without the cycle's, on true features only": patched(true_features),
-        "neighbourhoods of 5 x 5": lambda s: solved(s, size=5),
+        "neighbourhoods of 5 x 5": lambda s: solved(s, kernel_size=5),
         "white noise": lambda s: solved(s, (("white_noise", 1.0),)),
         "1/f noise": lambda s: solved(s, (("pink_noise", 1.0),)),
         "dead leaves": lambda s: solved(s, (("dead_leaves", 1.0),)),
@@ -142,7 +152,7 @@ def main():
         "synthesised from dead leaves": lambda s: synthesised(s, "dead_leaves"),
         "trained by Adam, 450 steps of 40 new inputs": trained,
         "dead leaves and 1/f noise, calibrated": lambda s: solved(s, steps=60),
-        "real images: an oracle": lambda s: solved(s, (("bank", 1.0),), pixels[TESTED:]),
+        "real images: an oracle": lambda s: solved(s, (("synthetic", 1.0),), pixels[TESTED:]),
     }
     found = json.loads(given.out.read_text()) if given.out.exists() else {}
     for name, row in rows.items():

@@ -35,13 +35,13 @@ from dci_jax.network import features_at, split_index
 SPLIT = "layer1.2"
 SHARES = (("dead_leaves", 0.8), ("pink_noise", 0.2))
 SOLVE = {
-    "images": 256,
-    "held_out": 64,
+    "num_images": 256,
+    "num_validation": 64,
     "batch": 64,
-    "rounds": 3,
-    "size": 3,
-    "unknowns": (10000, 7000),
-    "equations": 10**6,
+    "num_corrections": 3,
+    "kernel_size": 3,
+    "max_unknowns": (10000, 7000),
+    "samples_per_unknown": 10**6,
 }
 TIMES = (1, 4, 16)  # how much longer than the solve training may take
 
@@ -130,8 +130,8 @@ def chain(target, network, inverter_specs, made):
     for index in reversed(range(split)):
         g = inverter_specs[index]
         parts = [list(zip(*columns, strict=True)) for columns in zip(seen, estimates, truth[index], strict=True)]
-        sizes = linear_inverter.sizes(g, SOLVE["size"], SOLVE["unknowns"])
-        maps, estimates = inverter(target, index, split, g.same, g.low, g.high, parts, SOLVE["rounds"], sizes)
+        sizes = linear_inverter.kernel_sizes(g, SOLVE["kernel_size"], SOLVE["max_unknowns"])
+        maps, estimates = inverter(target, index, split, g.same, g.low, g.high, parts, SOLVE["num_corrections"], sizes)
         found.append((index, g.same, g.low, g.high, maps))
     return found
 
@@ -181,7 +181,7 @@ def main(out):
     draws = [batches(inputs, part, SOLVE["batch"]) for part in jax.random.split(key)]
     made = [
         [torch.tensor(np.asarray(draw(i))).permute(0, 3, 1, 2) for i in range(SOLVE[count] // SOLVE["batch"])]
-        for draw, count in zip(draws, ("images", "held_out"), strict=True)
+        for draw, count in zip(draws, ("num_images", "num_validation"), strict=True)
     ]
     target = peers.target("cifar_resnet20", network).requires_grad_(False)
     inverter_specs = [linear_inverter.inverter_spec(network, index, split) for index in range(split)]

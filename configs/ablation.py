@@ -14,24 +14,24 @@ def full(config):
 
 def synthesised_only(config):
     """BatchNorm-statistic matching started from dead leaves, and nothing else."""
-    config.inputs.update(bank=1.0, dead_leaves=0.0, pink_noise=0.0)
+    config.inputs.update(synthetic=1.0, dead_leaves=0.0, pink_noise=0.0)
 
 
 def synthesised_from_noise_only(config):
     """The paper's own inputs: statistic matching started from noise, and nothing else."""
-    config.inputs.update(bank=1.0, dead_leaves=0.0, pink_noise=0.0)
+    config.inputs.update(synthetic=1.0, dead_leaves=0.0, pink_noise=0.0)
     config.synthesis.start = "white_noise"
 
 
 def procedural_only(config):
     """Dead leaves and 1/f noise, no synthesis."""
-    config.inputs.bank = 0.0
+    config.inputs.synthetic = 0.0
     config.synthesis.batches = 0
 
 
 def noise_only(config):
     """Uniform white noise, no synthesis."""
-    config.inputs.update(bank=0.0, dead_leaves=0.0, pink_noise=0.0, white_noise=1.0)
+    config.inputs.update(synthetic=0.0, dead_leaves=0.0, pink_noise=0.0, white_noise=1.0)
     config.synthesis.batches = 0
 
 
@@ -48,7 +48,7 @@ def divide_only(config):
 
 def one_round(config):
     """Inverters that look at the block's own answer once instead of twice."""
-    config.dci_trained.rounds = 1
+    config.dci_trained.num_corrections = 1
 
 
 VARIANTS = {
@@ -71,12 +71,12 @@ def get_config(variant: str = "full"):
     config.splits = ("stem", "layer1.0", "layer1.2", "layer2.0", "layer2.2")
     config.attacks = ("dci_trained",)
     config.data.count = 200
-    config.calibration.steps = 0  # configs/paper.py has none
-    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
+    config.prior_fitting.steps = 0  # configs/paper.py has none
+    config.inputs.update(synthetic=0.3, dead_leaves=0.5, pink_noise=0.2)
     config.synthesis.batches = 1
     config.synthesis.batch = 128
     config.synthesis.stages = ((32, 80),)
-    config.dci_trained.rounds = 2
+    config.dci_trained.num_corrections = 2
     config.dci_trained.batch = 14
     config.dci_trained.conquer_learning_rate = 2e-3  # as it was measured, without a warm-up
     config.dci_trained.conquer_warmup = 0

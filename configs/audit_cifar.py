@@ -23,14 +23,14 @@ def get_config():
         ("topk", 0.1),
         ("bottleneck", 4.0),
     )
-    config.sends = (1,)
+    config.num_queries = (1,)
     config.defense.steps = 200
-    config.dci.images = 512
+    config.dci.num_images = 512
     config.dci.batch = 64
-    config.dci.rounds = 5
-    config.dci.equations = 100
-    config.dci.size = 5
-    config.dci.unknowns = (10000, 7000)
+    config.dci.num_corrections = 5
+    config.dci.samples_per_unknown = 100
+    config.dci.kernel_size = 5
+    config.dci.max_unknowns = (10000, 7000)
     config.inverse_network.width = 64
     config.inverse_network.steps = 300
     return config

@@ -22,13 +22,13 @@ def get_config():
         ("topk", 0.1),
         ("bottleneck", 8.0),
     )
-    config.sends = (1,)
+    config.num_queries = (1,)
     config.batch = 20
     config.defense.steps = 60
     # Inverters are convolutional: solved on small images, they read back large ones.
     config.inputs.side = 96
-    config.calibration.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
-    config.dci.images = 128
+    config.prior_fitting.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
+    config.dci.num_images = 128
     config.dci.batch = 16
-    config.dci.unknowns = (3000, 2500)
+    config.dci.max_unknowns = (3000, 2500)
     return config

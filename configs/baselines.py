@@ -24,10 +24,10 @@ def get_config():
         "deep_image_prior",
     )
     config.data.count = 8
-    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
+    config.inputs.update(synthetic=0.3, dead_leaves=0.5, pink_noise=0.2)
     config.synthesis.batches = 2
     config.synthesis.batch = 128
-    config.dci_trained.rounds = 2
+    config.dci_trained.num_corrections = 2
     config.dci_trained.batch = 28
     config.dci_trained.divide_steps = 100
     config.dci_trained.conquer = (("layer1.2", 80), ("layer2.2", 200))

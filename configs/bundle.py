@@ -14,8 +14,8 @@ def get_config():
     config = default.get_config()
     config.target.name = "bundle"
     config.attacks = ("dci",)
-    config.dci.images = 512
-    config.dci.rounds = 3
-    config.dci.unknowns = (6000, 3000)
-    config.dci.equations = 50
+    config.dci.num_images = 512
+    config.dci.num_corrections = 3
+    config.dci.max_unknowns = (6000, 3000)
+    config.dci.samples_per_unknown = 50
     return config

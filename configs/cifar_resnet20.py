@@ -23,7 +23,7 @@ def whole(config):
 def deep(config):
     """Behind the last stage, whose features answer to what is in an image: three of eight inputs are synthesised."""
     config.splits = ("layer3.2",)
-    config.inputs.bank = 0.6
+    config.inputs.synthetic = 0.6
     config.synthesis.batches = 8
 
 
@@ -34,8 +34,8 @@ def get_config(variant: str = "whole"):
     config = default.get_config()
     config.data.count = 200
     config.attacks = ("dci",)
-    config.dci.images = 9216  # deep inverters want many: their features have 64 pixels
+    config.dci.num_images = 9216  # deep inverters want many: their features have 64 pixels
     config.dci.batch = 128
-    config.dci.rounds = 10
+    config.dci.num_corrections = 10
     VARIANTS[variant](config)
     return config

@@ -32,14 +32,14 @@ def get_config(variant: str = "data_free"):
     config.data.count = 500
     config.attacks = VARIANTS[variant]
     # A code has one pixel only, so that its map, of 8493 unknowns, needs as many codes as are to be had.
-    config.dci.images = 24000
-    config.dci.held_out = 1000
+    config.dci.num_images = 24000
+    config.dci.num_validation = 1000
     config.dci.batch = 500
     config.dci_trained.width = 1.0
     config.dci_trained.cap = 256
     # Weighed on codes of the prior, which are free: one round of three convolutions against two of two,
     # 60 codes a step against 20, L1 against L2, each for as long. Without the clip conquer diverged.
-    config.dci_trained.rounds = 1
+    config.dci_trained.num_corrections = 1
     config.dci_trained.depth = 3
     config.dci_trained.batch = 60
     config.dci_trained.divide_steps = 400
@@ -60,5 +60,5 @@ def get_config(variant: str = "data_free"):
     config.inverse_network.batch = 64
     config.inverse_network.steps = 4000
     if variant == "latent_optimisation":
-        config.damages = ()
+        config.corruptions = ()
     return config

@@ -21,7 +21,7 @@ def get_config():
         "features.13",
         "features.17.conv",
     )
-    config.dci.images = 1024
-    config.dci.rounds = 5
-    config.dci.unknowns = (9300, 5200)
+    config.dci.num_images = 1024
+    config.dci.num_corrections = 5
+    config.dci.max_unknowns = (9300, 5200)
     return config

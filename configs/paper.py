@@ -46,10 +46,10 @@ def resnet18_cpu(config):
     config.splits = ("stem", "layer1.1", "layer2.1", "layer3.1")
     config.attacks = ("dci_trained",)  # refinement would take longer than all the rest
     config.batch = 20
-    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2, side=96)
+    config.inputs.update(synthetic=0.3, dead_leaves=0.5, pink_noise=0.2, side=96)
     config.synthesis.update(batches=2, batch=32, stages=((112, 60), (224, 20)), start="dead_leaves")
     config.synthesis.update(warmup=5, learning_rate=0.03)
-    config.dci_trained.update(cap=192, rounds=3, batch=14, divide_steps=120, learning_rate=2e-3)
+    config.dci_trained.update(cap=192, num_corrections=3, batch=14, divide_steps=120, learning_rate=2e-3)
     config.dci_trained.update(conquer_warmup=40, conquer=(("layer3.1", 700),), remat=False)
     for section in (config.synthesis, config.dci_trained):
         section.precision = "float32"  # bfloat16 is slow on a CPU
@@ -59,14 +59,14 @@ def cifar_resnet20(config):
     """A CIFAR ResNet-20 at every split point, from dead leaves."""
     config.data.count = 200
     config.attacks = ("dci_trained", "dci_trained+refine")
-    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
+    config.inputs.update(synthetic=0.3, dead_leaves=0.5, pink_noise=0.2)
     config.synthesis.batches = 3
     config.refine.splits = ("layer1.0", "layer1.2", "layer2.2", "layer3.2")
 
 
 def imagenet(config, *splits):
     """On an accelerator: conquer to each of four splits in turn, the deeper the longer; refine there."""
-    config.inputs.update(bank=1.0, dead_leaves=0.0, pink_noise=0.0)
+    config.inputs.update(synthetic=1.0, dead_leaves=0.0, pink_noise=0.0)
     config.synthesis.start = "white_noise"
     config.batch = 50
     config.synthesis.batches = 16
@@ -99,6 +99,6 @@ VARIANTS = {f.__name__: f for f in NETWORKS}
 def get_config(variant: str = "resnet50"):
     config = default.get_config()
     config.attacks = ("dci_trained", "dci_trained+refine")
-    config.calibration.steps = 0  # the paper has none
+    config.prior_fitting.steps = 0  # the paper has none
     VARIANTS[variant](config)
     return config

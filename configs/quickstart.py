@@ -13,11 +13,11 @@ def get_config():
     config = default.get_config()
     config.splits = ("stem", "layer1.2", "layer2.0")
     config.attacks = ("dci", "dci+refine", "rmle")
-    config.dci.images = 128
-    config.dci.held_out = 32
+    config.dci.num_images = 128
+    config.dci.num_validation = 32
     config.dci.batch = 32
-    config.dci.rounds = 2
-    config.dci.size = 3
+    config.dci.num_corrections = 2
+    config.dci.kernel_size = 3
     config.refine.splits = config.rmle.splits = ("layer2.0",)
     config.refine.steps = config.rmle.steps = 200
     return config

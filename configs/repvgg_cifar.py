@@ -5,7 +5,7 @@
 
 Two CPU cores, JAX 0.10.2, 2026-11-26: 11 minutes to solve. To expect, PSNR of the single forward pass: stem 66.3,
 stages.0.1 37.0, stages.1.3 26.8, stages.2.7 18.1 dB.
-Made before images were calibrated: --config.calibration.steps=0 repeats it.
+Made before the prior was fitted: --config.prior_fitting.steps=0 repeats it.
 """
 
 from configs import default
@@ -17,7 +17,7 @@ def get_config():
     config.target.deploy = True
     config.splits = ("stem", "stages.0.1", "stages.1.3", "stages.2.7")
     config.attacks = ("dci",)
-    config.dci.size = 3
+    config.dci.kernel_size = 3
     # At 8 x 8 pixels so many images are 190 pixels for each unknown of a first map: held-out images gain .4 dB over 1152.
-    config.dci.images = 6912
+    config.dci.num_images = 6912
     return config

@@ -18,10 +18,10 @@ def get_config():
     config.batch = 20
     # Inverters are convolutional: solved on small images, they read back large ones.
     config.inputs.side = 128
-    config.calibration.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
-    config.dci.images = 1792
-    config.dci.held_out = 64
+    config.prior_fitting.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
+    config.dci.num_images = 1792
+    config.dci.num_validation = 64
     config.dci.batch = 64
-    config.dci.unknowns = (10000, 9300)  # corrections look at 3 x 3 pixels in layer2.0, too, which halves the image
-    config.dci.equations = 50
+    config.dci.max_unknowns = (10000, 9300)  # corrections look at 3 x 3 pixels in layer2.0, too, which halves the image
+    config.dci.samples_per_unknown = 50
     return config

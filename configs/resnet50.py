@@ -26,40 +26,40 @@ def whole(config):
     config.splits = ("stem", "layer1.2", "layer2.2", "layer2.3", "layer3.2", "layer3.5")
     config.dci.batch = 16
     # First maps look at 5 x 5 pixels in layer1 and 3 x 3 down to layer3, corrections at one behind layer1.0.
-    config.dci.unknowns = (9300, 7000)
-    config.dci.equations = 20
-    config.dci.rounds = 4
+    config.dci.max_unknowns = (9300, 7000)
+    config.dci.samples_per_unknown = 20
+    config.dci.num_corrections = 4
 
 
 def shallow(config):
     """Two chains; corrections look at 3 x 3 pixels in all of layer1."""
     config.splits = ("stem", "layer1.2")
     config.dci.batch = 32
-    config.dci.unknowns = (9300, 9300)
-    config.dci.equations = 40
-    config.dci.rounds = 8
+    config.dci.max_unknowns = (9300, 9300)
+    config.dci.samples_per_unknown = 40
+    config.dci.num_corrections = 8
 
 
 def middle(config):
     """One chain through 22 convolutions; corrections look at 3 x 3 pixels in layer1.0 and layer2.0."""
     shallow(config)
     config.splits = ("layer2.3",)
-    config.dci.equations = 25
-    config.dci.rounds = 6
+    config.dci.samples_per_unknown = 25
+    config.dci.num_corrections = 6
 
 
 def deep(config):
     """Two chains, through 43 and all 49 convolutions, solved on whole images, half of them synthesised."""
     whole(config)
     config.splits = ("layer4.0", "layer4.2")
-    config.inputs.update(side=224, bank=1.0)
+    config.inputs.update(side=224, synthetic=1.0)
     config.synthesis.batches = 6
     config.synthesis.batch = 32
     config.synthesis.stages = ((224, 60),)
-    config.dci.images = 1408
-    config.dci.held_out = 64
-    config.dci.equations = 12
-    config.dci.rounds = 2
+    config.dci.num_images = 1408
+    config.dci.num_validation = 64
+    config.dci.samples_per_unknown = 12
+    config.dci.num_corrections = 2
 
 
 VARIANTS = {f.__name__: f for f in (whole, shallow, middle, deep)}
@@ -71,8 +71,8 @@ def get_config(variant: str = "whole"):
     config.target.name = "resnet50"
     config.batch = 20
     config.inputs.side = 192
-    config.calibration.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
-    config.dci.images = 640
-    config.dci.held_out = 32
+    config.prior_fitting.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
+    config.dci.num_images = 640
+    config.dci.num_validation = 32
     VARIANTS[variant](config)
     return config

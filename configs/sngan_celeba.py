@@ -24,7 +24,7 @@ def get_config():
     config.batch = 50
     config.dci_trained.width = 1.0
     config.dci_trained.cap = 256
-    config.dci_trained.rounds = 1
+    config.dci_trained.num_corrections = 1
     config.dci_trained.depth = 3
     config.dci_trained.batch = 128
     config.dci_trained.precision = "bfloat16"

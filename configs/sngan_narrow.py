@@ -25,13 +25,13 @@ def data_free(config):
 
 def equal_time(config):
     """As many steps as take as long as DCI's pass: `python -m benchmarks.code_time sngan_narrow`."""
-    config.attacks, config.damages = ("rmle",), ()
+    config.attacks, config.corruptions = ("rmle",), ()
     config.rmle.steps = 3
 
 
 def hundredfold(config):
     """A hundred times as long."""
-    config.attacks, config.damages = ("rmle",), ()
+    config.attacks, config.corruptions = ("rmle",), ()
     config.rmle.steps = 300
     config.rmle.learning_rate = 0.2  # best of .05, .2 and .5 on codes of another seed
 
@@ -44,7 +44,7 @@ def get_config(variant: str = "data_free"):
     config.target.name = "sngan_narrow"
     config.data.count = 200
     config.dci_trained.width = 2.0
-    config.dci_trained.rounds = 1
+    config.dci_trained.num_corrections = 1
     config.dci_trained.depth = 3
     config.dci_trained.batch = 40
     config.dci_trained.divide_steps = 600

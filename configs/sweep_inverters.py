@@ -11,8 +11,8 @@ def get_config():
     config.splits = ("stem", "layer1.0", "layer1.2")
     config.attacks = ("dci_trained",)
     config.defenses = (("none", 0.0), ("gaussian", 0.3), ("quantize", 2.0))
-    config.inputs.update(bank=0.3, dead_leaves=0.5, pink_noise=0.2)
-    config.calibration.steps = 0  # configs/paper.py has none
+    config.inputs.update(synthetic=0.3, dead_leaves=0.5, pink_noise=0.2)
+    config.prior_fitting.steps = 0  # configs/paper.py has none
     config.synthesis.batches = 1
     config.synthesis.batch = 64
     config.synthesis.stages = ((32, 30),)
@@ -27,7 +27,7 @@ def get_hyper(hyper):
     return hyper.product(
         [
             hyper.sweep("config.dci_trained.width", [0.5, 1.5]),
-            hyper.sweep("config.dci_trained.rounds", [1, 3]),
+            hyper.sweep("config.dci_trained.num_corrections", [1, 3]),
             hyper.sweep("config.seed", [0, 1]),
         ]
     )

@@ -11,7 +11,7 @@ def get_config():
     config.seed = 1
     config.attacks = ("dci_trained",)
     config.data.count = 200
-    config.damages = ()
+    config.corruptions = ()
     config.dci_trained.batch = 60
     config.dci_trained.divide_steps = 100
     config.dci_trained.conquer = (("image", 500),)
@@ -23,7 +23,7 @@ def get_hyper(hyper):
     return hyper.zipit(
         [
             hyper.sweep("config.dci_trained.width", [1.0, 3.0, 3.0]),
-            hyper.sweep("config.dci_trained.rounds", [1, 1, 2]),
+            hyper.sweep("config.dci_trained.num_corrections", [1, 1, 2]),
             hyper.sweep("config.dci_trained.depth", [3, 3, 2]),
         ]
     )

@@ -27,11 +27,11 @@ log = logging.getLogger("dci_jax")
 # So many inputs are made at a time. What `dci` keeps it counts itself, with their features.
 BATCHES = (
     "synthesis.batch",
-    "calibration.batch",
+    "prior_fitting.batch",
     "dci.batch",
     "dci_trained.batch",
     "inverse_network.batch",
-    "gauss_newton.held_out",
+    "gauss_newton.num_validation",
 )
 
 
@@ -151,8 +151,10 @@ def check_names(config: ConfigDict) -> None:
         raise InputError(
             "defenses is (), so that nothing would be sent; give (('none', 0.0),) for the features as they are."
         )
-    if not config.sends or len(set(config.sends)) < len(config.sends):
-        raise InputError(f"sends is {tuple(config.sends)}; give one number or more, each once, such as (1, 10).")
+    if not config.num_queries or len(set(config.num_queries)) < len(config.num_queries):
+        raise InputError(
+            f"num_queries is {tuple(config.num_queries)}; give one number or more, each once, such as (1, 10)."
+        )
     if config.defense.images and not any(find_defense(kind).learn for kind, _ in config.defenses):
         able = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
         raise InputError(

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax.attacks import registry
-from dci_jax.defenses.channel import Channel
+from dci_jax.attacks import naming, registry
+from dci_jax.defenses.channel import NONE, Channel
 from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.kept import costs
 from dci_jax.evaluation.positive_control import control
-from dci_jax.inputs.mixture import BANK, Prior
+from dci_jax.inputs.mixture import POOL, Prior
 from dci_jax.report.leaks import POLICY, Policy, working
 from dci_jax.results import ANY_SPLIT, lines, write
 from dci_jax.runtime import distributed
@@ -53,7 +53,8 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
 
     for name, guesses in case.floors.items():
         scores = case.guess(guesses, evaluation / f"{name}.npz")
-        rows += lines(scores, case.names, split=ANY_SPLIT, attack=name, defense="none", **row)
+        cell = {"split": ANY_SPLIT, "attack": name, **naming.columns(name), **NONE.columns}
+        rows += lines(scores, case.names, **row, **cell)
 
     readers = {}
     for name in registry.names(config):
@@ -68,7 +69,8 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
                 file = evaluation / name / f"{split} {label}.npz"
                 scores = case.read(split, channel, reconstruct, key_sent, file)
                 some = case.names[: len(next(iter(scores.values())))]
-                rows += lines(scores | sent[split, label], some, split=split, attack=name, defense=label, **row)
+                cell = {"split": split, "attack": name, **naming.columns(name), **channel.columns}
+                rows += lines(scores | sent[split, label], some, **row, **cell)
                 shown, form = ("psnr", "%.2f dB") if "psnr" in scores else ("feature_error", "feature error %.3g")
                 log.info(f"%s after %s, %s: {form}", name, split, label, float(np.mean(scores[shown])))
         jax.clear_caches()  # as in `fit`
@@ -111,7 +113,7 @@ def fit(
     splits, settings = registry.settings(config, attack, case.splits)
     source = name.partition("@")[2]
     if name == registry.ORACLE:
-        inputs = Prior(case.oracle, ((BANK, 1.0),), inputs.shape)
+        inputs = Prior(case.oracle, ((POOL, 1.0),), inputs.shape)
     elif source:
         inputs = Prior((), ((source, 1.0),), inputs.shape)
     start = readers.get(attack.starts_from, {})

@@ -10,22 +10,20 @@ import os
 import re
 import shlex
 import sys
-import traceback
 import warnings
 from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from dci_jax import experiment
+from dci_jax import cli_errors, experiment
 from dci_jax.check import check
 from dci_jax.errors import InputError, reason
 from dci_jax.fingerprint import fingerprint
 from dci_jax.plan import plan
 from dci_jax.runtime import distributed, process, progress
 from dci_jax.runtime.workdir import claim
-from dci_jax.settings.fields import moved
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, such as configs/quickstart.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder for all that the run leaves; the same one resumes it")
@@ -55,42 +53,12 @@ def main(argv: list[str]) -> int:
             sep="\n",
         )
         return 0
-    # Configs import one another, "from configs import default", wherever they lie.
-    files = re.findall(r"(?:^|\n)--?config[=\n]([^:\n]+)", "\n".join(argv))
-    sys.path += [str(Path(file).absolute().parent.parent) for file in files]
     try:
-        words = flags.FLAGS(argv)[1:]
-        config, workdir = _CONFIG.value, _WORKDIR.value
-        config is None or config.to_dict()  # a file that failed to load only says so when it is used
-    except Exception as error:  # config files and overrides raise errors of every kind
-        text = error.args[0] if isinstance(error, KeyError) else error
-        sentence = " ".join(_without_traceback(str(text)).replace("\\n", " ").replace("\\'", "'").split())
-        if " " not in sentence:
-            sentence = sentence.strip("\"'") or "''"
-            sentence = f"The config has no field and no variant {sentence}{_variants(error)}"
-        return _refuse(f"{_moved(argv) or sentence} (docs/fields.md explains every field)")
-    if words:
-        return _refuse(
-            f"Unexpected argument {words[0]!r}; did you mean --{words[0].lstrip('-')}? (--help lists the flags)"
-        )
-    if config is None or workdir is None:
-        return _refuse("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
-    workdir = Path(workdir)
+        config, workdir = _read_flags(argv)
+    except InputError as error:
+        return _refuse(str(error))
     try:
-        distributed.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        _log_to(None)
-        case = check(config, planned=_DRY_RUN.value)
-        if _DRY_RUN.value:
-            print(plan(config, case))
-            return 0
-        command = "python -m dci_jax.main " + shlex.join(argv[1:])
-        plain = json.loads(config.to_json_best_effort())
-        claim(workdir, plain, command, fingerprint(config, case))
-        if distributed.is_leader():
-            _log_to(workdir / "log.txt")
-        if _PROFILE.value:
-            progress.profile_to(workdir / "profile")
-        experiment.run(config, case, workdir)
+        _run(config, workdir, "python -m dci_jax.main " + shlex.join(argv[1:]))
     except InputError as error:
         return _refuse(str(error))
     except distributed.Preempted:
@@ -113,24 +81,41 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _without_traceback(text: str) -> str:
-    """What a config file's error says, without the lines that led there."""
-    said = re.sub(r"Traceback \(most recent call last\):\n( .*\n)+", "", text)
-    taken = "TypeError: get_config() takes 0 positional arguments but 1 was given"
-    return said.replace(taken, "it has no variants; leave out the colon and what follows it")
+def _read_flags(argv: list[str]) -> tuple[ConfigDict, Path]:
+    """(config, workdir) of the command line. Raises InputError where it cannot be read."""
+    # Configs import one another, "from configs import default", wherever they lie.
+    files = re.findall(r"(?:^|\n)--?config[=\n]([^:\n]+)", "\n".join(argv))
+    sys.path += [str(Path(file).absolute().parent.parent) for file in files]
+    try:
+        words = flags.FLAGS(argv)[1:]
+        config, workdir = _CONFIG.value, _WORKDIR.value
+        config is None or config.to_dict()  # a file that failed to load only says so when it is used
+    except Exception as error:
+        raise InputError(cli_errors.of_flags(error, argv)) from error
+    if words:
+        raise InputError(
+            f"Unexpected argument {words[0]!r}; did you mean --{words[0].lstrip('-')}? (--help lists the flags)"
+        )
+    if config is None or workdir is None:
+        raise InputError("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
+    return config, Path(workdir)
 
 
-def _moved(argv: list[str]) -> str | None:
-    """A sentence that names the field of now, where a flag has a field's name of an earlier version."""
-    names = re.findall(r"^--?(?:no)?config\.([\w.]+)", "\n".join(argv), re.MULTILINE)
-    return next(filter(None, map(moved, names)), None)
-
-
-def _variants(error: Exception) -> str:
-    """The names in `VARIANTS` of the config file that raised it, as a part of a sentence; empty if there are none."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    known = frame.f_globals.get("VARIANTS", ())
-    return f"; its variants are {', '.join(known)}" if known else ""
+def _run(config: ConfigDict, workdir: Path, command: str) -> None:
+    """Check the config, then print its plan or run it."""
+    distributed.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    _log_to(None)
+    case = check(config, planned=_DRY_RUN.value)
+    if _DRY_RUN.value:
+        print(plan(config, case))
+        return
+    plain = json.loads(config.to_json_best_effort())
+    claim(workdir, plain, command, fingerprint(config, case))
+    if distributed.is_leader():
+        _log_to(workdir / "log.txt")
+    if _PROFILE.value:
+        progress.profile_to(workdir / "profile")
+    experiment.run(config, case, workdir)
 
 
 def _refuse(sentence: str) -> int:

@@ -10,14 +10,14 @@ from dci_jax.settings.ranges import Range
 
 # Dotted field -> what an audit asks of its number; of several numbers, one range each.
 SUFFICIENT = {
-    "calibration.steps": Range(60),
+    "prior_fitting.steps": Range(60),
     "inputs.white_noise": Range(0, 0.5),
-    "dci.images": Range(96),
-    "dci.held_out": Range(32),
-    "dci.rounds": Range(2),
-    "dci.size": Range(3),
-    "dci.unknowns": (Range(3000), Range(1500)),
-    "dci.equations": Range(40),
+    "dci.num_images": Range(96),
+    "dci.num_validation": Range(32),
+    "dci.num_corrections": Range(2),
+    "dci.kernel_size": Range(3),
+    "dci.max_unknowns": (Range(3000), Range(1500)),
+    "dci.samples_per_unknown": Range(40),
     "refine.steps": Range(100),
     "refine.learning_rate": Range(1e-3, 0.2),
     "refine.total_variation": Range(0, 1),
@@ -27,7 +27,7 @@ SUFFICIENT = {
     "gauss_newton.steps": Range(5),
     "gauss_newton.inner": Range(20),
     "gauss_newton.damping": Range(1e-4, 1),
-    "gauss_newton.held_out": Range(4),
+    "gauss_newton.num_validation": Range(4),
     "inverse_network.steps": Range(100),
     "inverse_network.width": Range(16),
     "inverse_network.batch": Range(16),
@@ -43,7 +43,7 @@ SUFFICIENT = {
     "dci_trained.divide_steps": Range(100),
     "dci_trained.learning_rate": Range(1e-4, 0.05),
 }
-_LEARNS = ("calibration", "inputs")  # sections of what every attack that learns is given
+_LEARNS = ("prior_fitting", "inputs")  # sections of what every attack that learns is given
 
 
 def shortfalls(config: Mapping[str, Any], section: str) -> list[str]:

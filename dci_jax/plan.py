@@ -37,7 +37,7 @@ def plan(config: ConfigDict, case: Case) -> str:
     rates = {precision: matrix_product_rate(precision) for precision in ("float32", "bfloat16")}
     rows, fits = [], set()
     if case.trained is not None:
-        rows += _calibration(config, case)
+        rows += _prior_fitting(config, case)
         if config.synthesis.batches:
             rows += _synthesis(config, case.trained)
     for name in registry.names(config):
@@ -131,17 +131,17 @@ def _synthesis(config, network):
         )
 
 
-def _calibration(config, case):
-    depth = prior.blocks_to_fit(case.trained, case.shares, config.calibration.steps)
+def _prior_fitting(config, case):
+    depth = prior.blocks_to_fit(case.trained, case.weights, config.prior_fitting.steps)
     if not depth:
         return
     fitted = jax.ShapeDtypeStruct(BANDS, jnp.float32), jax.ShapeDtypeStruct((3,), jnp.float32)
-    images = jax.ShapeDtypeStruct((config.calibration.batch, *case.shape), jnp.float32)
-    places = jax.ShapeDtypeStruct((config.calibration.batch, 2), jnp.int32)
-    for border in config.calibration.padding:
+    images = jax.ShapeDtypeStruct((config.prior_fitting.batch, *case.shape), jnp.float32)
+    places = jax.ShapeDtypeStruct((config.prior_fitting.batch, 2), jnp.int32)
+    for border in config.prior_fitting.padding:
         loss = functools.partial(prior.mismatch, border, depth)
         cost = step_cost(loss, fitted, case.trained, (images, places))
-        yield f"calibration, borders of {border} px", config.calibration.steps, *cost, "float32"
+        yield f"prior fitting, borders of {border} px", config.prior_fitting.steps, *cost, "float32"
 
 
 def _trained(case, splits, settings):
@@ -179,7 +179,7 @@ def _chain(case, settings, splits, shared):
     depth = max(split_index(network, name) for name in splits)
     found = chain_cost.inverter_specs(network, depth, settings, shared=shared)
     devices, solves, _ = chain_cost.flops(network, found, settings)
-    steps = len(found) * (settings["rounds"] + 1)
+    steps = len(found) * (settings["num_corrections"] + 1)
     memory = max(map(sum, chain_cost.memory(network, found, settings)))
     return steps, (devices + solves) / steps, memory, "float32"
 

@@ -13,6 +13,8 @@ from dci_jax.runtime.files import replacing
 
 ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
 VISIBLE = 1 / 255  # root mean square change of a pixel: one level of 8 bits
+# What a cell is: the attack by its name in the config, and what that says; the defense by its label, and what that says.
+CELL = ("split", "attack", "source", "adapted", "starts_from", "defense", "strength", "num_queries")
 COSTS = ("bytes_sent", "device_flops", "depth", "device_parameters", "batch_norms")
 METRICS = (
     "mse",
@@ -28,7 +30,7 @@ METRICS = (
     "rank5",
     "rank1_structure",
     "label_agreement",
-    "label_kept",
+    "server_agreement",
     "top1",
     "top1_original",
     "latent_cosine",
@@ -43,7 +45,7 @@ SHARES = (
     "rank5",
     "rank1_structure",
     "label_agreement",
-    "label_kept",
+    "server_agreement",
     "top1",
     "top1_original",
     "top1_sent",
@@ -51,9 +53,9 @@ SHARES = (
 
 
 def lines(
-    result: dict[str, np.ndarray], names: Iterable[str], **cell: str | int
+    result: dict[str, np.ndarray], names: Iterable[str], **cell: str | float
 ) -> list[dict[str, str | float | None]]:
-    """The rows of results.jsonl for one cell: target, split, attack, defense and seed are given."""
+    """The rows of results.jsonl for one cell, whose target, seed and `CELL` are given."""
     rows = []
     for i, name in enumerate(names):
         values = {m: float(result[m][i]) if m in result else np.nan for m in METRICS}
@@ -78,11 +80,10 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
         stream.writelines(json.dumps(row) + "\n" for row in rows)
     cells = {}
     for row in rows:
-        cell = tuple(row[field] for field in ("target", "split", "attack", "defense"))
-        cells.setdefault(cell, []).append(row)
+        cells.setdefault((row["target"], *(row[column] for column in CELL)), []).append(row)
     table = []
-    for (target, split, attack, defense), members in cells.items():
-        line = dict(target=target, split=split, attack=attack, defense=defense, n=len(members))
+    for cell, members in cells.items():
+        line = dict(zip(("target", *CELL), cell, strict=True), n=len(members))
         names = [row["image"] for row in members]
         for metric in METRICS:
             values = np.array([row[metric] for row in members], float)  # None becomes NaN
@@ -95,7 +96,7 @@ def write(rows: list[dict], costs: dict[str, dict[str, int]], workdir: Path) -> 
             if metric in ("psnr", "ssim"):
                 line[f"{metric}_worst5"] = round(float(np.quantile(values, 0.95)), 4)
         line = {name: "" if value != value else value for name, value in line.items()}  # NaN
-        table.append(line | costs.get(split, dict.fromkeys(COSTS, "")))
+        table.append(line | costs.get(line["split"], dict.fromkeys(COSTS, "")))
     with replacing(workdir / "summary.csv") as stream:
         writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")
         writer.writeheader()

@@ -36,16 +36,8 @@ def test_the_defaults_of_solve_chain_are_those_of_the_config():
     import inspect
 
     config, given = settings.default().dci, inspect.signature(dci_jax.solve_chain).parameters
-    names = {
-        "images": "num_images",
-        "held_out": "num_validation",
-        "batch": "batch_size",
-        "rounds": "num_corrections",
-        "size": "kernel_size",
-        "unknowns": "max_unknowns",
-        "equations": "samples_per_unknown",
-    }
-    assert {old: given[new].default for old, new in names.items()} == {old: config[old] for old in names}
+    names = {name: "batch_size" if name == "batch" else name for name in config if name != "splits"}
+    assert {field: given[name].default for field, name in names.items()} == {field: config[field] for field in names}
 
 
 @pytest.mark.slow
@@ -56,7 +48,13 @@ def test_the_notebook_of_the_docs_runs(tmp_path, capsys):
 
 def test_an_audit_gives_the_command_lines_page_and_numbers(network, tmp_path):  # noqa: F811
     images = np.asarray(np.random.default_rng(0).uniform(0, 1, (3, 16, 16, 3)), np.float32)
-    quick = {"inputs.dead_leaves": 0.0, "inputs.pink_noise": 1.0, "dci.images": 32, "dci.equations": 1, "dci.rounds": 0}
+    quick = {
+        "inputs.dead_leaves": 0.0,
+        "inputs.pink_noise": 1.0,
+        "dci.num_images": 32,
+        "dci.samples_per_unknown": 1,
+        "dci.num_corrections": 0,
+    }
     with_defense = {"splits": ("second",), "defenses": (("gaussian", 1.0),), "attacks": ("dci", "adapted_dci")}
     report = dci_jax.audit(network, images, **with_defense, settings=quick, progress=False)
     report.save(tmp_path / "report")
@@ -102,7 +100,7 @@ def test_features_are_matched_by_optimization_and_by_gauss_newton(network):  # n
         ({"attacks": ("magic",)}, "No attack is called 'magic'"),
         ({"defenses": (("gaussian", -1.0),)}, "'gaussian' the strength -1"),
         ({"settings": {"dci.magic": 1}}, "no setting 'dci.magic'"),
-        ({"settings": {"dci.images": 0}}, "dci.images is 0"),
+        ({"settings": {"dci.num_images": 0}}, "dci.num_images is 0"),
         ({"num_queries": (0,)}, "sends is"),
         ({"defenses": (("gaussian", "x"),)}, "defenses is .*; give it such as"),
         ({"defenses": ("gaussian", 1.0)}, "defenses is .*; give it such as"),
@@ -123,7 +121,7 @@ def test_unknown_settings_of_a_trained_chain_are_named(network):  # noqa: F811
 
 def test_a_trained_chain_is_saved_and_read(network, tmp_path):  # noqa: F811
     prior = dci_jax.Prior((), NOISE, network.input_shape)
-    few = {"divide_steps": 2, "conquer": (), "batch": 4, "width": 1.0, "rounds": 1, "progress": False}
+    few = {"divide_steps": 2, "conquer": (), "batch": 4, "width": 1.0, "num_corrections": 1, "progress": False}
     chain = dci_jax.train_chain(network, "second", prior, key=jax.random.key(0), **few)
     features = dci_jax.features_at(network, "second", np.zeros((1, 16, 16, 3)))
     chain.save(tmp_path / "trained")

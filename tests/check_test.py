@@ -126,18 +126,18 @@ def test_an_attack_named_with_its_source_learns_from_that_alone(monkeypatch, net
     seen = []
 
     def attack(network, inputs, splits, key, folder, **settings):
-        seen.append((inputs.shares, splits, settings.keys()))
+        seen.append((inputs.weights, splits, settings.keys()))
         return dict.fromkeys(splits)
 
     row = dataclasses.replace(registry.ATTACKS["inverse_network"], fit=attack)
     monkeypatch.setitem(registry.ATTACKS, "inverse_network", row)
     (tmp_path / "config.json").touch()
-    config, shares = tiny.get_config(), (("bank", 0.5), ("pink_noise", 0.5))
-    inputs = Prior((), shares, (32, 32, 3))
+    config, weights = tiny.get_config(), (("synthetic", 0.5), ("pink_noise", 0.5))
+    inputs = Prior((), weights, (32, 32, 3))
     for name in ("inverse_network", "inverse_network@white_noise"):
         case = check(config)
         experiment.fit(config, name, case, inputs, case.channels, {}, None, tmp_path)
-    assert [found for found, *_ in seen] == [shares, (("white_noise", 1.0),)]
+    assert [found for found, *_ in seen] == [weights, (("white_noise", 1.0),)]
     assert all(splits == ("stem", "layer1.0") and "splits" not in more for _, splits, more in seen)
 
 
@@ -153,7 +153,7 @@ def test_an_adapted_attack_is_fitted_for_each_split_and_defense(monkeypatch, net
         monkeypatch.setitem(registry.ATTACKS, name, dataclasses.replace(registry.ATTACKS[name], fit=attack))
     (tmp_path / "config.json").touch()
     config = tiny.get_config()
-    config.attacks, config.sends = ("dci", "adapted_dci", "adapted_dci+refine"), (1, 10)
+    config.attacks, config.num_queries = ("dci", "adapted_dci", "adapted_dci+refine"), (1, 10)
     config.defenses = (("none", 0.0), ("gaussian", 1.0), ("quantize", 2.0))
     case, readers, dropped = check(config), {}, []
     monkeypatch.setattr(experiment.jax, "clear_caches", lambda: dropped.append(len(seen)))
@@ -174,14 +174,14 @@ def test_an_adapted_attack_named_with_its_source_knows_the_defense_and_learns_fr
     seen = []
 
     def attack(network, inputs, splits, key, folder, channel=None, **settings):
-        seen.append((inputs.shares, channel.label))
+        seen.append((inputs.weights, channel.label))
         return dict.fromkeys(splits)
 
     monkeypatch.setitem(registry.ATTACKS, "dci", dataclasses.replace(registry.ATTACKS["dci"], fit=attack))
     (tmp_path / "config.json").touch()
     config = tiny.get_config()
     config.attacks, config.defenses = ("adapted_dci@dead_leaves",), (("quantize", 2.0),)
-    case, inputs = check(config), Prior((), (("bank", 0.5), ("pink_noise", 0.5)), (32, 32, 3))
+    case, inputs = check(config), Prior((), (("synthetic", 0.5), ("pink_noise", 0.5)), (32, 32, 3))
     experiment.fit(config, "adapted_dci@dead_leaves", case, inputs, case.channels, {}, None, tmp_path)
     assert seen == [((("dead_leaves", 1.0),), "quantize 2")] * 2  # at each of two splits
 
@@ -282,7 +282,7 @@ def test_deepinversion_needs_batch_norm():
     config = tiny.get_config()
     config.target.name = "tests.check_test:without_batch_norm"
     config.attacks, config.splits = ("deepinversion",), ()
-    config.synthesis.batches, config.inputs.bank = 0, 0.0
+    config.synthesis.batches, config.inputs.synthetic = 0, 0.0
     with pytest.raises(InputError, match="'deepinversion' matches BatchNorm statistics"):
         check(config)
 
@@ -293,8 +293,8 @@ def test_deepinversion_needs_batch_norm():
         ({"data.count": 0}, "data.count is 0; give how many codes"),
         ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot reconstruct codes of dcgan_32"),
         ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
-        ({"defenses": (("quantize", 2.0),)}, "name what happens to them in damages"),
-        ({"damages": (("rust", 1.0),)}, "No damage is called 'rust'; choose from"),
+        ({"defenses": (("quantize", 2.0),)}, "name what happens to them in corruptions"),
+        ({"corruptions": (("rust", 1.0),)}, "No corruption is called 'rust'; choose from"),
         ({"dci_trained.batch": 4}, "each of the 5 split points down to image needs an input of its own"),
         ({"splits": ("layer1.0",)}, "layer1.0"),
         ({"target.deploy": True}, "target.deploy is True, but dcgan_32 is a generator"),
@@ -373,7 +373,7 @@ def test_what_is_sent_undamaged_counts_once(monkeypatch):
     generator = models.MODELS["dcgan_32"].build(jax.random.key(0))
     monkeypatch.setattr(models, "load", lambda *_: generator)
     config = dcgan_celeba.get_config()
-    config.damages = (("none", 0.0), ("blur", 1.0))
+    config.corruptions = (("none", 0.0), ("blur", 1.0))
     found = check(config).channels
     assert [channel.label for channel in found["image"]] == ["none", "blur 1"]
     assert [channel.label for channel in found["generator_deconv.1"]] == ["none"]

@@ -13,15 +13,15 @@ ROOT = Path(__file__).parent.parent
 # Of configs/tiny.py, with solved inverters alone.
 SOLVED = [
     "--config.attacks=('dci',)",
-    "--config.dci.images=32",
+    "--config.dci.num_images=32",
     "--config.synthesis.batches=0",
-    "--config.dci.held_out=16",
+    "--config.dci.num_validation=16",
     "--config.dci.batch=16",
-    "--config.dci.rounds=1",
-    "--config.dci.size=3",
-    "--config.inputs.bank=0.0",
+    "--config.dci.num_corrections=1",
+    "--config.dci.kernel_size=3",
+    "--config.inputs.synthetic=0.0",
 ]
-CALIBRATED = [f"--config.calibration.{f}" for f in ("steps=2", "batch=8", "padding=(4,)")]
+FITTED = [f"--config.prior_fitting.{f}" for f in ("steps=2", "batch=8", "padding=(4,)")]
 
 
 def command(place, workdir, *more, config="configs/tiny.py"):

@@ -38,13 +38,13 @@ def inverted(place):
 def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     rows = lines(inverted)
     cells = {(r["attack"], r["split"], r["defense"]) for r in rows}
-    damages = ("none", "gaussian 0.1", "blur 1", "mask 0.25", "quantize 8")
+    corruptions = ("none", "gaussian 0.1", "blur 1", "mask 0.25", "quantize 8")
     attacks = ("dci_trained", "dci_trained+refine", "dci_trained+gauss_newton", "inverse_network")
     assert cells == {
         ("mean_code", "any", "none"),
         ("random_code", "any", "none"),
         ("dci_trained", "block2", "none"),
-        *((attack, "image", damage) for attack in attacks for damage in damages),
+        *((attack, "image", corruption) for attack in attacks for corruption in corruptions),
     }
     assert len(rows) == 6 * len(cells)
     assert all(r["label_agreement"] is None and -1 <= r["latent_cosine"] <= 1 for r in rows)
@@ -97,8 +97,8 @@ def test_the_same_line_again_does_nothing_anew(inverted, place):
 REFUSED = [
     (["--config.attacks=('deepinversion',)"], "'deepinversion' cannot reconstruct codes"),
     (["--config.oracle.images=faces"], "oracle.images is faces"),
-    (["--config.defenses=(('gaussian', 0.1),)"], "name what happens to them in damages"),
-    (["--config.damages=(('scratch', 1.0),)"], "No damage is called 'scratch'"),
+    (["--config.defenses=(('gaussian', 0.1),)"], "name what happens to them in corruptions"),
+    (["--config.corruptions=(('scratch', 1.0),)"], "No corruption is called 'scratch'"),
     (["--config.data.count=1"], "data.count is 1"),
     (["--config.gauss_newton.splits=('layer1',)"], "no split point 'layer1'"),
     (["--config.dci_trained.batch=4"], "5 split points"),

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dci_jax import main
-from tests.command_line import CALIBRATED, SOLVED, call, call_each, kill, lines, start, wait_for
+from tests.command_line import FITTED, SOLVED, call, call_each, kill, lines, start, wait_for
 
 REFUSED = [
     (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
@@ -28,7 +28,7 @@ REFUSED = [
     (["--config.dci_trained.distance=l3"], "'l3'; choose from: l1"),
     (["--config.synthesis.start=photos"], "'photos'; choose from: dead_leaves"),
     (["--config.dci_trained.batch=1"], "2 split points down to layer1.0"),
-    (["--config.inputs.bank=-1.0"], "bank is -1"),
+    (["--config.inputs.synthetic=-1.0"], "synthetic is -1"),
     (["--config.target.weights=absent.pth"], "No checkpoint at absent.pth"),
     (["--config.target.name=resnet7"], "'resnet7'; choose from"),
     (["--config.data.images=absent"], "No images at absent"),
@@ -37,11 +37,11 @@ REFUSED = [
     (["--config.target.name=nowhere:network"], "Could not import 'nowhere:network'"),
     (["--config.target.name=docs.own_network:Stage"], "returned a Stage"),
     (["--config.synthesis.stages=((31, 2),)"], "(31, 2); give sides that divide"),
-    (["--config.calibration.steps=9", "--config.calibration.padding=()"], "padding is (); give a border"),
-    (["--config.calibration.padding=(0, 40)"], "padding has 40, but the images have 32 pixels"),
-    (["--config.calibration.padding=(0, -4)"], "calibration.padding is (0, -4)"),
-    (["--config.calibration.steps=1.5"], "calibration.steps"),
-    (["--config.calibration.learning_rate=nan"], "calibration.learning_rate is nan"),
+    (["--config.prior_fitting.steps=9", "--config.prior_fitting.padding=()"], "padding is (); give a border"),
+    (["--config.prior_fitting.padding=(0, 40)"], "padding has 40, but the images have 32 pixels"),
+    (["--config.prior_fitting.padding=(0, -4)"], "prior_fitting.padding is (0, -4)"),
+    (["--config.prior_fitting.steps=1.5"], "prior_fitting.steps"),
+    (["--config.prior_fitting.learning_rate=nan"], "prior_fitting.learning_rate is nan"),
     (["--config.dci_trained.precision=float16"], "dci_trained.precision is 'float16'"),
     (["--config.inputs.side=64"], "inputs.side is 64"),
     (
@@ -52,7 +52,7 @@ REFUSED = [
         ["--config.attacks=('gauss_newton',)", "--config.gauss_newton.damping=0.0"],
         "damping is 0.0",
     ),
-    (["--config.attacks=('dci',)", "--config.dci.images=0"], "images is 0"),
+    (["--config.attacks=('dci',)", "--config.dci.num_images=0"], "images is 0"),
     (
         ["--config.attacks=('dci',)", "--config.dci.splits=('x',)"],
         "no split point 'x'",
@@ -135,7 +135,7 @@ def test_a_run_leaves_everything(finished):
         "psnr",
         "ssim",
         "label_agreement",
-        "label_kept",
+        "server_agreement",
         "top1",
         "top1_original",
         "latent_cosine",
@@ -189,11 +189,11 @@ def test_a_network_of_ones_own_is_audited(place, name):
         "--config.target.weights=",
         f"--config.splits=('{split}',)",
         "--config.attacks=('dci',)",
-        "--config.dci.images=16",
-        "--config.dci.held_out=8",
+        "--config.dci.num_images=16",
+        "--config.dci.num_validation=8",
         "--config.dci.batch=8",
-        "--config.dci.rounds=1",
-        "--config.dci.size=3",
+        "--config.dci.num_corrections=1",
+        "--config.dci.kernel_size=3",
     ]
     done = call(place, workdir, *more)
     assert done.returncode == 0, done.stderr
@@ -213,7 +213,7 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
         place,
         workdir,
         *SOLVED,
-        *CALIBRATED,
+        *FITTED,
         "--config.target.name=repvgg_cifar",
         "--config.target.weights=",
         "--config.target.deploy",
@@ -235,7 +235,7 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
     assert rows["dci", "stem"]["psnr"] != rows["oracle", "stem"]["psnr"]
     judged = json.loads((workdir / "synthesis" / "recognised.json").read_text())
     assert judged.keys() == {"repvgg_cifar", "cifar_resnet20"}
-    assert (workdir / "calibration" / "filter.npz").exists()  # by the training form, whose BatchNorm the device's lacks
+    assert (workdir / "prior" / "filter.npz").exists()  # by the training form, whose BatchNorm the device's lacks
     assert "oracle: learned from real images" in (workdir / "report" / "index.html").read_text()
 
 
@@ -247,7 +247,7 @@ DEFENDED = [
     "--config.gauss_newton.steps=1",
     "--config.gauss_newton.inner=1",
     "--config.gauss_newton.total_variation=(0.0,)",
-    "--config.gauss_newton.held_out=2",
+    "--config.gauss_newton.num_validation=2",
 ]
 
 
@@ -259,9 +259,9 @@ def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_
     fitted = []
     for folder in (place / "images", tmp_path / "others"):
         workdir = tmp_path / f"of_{folder.name}"
-        done = call(place, workdir, *SOLVED[bool(more) :], *CALIBRATED, *more, f"--config.data.images={folder}")
+        done = call(place, workdir, *SOLVED[bool(more) :], *FITTED, *more, f"--config.data.images={folder}")
         assert done.returncode == 0, done.stderr
-        kept = ("attacks", "calibration")
+        kept = ("attacks", "prior")
         files = [p for made in kept for p in sorted((workdir / made).rglob("*")) if p.is_file()]
         fitted.append({p.relative_to(workdir): p.read_bytes() for p in files})
         assert len(lines(workdir)) == (3 + cells) * len({row["image"] for row in lines(workdir)})

@@ -46,6 +46,6 @@ def test_a_network_of_ones_own_that_cannot_be_audited_is_told_why(name, said):
     config = tiny.get_config()
     config.target.name, config.splits = f"tests.own_network_test:{name}", ()
     config.attacks = ("dci",)
-    config.synthesis.batches, config.inputs.bank = 0, 0.0
+    config.synthesis.batches, config.inputs.synthetic = 0, 0.0
     with pytest.raises(InputError, match=said):
         check(config)

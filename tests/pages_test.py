@@ -135,7 +135,7 @@ def test_every_psnr_in_the_prose_is_in_a_file_that_its_section_names(page):
 
 
 ROWS = (
-    "split,attack,defense,psnr,ssim,label_kept,bytes_coded",
+    "split,attack,defense,psnr,ssim,server_agreement,bytes_coded",
     "any,mean_image,none,12.0,0.1,,",
     "stem,dci,none,40.25,0.995,1.0,50870.3",
     "stem,dci,gaussian 1,12.0,0.3,0.955,2048",

@@ -41,7 +41,7 @@ def step_bytes(network, remat):
     settings = dict(
         width=1.0,
         cap=64,
-        rounds=2,
+        num_corrections=2,
         depth=2,
         distance="l1",
         layer=1.0,
@@ -105,7 +105,10 @@ def products(jaxpr):
 
 def test_a_chain_counts_its_passes_through_the_network_and_back():
     network = models.MODELS["cifar_resnet20"].build(jax.random.key(0))
-    depth, free = 4, {"images": 64, "held_out": 64, "batch": 64, "equations": 10**9, "rounds": 1}
+    depth, free = (
+        4,
+        {"num_images": 64, "num_validation": 64, "batch": 64, "samples_per_unknown": 10**9, "num_corrections": 1},
+    )
     found = [(inverter_spec(network, index, depth), (1, 1)) for index in range(depth)]
     total = cost.flops(network, found, free)[0]
     sums = sum(sum(inverter.flops(g, ks, *g.grid)) for g, ks in found)
@@ -122,14 +125,14 @@ def test_every_attack_has_its_rows(monkeypatch, network):
     monkeypatch.setattr(models, "load", lambda *_: network)
     monkeypatch.setattr(plan, "matrix_product_rate", lambda precision: 1e9)
     config = tiny.get_config()
-    config.attacks, config.dci.images, config.dci.batch = tuple(registry.ATTACKS), 16, 8
-    config.calibration.update(steps=7, batch=8, padding=(0, 4))
+    config.attacks, config.dci.num_images, config.dci.batch = tuple(registry.ATTACKS), 16, 8
+    config.prior_fitting.update(steps=7, batch=8, padding=(0, 4))
     lines = plan.plan(config, check(config)).splitlines()
     for name in registry.ATTACKS:
         rows = [line.split() for line in lines if line.startswith(f"{name}: ")]
         assert rows, name
         assert all(float(row[-3]) >= 0 and int(row[-4]) > 0 for row in rows), name
-    rows = [line.split() for line in lines if line.startswith("calibration, borders of")]
+    rows = [line.split() for line in lines if line.startswith("prior fitting, borders of")]
     assert [row[3:6:2] for row in rows] == [["0", "7"], ["4", "7"]]
     assert all(float(row[6]) > 0 for row in rows)
 

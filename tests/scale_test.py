@@ -56,7 +56,7 @@ def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(pla
         done = call(place, workdir, *SOLVED, *CALIBRATED, devices=devices)
         assert done.returncode == 0, done.stderr
     finish(start_together(place, two, *SOLVED, *CALIBRATED))
-    filters = [np.load(workdir / "calibration" / "filter.npz")["bands"] for workdir in (one, eight, two)]
+    filters = [np.load(workdir / "prior" / "filter.npz")["bands"] for workdir in (one, eight, two)]
     np.testing.assert_allclose(filters[1:], [filters[0]] * 2, atol=1e-4)
     for workdir in (eight, two):
         assert_equal_results(workdir, one)

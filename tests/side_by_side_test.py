@@ -14,8 +14,8 @@ CASES = {
     "synthesis of 64 px": lambda c: c.synthesis("resnet18", 2, 64),
     "rMLE": lambda c: c.matching("cifar_resnet20", 2, 32, "layer2.0"),
     "inverse network": lambda c: c.decoding("cifar_resnet20", 2, 32, "layer2.0", width=8),
-    "divide": lambda c: c.divide("cifar_resnet20", 5, 32, "layer2.0", rounds=1, width=0.5),
-    "conquer": lambda c: c.conquer("cifar_resnet20", 10, 32, "layer2.0", rounds=1, width=0.5),
+    "divide": lambda c: c.divide("cifar_resnet20", 5, 32, "layer2.0", num_corrections=1, width=0.5),
+    "conquer": lambda c: c.conquer("cifar_resnet20", 10, 32, "layer2.0", num_corrections=1, width=0.5),
 }
 
 

@@ -34,7 +34,7 @@ def differences(reference: Path, workdir: Path) -> list[str]:
     kept = (
         "results.jsonl",
         "summary.csv",
-        *(f"{top}/**/*.{end}" for top in ("calibration", "attacks", "evaluation") for end in ("npz", "npy")),
+        *(f"{top}/**/*.{end}" for top in ("prior", "attacks", "evaluation") for end in ("npz", "npy")),
     )
     for pattern in [*kept, *(f"*/{pattern}" for pattern in kept)]:
         for file in reference.glob(pattern):

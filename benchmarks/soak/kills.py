@@ -32,8 +32,11 @@ ROOT = Path(__file__).parent.parent.parent
 SOLVED = ("--config.attacks=('dci',)",)
 SMALL = (
     "--config.synthesis.batches=0",
-    "--config.inputs.bank=0.0",
-    *(f"--config.dci.{f}" for f in ("images=32", "held_out=16", "batch=16", "rounds=1", "size=3")),
+    "--config.inputs.synthetic=0.0",
+    *(
+        f"--config.dci.{f}"
+        for f in ("num_images=32", "num_validation=16", "batch=16", "num_corrections=1", "kernel_size=3")
+    ),
 )
 TRAINED = ("--config.attacks=('dci_trained', 'dci_trained+refine')",)
 CODES = (
@@ -69,7 +72,7 @@ class Kind:
 
 KINDS = {
     "trained": Kind(TRAINED),
-    "solved": Kind((*SOLVED, *SMALL, "--config.calibration.steps=4", "--config.calibration.batch=8")),
+    "solved": Kind((*SOLVED, *SMALL, "--config.prior_fitting.steps=4", "--config.prior_fitting.batch=8")),
     "adapted": Kind((*DEFENDED, *SMALL)),
     "generator": Kind((*TRAINED, *CODES)),
     "eight devices": Kind((*SOLVED, *SMALL), devices=8),

@@ -97,7 +97,7 @@ def audit(
       labels: true classes of the images, for top-1; None: unknown.
       num_queries: how often an input is sent through a random defense, each a row of its own.
       seed: of all random numbers.
-      settings: other fields of docs/fields.md, such as {"dci.images": 256}.
+      settings: other fields of docs/fields.md, such as {"dci.num_images": 256}.
       cache_dir: keeps what is computed; the same call goes on from there. None: a temporary folder.
       progress: show it.
 
@@ -105,7 +105,7 @@ def audit(
       InputError: a name, shape or value that does not fit, with what to give instead.
     """
     config = fields.audit()
-    given = {"splits": tuple(splits), "sends": tuple(num_queries), "seed": seed}
+    given = {"splits": tuple(splits), "num_queries": tuple(num_queries), "seed": seed}
     given |= {} if defenses is None else {"defenses": tuple(defenses)}
     given |= {} if attacks is None else {"attacks": tuple(attacks)}
     given["target.name"] = network.name

@@ -43,7 +43,7 @@ def as_plain(tree: Any) -> Any:
 
 
 def check_values(**given: tuple[Any, str]) -> None:
-    """Check arguments against the fields of the config that they are: `name=(value, "dci.images")`.
+    """Check arguments against the fields of the config that they are: `name=(value, "dci.num_images")`.
 
     Raises:
       InputError: a value is not a number, or is out of range.

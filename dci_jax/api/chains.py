@@ -66,30 +66,30 @@ def solve_chain(
     check_key(key)
     check_prior(prior, network)
     check_values(
-        num_images=(num_images, "dci.images"),
-        num_validation=(num_validation, "dci.held_out"),
+        num_images=(num_images, "dci.num_images"),
+        num_validation=(num_validation, "dci.num_validation"),
         batch_size=(batch_size, "dci.batch"),
-        num_corrections=(num_corrections, "dci.rounds"),
-        kernel_size=(kernel_size, "dci.size"),
-        max_unknowns=(max_unknowns, "dci.unknowns"),
-        samples_per_unknown=(samples_per_unknown, "dci.equations"),
+        num_corrections=(num_corrections, "dci.num_corrections"),
+        kernel_size=(kernel_size, "dci.kernel_size"),
+        max_unknowns=(max_unknowns, "dci.max_unknowns"),
+        samples_per_unknown=(samples_per_unknown, "dci.samples_per_unknown"),
     )
     if not isinstance(max_unknowns, tuple | list) or len(max_unknowns) != 2:
         raise InputError(f"max_unknowns is {max_unknowns}; give two numbers, of a first map and of a correction.")
     if kernel_size % 2 == 0:
         raise InputError(f"kernel_size is {kernel_size}; give 1, 3, 5 or 7 pixels.")
-    how = {
-        "images": num_images,
-        "held_out": num_validation,
-        "batch": batch_size,
-        "rounds": num_corrections,
-        "size": kernel_size,
-        "unknowns": tuple(max_unknowns),
-        "equations": samples_per_unknown,
-    }
+    settings = dict(
+        num_images=num_images,
+        num_validation=num_validation,
+        batch=batch_size,
+        num_corrections=num_corrections,
+        kernel_size=kernel_size,
+        max_unknowns=tuple(max_unknowns),
+        samples_per_unknown=samples_per_unknown,
+    )
     folder = folder_of(cache_dir)
     with shown.visible(progress), float32():
-        return as_plain(dci(on_mesh(network), prior, (split,), key, folder, channel=defense, **how)[split])
+        return as_plain(dci(on_mesh(network), prior, (split,), key, folder, channel=defense, **settings)[split])
 
 
 def train_chain(
@@ -156,7 +156,7 @@ def learn_defense(
       what `solve_chain(defense=)` and `dci_jax.defenses.send` take.
     """
     check_key(key)
-    check_values(num_queries=(num_queries, "sends"), num_steps=(num_steps, "defense.steps"))
+    check_values(num_queries=(num_queries, "num_queries"), num_steps=(num_steps, "defense.steps"))
     find(kind)
     allowed = STRENGTHS.get(("defenses", kind))
     if allowed and strength not in allowed:

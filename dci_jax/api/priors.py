@@ -13,7 +13,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs import prior as fitting
 from dci_jax.inputs import synthesis
 from dci_jax.inputs.latents import code_prior
-from dci_jax.inputs.mixture import BANK, Prior, mixture
+from dci_jax.inputs.mixture import POOL, Prior, mixture
 from dci_jax.network import Network
 from dci_jax.runtime import progress as shown
 
@@ -55,20 +55,20 @@ def fit_prior(
     check_key(key)
     check_values(
         side=(side, "inputs.side"),
-        num_steps=(num_steps, "calibration.steps"),
-        batch_size=(batch_size, "calibration.batch"),
-        learning_rate=(learning_rate, "calibration.learning_rate"),
-        padding=(tuple(padding), "calibration.padding"),
+        num_steps=(num_steps, "prior_fitting.steps"),
+        batch_size=(batch_size, "prior_fitting.batch"),
+        learning_rate=(learning_rate, "prior_fitting.learning_rate"),
+        padding=(tuple(padding), "prior_fitting.padding"),
     )
     if code_prior(network):
         return Prior((), ((network.latent, 1.0),), network.input_shape)
     size = side or network.input_shape[0]
-    shares = mixture(dict(weights), 0)
+    weights = mixture(dict(weights), 0)
     fitting.check(num_steps, padding, size)
-    start = Prior((), shares, (size, size, network.input_shape[2]))
+    start = Prior((), weights, (size, size, network.input_shape[2]))
     how = {"steps": num_steps, "batch": batch_size, "learning_rate": learning_rate, "padding": tuple(padding)}
     with shown.visible(progress), float32():
-        return fitting.calibrated(network, start, key, None, **how)
+        return fitting.fit_filter(network, start, key, None, **how)
 
 
 def synthesize(
@@ -102,6 +102,6 @@ def with_synthetic(prior: Prior, images: np.ndarray, weight: float = 0.5) -> Pri
     """The prior with synthetic images uint8 [N, H, W, 3] in it, as this share (0 to 1) of every batch."""
     if not 0 < weight <= 1:
         raise InputError(f"weight is {weight}; give a share above 0 and at most 1.")
-    rest = [(source, (1 - weight) * share) for source, share in prior.shares if source != BANK]
-    shares = ((BANK, weight), *(pair for pair in rest if pair[1] > 0))
-    return Prior(np.asarray(images), shares, prior.shape, prior.calibration)
+    rest = [(source, (1 - weight) * share) for source, share in prior.weights if source != POOL]
+    weights = ((POOL, weight), *(pair for pair in rest if pair[1] > 0))
+    return Prior(np.asarray(images), weights, prior.shape, prior.filter)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from dci_jax.defenses.channel import knowing
 from dci_jax.inputs.latents import clip, code_prior
-from dci_jax.inputs.mixture import BANK, Prior, batches
+from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.losses import total_variation
 from dci_jax.network import Network, run, split_index
 from dci_jax.runtime import sharding
@@ -128,8 +128,8 @@ def project(latent: str) -> Callable[[Array], Array]:
 
 def held_out(network: Network, inputs: Prior, key: Array, count: int) -> Float[Array, "count H W C"]:
     """Procedural images that an attack chooses by: those of the mixture, or dead leaves where it has none."""
-    shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
-    return batches(replace(inputs, bank=(), shares=shares, shape=network.input_shape), key, count)(0)
+    weights = tuple(s for s in inputs.weights if s[0] != POOL) or (("dead_leaves", 1.0),)
+    return batches(replace(inputs, pool=(), weights=weights, shape=network.input_shape), key, count)(0)
 
 
 def share(start: Float[Array, "B *x"], found: Float[Array, "B *x"], truth: Float[Array, "B *x"]) -> float:

@@ -17,6 +17,11 @@ def section(name: str) -> str:
     return _SECTIONS.get(last, last)
 
 
+def columns(name: str) -> dict[str, str | bool]:
+    """What the name says, as columns of the results: the one source of inputs ("" if it is the prior), adapted, starts_from."""
+    return {"source": name.partition("@")[2], "adapted": name.startswith(ADAPTED), "starts_from": starts_from(name)}
+
+
 def starts_from(name: str) -> str:
     """The attack whose reconstruction this one improves: "adapted_dci" of "adapted_dci+refine"; "" if it has none."""
     return name.partition("@")[0].rpartition("+")[0]

@@ -26,7 +26,7 @@ def inverter_specs(network: Network, depth: int, settings: dict, shared: bool = 
       shared: one chain for all splits, in which no inverter is told what was sent at the deepest.
     """
     found = [inverter_spec(network, index, None if shared else depth) for index in range(depth)]
-    return [(g, inverter.sizes(g, settings["size"], settings["unknowns"])) for g in found]
+    return [(g, inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"])) for g in found]
 
 
 def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float, float]:
@@ -41,7 +41,9 @@ def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float,
       FLOPs that all devices share (sums, and passes through the network and back); FLOPs of the factorisations in
       float64; bytes that each device sends to the sums of all.
     """
-    images, held_out, rounds = (settings[name] for name in ("images", "held_out", "rounds"))
+    num_images, num_validation, num_corrections = (
+        settings[name] for name in ("num_images", "num_validation", "num_corrections")
+    )
     counts = _counts(found, settings)
     forward = []
     for index in range(len(found)):
@@ -49,11 +51,11 @@ def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float,
         forward.append(count_flops(jax.jit(lambda x, at=index: run(network, x, at, at + 1)).trace(x)))
     shared = solves = sent = 0.0
     for (g, ks), count in zip(found, counts, strict=True):
-        seen = count * (1 + held_out / max(images, 1))
+        seen = count * (1 + num_validation / max(num_images, 1))
         first, correction = inverter.flops(g, ks, *g.grid)
         ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
-        shared += seen * (first + rounds * (correction + ways))
-        for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, rounds)):
+        shared += seen * (first + num_corrections * (correction + ways))
+        for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, num_corrections)):
             solves += times * 3 * (size**2 * channels) ** 3 / 3  # about three ridges are tried
             sums = seen / min(solve_inverter.TOGETHER if size > 1 else settings["batch"], count)
             sent += times * sums * 4 * normal_equations.entries(size, channels, g.target)
@@ -70,13 +72,15 @@ def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, 
       Of each inverter, bytes of (all inputs, the features that this one is solved on, its regressors where they are
       kept; its matrices, which every process has).
     """
-    held_out, shapes, held, need = settings["held_out"], feature_shapes(network), [], 0
+    num_validation, shapes, held, need = settings["num_validation"], feature_shapes(network), [], 0
     for (g, ks), count in zip(found, _counts(found, settings), strict=True):
         need = max(need, count)  # a shallower inverter reads all of its inputs through the deeper ones
         sent, after, before = (math.prod(shapes[split]) for split in (g.stop, g.index + 1, g.index))
-        seen = need * (1 + held_out / max(settings["images"], 1))
+        seen = need * (1 + num_validation / max(settings["num_images"], 1))
         regressors = 4 * seen * math.prod(g.grid) * g.channels
-        inputs = 4 * (settings["images"] + held_out) * math.prod(shapes[0]) + 4 * seen * (sent + after + 2 * before)
+        inputs = 4 * (settings["num_images"] + num_validation) * math.prod(shapes[0]) + 4 * seen * (
+            sent + after + 2 * before
+        )
         kept = regressors if regressors <= solve_inverter.KEPT else 0
         held.append((inputs + kept, MATRICES * 8 * inverter.largest(g, ks) ** 2))
     return held
@@ -84,6 +88,8 @@ def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, 
 
 def _counts(found, settings):
     """So many inputs each inverter is solved on: of those that there are, where more are held out."""
-    images, held_out, equations = (settings[name] for name in ("images", "held_out", "equations"))
-    counts = inverter.enough(*zip(*found, strict=True), images, held_out, equations)
-    return [min(count, images) for count in counts]
+    num_images, num_validation, samples_per_unknown = (
+        settings[name] for name in ("num_images", "num_validation", "samples_per_unknown")
+    )
+    counts = inverter.enough(*zip(*found, strict=True), num_images, num_validation, samples_per_unknown)
+    return [min(count, num_images) for count in counts]

@@ -121,17 +121,17 @@ def inverter_spec(network: Network, index: int, stop: int | None = None) -> Inve
     )
 
 
-def sizes(g: InverterSpec, size: int, unknowns: tuple[int, int]) -> tuple[int, int]:
+def kernel_sizes(g: InverterSpec, kernel_size: int, max_unknowns: tuple[int, int]) -> tuple[int, int]:
     """k of the k x k neighbourhoods of an inverter's first map and of its corrections.
 
-    The largest odd one up to `size` whose unknowns fit. Most of what neighbours know about a pixel the first map
+    The largest odd one up to `kernel_size` whose unknowns fit. Most of what neighbours know about a pixel the first map
     tells already: behind a wide block it pays to let the first one look further than the corrections.
     """
     if g.grid == (1, 1):
         return 1, 1
     return tuple(
-        max(k for k in range(1, size + 1, 2) if k == 1 or k**2 * channels <= most)
-        for channels, most in zip((g.sent, g.channels), unknowns, strict=True)
+        max(k for k in range(1, kernel_size + 1, 2) if k == 1 or k**2 * channels <= most)
+        for channels, most in zip((g.sent, g.channels), max_unknowns, strict=True)
     )
 
 
@@ -143,16 +143,18 @@ def largest(g: InverterSpec, ks: tuple[int, int]) -> int:
 def enough(
     found: Sequence[InverterSpec],
     ks: Sequence[tuple[int, int]],
-    images: int,
+    num_images: int,
     least: int,
-    equations: int,
+    samples_per_unknown: int,
 ) -> list[int]:
     """How many inputs each of a chain's inverters, the shallowest first, is solved on.
 
-    So many that there are `equations` pixels for each unknown, but `least` at least and `images` at most.
+    So many that there are `samples_per_unknown` pixels for each unknown, but `least` at least and `num_images` at most.
     """
-    counts = [math.ceil(equations * largest(g, k) / math.prod(g.grid)) for g, k in zip(found, ks, strict=True)]
-    return [min(max(least, count), max(images, least)) for count in counts]
+    counts = [
+        math.ceil(samples_per_unknown * largest(g, k) / math.prod(g.grid)) for g, k in zip(found, ks, strict=True)
+    ]
+    return [min(max(least, count), max(num_images, least)) for count in counts]
 
 
 def flops(g: InverterSpec, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:

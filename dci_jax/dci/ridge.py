@@ -1,4 +1,4 @@
-"""The ridge solution of normal equations, and the ridge that held-out images prefer: by Cholesky factors in float64.
+"""The ridge solution of normal equations, and the ridge that validation images prefer: by Cholesky factors in float64.
 
 Normal equations that lie on a GPU are solved there. Other accelerators have no such factorisation in float64: there, and on
 CPUs, it is LAPACK's.
@@ -15,7 +15,7 @@ import scipy.linalg
 
 from dci_jax.dci.normal_equations import Normal, error, sketched
 
-# What a map may be regularised with, relative to each regressor's mean square: held-out images choose.
+# What a map may be regularised with, relative to each regressor's mean square: validation images choose.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
 MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
 SKETCH = 256  # random mixtures of the targets that the choice looks at: wide blocks have thousands

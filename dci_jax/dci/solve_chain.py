@@ -21,12 +21,12 @@ import numpy as np
 
 from dci_jax.dci import cost
 from dci_jax.dci.chain import Chain
-from dci_jax.dci.inverter import enough, inverter_spec, largest, sizes, split_stages
+from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes, largest, split_stages
 from dci_jax.dci.ridge import MATRICES
 from dci_jax.dci.solve_inverter import finished, kept_inverter, solve_inverter
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import BANK, Prior, batches
+from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.network import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.runtime import distributed, progress, sharding
 
@@ -107,13 +107,13 @@ def _inputs(inputs, key, settings):
     """(to be solved on, held out), each a list of batches."""
     key_inputs, key_held = jax.random.split(key)
     batch = settings["batch"]
-    procedural = tuple(share for share in inputs.shares if share[0] != BANK)
-    apart = replace(inputs, shares=procedural or inputs.shares)
+    procedural = tuple(share for share in inputs.weights if share[0] != POOL)
+    apart = replace(inputs, weights=procedural or inputs.weights)
     return [
         [distributed.stop_if_asked() or draw(number) for number in range(math.ceil(count / batch))]
         for draw, count in (
-            (batches(inputs, key_inputs, batch), settings["images"]),
-            (batches(apart, key_held, batch), settings["held_out"]),
+            (batches(inputs, key_inputs, batch), settings["num_images"]),
+            (batches(apart, key_held, batch), settings["num_validation"]),
         )
     ]
 
@@ -123,13 +123,13 @@ def check(
     splits: tuple[str, ...],
     shape: tuple[int, ...],
     *,
-    images: int,
-    held_out: int,
+    num_images: int,
+    num_validation: int,
     batch: int,
-    rounds: int,
-    size: int,
-    unknowns: tuple[int, int],
-    equations: int,
+    num_corrections: int,
+    kernel_size: int,
+    max_unknowns: tuple[int, int],
+    samples_per_unknown: int,
 ) -> None:
     """Check what `dci` is asked for.
 
@@ -137,55 +137,73 @@ def check(
       network: the target.
       splits: split points to reconstruct from.
       shape: of the inputs that it is solved on.
-      images: how many inputs a map is solved on, at most but for the last batch, which is whole.
-      held_out: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
+      num_images: how many inputs a map is solved on, at most but for the last batch, which is whole.
+      num_validation: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
         where `inputs` has any, else others drawn from the same source. Where a map is solved on fewer inputs
-        it is as many fewer; no map is solved on fewer inputs than `held_out`.
+        it is as many fewer; no map is solved on fewer inputs than `num_validation`.
       batch: inputs at a time, shared by the devices.
-      rounds: corrections in each inverter, at most.
-      size: k of the k x k neighbourhoods, at most.
-      unknowns: of a first map, of a correction: where k^2 C would be more, k is less, down to a single pixel. Bounds
+      num_corrections: corrections in each inverter, at most.
+      kernel_size: k of the k x k neighbourhoods, at most.
+      max_unknowns: of a first map, of a correction: where k^2 C would be more, k is less, down to a single pixel. Bounds
         memory and time of a solve.
-      equations: how many pixels for each unknown are enough. The large features of shallow blocks have them in
+      samples_per_unknown: how many pixels for each unknown are enough. The large features of shallow blocks have them in
         a few inputs, which is where most of the time would go.
 
     Raises:
       InputError: it could not work, or would be crippled.
     """
+    asked = dict(
+        num_images=num_images,
+        num_validation=num_validation,
+        batch=batch,
+        num_corrections=num_corrections,
+        kernel_size=kernel_size,
+        max_unknowns=max_unknowns,
+        samples_per_unknown=samples_per_unknown,
+    )
+    _check_numbers(**asked)
+    sharding.warn_if_uneven("dci.batch", batch)
+    network = split_stages(network)
+    small = network.replace(input_shape=shape)
+    _check_memory(small, [split_index(network, name) for name in splits], asked)
+
+
+def _check_numbers(num_images, num_validation, batch, num_corrections, kernel_size, max_unknowns, samples_per_unknown):
     for field, value, least in (
-        ("images", images, 1),
-        ("held_out", held_out, 1),
+        ("num_images", num_images, 1),
+        ("num_validation", num_validation, 1),
         ("batch", batch, 1),
-        ("rounds", rounds, 0),
-        ("equations", equations, 1),
+        ("num_corrections", num_corrections, 0),
+        ("samples_per_unknown", samples_per_unknown, 1),
     ):
         if value < least:
             raise InputError(f"dci.{field} is {value}; give at least {least}.")
-    if len(unknowns) != 2 or min(unknowns) < 1:
+    if len(max_unknowns) != 2 or min(max_unknowns) < 1:
         raise InputError(
-            f"dci.unknowns is {unknowns}; give two numbers of at least 1, of a first map and of a correction."
+            f"dci.max_unknowns is {max_unknowns}; give two numbers of at least 1, of a first map and of a correction."
         )
-    if size not in (1, 3, 5, 7):
-        raise InputError(f"dci.size is {size}; give 1, 3, 5 or 7 pixels.")
-    sharding.warn_if_uneven("dci.batch", batch)
-    network = split_stages(network)
-    depths, small = [split_index(network, name) for name in splits], network.replace(input_shape=shape)
-    depth, shapes, memory = max(depths), feature_shapes(small), distributed.memory()
-    each, most = 4 * (math.prod(shape) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()
-    if (images + held_out) * each > most:
+    if kernel_size not in (1, 3, 5, 7):
+        raise InputError(f"dci.kernel_size is {kernel_size}; give 1, 3, 5 or 7 pixels.")
+
+
+def _check_memory(network, depths, asked):
+    """Raise InputError where inputs, features and matrices do not fit: arithmetic alone, nothing is allocated."""
+    num_images, num_validation, max_unknowns = (asked[n] for n in ("num_images", "num_validation", "max_unknowns"))
+    shapes, memory = feature_shapes(network), distributed.memory()
+    each, most = 4 * (math.prod(shapes[0]) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()
+    if (num_images + num_validation) * each > most:
         raise InputError(
-            f"dci.images is {images}, dci.held_out {held_out}: these inputs and their features take "
-            f"{(images + held_out) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
+            f"dci.num_images is {num_images}, dci.num_validation {num_validation}: these inputs and their features take "
+            f"{(num_images + num_validation) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
         )
-    asked = dict(images=images, held_out=held_out, size=size, unknowns=unknowns, equations=equations)
-    found = cost.inverter_specs(small, depth, asked)
-    for (g, ks), (inputs, matrices) in zip(found, cost.memory(small, found, asked), strict=True):
-        wide, block = largest(g, ks), small.blocks[g.index].name
+    found = cost.inverter_specs(network, max(depths), asked)
+    for (g, ks), (inputs, matrices) in zip(found, cost.memory(network, found, asked), strict=True):
+        wide, block = largest(g, ks), network.blocks[g.index].name
         # Beside the matrices on a CPU: an accelerator has memory of its own for the inputs.
         beside = inputs / jax.process_count() * (jax.default_backend() == "cpu")
         if matrices > memory:
             raise InputError(
-                f"dci.unknowns is {unknowns} and the inverter of {block} has {wide}: its "
+                f"dci.max_unknowns is {max_unknowns} and the inverter of {block} has {wide}: its "
                 f"solve takes {matrices / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f}; "
                 + (
                     f"give at most {math.isqrt(memory // (MATRICES * 8))}."
@@ -195,10 +213,10 @@ def check(
             )
         if matrices + beside > memory:
             raise InputError(
-                f"dci.images is {images}, dci.held_out {held_out}: where the inverter of {block} is solved, inputs and "
+                f"dci.num_images is {num_images}, dci.num_validation {num_validation}: where the inverter of {block} is solved, inputs and "
                 f"features take {beside / 2**30:.1f} GiB and its matrices {matrices / 2**30:.1f}, and this machine has "
-                f"{memory / 2**30:.1f}; give at most {int((memory - matrices) / beside * (images + held_out))} in all, or "
-                "fewer dci.unknowns."
+                f"{memory / 2**30:.1f}; give at most {int((memory - matrices) / beside * (num_images + num_validation))} in all, or "
+                "fewer dci.max_unknowns."
             )
 
 
@@ -219,11 +237,11 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     `make` makes the inputs, `see` what arrives of them at the deepest; neither is called for a chain that is finished.
     The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
     """
-    depth, rounds, inverters = max(depths), settings["rounds"], []
+    depth, num_corrections, inverters = max(depths), settings["num_corrections"], []
     small = network.replace(input_shape=shape)
     alone = depth if len(depths) == 1 else None
     inverter_specs = [inverter_spec(small, index, alone) for index in range(depth)]
-    ks = [sizes(g, settings["size"], settings["unknowns"]) for g in inverter_specs]
+    ks = [kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"]) for g in inverter_specs]
     folders = [folder and folder / f"{index:03d}" for index in range(depth)]
     taken = [finished(each) for each in folders]
     if all(taken):
@@ -233,15 +251,11 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
     seen = see(made)
     batch = len(made[0][0])
     enter = np.resize(depths, batch)
-    images, least = (len(part) * batch for part in made)
-    counts = []
-    for count in enough(inverter_specs, ks, images, least, settings["equations"]):
-        part = math.ceil(count / batch)
-        counts.append((part, math.ceil(part * len(made[1]) / len(made[0]))))
+    counts = _counts(inverter_specs, ks, made, batch, settings["samples_per_unknown"])
     # A shallower inverter may be solved on more inputs than a deeper one, which then has to reconstruct all of them.
     needs = [np.max(counts[: index + 1], 0) for index in range(depth)]
     found = seen
-    total, before = (rounds + 1) * sum(map(sum, counts)), 0
+    total, before = (num_corrections + 1) * sum(map(sum, counts)), 0
     with progress.bar(f"dci: {label}", total) as update:
         for index in reversed(range(depth)):
             g, block = inverter_specs[index], split_names(network)[index]
@@ -258,7 +272,7 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
                 network,
                 *first,
                 folders[index],
-                rounds,
+                num_corrections,
                 ks[index],
                 functools.partial(_shown, update, before),
                 f"{label}: {block}",
@@ -276,8 +290,15 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
                     [_where(enter > index, a, b) for a, b in zip(*parts, strict=True)]
                     for parts in zip(found, true, strict=True)
                 ]
-            before += (rounds + 1) * sum(counts[index])
+            before += (num_corrections + 1) * sum(counts[index])
     return tuple(inverters), mse
+
+
+def _counts(inverter_specs, ks, made, batch, samples_per_unknown):
+    """How many batches each inverter is solved on, (to be solved on, held out)."""
+    images, least = (len(part) * batch for part in made)
+    parts = [math.ceil(count / batch) for count in enough(inverter_specs, ks, images, least, samples_per_unknown)]
+    return [(part, math.ceil(part * len(made[1]) / len(made[0]))) for part in parts]
 
 
 def _shown(update, before, done):

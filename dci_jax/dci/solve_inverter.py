@@ -1,4 +1,4 @@
-"""Solve one inverter: the sums of all images, the ridge that held-out images prefer, a file for each map.
+"""Solve one inverter: the sums of all images, the ridge that validation images prefer, a file for each map.
 
 Every device adds up its own images and one all-reduce joins them. From there on it is float64: on a GPU where the sums
 lie, elsewhere on the host (`dci.ridge`).
@@ -41,7 +41,7 @@ def solve_inverter(
     f: list[list[Array]],
     true: list[list[Array]],
     folder: Path | None,
-    rounds: int,
+    num_corrections: int,
     ks: tuple[int, int],
     update: Callable[[int], None],
     label: str,
@@ -55,7 +55,7 @@ def solve_inverter(
       f, true: features behind the block (or estimates of them) and before it, (to be solved on, held out), each a
         list of batches.
       folder: gets a file for each map; what is there is not solved again. None: nothing is written.
-      rounds: corrections, at most.
+      num_corrections: corrections, at most.
       ks: neighbourhoods of the first map and of a correction.
       update: is told how many batches are done.
       label: for the log.
@@ -69,7 +69,7 @@ def solve_inverter(
     kernels = []
     x, ridge, errors, count = None, RIDGES[len(RIDGES) // 2], [], len(f[0]) + len(f[1])
     pixels = count * true[0][0].size // g.target
-    for r in range(rounds + 1):
+    for r in range(num_corrections + 1):
         size = ks[min(r, 1)]
         regressors = functools.partial(_regressors, g, network, seen, f, x)
         if 4 * pixels * g.channels <= KEPT:
@@ -84,17 +84,11 @@ def solve_inverter(
             log.info("%s: correction %d helps with no ridge and is not taken", label, r)
             break
         kernel = _placed(solution, size)
-        if r == 0:
-            new = [[inverter.first(g, kernel, a) for a in part] for part in f]
-        else:
-            new = [
-                [inverter.moved(g, kernel, regressors(part, i), batch) for i, batch in enumerate(x[part])]
-                for part in range(len(x))
-            ]
+        new = _estimates(g, kernel, f, x, regressors)
         errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
         if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
             errors.pop()
-            log.info("%s: correction %d is worse on held-out images and not taken", label, r)
+            log.info("%s: correction %d is worse on validation images and not taken", label, r)
             break
         x, ridge = new, chosen
         kernels.append(kernel)
@@ -104,20 +98,25 @@ def solve_inverter(
         raise InputError(
             f"dci: {label}: the features are non-finite or carry no information; check the checkpoint and the inputs."
         )
-    spread = sum(float(_spread(batch)) for batch in true[1])
-    log.info(
-        "%s: %.2f dB on held-out images after %d corrections, ridge %g",
-        label,
-        10 * math.log10(max(spread, 1e-30) / max(errors[-1], 1e-30)),
-        len(errors) - 1,
-        ridge,
-    )
+    power = sum(float(_deviation(batch)) for batch in true[1])
+    snr = 10 * math.log10(max(power, 1e-30) / max(errors[-1], 1e-30))
+    log.info("%s: %.2f dB on validation images after %d corrections, ridge %g", label, snr, len(errors) - 1, ridge)
     mse = errors[-1] / sum(batch.size for batch in true[1])
     if folder and distributed.is_leader():
         with replacing(folder / TAKEN, "wb") as stream:
             np.savez(stream, maps=len(errors), mse=mse)
     distributed.barrier(TAKEN)
     return Inverter(tuple(kernels), g), x, mse
+
+
+def _estimates(g, kernel, f, x, regressors):
+    """What the first map makes of the features f (x is None), or a correction of the estimates x; in parts and batches."""
+    if x is None:
+        return [[inverter.first(g, kernel, a) for a in part] for part in f]
+    return [
+        [inverter.moved(g, kernel, regressors(part, i), batch) for i, batch in enumerate(x[part])]
+        for part in range(len(x))
+    ]
 
 
 def _regressors(g, network, seen, f, x, part, i):
@@ -143,7 +142,7 @@ def _shown(update, before, done):
 
 
 def _solve(counts, together, size, unknowns, start, sums, shown, label):
-    """(solution or None, ridge): the ridge that is best on held-out images, if it is better than no map at all."""
+    """(solution or None, ridge): the ridge that is best on validation images, if it is better than no map at all."""
     bring = sharding.on_first_device if on_gpu(unknowns) else sharding.fetch
     totals, done = [], 0
     for part, count in enumerate(counts):
@@ -247,5 +246,5 @@ def _square(a, b):
 
 
 @jax.jit
-def _spread(x):
+def _deviation(x):
     return jnp.sum((x - jnp.mean(x, tuple(range(x.ndim - 1)))) ** 2)

@@ -22,19 +22,19 @@ Pytree = Any
 
 @flax.struct.dataclass
 class Channel:
-    """A pytree, so that a compiled program serves every strength and number of sends.
+    """A pytree, so that a compiled program serves every strength and number of queries.
 
     Attributes:
       kind: a key of `DEFENSES`.
       strength: of it.
-      sends: how often an input is sent, each time with other randomness; the attacker has all of them.
+      num_queries: how often an input is sent, each time with other randomness; the attacker has all of them.
       params: what it has learned, {} before or where there is nothing to learn.
       received: what arrived, [B, ...], for an attacker's comparison; None elsewhere.
     """
 
     kind: str = flax.struct.field(pytree_node=False)
     strength: float | Array
-    sends: int | Array = 1
+    num_queries: int | Array = 1
     params: Pytree = flax.struct.field(default_factory=dict)
     received: Array | None = None
 
@@ -43,7 +43,12 @@ class Channel:
         """Its name in tables and files, such as "none", "gaussian 0.5" or "gaussian 0.5 x10"."""
         if self.kind == "none":
             return "none"
-        return f"{self.kind} {self.strength:g}" + (f" x{self.sends}" if self.sends > 1 else "")
+        return f"{self.kind} {self.strength:g}" + (f" x{self.num_queries}" if self.num_queries > 1 else "")
+
+    @property
+    def columns(self) -> dict[str, str | float]:
+        """Its columns in the results."""
+        return {"defense": self.label, "strength": float(self.strength), "num_queries": int(self.num_queries)}
 
 
 NONE = Channel("none", 0.0)
@@ -62,9 +67,9 @@ def learn(
 
 
 def send(channel: Channel, key: Array, features: Array) -> Array:
-    """What the server receives of features [B, ...]; of several sends what an attacker makes of them. [B, ...]."""
-    once = replace(channel, sends=1)
-    found = [_send(once, jax.random.fold_in(key, number), features) for number in range(channel.sends)]
+    """What the server receives of features [B, ...]; of several queries what an attacker makes of them. [B, ...]."""
+    once = replace(channel, num_queries=1)
+    found = [_send(once, jax.random.fold_in(key, number), features) for number in range(channel.num_queries)]
     return registry.find(channel.kind).joined(found)
 
 
@@ -123,7 +128,7 @@ def _joined(apply: Callable) -> Callable:
         y, statistics = apply(params["block"], x)
         channel = params["channel"]
         row = registry.find(channel.kind)
-        strength, sends = (jnp.asarray(n, jnp.float32) for n in (channel.strength, channel.sends))
-        return row.expected(channel.params, y, strength, channel.received, sends), statistics
+        strength, num_queries = (jnp.asarray(n, jnp.float32) for n in (channel.strength, channel.num_queries))
+        return row.expected(channel.params, y, strength, channel.received, num_queries), statistics
 
     return joined

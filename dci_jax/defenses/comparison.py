@@ -1,6 +1,6 @@
 """What an attacker who knows a defense compares his guess with, once he has what arrived.
 
-Every function is a `Defense.expected`: `(params, features [B, ...], strength, received [B, ...] or None, sends) -> [B, ...]`.
+Every function is a `Defense.expected`: `(params, features [B, ...], strength, received [B, ...] or None, num_queries) -> [B, ...]`.
 Without `received` it is what arrives on average. With it, it is `received` + a residual that is 0 where the guess may have
 given what arrived and grows linearly from there, so that what a defense left open pulls the guess nowhere.
 
@@ -20,7 +20,7 @@ Features = Float[Array, "B *f"]
 
 
 def weighed(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
     """`learned.learned_noise`: each residual over the scale of its noise; the weights' mean square is 1."""
     if received is None:
@@ -30,7 +30,7 @@ def weighed(
 
 
 def below_the_kept(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
     """`compression.topk`: a value that was left out is at most as large as the smallest that arrived."""
     if received is None:
@@ -41,7 +41,7 @@ def below_the_kept(
 
 
 def below_the_kept_channels(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
     """`compression.topk_channels`: a channel that was left out has at most the energy of the weakest that arrived."""
     if received is None:

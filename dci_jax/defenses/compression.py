@@ -65,7 +65,7 @@ def straight_through(send):
     """What the server receives, with the gradient of the features themselves, for attackers who compute with it."""
 
     def expected(
-        params, features: Features, strength: Array | float, received: Features | None, sends: Array
+        params, features: Features, strength: Array | float, received: Features | None, num_queries: Array
     ) -> Features:
         found = send(params, None, jax.lax.stop_gradient(features), strength)
         return features + jax.lax.stop_gradient(found - features)
@@ -77,7 +77,7 @@ def as_sent(send):
     """What the server receives, with a gradient of its own: zero where nothing is sent."""
 
     def expected(
-        params, features: Features, strength: Array | float, received: Features | None, sends: Array
+        params, features: Features, strength: Array | float, received: Features | None, num_queries: Array
     ) -> Features:
         return send(params, None, features, strength)
 

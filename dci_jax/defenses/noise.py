@@ -38,37 +38,37 @@ def dropout_marked(params: dict[str, Array], key: Array, features: Features, str
 
 
 def unchanged(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
     """Noise of mean zero: on average the features as they are."""
     return features
 
 
 def where_sent(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
     """Dropout: what arrived as zero may have been left out, so it is not compared; the rest arrived as it is."""
     if received is None:
-        return features * (1 - strength**sends)
+        return features * (1 - strength**num_queries)
     return jnp.where(received != 0, features, 0.0)
 
 
 def where_marked(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, sends: Array
+    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
     """Dropout whose mask is known: what was left out is not compared, a zero that arrived is."""
     if received is None:
-        return features * (1 - strength**sends)
+        return features * (1 - strength**num_queries)
     return jnp.where(_left_out(received), 0.0, features)
 
 
 def mean(several: list[Features]) -> Features:
-    """What an attacker makes of several sends through noise of mean zero."""
+    """What an attacker makes of several queries through noise of mean zero."""
     return sum(several) / len(several)
 
 
 def any_that_arrived(several: list[Features]) -> Features:
-    """What an attacker makes of several sends through dropout: the value that one of them kept."""
+    """What an attacker makes of several queries through dropout: the value that one of them kept."""
     return functools.reduce(lambda a, b: jnp.where(jnp.abs(a) >= jnp.abs(b), a, b), several)
 
 

@@ -30,11 +30,11 @@ class Defense:
 
     Attributes:
       send: (params, key, features [B, ...], strength) -> what the server receives [B, ...], each example on its own.
-      expected: (params, features, strength, received or None, sends) -> the same on average, differentiable: what an
+      expected: (params, features, strength, received or None, num_queries) -> the same on average, differentiable: what an
         attacker compares his guess with; knowing what was received, see `comparison`.
       presets: strengths that are usual, from mild to strong; those of docs/audit.md.
-      random: two sends of one input differ.
-      joined: [what each of several sends gave] -> what an attacker makes of them.
+      random: two queries of one input differ.
+      joined: [what each of several queries gave] -> what an attacker makes of them.
       learn: makes params before anything is sent; see `learned`.
       batch: images at a time that it learns on.
       travels: (params, features, strength) -> what is transmitted, where the server computes on from it; else None.

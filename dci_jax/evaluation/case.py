@@ -23,7 +23,7 @@ class Case:
     Attributes:
       network: the target as it runs on the device: what is attacked. An attack is given this and `Prior`, nothing else.
       splits: split points to reconstruct from.
-      shares, shape: of the `Prior` that an attack learns from.
+      weights, shape: of the `Prior` that an attack learns from.
       names: one for each private input.
       floors: name -> guesses [N, ...] that were made without any features.
       channels: split -> what the features go through, before anything of it has learned.
@@ -45,7 +45,7 @@ class Case:
 
     network: Network
     splits: tuple[str, ...]
-    shares: tuple[tuple[str, float], ...]
+    weights: tuple[tuple[str, float], ...]
     shape: tuple[int, ...]
     names: tuple[str, ...]
     floors: dict[str, np.ndarray]

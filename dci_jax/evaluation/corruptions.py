@@ -1,6 +1,6 @@
-"""What can be wrong with an image that a generator is to repair: image -> damaged image.
+"""What can be wrong with an image that a generator is to repair: image -> corrupted image.
 
-A damaged image lies off what the generator can make; sent back through code and generator it lands on it.
+A corrupted image lies off what the generator can make; sent back through code and generator it lands on it.
 """
 
 import dm_pix as pix
@@ -48,4 +48,4 @@ def quantize(key: Array, images: Float[Array, "B H W C"], strength: float) -> Fl
 
 
 # name -> (key, images [B, H, W, C] in [0, 1], strength) -> the same; each image on its own.
-DAMAGES = {"none": none, "gaussian": gaussian, "blur": blur, "mask": mask, "quantize": quantize}
+CORRUPTIONS = {"none": none, "gaussian": gaussian, "blur": blur, "mask": mask, "quantize": quantize}

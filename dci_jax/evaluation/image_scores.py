@@ -64,7 +64,7 @@ def measure_sent(
     network: Network, private: Images, batch: int, split: str, channel: Channel, key: Array, file: Path
 ) -> dict[str, np.ndarray]:
     """What a defense costs at one split, for every image: "bytes_coded" of a message, and `answers` to one send."""
-    index, once = split_index(network, split), replace(channel, sends=1)
+    index, once = split_index(network, split), replace(channel, num_queries=1)
 
     def one(truth, labels, start):
         key_sent = jax.random.fold_in(key, start)
@@ -137,7 +137,7 @@ def answers(
     received: Float[Array, "B *f"],
     labels: Int[Array, "B"],
 ) -> dict[str, Array]:
-    """ "label_kept", the server answers as to the features themselves, and "top1_sent", it is right; [B], NaN if not known.
+    """ "server_agreement", the server answers as to the features themselves, and "top1_sent", it is right; [B], NaN if not known.
 
     Args:
       network: the target.
@@ -146,10 +146,10 @@ def answers(
     """
     unknown = jnp.full(len(labels), jnp.nan)
     if not network.head:
-        return {"label_kept": unknown, "top1_sent": unknown}
+        return {"server_agreement": unknown, "top1_sent": unknown}
     before, after = (logits(network, run(network, f, index)) for f in (features, received))
     right = jnp.where(labels < 0, unknown, after.argmax(1) == labels)
-    return {"label_kept": metrics.label_agreement(after, before), "top1_sent": right}
+    return {"server_agreement": metrics.label_agreement(after, before), "top1_sent": right}
 
 
 def compared(scores: dict[str, np.ndarray], private: np.ndarray, batch: int) -> dict[str, np.ndarray]:

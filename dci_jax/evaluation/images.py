@@ -23,7 +23,7 @@ from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.image_scores import guess, measure_sent, read
 from dci_jax.evaluation.kept import latency
 from dci_jax.inputs import prior, synthesis
-from dci_jax.inputs.mixture import BANK, Prior, mixture
+from dci_jax.inputs.mixture import POOL, Prior, mixture
 from dci_jax.minimum_settings import shortfalls
 from dci_jax.models import lpips
 from dci_jax.network import Network, classes, split_index
@@ -56,27 +56,9 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
     verifier = None
     if config.verifier.name:
         verifier = put(models.load(config.verifier.name, config.verifier.weights))
-    synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
-    shares, shape = learned_from(config, network)
-    side = shape[0]
-    prior.check(config.calibration.steps, config.calibration.padding, side)
-    if side > network.input_shape[0]:
-        raise InputError(
-            f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
-            "pixels; give a smaller side, or 0 for the network's own."
-        )
-    judge = None
-    if config.audit.page and not any(find(name).adapted for name in config.attacks):
-        log.warning(
-            "no attack of this audit adapts to the defenses, so what does not leak is not judged; add adapted_dci"
-        )
-    if config.audit.page:
-        for sentence in dict.fromkeys(s for name in config.attacks for s in shortfalls(config, find(name).section)):
-            log.warning("%s: below that the audit does not judge by what this attacker does not reconstruct", sentence)
-    if bool(config.lpips.backbone) != bool(config.lpips.linear):
-        raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
-    if config.lpips.backbone:
-        judge = put(lpips.load(config.lpips.backbone, config.lpips.linear))
+    weights, shape = learned_from(config, network)
+    _check(config, network, shape[0])
+    judge = put(lpips.load(config.lpips.backbone, config.lpips.linear)) if config.lpips.backbone else None
     private = private or private_images(config, network)
     taught = _real(config.defense.images, "defense", network, private)
     oracle = _real(config.oracle.images, "oracle", network, private)
@@ -86,7 +68,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
         splits=splits,
         private=private,
         judge=judge,
-        shares=shares,
+        weights=weights,
         shape=shape,
         names=private.names,
         floors=floors(private.pixels, config.seed),
@@ -94,7 +76,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
         learn_channels=functools.partial(_learn_channels, config, device, splits, taught),
         sent=functools.partial(measure_sent, device, private, config.batch),
         begin=functools.partial(_begin, private),
-        learn=functools.partial(_learn, config, trained, verifier, shares, shape),
+        learn=functools.partial(_learn, config, trained, verifier, weights, shape),
         guess=functools.partial(guess, device, private, config.batch, judge),
         read=functools.partial(read, device, private, config.batch, judge),
         finish=functools.partial(_finish, device, private) if config.audit.page else lambda readers, evaluation: None,
@@ -109,6 +91,27 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
             "verifier.weights": verifier,
         },
     )
+
+
+def _check(config, network, side):
+    """Raise InputError where the config asks for what cannot be; warn of an audit that could not judge."""
+    synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
+    prior.check(config.prior_fitting.steps, config.prior_fitting.padding, side)
+    if side > network.input_shape[0]:
+        raise InputError(
+            f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
+            "pixels; give a smaller side, or 0 for the network's own."
+        )
+    if bool(config.lpips.backbone) != bool(config.lpips.linear):
+        raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
+    if not config.audit.page:
+        return
+    if not any(find(name).adapted for name in config.attacks):
+        log.warning(
+            "no attack of this audit adapts to the defenses, so what does not leak is not judged; add adapted_dci"
+        )
+    for sentence in dict.fromkeys(s for name in config.attacks for s in shortfalls(config, find(name).section)):
+        log.warning("%s: below that the audit does not judge by what this attacker does not reconstruct", sentence)
 
 
 def private_images(config: ConfigDict, network: Network) -> Images:
@@ -137,10 +140,10 @@ def _real(path, who, network, private):
 
 
 def learned_from(config: ConfigDict, network: Network) -> tuple[tuple, tuple[int, int, int]]:
-    """(`Prior.shares`, `Prior.shape`) that the section "inputs" asks for."""
-    shares = config.inputs.to_dict()
-    side = shares.pop("side") or network.input_shape[0]
-    return mixture(shares, config.synthesis.batches), (side, side, network.input_shape[2])
+    """(`Prior.weights`, `Prior.shape`) that the section "inputs" asks for."""
+    weights = config.inputs.to_dict()
+    side = weights.pop("side") or network.input_shape[0]
+    return mixture(weights, config.synthesis.batches), (side, side, network.input_shape[2])
 
 
 def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.ndarray | None:
@@ -206,42 +209,42 @@ def _begin(private, evaluation):
         log.warning("skipped damaged image %s", reason)
 
 
-def _learn(config, trained, verifier, shares, shape, key, workdir):
-    file = present(workdir, "calibration") / "filter.npz"
+def _learn(config, trained, verifier, weights, shape, key, workdir):
+    file = present(workdir, "prior") / "filter.npz"
     key_filter = jax.random.fold_in(key, zlib.crc32(b"calibration"))  # synthesis folds small numbers in
-    inputs = prior.calibrated(trained, Prior((), shares, shape), key_filter, file, **config.calibration)
+    inputs = prior.fit_filter(trained, Prior((), weights, shape), key_filter, file, **config.prior_fitting)
     # A filter is for what it was fitted to.
-    found = inputs.calibration if config.synthesis.start in dict(shares) else None
+    found = inputs.filter if config.synthesis.start in dict(weights) else None
     folder = present(workdir, "synthesis")
-    made = synthesis.synthesize(trained, key, folder, calibration=found, **config.synthesis)
+    made = synthesis.synthesize(trained, key, folder, filter=found, **config.synthesis)
     judges = (trained, verifier) if verifier else (trained,)
     keep(folder / "recognised.json", lambda: recognised(judges, made, config.batch))
-    return replace(inputs, bank=made)
+    return replace(inputs, pool=made)
 
 
 def asked(config: ConfigDict) -> tuple[Channel, ...]:
     """The channels that a config names: every defense, the random ones sent as often as it says."""
     found = []
     for kind, strength in config.defenses:
-        often = config.sends if registry.find(kind).random else (1,)
-        found += [Channel(kind, float(strength), sends) for sends in often]
+        often = config.num_queries if registry.find(kind).random else (1,)
+        found += [Channel(kind, float(strength), number) for number in often]
     return tuple(found)
 
 
 def _learn_channels(config, network, splits, taught, inputs, key, workdir):
     """{split: channels}, each with what its defense has learned, from the attack's inputs or from real images."""
     if taught is not None:
-        inputs = Prior(taught, ((BANK, 1.0),), inputs.shape)
+        inputs = Prior(taught, ((POOL, 1.0),), inputs.shape)
     found = {}
     for split in splits:
         made, index = {}, split_index(network, split)
         for channel in asked(config):
-            once = replace(channel, sends=1)
+            once = replace(channel, num_queries=1)
             if once.label not in made:
                 folder = present(workdir, "defenses", split) / once.label
                 seed = jax.random.fold_in(key, index)
                 made[once.label] = channels.learn(once, network, index, inputs, seed, folder, config.defense.steps)
-            found.setdefault(split, []).append(replace(made[once.label], sends=channel.sends))
+            found.setdefault(split, []).append(replace(made[once.label], num_queries=channel.num_queries))
     return {split: tuple(some) for split, some in found.items()}
 
 

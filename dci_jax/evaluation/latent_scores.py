@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dci_jax import metrics
-from dci_jax.evaluation.corruptions import DAMAGES
+from dci_jax.evaluation.corruptions import CORRUPTIONS
 from dci_jax.losses import batch_norm_statistics
 from dci_jax.network import Network, run, trace
 
@@ -17,8 +17,8 @@ Array = jax.Array | np.ndarray
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def hurt(name: str, strength: float, key: Array, features: Array) -> Array:
-    """What the attack is given: the features behind a key of `DAMAGES`."""
-    return DAMAGES[name](key, features, strength)
+    """What the attack is given: the features behind a key of `CORRUPTIONS`."""
+    return CORRUPTIONS[name](key, features, strength)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -20,7 +20,7 @@ from dci_jax.errors import InputError
 from dci_jax.evaluation.case import Case, Reconstruct
 from dci_jax.evaluation.directions import spectrum
 from dci_jax.evaluation.kept import each
-from dci_jax.evaluation.latent_scores import compared, depths, hurt, measure, unlikeliness
+from dci_jax.evaluation.latent_scores import compared, corrupt, depths, measure, unlikeliness
 from dci_jax.inputs.latents import DEVIATIONS, LATENTS
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, feature_shapes, features_at, running_statistics, split_index
@@ -33,7 +33,7 @@ Array = jax.Array
 
 log = logging.getLogger("dci_jax")
 
-REPAIRED = 100  # codes whose images are damaged, to be repaired
+REPAIRED = 100  # codes whose images are corrupted, to be repaired
 SPECTRA = 64  # codes whose Jacobian is looked at
 
 
@@ -55,14 +55,14 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     given = read_images(config.data.images, side) if config.data.images else photographs(side, tiles=1)
     key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
     codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
-    shares, guesses = ((network.latent, 1.0),), floors(codes, config.seed)
+    weights, guesses = ((network.latent, 1.0),), floors(codes, config.seed)
     # "none" once, or n would double
-    damages = (NONE, *(Channel(kind, strength) for kind, strength in config.damages if kind != "none"))
-    channels = {name: damages if name == last else (NONE,) for name in splits}
+    corruptions = (NONE, *(Channel(kind, strength) for kind, strength in config.corruptions if kind != "none"))
+    channels = {name: corruptions if name == last else (NONE,) for name in splits}
     return Case(
         network=network,
         splits=splits,
-        shares=shares,
+        weights=weights,
         shape=network.input_shape,
         names=tuple(f"code {i}" for i in range(len(codes))),
         floors=guesses,
@@ -70,7 +70,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         learn_channels=lambda inputs, key, workdir: channels,
         sent=lambda split, channel, key, file: {},
         begin=functools.partial(_begin, network, codes, config.batch, guesses["mean_code"]),
-        learn=lambda key, workdir: Prior((), shares, network.input_shape),
+        learn=lambda key, workdir: Prior((), weights, network.input_shape),
         guess=functools.partial(guess, network, codes, config.batch),
         read=functools.partial(read, network, codes, config.batch),
         finish=functools.partial(_finish, network, codes, given.pixels, config.batch),
@@ -90,7 +90,7 @@ def read(
     codes: np.ndarray,
     batch: int,
     split: str,
-    damage: Channel,
+    corruption: Channel,
     reconstruct: Reconstruct,
     key: Array,
     file: Path,
@@ -102,9 +102,9 @@ def read(
       codes: the private ones, float32 [N, C]; where something happens to the features the first `REPAIRED` of them.
       batch: codes at a time, shared by the devices.
       split: split point; the last has the image itself for features.
-      damage: its kind is a key of `DAMAGES`, applied to the features; other than "none" at the last split only.
+      corruption: its kind is a key of `CORRUPTIONS`, applied to the features; other than "none" at the last split only.
       reconstruct: features [B, ...] -> codes [B, C]. It never sees the codes.
-      key: for the damage.
+      key: for the corruption.
       file: .npz, see `kept.each`.
 
     Returns:
@@ -117,10 +117,10 @@ def read(
 
     def one(truth, start):
         features = features_at(network, index, truth)
-        sent = hurt(damage.kind, damage.strength, jax.random.fold_in(key, start), features)
+        sent = corrupt(corruption.kind, corruption.strength, jax.random.fold_in(key, start), features)
         return measure(network, index, truth, reconstruct(sent), sent)
 
-    return each(file, batch, one, codes if damage.kind == "none" else codes[:REPAIRED])
+    return each(file, batch, one, codes if corruption.kind == "none" else codes[:REPAIRED])
 
 
 def guess(network: Network, codes: np.ndarray, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
@@ -209,7 +209,7 @@ def _check(config, network):
     if any(kind != "none" for kind, _ in config.defenses):
         raise InputError(
             f"defenses is {config.defenses}, but what {network.name} gives are images; name what happens to "
-            "them in damages."
+            "them in corruptions."
         )
     if config.data.count < 2:
         raise InputError(

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from dci_jax.attacks import registry
 from dci_jax.evaluation import recognition
 from dci_jax.evaluation.case import Case, Reconstruct
-from dci_jax.inputs.mixture import BANK, Prior, batches
+from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.metrics import psnr, ssim
 from dci_jax.network import Network, features_at, run, split_index, split_names
 from dci_jax.report import attackers
@@ -49,8 +49,8 @@ def control(
       workdir: of the run.
     """
     key_images, key_attack = jax.random.split(key)
-    shares = tuple(s for s in inputs.shares if s[0] != BANK) or (("dead_leaves", 1.0),)
-    apart = replace(inputs, bank=(), shares=shares, shape=case.network.input_shape)
+    weights = tuple(s for s in inputs.weights if s[0] != POOL) or (("dead_leaves", 1.0),)
+    apart = replace(inputs, pool=(), weights=weights, shape=case.network.input_shape)
     truth = batches(apart, key_images, IMAGES)(0)
     first = split_names(case.network)[0]
 

@@ -46,7 +46,7 @@ def load(config: ConfigDict, network: Network) -> Case:
         learned = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
         raise InputError(
             f"defenses is {tuple(config.defenses)}, but recorded features went through one; name that, or "
-            f"(('none', 0.0),), and one number of sends. What these have learned is not in a dump: {learned}."
+            f"(('none', 0.0),), and one number of queries. What these have learned is not in a dump: {learned}."
         )
     if channels[0].kind == "dropout_marked" and not np.signbit(features[features == 0]).any():
         # Every zero would be taken for a true one, and the weak attack for a safe split.

@@ -1,6 +1,6 @@
-"""What an attacker trains on: an endless mixture of procedural images and a bank of finished ones; or codes.
+"""What an attacker trains on: an endless mixture of procedural images and a pool of synthesized ones; or codes.
 
-The bank stays on disk; grain reads a few batches ahead, so that host memory does not grow with it.
+The pool stays on disk; grain reads a few batches ahead, so that host memory does not grow with it.
 """
 
 import functools
@@ -22,7 +22,7 @@ from dci_jax.runtime import sharding
 
 Array = jax.Array
 
-BANK = "bank"
+POOL = "synthetic"
 _SOURCES = GENERATORS | LATENTS  # key, count, shape -> inputs
 _AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)  # in batches
 
@@ -56,53 +56,53 @@ class Prior:
     """A mixture of images; for a generator, codes from its prior.
 
     Attributes:
-      bank: sequence of uint8 [H, W, C]: synthesised images; real ones only for an oracle.
-      shares: ((source, weight), ...): "bank" or a key of `GENERATORS` or `LATENTS`, and its share of
+      pool: sequence of uint8 [H, W, C]: synthesised images; real ones only for an oracle.
+      weights: ((source, weight), ...): "synthetic" or a key of `GENERATORS` or `LATENTS`, and its share of
         a batch.
-      shape: (H, W, C) of the images given out, those of the bank are cropped to it at random; or of
+      shape: (H, W, C) of the images given out, those of the pool are cropped to it at random; or of
         one code.
-      calibration: (bands, shift) of `spectrum.filtered`, that procedural images go through; None: they stay as they are.
+      filter: (bands, shift) of `spectrum.filtered`, that procedural images go through; None: they stay as they are.
     """
 
-    bank: Sequence[np.ndarray]
-    shares: tuple[tuple[str, float], ...]
+    pool: Sequence[np.ndarray]
+    weights: tuple[tuple[str, float], ...]
     shape: tuple[int, ...]
-    calibration: tuple[Array, Array] | None = None
+    filter: tuple[Array, Array] | None = None
 
     def sample(self, key: Array, count: int) -> Array:
         """`count` images [count, H, W, C] in [0, 1], or codes [count, C]; the same key gives the same."""
         return batches(self, key, count)(0)
 
     def __repr__(self) -> str:
-        shares = ", ".join(f"{source} {share:.2g}" for source, share in self.shares)
-        filtered = ", filtered to BatchNorm statistics" if self.calibration else ""
-        return f"Prior({shares}, {list(self.shape)}{filtered})"
+        weights = ", ".join(f"{source} {share:.2g}" for source, share in self.weights)
+        filtered = ", filtered to BatchNorm statistics" if self.filter else ""
+        return f"Prior({weights}, {list(self.shape)}{filtered})"
 
 
-def mixture(shares: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
-    """`Prior.shares` scaled to sum to one, without those that are 0.
+def mixture(weights: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
+    """`Prior.weights` scaled to sum to one, without those that are 0.
 
     Args:
-      shares: source -> weight.
-      stored: how much there is in the bank.
+      weights: source -> weight.
+      stored: how much there is in the pool.
 
     Raises:
-      InputError: an unknown source, a negative share, no share at all, or an empty bank.
+      InputError: an unknown source, a negative weight, no weight at all, or an empty pool.
     """
-    known = (BANK, *GENERATORS)
-    for source, share in shares.items():
+    known = (POOL, *GENERATORS)
+    for source, share in weights.items():
         if source not in known:
             raise InputError(f"No input source is called {source!r}; choose from: {', '.join(known)}.")
         if share < 0:
-            raise InputError(f"The share of {source} is {share}; give 0 or more.")
-    total = sum(shares.values())
+            raise InputError(f"The weight of {source} is {share}; give 0 or more.")
+    total = sum(weights.values())
     if total == 0:
-        raise InputError("All shares of the inputs are 0; give at least one source a positive share.")
-    if shares.get(BANK, 0) and not stored:
+        raise InputError("All weights of the inputs are 0; give at least one source a positive weight.")
+    if weights.get(POOL, 0) and not stored:
         raise InputError(
-            f"inputs.bank is {shares[BANK]:g}, but no image is synthesised; give synthesis.batches=1 or more, or inputs.bank=0."
+            f"inputs.synthetic is {weights[POOL]:g}, but no image is synthesised; give synthesis.batches=1 or more, or inputs.synthetic=0."
         )
-    return tuple((s, share / total) for s, share in shares.items() if share > 0)
+    return tuple((s, share / total) for s, share in weights.items() if share > 0)
 
 
 def batches(inputs: Prior, key: Array, count: int) -> Callable[[int], Array]:
@@ -113,18 +113,18 @@ def batches(inputs: Prior, key: Array, count: int) -> Callable[[int], Array]:
       key: the same key and number give the same batch, whatever was asked before.
       count: images per batch.
     """
-    ends = np.round(np.cumsum([share for _, share in inputs.shares]) * count).astype(int)
+    ends = np.round(np.cumsum([share for _, share in inputs.weights]) * count).astype(int)
     counts = tuple(
-        (source, int(number)) for (source, _), number in zip(inputs.shares, np.diff(ends, prepend=0), strict=True)
+        (source, int(number)) for (source, _), number in zip(inputs.weights, np.diff(ends, prepend=0), strict=True)
     )
-    key_bank, key_mix = jax.random.split(key)
-    stored = dict(counts).get(BANK, 0)
-    read = _reader(inputs, int(jax.random.bits(key_bank)), stored) if stored else None
+    key_pool, key_mix = jax.random.split(key)
+    stored = dict(counts).get(POOL, 0)
+    read = _reader(inputs, int(jax.random.bits(key_pool)), stored) if stored else None
 
     def batch(number: int) -> Array:
         rows = read(number) if read else np.zeros((0, *inputs.shape), np.uint8)
         found = sharding.put_local(rows, stored)
-        return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found, inputs.calibration)
+        return mix(counts, inputs.shape, jax.random.fold_in(key_mix, number), found, inputs.filter)
 
     return batch
 
@@ -135,7 +135,7 @@ def mix(
     shape: tuple[int, ...],
     key: Array,
     found: Array,
-    calibration: tuple[Array, Array] | None = None,
+    filter: tuple[Array, Array] | None = None,
 ) -> Array:
     """Images in [0, 1], flipped at random, in random order: `found` (uint8) and new procedural ones.
 
@@ -145,16 +145,16 @@ def mix(
       counts: (source, how many) for each source.
       shape: (H, W, C), or (C,) of codes.
       key: PRNG key.
-      found: uint8 [n, H, W, C] from the bank.
-      calibration: as in `Prior`.
+      found: uint8 [n, H, W, C] from the pool.
+      filter: as in `Prior`.
     """
 
     def made(source, source_key, number):
-        if source == BANK:
+        if source == POOL:
             return found / 255.0
         new = _SOURCES[source](source_key, number, shape)
         # In 8 bits, as the private ones are: colours that the filter takes away altogether would leave singular equations.
-        return jnp.round(255 * filtered(new, *calibration)) / 255 if calibration else new
+        return jnp.round(255 * filtered(new, *filter)) / 255 if filter else new
 
     key_order, key_flip, *keys = jax.random.split(key, 2 + len(counts))
     images = jnp.concatenate(
@@ -169,7 +169,7 @@ def mix(
 
 
 def _reader(inputs, seed, count):
-    """Step number -> this process's share of uint8 [count, H, W, C] from the bank.
+    """Step number -> this process's share of uint8 [count, H, W, C] from the pool.
 
     It is read ahead as long as the numbers go up by one.
     """
@@ -180,7 +180,7 @@ def _reader(inputs, seed, count):
         left = rng.integers(image.shape[1] - width + 1)
         return image[top : top + height, left : left + width]
 
-    dataset = grain.MapDataset.source(inputs.bank).seed(seed % 2**32).shuffle().repeat()
+    dataset = grain.MapDataset.source(inputs.pool).seed(seed % 2**32).shuffle().repeat()
     rows, share = sharding.local_rows(count)
     dataset = dataset.random_map(crop).batch(rows)[share :: count // rows]
     place = {"next": None}

@@ -25,7 +25,7 @@ import optax
 from jaxtyping import Float
 
 from dci_jax.errors import InputError
-from dci_jax.inputs.mixture import BANK, Prior, batches
+from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.inputs.spectrum import BANDS, HALVED, IDENTITY, filtered
 from dci_jax.network import Network, feature_shapes, running_statistics, trace
 from dci_jax.runtime import distributed, sharding
@@ -42,7 +42,7 @@ _FITS = 0.25  # half a deviation; a filter that leaves more is not used: those a
 _EPSILON = 1e-5  # as BatchNorm adds to a variance: channels that are dead say nothing
 
 
-def calibrated(
+def fit_filter(
     network: Network,
     inputs: Prior,
     key: Array,
@@ -57,10 +57,10 @@ def calibrated(
 
     Args:
       network: the target with its BatchNorm layers.
-      inputs: the mixture; images of a bank are left as they are.
+      inputs: the mixture; images of a pool are left as they are.
       key: PRNG key.
       file: .npz, gets the filter; what is there is read. None: nothing is written.
-      steps: Adam updates; 0: no calibration.
+      steps: Adam updates; 0: the procedural images stay as they are.
       batch: procedural images in each.
       learning_rate: Adam's, falling to 0 along a cosine.
       padding: pixels of black border of which the network's training images may have seen a part, to choose from.
@@ -68,15 +68,16 @@ def calibrated(
     Raises:
       InputError: `file` is damaged.
     """
-    depth = blocks_to_fit(network, inputs.shares, steps)
+    depth = blocks_to_fit(network, inputs.weights, steps)
     if not depth:
         if steps:
             log.info(
-                "nothing is calibrated: no procedural image, or no BatchNorm layer of %s that tells of it", network.name
+                "the prior is not fitted: no procedural image, or no BatchNorm layer of %s that tells of it",
+                network.name,
             )
         return inputs
     if file is None or not distributed.broadcast(file.exists()):
-        draw = batches(replace(inputs, bank=(), shares=_procedural(inputs.shares)), key, batch)
+        draw = batches(replace(inputs, pool=(), weights=_procedural(inputs.weights)), key, batch)
         drawn = [draw(number) for number in range(_DRAWN)]
         fits = [_fit(network, drawn, key, border, depth, steps, learning_rate) for border in padding]
         best = min(fits, key=lambda fit: fit["after"])
@@ -105,23 +106,23 @@ def calibrated(
         found["border"],
     )
     fitted = np.float32(found["bands"]), np.float32(found["shift"])
-    return replace(inputs, calibration=sharding.put(fitted, sharding.replicated()))
+    return replace(inputs, filter=sharding.put(fitted, sharding.replicated()))
 
 
 def check(steps: int, padding: Sequence[int], side: int) -> None:
-    """Raise InputError where `calibrated` could not work on images of that side."""
+    """Raise InputError where `fit_filter` could not work on images of that side."""
     if steps and not padding:
-        raise InputError("calibration.padding is (); give a border to try, such as (0,), or calibration.steps=0.")
+        raise InputError("prior_fitting.padding is (); give a border to try, such as (0,), or prior_fitting.steps=0.")
     for border in padding:
         if border > side // 2:
             raise InputError(
-                f"calibration.padding has {border}, but the images have {side} pixels; give half of that at most."
+                f"prior_fitting.padding has {border}, but the images have {side} pixels; give half of that at most."
             )
 
 
-def blocks_to_fit(network: Network, shares: Sequence[tuple[str, float]], steps: int) -> int:
+def blocks_to_fit(network: Network, weights: Sequence[tuple[str, float]], steps: int) -> int:
     """How many blocks' statistics a filter is fitted to: 0 without steps, procedural images or BatchNorm."""
-    return told_by(network) if steps and _procedural(shares) else 0
+    return told_by(network) if steps and _procedural(weights) else 0
 
 
 def told_by(network: Network) -> int:
@@ -190,7 +191,7 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
         batch,
         steps=steps,
         optimizer=optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
-        label=f"calibration with borders of {border} pixels",
+        label=f"prior fitting, borders of {border} pixels",
     )
     measure = jax.jit(loss)
     before, after = (
@@ -201,8 +202,8 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
     return {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}
 
 
-def _procedural(shares):
-    return tuple(share for share in shares if share[0] != BANK)
+def _procedural(weights):
+    return tuple(share for share in weights if share[0] != POOL)
 
 
 def _crops(images, places, padding):

@@ -5,6 +5,9 @@ another; with 1/f spectra they share much of the statistics of photographs (Bara
 "Learning to See by Looking at Noise", NeurIPS 2021).
 """
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,45 +31,50 @@ def dead_leaves(key: Array, count: int, shape: tuple[int, int, int]) -> Float[Ar
     """
     height, width, channels = shape
     leaves = 90 * max(1, max(height, width) // 32)
-    keys = jax.random.split(key, 13)
-    each = (leaves, count)
+    of_leaf, of_image, ground, exposure, white = _uniform(
+        key, count, (leaves, 11 + channels), (2,), (2 + channels,), (2 + channels,), (height, width, 1 + channels)
+    )
+    u, aspect, angle, square, y, x, shade_y, shade_x, grain = jnp.moveaxis(of_leaf[..., :9], 2, 0)
     # Radii with density r^-3 between two pixels and the whole image, large ones painted first.
     low, high = 1.5, 0.6 * max(height, width)
-    u = jax.random.uniform(keys[0], each)
     radius = (low**-2 + u * (high**-2 - low**-2)) ** -0.5
-    radius = jnp.where(jnp.arange(leaves)[:, None] < leaves // 8, high * (0.3 + 0.7 * u), radius)
-    aspect = jnp.exp(0.5 * jax.random.normal(keys[1], each))
-    angle = jnp.pi * jax.random.uniform(keys[2], each)
-    center = jax.random.uniform(keys[3], (*each, 2)) * jnp.array([height, width])
-    square = jax.random.bernoulli(keys[4], 0.4, each)
-    color = _colors(keys[5], each, channels)
-    shading = 0.25 * jax.random.normal(keys[6], (*each, 2)) / max(height, width)
-    grain = 0.12 * jax.random.exponential(keys[7], each)
-    softness = jax.random.uniform(keys[8], (count, 1, 1), minval=0.7, maxval=2.5)
+    radius = jnp.where(jnp.arange(leaves) < leaves // 8, high * (0.3 + 0.7 * u), radius)
+    elongation = jnp.exp(0.25 * _normal(aspect))
+    leaf = {
+        "a": radius * elongation,
+        "b": radius / elongation,
+        "angle": jnp.pi * angle,
+        "square": square < 0.4,
+        "y": height * y,
+        "x": width * x,
+        "shade_y": 0.25 * _normal(shade_y) / max(height, width),
+        "shade_x": 0.25 * _normal(shade_x) / max(height, width),
+        "grain": 0.12 * _exponential(grain),
+        "color": _colors(of_leaf[..., 9:]),
+    }
+    leaf = {name: jnp.moveaxis(value, 1, 0) for name, value in leaf.items()}  # [leaves, count, ...]
+    softness, number = jnp.moveaxis(of_image, 1, 0)[..., None, None]
+    softness = 0.7 + 1.8 * softness
     # From a few large shapes to a thicket: leaves past an image's own number are not painted.
-    number = leaves ** jax.random.uniform(keys[11], (count, 1, 1), minval=0.4)
-    texture = _spectral_noise(keys[9], count, (height, width, channels), 1.0)
+    number = leaves ** (0.4 + 0.6 * number)
+    texture = _spectral_noise(white, 1.0)
     rows, columns = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
 
     def paint(i, canvas):
-        def spread(value):
-            return value[i][:, None, None]
-
-        y, x = rows - spread(center[..., 0]), columns - spread(center[..., 1])
-        cos, sin = jnp.cos(spread(angle)), jnp.sin(spread(angle))
-        a, b = spread(radius * jnp.sqrt(aspect)), spread(radius / jnp.sqrt(aspect))
-        along, across = (cos * x + sin * y) / a, (cos * y - sin * x) / b
+        one = {name: value[i][:, None, None] for name, value in leaf.items()}
+        y, x = rows - one["y"], columns - one["x"]
+        cos, sin = jnp.cos(one["angle"]), jnp.sin(one["angle"])
+        along, across = (cos * x + sin * y) / one["a"], (cos * y - sin * x) / one["b"]
         box = jnp.maximum(jnp.abs(along), jnp.abs(across))
         ring = jnp.sqrt(along**2 + across**2)
-        inside = (1 - jnp.where(spread(square), box, ring)) * jnp.minimum(a, b)
+        inside = (1 - jnp.where(one["square"], box, ring)) * jnp.minimum(one["a"], one["b"])
         cover = jnp.clip(inside / softness + 0.5, 0, 1) * (i < number)
-        light = spread(shading[..., 0]) * y + spread(shading[..., 1]) * x
-        leaf = color[i][:, None, None] + light[..., None] + spread(grain)[..., None] * texture
-        return canvas + cover[..., None] * (leaf - canvas)
+        light = one["shade_y"] * y + one["shade_x"] * x
+        shade = one["color"] + light[..., None] + one["grain"][..., None] * texture
+        return canvas + cover[..., None] * (shade - canvas)
 
-    ground = _colors(keys[10], (count,), channels)[:, None, None] + 0.1 * texture
-    images = jax.lax.fori_loop(0, leaves, paint, ground)
-    return _expose(keys[12], images)
+    images = jax.lax.fori_loop(0, leaves, paint, _colors(ground)[:, None, None] + 0.1 * texture)
+    return _expose(exposure, images)
 
 
 def pink_noise(key: Array, count: int, shape: tuple[int, int, int]) -> Float[Array, "count H W C"]:
@@ -80,10 +88,9 @@ def pink_noise(key: Array, count: int, shape: tuple[int, int, int]) -> Float[Arr
     Returns:
       [count, H, W, C] in [0, 1].
     """
-    keys = jax.random.split(key, 3)
-    slope = jax.random.uniform(keys[0], (count, 1, 1, 1), minval=0.7, maxval=2.0)
-    noise = _spectral_noise(keys[1], count, shape, slope)
-    return _expose(keys[2], 0.5 + 0.35 * noise)
+    height, width, channels = shape
+    slope, exposure, white = _uniform(key, count, (1, 1, 1), (2 + channels,), (height, width, 1 + channels))
+    return _expose(exposure, 0.5 + 0.35 * _spectral_noise(white, 0.7 + 1.3 * slope))
 
 
 def white_noise(key: Array, count: int, shape: tuple[int, ...]) -> Float[Array, "count *x"]:
@@ -91,30 +98,46 @@ def white_noise(key: Array, count: int, shape: tuple[int, ...]) -> Float[Array, 
     return jax.random.uniform(key, (count, *shape))
 
 
-def _expose(key, images):
-    """Each image with a brightness, a tint and a contrast of its own, clipped to [0, 1]."""
-    key_contrast, key_shift, key_tint = jax.random.split(key, 3)
-    count, channels = images.shape[0], images.shape[-1]
-    contrast = jax.random.uniform(key_contrast, (count, 1, 1, 1), minval=0.3, maxval=1.0)
-    shift = 0.5 + 0.15 * jax.random.normal(key_shift, (count, 1, 1, 1))
-    tint = 0.05 * jax.random.normal(key_tint, (count, 1, 1, channels))
-    return jnp.clip(shift + tint + contrast * (images - 0.5), 0, 1)
+def _uniform(key, count, *shapes):
+    """Independent numbers in [0, 1), one array [count, *shape] for each shape: one draw for all, which compiles once."""
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
+    numbers = jax.lax.optimization_barrier(jax.random.uniform(key, (count, ends[-1])))
+    return [a.reshape(count, *shape) for a, shape in zip(jnp.split(numbers, ends[:-1], 1), shapes, strict=True)]
 
 
-def _colors(key, shape, channels):
-    """Random colours [..., channels]: brightness spread widely, chroma little, as in photographs."""
-    key_light, key_chroma, key_saturation = jax.random.split(key, 3)
-    light = jax.random.uniform(key_light, (*shape, 1), minval=-0.05, maxval=1.05)
-    saturation = 0.1 * jax.random.exponential(key_saturation, (*shape, 1))
-    return light + saturation * jax.random.normal(key_chroma, (*shape, channels))
+def _normal(uniform):
+    """Normal numbers from uniform ones in [0, 1)."""
+    return math.sqrt(2) * jax.lax.erf_inv(2 * jnp.maximum(uniform, 2**-24) - 1)
 
 
-def _spectral_noise(key, count, shape, slope):
-    """Noise with amplitude 1 / f^slope, [count, H, W, C], zero mean, unit variance; channels correlated."""
-    height, width, channels = shape
-    key_shared, key_own = jax.random.split(key)
-    shared = jax.random.normal(key_shared, (count, height, width, 1))
-    white = shared + 0.4 * jax.random.normal(key_own, (count, height, width, channels))
+def _exponential(uniform):
+    """Exponential numbers, of mean 1, from uniform ones in [0, 1)."""
+    return -jnp.log1p(-uniform)
+
+
+def _expose(uniform, images):
+    """Each image with a brightness, a tint and a contrast of its own, clipped to [0, 1]; from numbers [count, 2 + C]."""
+    contrast, shift, tint = jnp.split(uniform[:, None, None], (1, 2), -1)
+    shift = 0.5 + 0.15 * _normal(shift)
+    return jnp.clip(shift + 0.05 * _normal(tint) + (0.3 + 0.7 * contrast) * (images - 0.5), 0, 1)
+
+
+def _colors(uniform):
+    """Random colours [..., C] from numbers [..., 2 + C]: brightness spread widely, chroma little, as in photographs."""
+    light, saturation, chroma = jnp.split(uniform, (1, 2), -1)
+    return 1.1 * light - 0.05 + 0.1 * _exponential(saturation) * _normal(chroma)
+
+
+def _spectral_noise(uniform, slope):
+    """Noise with amplitude 1 / f^slope, [count, H, W, C], zero mean, unit variance; channels correlated.
+
+    Args:
+      uniform: numbers [count, H, W, 1 + C].
+      slope: a number, or one for each image.
+    """
+    height, width = uniform.shape[1:3]
+    white = _normal(uniform)
+    white = white[..., :1] + 0.4 * white[..., 1:]
     fy, fx = jnp.fft.fftfreq(height)[:, None], jnp.fft.rfftfreq(width)[None]
     frequency = jnp.sqrt(fy**2 + fx**2).at[0, 0].set(1.0)[..., None]
     gain = (frequency ** -jnp.asarray(slope, jnp.float32)).at[..., 0, 0, :].set(0.0)

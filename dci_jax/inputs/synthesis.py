@@ -51,7 +51,7 @@ def synthesize(
     l2: float,
     jitter: int,
     precision: str,
-    calibration: tuple[Array, Array] | None = None,
+    filter: tuple[Array, Array] | None = None,
 ) -> Shards:
     """Images made from the network alone.
 
@@ -76,7 +76,7 @@ def synthesize(
       jitter: the images are shifted by up to so many pixels in every step.
       precision: "float32", or "bfloat16" for the network's convolutions; statistics and losses are
         float32 in any case.
-      calibration: (bands, shift) of `spectrum.filtered`, that what they start from goes through; None: it stays as it is.
+      filter: (bands, shift) of `spectrum.filtered`, that what they start from goes through; None: it stays as it is.
 
     Returns:
       uint8 [H, W, C], `batches * batch` of them, on disk.
@@ -97,47 +97,63 @@ def synthesize(
     weights |= {"total_variation": total_variation, "l2": l2, "first": first}
     weights = {name: np.float32(weight) for name, weight in weights.items()}
     weights = sharding.put(weights, sharding.replicated())
+    frozen = with_dtype(network, precision), weights
     size = network.input_shape[0]
-    frozen = with_dtype(network, precision)
     # Made once, because a loss is compiled for what it is: the same one for every batch.
     seen_at = [functools.partial(synthesis_loss, jitter, size // side) for side, _ in stages]
+    plan = [
+        (loss, steps, _optimizer(learning_rate, warmup, steps, tuple(betas)), f"{side} px")
+        for loss, (side, steps) in zip(seen_at, stages, strict=True)
+    ]
     files, unfinished = [], made(folder / "unfinished")
     for number in range(batches):
         file = folder / f"batch_{number:05d}.npy"
         if not distributed.broadcast(file.exists() and _labels(file).exists()):
             key_start, key_labels, key_steps = jax.random.split(jax.random.fold_in(key, number), 3)
-            images = _start(start, key_start, batch, network.input_shape, calibration)
+            images = _start(start, key_start, batch, network.input_shape, filter)
             classes = network.head and jax.eval_shape(_scores, network, images).shape[1]
             labels = np.asarray(jax.random.randint(key_labels, (batch,), 0, classes or 1))
-            for stage, (loss, (side, steps)) in enumerate(zip(seen_at, stages, strict=True)):
-                key_stage = jax.random.fold_in(key_steps, stage) if stage else key_steps
-                images, _ = minimize(
-                    loss,
-                    images,
-                    (frozen, sharding.put(labels, sharding.batch_sharded()), weights),
-                    functools.partial(jax.random.fold_in, key_stage),
-                    steps=steps,
-                    optimizer=_optimizer(learning_rate, warmup, steps, tuple(betas)),
-                    project=clip,
-                    layout=sharding.batch_sharded(),
-                    folder=unfinished / f"{number}_{stage}",
-                    save_every=500,
-                    label=f"synthesis: batch {number + 1} of {batches} at {side} px",
-                )
-            pixels = np.round(sharding.fetch(images) * 255).astype(np.uint8, order="C")
+            at, of = made(unfinished / str(number)), f"synthesis: batch {number + 1} of {batches}"
+            _keep(_matched(images, labels, frozen, plan, key_steps, at, of), labels, file)
             if distributed.is_leader():
-                with replacing(_labels(file), "wb") as stream:
-                    np.savez(stream, labels=labels, crc32=zlib.crc32(pixels))
-                with replacing(file, "wb") as stream:
-                    np.save(stream, pixels)
-                for stage in range(len(stages)):
-                    shutil.rmtree(unfinished / f"{number}_{stage}")
-            distributed.barrier(file.name)
+                shutil.rmtree(at)
         _check_whole(file, (batch, *network.input_shape))
         files.append(file)
     if distributed.is_leader():
         shutil.rmtree(unfinished)
     return Shards(tuple(files), (batches, batch, *network.input_shape))
+
+
+def _matched(images, labels, frozen, plan, key, folder, label):
+    """The images after the stages of a plan, [(loss, steps, optimizer, name), ...], on the devices."""
+    network, weights = frozen
+    known = network, sharding.put(labels, sharding.batch_sharded()), weights
+    for stage, (loss, steps, optimizer, name) in enumerate(plan):
+        images, _ = minimize(
+            loss,
+            images,
+            known,
+            functools.partial(jax.random.fold_in, jax.random.fold_in(key, stage) if stage else key),
+            steps=steps,
+            optimizer=optimizer,
+            project=clip,
+            layout=sharding.batch_sharded(),
+            folder=folder / str(stage),
+            save_every=500,
+            label=f"{label} at {name}",
+        )
+    return images
+
+
+def _keep(images, labels, file):
+    """Write a finished batch: its images in 8 bits, its labels with a checksum."""
+    pixels = np.round(sharding.fetch(images) * 255).astype(np.uint8, order="C")
+    if distributed.is_leader():
+        with replacing(_labels(file), "wb") as stream:
+            np.savez(stream, labels=labels, crc32=zlib.crc32(pixels))
+        with replacing(file, "wb") as stream:
+            np.save(stream, pixels)
+    distributed.barrier(file.name)
 
 
 def _check_whole(file: Path, shape: tuple[int, ...]) -> None:
@@ -160,7 +176,7 @@ def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -
     if batches and network.head is None and not jax.tree.leaves(running_statistics(network)):
         raise InputError(
             f"{network.name} has no BatchNorm layer and no head, so nothing can be synthesised from "
-            "it; set synthesis.batches=0 and inputs.bank=0."
+            "it; set synthesis.batches=0 and inputs.synthetic=0."
         )
     for side, steps in stages if batches else ():
         if side < 1 or size % side or steps < 1:
@@ -246,9 +262,9 @@ def _labels(file: Path) -> Path:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def _start(name, key, count, shape, calibration):
+def _start(name, key, count, shape, filter):
     images = GENERATORS[name](key, count, shape)
-    return filtered(images, *calibration) if calibration else images
+    return filtered(images, *filter) if filter else images
 
 
 def _scores(network, images):

@@ -32,7 +32,7 @@ _COLUMNS = (
     "rank1",
     "rank1_structure",
     "label_agreement",
-    "label_kept",
+    "server_agreement",
     "server_accuracy",
     "bytes_coded",
 )
@@ -168,7 +168,7 @@ def _table(found):
                     f"{m}_worst5": _short(worst),
                 }
             row["seeds_psnr_sd"] = _short(c.between.get(attack, ""))
-            row["label_kept"] = _short(c.kept[0] if c.kept else "")
+            row["server_agreement"] = _short(c.kept[0] if c.kept else "")
             row["server_accuracy"] = _short(c.accuracy[0] if c.accuracy else "")
             row["bytes_coded"] = round(c.bytes_coded)
             rows.append(row | {name: c.costs[name] for name in COSTS})

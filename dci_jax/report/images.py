@@ -25,7 +25,7 @@ _COLUMNS = (
     ("structure", "structure"),
     ("rank1_structure", "rank 1 by structure"),
     ("label_agreement", "label agreement"),
-    ("label_kept", "label kept"),
+    ("server_agreement", "label kept"),
     ("top1", "top-1"),
     ("top1_original", "top-1, original"),
     ("bytes_sent", "bytes sent"),

@@ -163,5 +163,5 @@ def _text(row, agreement=False):
         return ""
     text = f"{row['psnr']:.1f}" + (f" ± {row['psnr_sd']:.1f}" if row["psnr_sd"] != "" else "")
     if agreement and row["label_agreement"] != "":
-        text += f" ({row['label_agreement']:.2f}, {row['label_kept']:.2f})"
+        text += f" ({row['label_agreement']:.2f}, {row['server_agreement']:.2f})"
     return text

@@ -63,7 +63,7 @@ DEFENSES = {
 
 
 def attack(name: str) -> str:
-    """The label of an attack, "oracle" or a baseline: of "adapted_dci@bank x10", too; an unknown one's name."""
+    """The label of an attack, "oracle" or a baseline: of "adapted_dci@pool x10", too; an unknown one's name."""
     name, queries = once(name)
     if name == ORACLE:
         return "oracle: learned from real images"

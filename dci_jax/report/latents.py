@@ -16,7 +16,7 @@ _SHOWN = 8  # images in a row of a grid
 _COLUMNS = (
     ("split", "split"),
     ("attack", "attack"),
-    ("defense", "damage"),
+    ("defense", "corruption"),
     ("n", "n"),
     ("latent_cosine", "cosine"),
     ("latent_error", "relative l2"),
@@ -144,17 +144,17 @@ def _directions(evaluation, attacks, last, folder):
 
 
 def _repair(rows, evaluation, attacks, last):
-    """A table of PSNRs, damages down and attacks across, and what the first attack makes of damaged images."""
+    """A table of PSNRs, corruptions down and attacks across, and what the first attack makes of corrupted images."""
     lines, pictures = [], []
-    for damage in dict.fromkeys(r["defense"] for r in rows if r["split"] == last):
-        cells = {r["attack"]: r for r in rows if (r["split"], r["defense"]) == (last, damage)}
+    for corruption in dict.fromkeys(r["defense"] for r in rows if r["split"] == last):
+        cells = {r["attack"]: r for r in rows if (r["split"], r["defense"]) == (last, corruption)}
         sent = next(iter(cells.values()))["psnr_sent"]
-        lines.append((damage, *(f"{float(x):.1f}" for x in (sent, *(cells[a]["psnr"] for a in attacks)))))
-        if damage != "none":
-            found = _loaded(evaluation, attacks[0], f"{last} {damage}")
-            pictures.append(_row(damage, "given to the attack", found["sent"]))
-            pictures.append(_row(damage, f"G(R(x)), {attacks[0]}", found["reconstruction"]))
-    head = ("damage", "damaged, dB", *(f"G(R(x)), {a}, dB" for a in attacks))
+        lines.append((corruption, *(f"{float(x):.1f}" for x in (sent, *(cells[a]["psnr"] for a in attacks)))))
+        if corruption != "none":
+            found = _loaded(evaluation, attacks[0], f"{last} {corruption}")
+            pictures.append(_row(corruption, "given to the attack", found["sent"]))
+            pictures.append(_row(corruption, f"G(R(x)), {attacks[0]}", found["reconstruction"]))
+    head = ("corruption", "corrupted, dB", *(f"G(R(x)), {a}, dB" for a in attacks))
     return {"head": head, "lines": lines, "pictures": pictures}
 
 

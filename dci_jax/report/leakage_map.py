@@ -43,5 +43,5 @@ def _square(cell, chosen, policy):
         "style": STYLES[cell.level],
         "chosen": cell is chosen,
         "unsure": cell.level == LEVELS[4],
-        "costly": cell.kept is not None and cell.kept[0] < policy.label_kept,
+        "costly": cell.kept is not None and cell.kept[0] < policy.server_agreement,
     }

@@ -13,7 +13,7 @@ import scipy.stats
 from dci_jax.report import attackers
 from dci_jax.results import ANY_SPLIT
 
-POLICY = ("ssim", "psnr", "structure", "leaking", "label_kept")  # fields of config.audit
+POLICY = ("ssim", "psnr", "structure", "leaking", "server_agreement")  # fields of config.audit
 # By how much a reconstruction has to beat the baselines of its image, and how near a threshold is in doubt.
 MARGINS = {"psnr_affine": 2.0, "ssim_affine": 0.1, "structure": 0.1, "structure_part": 0.1}
 PART = 0.95  # structure of a quarter of the image: so much is a copy of it
@@ -28,14 +28,14 @@ class Policy:
       ssim, psnr: of a reconstruction, after a fit of brightness and contrast.
       structure: `evaluation.recognition`'s.
       leaking: share of the images that may leak.
-      label_kept: a cell that keeps fewer of the server's predictions is no choice.
+      server_agreement: a cell that keeps fewer of the server's predictions is no choice.
     """
 
     ssim: float
     psnr: float
     structure: float
     leaking: float
-    label_kept: float
+    server_agreement: float
 
     @property
     def thresholds(self) -> dict[str, float]:

@@ -98,8 +98,9 @@ def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, f
             if row["split"] == ANY_SPLIT:
                 guesses.append(row)
             else:
-                defense, sends = once(row["defense"])
-                rows.setdefault((row["split"], defense), {}).setdefault(row["attack"] + sends, []).append(row)
+                queries = f" x{row['num_queries']}" if row["num_queries"] > 1 else ""
+                at = row["split"], row["defense"].removesuffix(queries)
+                rows.setdefault(at, {}).setdefault(row["attack"] + queries, []).append(row)
     base = baselines(guesses)
     leaks = {at: {attack: evidence(some, base, policy) for attack, some in found.items()} for at, found in rows.items()}
     able = known.able({at: {a: float(np.mean(e >= 0)) for a, e in found.items()} for at, found in leaks.items()})
@@ -116,7 +117,7 @@ def _cell(split, defense, by_attack, leaks, policy, costs, able):
             )
         attacks[attack] = _measured(members)
     any_rows = next(iter(by_attack.values()))
-    kept, accuracy = (_known(any_rows, name) for name in ("label_kept", "top1_sent"))
+    kept, accuracy = (_known(any_rows, name) for name in ("server_agreement", "top1_sent"))
     strongest = {}
     for attack, found in leaks.items():
         for row, value in zip(by_attack[attack], found, strict=True):
@@ -189,13 +190,13 @@ def _mean(values, rows, share):
 
 def choice(found: Sequence[Cell], policy: Policy) -> Cell | None:
     """The cell to ship: it meets the policy, keeps its predictions, the fewest operations on the device, then bytes."""
-    fine = [c for c in found if c.meets(policy) and (c.kept is None or c.kept[0] >= policy.label_kept)]
+    fine = [c for c in found if c.meets(policy) and (c.kept is None or c.kept[0] >= policy.server_agreement)]
     return min(fine, key=lambda c: (c.costs["device_flops"], c.bytes_coded), default=None)
 
 
 def least(found: Sequence[Cell], policy: Policy) -> Cell:
     """The cell by which fewest images leak, of those that keep enough predictions; of all where none does."""
-    kept = [c for c in found if c.kept is None or c.kept[0] >= policy.label_kept] or found
+    kept = [c for c in found if c.kept is None or c.kept[0] >= policy.server_agreement] or found
     return min(kept, key=lambda c: (c.share[0], number(c.leak("ssim_affine"), 0)))
 
 

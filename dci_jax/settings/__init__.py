@@ -43,16 +43,16 @@ def audit() -> ConfigDict:
         ("nopeek", 1.0),
         ("learned_noise", 1.0),
     )
-    config.sends = (1, 10)
+    config.num_queries = (1, 10)
     config.audit.page = True
     config.defense.steps = 100
-    config.dci.images = 96
-    config.dci.held_out = 32
+    config.dci.num_images = 96
+    config.dci.num_validation = 32
     config.dci.batch = 32
-    config.dci.rounds = 2
-    config.dci.equations = 40
-    config.dci.size = 3
-    config.dci.unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
+    config.dci.num_corrections = 2
+    config.dci.samples_per_unknown = 40
+    config.dci.kernel_size = 3
+    config.dci.max_unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
     # The attackers that take minutes, at the middle one of the split points.
     config.refine.num_splits = config.inverse_network.num_splits = config.gauss_newton.num_splits = 1
     config.refine.steps = 100

@@ -27,7 +27,7 @@ def check_ranges(config: ConfigDict) -> None:
             )
         elif isinstance(form, Rows) and form.each:
             _check_numbers(name, value, numbers(value), form.each, "each of its numbers")
-    for field in ("defenses", "damages"):
+    for field in ("defenses", "corruptions"):
         _check_strengths(field, config[field])
     if config.dci_trained.layer + config.dci_trained.image + config.dci_trained.cycle == 0:
         raise InputError("dci_trained.layer, .image and .cycle are all 0; give one of them a weight.")
@@ -95,7 +95,7 @@ def _fits(row, kinds):
 
 
 def _fields(config, above=""):
-    """(name, value) of every field, such as "dci.images"."""
+    """(name, value) of every field, such as "dci.num_images"."""
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             yield from _fields(value, f"{above}{name}.")

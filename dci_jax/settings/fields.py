@@ -94,13 +94,13 @@ FIELDS = {
         '(kind, strength) of each (dci_jax/defenses/registry.py); your own kind is "module.path:object" '
         "(docs/own_defense.py)",
     ),
-    "sends": Field(
+    "num_queries": Field(
         (1,),
         Rows((int,), "(1, 10)", Range(1, 1000, whole=True)),
-        "how often an input is sent through a random defense; the attacker has all of them",
+        "how often each input is queried behind a random defense; the attacker has all answers",
     ),
     "batch": Field(100, COUNT, "private images at a time"),
-    "damages": Field(
+    "corruptions": Field(
         (("gaussian", 0.1), ("blur", 1.0), ("mask", 0.25), ("quantize", 8.0)),
         Rows((str, float), "(('blur', 1.0),)"),
         "generators only: (kind, strength) of what is done to the images that are repaired "
@@ -121,23 +121,23 @@ FIELDS = {
         "correlation of the reconstruction's detail with the image's (dci_jax/evaluation/recognition.py)",
     ),
     "audit.leaking": Field(0.0, SHARE, "the share of the images that may leak"),
-    "audit.label_kept": Field(
+    "audit.server_agreement": Field(
         0.95, SHARE, "a defense that keeps fewer of the server's predictions is no choice: a share"
     ),
-    "inputs.bank": Field(0.0, WEIGHT, "share of synthesised images"),
+    "inputs.synthetic": Field(0.0, WEIGHT, "share of synthesised images"),
     "inputs.dead_leaves": Field(0.8, WEIGHT, "share of dead leaves: shapes that hide one another"),
     "inputs.pink_noise": Field(0.2, WEIGHT, "share of 1/f noise"),
     "inputs.white_noise": Field(0.0, WEIGHT, "share of uniform noise"),
     "inputs.side": Field(
         0,
         SOME,
-        "side in pixels of what convolutional inverters learn from (the bank is cropped at random); they reconstruct "
+        "side in pixels of what convolutional inverters learn from (synthesized images are cropped at random); they reconstruct "
         "any side; 0: the network's own",
     ),
-    "calibration.steps": Field(60, SOME, "Adam updates; 0: no calibration"),
-    "calibration.batch": Field(128, COUNT, "procedural images in each update"),
-    "calibration.learning_rate": Field(0.05, RATE, _FALLING),
-    "calibration.padding": Field(
+    "prior_fitting.steps": Field(60, SOME, "Adam updates; 0: the procedural images stay as they are"),
+    "prior_fitting.batch": Field(128, COUNT, "procedural images in each update"),
+    "prior_fitting.learning_rate": Field(0.05, RATE, _FALLING),
+    "prior_fitting.padding": Field(
         (0, 4),
         Rows((int,), "(0, 4)", SOME),
         "black borders, in pixels, that random crops may have shown the network in its training (CIFAR's usual ones "
@@ -167,7 +167,7 @@ FIELDS = {
     "verifier.weights": Field("", str, "as target.weights"),
     "dci_trained.width": Field(1.5, POSITIVE, "hidden channels, as a multiple of those of the block's wider side"),
     "dci_trained.cap": Field(256, Range(8, 2**14, whole=True), "hidden channels at most"),
-    "dci_trained.rounds": Field(4, Range(1, 100, whole=True), "corrections by the block's own answer"),
+    "dci_trained.num_corrections": Field(4, Range(1, 100, whole=True), "corrections by the block's own answer"),
     "dci_trained.depth": Field(2, Range(1, 100, whole=True), "3x3 convolutions in each correction"),
     "dci_trained.distance": Field("l1", str, 'of all three terms: "l1" as in the paper, "l2" or "cosine"'),
     "dci_trained.layer": Field(1.0, WEIGHT, "weight of |R_i(f_i) - f_(i-1)|"),
@@ -190,18 +190,20 @@ FIELDS = {
         "the stages of conquer: ((deepest split point, steps), ...)",
     ),
     "dci.splits": Field((), POINTS, _ITS_POINTS),
-    "dci.images": Field(1152, Range(16, whole=True), "images that a map is solved on, at most"),
-    "dci.held_out": Field(128, Range(8, whole=True), "procedural images that choose ridge and number of corrections"),
+    "dci.num_images": Field(1152, Range(16, whole=True), "images that a map is solved on, at most"),
+    "dci.num_validation": Field(
+        128, Range(8, whole=True), "procedural images that choose ridge and number of corrections"
+    ),
     "dci.batch": Field(64, COUNT, "images at a time, shared by the devices"),
-    "dci.rounds": Field(6, SOME, "corrections by the block's own answer, at most"),
-    "dci.size": Field(5, Range(1, 7, whole=True), "side of a map's neighbourhood in pixels, at most"),
-    "dci.unknowns": Field(
+    "dci.num_corrections": Field(6, SOME, "corrections by the block's own answer, at most"),
+    "dci.kernel_size": Field(5, Range(1, 7, whole=True), "side of a map's neighbourhood in pixels, at most"),
+    "dci.max_unknowns": Field(
         (10000, 7000),
         Several(COUNT),
         "unknowns (side² x channels) of a first map and of a correction, at most: where there would be more, the side "
         "is less",
     ),
-    "dci.equations": Field(
+    "dci.samples_per_unknown": Field(
         100, COUNT, "pixels for each unknown; no more images are used than it takes to have so many"
     ),
     "refine.splits": Field((), POINTS, _ITS_POINTS),
@@ -248,7 +250,7 @@ FIELDS = {
         "weights of total variation, relative to the relative feature distance; procedural images choose one at each "
         "split point",
     ),
-    "gauss_newton.held_out": Field(8, COUNT, "procedural images that choose"),
+    "gauss_newton.num_validation": Field(8, COUNT, "procedural images that choose"),
     "inverse_network.splits": Field((), POINTS, _ITS_POINTS),
     "inverse_network.num_splits": Field(0, SOME, _SO_MANY),
     "inverse_network.width": Field(
@@ -263,7 +265,25 @@ FIELDS = {
 }
 
 # A field's name of an earlier version -> its name of now.
-RENAMED = {"audit.rank1": "audit.structure"}
+RENAMED = {
+    "audit.rank1": "audit.structure",
+    "audit.label_kept": "audit.server_agreement",
+    "sends": "num_queries",
+    "corruptions": "corruptions",
+    "inputs.bank": "inputs.synthetic",
+    "dci.images": "dci.num_images",
+    "dci.held_out": "dci.num_validation",
+    "dci.rounds": "dci.num_corrections",
+    "dci.size": "dci.kernel_size",
+    "dci.unknowns": "dci.max_unknowns",
+    "dci.equations": "dci.samples_per_unknown",
+    "dci_trained.rounds": "dci_trained.num_corrections",
+    "gauss_newton.held_out": "gauss_newton.num_validation",
+    "calibration.steps": "prior_fitting.steps",
+    "calibration.batch": "prior_fitting.batch",
+    "calibration.learning_rate": "prior_fitting.learning_rate",
+    "calibration.padding": "prior_fitting.padding",
+}
 
 
 def moved(name: str) -> str | None:

@@ -14,11 +14,11 @@ SECTIONS = {
     "lpips": "LPIPS (v0.1, AlexNet) is measured where both files are given; else it is null.",
     "audit": "When an image of the audit's page leaks: its reconstruction passes one of these thresholds, and beats "
     "every baseline of that image by a margin. The thresholds are ours; no published ones exist (docs/audit.md).",
-    "inputs": "What the inverters learn from: shares of every batch. The paper has bank=1, the others 0 and "
+    "inputs": "What the inverters learn from: shares of every batch. The paper has synthetic=1, the others 0 and "
     'synthesis.start="white_noise" (configs/paper.py).',
-    "calibration": "A filter of colours and frequencies, 66 numbers, that procedural images go through. It is fitted "
+    "prior_fitting": "A filter of colours and frequencies, 66 numbers, that procedural images go through. It is fitted "
     "until the network's early BatchNorm layers see on them what they remember.",
-    "synthesis": "Images that are synthesised from the network's BatchNorm statistics: the bank.",
+    "synthesis": "Images that are synthesised from the network's BatchNorm statistics: the synthetic pool.",
     "verifier": "Another network that judges the synthesised images: do they look like their label to it, too?",
     "dci_trained": "`dci_trained`: inverters trained as in the paper (configs/paper.py).",
     "dci": "`dci`, a chain of solved inverters for each split point, and `dci_shared`, one chain for all of them.",
@@ -47,7 +47,7 @@ def page() -> str:
         ]
         lines += ["", f"## {section or 'The run'}", "", about, ""]
         lines += ["| field | default | range | meaning |", "|---|---|---|---|", *rows]
-    for field in ("defenses", "damages"):
+    for field in ("defenses", "corruptions"):
         rows = [f"| `{kind}` | {allowed} |" for (of, kind), allowed in STRENGTHS.items() if of == field]
         lines += ["", f"## Strengths of {field}", "", f"| kind | strength in `{field}` |", "|---|---|", *rows]
     made = "python -c 'from dci_jax.settings.page import page; print(page(), end=\"\")' > docs/fields.md"

@@ -76,7 +76,7 @@ SHARE, BETA = Range(0, 1), Range(0, 1, below=True)
 POINTS = Rows((str,), "('stem',)")  # names of split points
 WEIGHTS_AT = Rows((str, float), "(('stem', 0.1),)", WEIGHT)
 
-# (field, kind) -> strengths of a defense or of a damage.
+# (field, kind) -> strengths of a defense or of a corruption.
 STRENGTHS = {
     ("defenses", "none"): Range(0, 0),
     ("defenses", "gaussian"): POSITIVE,
@@ -91,9 +91,9 @@ STRENGTHS = {
     ("defenses", "bottleneck"): Range(1, 1024, above=True),
     ("defenses", "nopeek"): POSITIVE,
     ("defenses", "learned_noise"): POSITIVE,
-    ("damages", "none"): Range(0, 0),
-    ("damages", "gaussian"): POSITIVE,
-    ("damages", "blur"): POSITIVE,
-    ("damages", "mask"): Range(0, 1, above=True),
-    ("damages", "quantize"): Range(1, 16, whole=True),
+    ("corruptions", "none"): Range(0, 0),
+    ("corruptions", "gaussian"): POSITIVE,
+    ("corruptions", "blur"): POSITIVE,
+    ("corruptions", "mask"): Range(0, 1, above=True),
+    ("corruptions", "quantize"): Range(1, 16, whole=True),
 }

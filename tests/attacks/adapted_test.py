@@ -12,9 +12,17 @@ from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network
 
 # Eight images at a time everywhere, so that every program is compiled once.
-SETTINGS = dict(images=32, held_out=16, batch=8, rounds=1, size=3, unknowns=(10000, 10000), equations=10000)
+SETTINGS = dict(
+    num_images=32,
+    num_validation=16,
+    batch=8,
+    num_corrections=1,
+    kernel_size=3,
+    max_unknowns=(10000, 10000),
+    samples_per_unknown=10000,
+)
 REFINE = dict(steps=20, learning_rate=0.01, total_variation=0.0)
-GAUSS_NEWTON = dict(steps=2, inner=5, damping=1e-2, total_variation=(0.0,), held_out=8)
+GAUSS_NEWTON = dict(steps=2, inner=5, damping=1e-2, total_variation=(0.0,), num_validation=8)
 SHAPE, SPLIT, KEY = (16, 16, 3), "layer", jax.random.key(0)
 INPUTS = Prior((), (("dead_leaves", 1.0),), SHAPE)
 # (strength, dB that knowing the defense is worth at the least)

@@ -18,7 +18,7 @@ from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network
 
 INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
-SETTINGS = dict(steps=4, inner=6, damping=1e-2, total_variation=(0.0,), held_out=1)
+SETTINGS = dict(steps=4, inner=6, damping=1e-2, total_variation=(0.0,), num_validation=1)
 
 
 def attack(network, split, features, folder=None, **more):
@@ -115,7 +115,7 @@ def test_procedural_images_choose_the_weight_of_tv_once(network, tmp_path):
     [
         ({"steps": 0}, "steps is 0"),
         ({"inner": 0}, "inner is 0"),
-        ({"held_out": 0}, "held_out is 0"),
+        ({"num_validation": 0}, "held_out is 0"),
         ({"damping": 0.0}, r"damping is 0.0; give more than 0"),
         ({"damping": float("nan")}, "damping is nan"),
         ({"total_variation": ()}, r"total_variation is \(\)"),
@@ -137,7 +137,7 @@ def test_a_step_that_makes_the_loss_larger_is_not_taken_and_raises_the_damping(n
 
 
 def test_images_that_choose_are_none_that_inverters_are_solved_on(network):
-    key, settings = jax.random.key(0), dict(batch=8, images=8, held_out=8)
+    key, settings = jax.random.key(0), dict(batch=8, num_images=8, num_validation=8)
     ((solved,), (apart,)), chosen = solve_chain._inputs(INPUTS, key, settings), held_out(network, INPUTS, key, 8)
     for one, other in ((solved, apart), (solved, chosen), (apart, chosen)):
         distances = jnp.mean(jnp.abs(one[:, None] - other), (2, 3, 4))

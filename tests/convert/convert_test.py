@@ -133,12 +133,12 @@ def test_a_network_of_ones_own_is_cut_behind_every_convolution_and_audited(tmp_p
         "--config.refine.splits=()",
         "--config.inverse_network.splits=()",
         "--config.batch=6",
-        "--config.sends=(1,)",
+        "--config.num_queries=(1,)",
     ]
     command += [
         "--config.defenses=(('none', 0.0), ('quantize', 2.0))",
-        "--config.dci.images=32",
-        "--config.dci.rounds=1",
+        "--config.dci.num_images=32",
+        "--config.dci.num_corrections=1",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -20,14 +20,14 @@ def test_shuffle_undoes_unshuffle_and_places_pixels():
 
 def test_an_untrained_inverter_of_a_residual_block_is_the_shortcut():
     f = jnp.array(np.random.default_rng(0).uniform(size=(2, 8, 8, 4)), jnp.float32)
-    module = Inverter(1, 4, width=8, rounds=2, depth=2, nonnegative=True)
+    module = Inverter(1, 4, width=8, num_corrections=2, depth=2, nonnegative=True)
     params = module.init(jax.random.key(0), f, jnp.tanh)
     np.testing.assert_allclose(module.apply(params, f, jnp.tanh), f)
 
 
 def test_the_blocks_answer_reaches_the_estimate():
     f = jnp.array(np.random.default_rng(0).uniform(size=(2, 8, 8, 4)), jnp.float32)
-    module = Inverter(1, 4, width=8, rounds=1, depth=2, nonnegative=False)
+    module = Inverter(1, 4, width=8, num_corrections=1, depth=2, nonnegative=False)
     params = module.init(jax.random.key(0), f, jnp.tanh)
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
     a, b = (module.apply(params, f, block) for block in (jnp.tanh, lambda x: -x))
@@ -49,7 +49,7 @@ ROUNDS = {
 def test_what_is_known_before_a_round_changes_neither_value_nor_gradients(case):
     """Against the equation as it stands in the module's first lines, with all three inputs in every round."""
     block, shape, factor, growth, depth = ROUNDS[case]
-    module = Inverter(factor, 4, width=8, rounds=3, depth=depth, nonnegative=True, growth=growth)
+    module = Inverter(factor, 4, width=8, num_corrections=3, depth=depth, nonnegative=True, growth=growth)
     rng = np.random.default_rng(0)
     f, weights = (jnp.array(rng.uniform(size=size), jnp.float32) for size in ((2, *shape), (2, 6, 6, 4)))
     params = module.init(jax.random.key(0), f, block)
@@ -78,7 +78,7 @@ def test_what_is_known_before_a_round_changes_neither_value_nor_gradients(case):
 
 
 def test_factors_widths_and_signs_follow_the_network(network):
-    modules = inverters(network, 10, width=1.5, cap=64, rounds=1, depth=2)
+    modules = inverters(network, 10, width=1.5, cap=64, num_corrections=1, depth=2)
     shapes = feature_shapes(network)
     assert [m.channels for m in modules] == [shape[-1] for shape in shapes[:-1]]
     assert [m.factor for m in modules] == [1, 1, 1, 1, 2, 1, 1, 2, 1, 1]
@@ -97,7 +97,7 @@ def test_the_decoder_reaches_the_inputs_size(factor):
 def test_features_that_no_inverter_can_undo_are_refused_by_name(function):
     network = sequential("mine", (32, 32, 3), [("flat", function, {})])
     with pytest.raises(InputError, match="mine: flat makes features"):
-        inverters(network, 1, width=1.0, cap=64, rounds=1, depth=2)
+        inverters(network, 1, width=1.0, cap=64, num_corrections=1, depth=2)
 
 
 def test_a_block_that_enlarges_is_undone_at_its_inputs_size():
@@ -106,14 +106,14 @@ def test_a_block_that_enlarges_is_undone_at_its_inputs_size():
     def block(x):
         return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
 
-    module = Inverter(1, 6, width=8, rounds=1, depth=2, nonnegative=False, growth=2)
+    module = Inverter(1, 6, width=8, num_corrections=1, depth=2, nonnegative=False, growth=2)
     params = module.init(jax.random.key(0), block(x), block)
     assert module.apply(params, block(x), block).shape == x.shape
     assert params["params"]["round0_conv0"]["kernel"].shape == (3, 3, 6 + 2 * 24, 8)
 
 
 def test_a_code_is_an_image_of_one_pixel(generator):
-    modules = inverters(generator, 5, width=1.0, cap=64, rounds=1, depth=2)
+    modules = inverters(generator, 5, width=1.0, cap=64, num_corrections=1, depth=2)
     assert [m.growth for m in modules] == [4, 2, 2, 2, 1]
     assert [m.factor for m in modules] == [1] * 5
     assert [m.vector for m in modules] == [True] + [False] * 4

@@ -15,7 +15,15 @@ from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import latent_cosine, psnr
 from dci_jax.runtime import distributed
 
-SETTINGS = dict(images=48, held_out=16, batch=16, rounds=2, size=3, unknowns=(10000, 10000), equations=10000)
+SETTINGS = dict(
+    num_images=48,
+    num_validation=16,
+    batch=16,
+    num_corrections=2,
+    kernel_size=3,
+    max_unknowns=(10000, 10000),
+    samples_per_unknown=10000,
+)
 INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 KEY = jax.random.key(0)
 
@@ -45,7 +53,7 @@ def test_images_are_read_back_from_every_split(network, solved):
 
 
 def test_corrections_by_the_blocks_own_answer_help(network, solved, tmp_path):
-    readers = solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **{**SETTINGS, "rounds": 0})
+    readers = solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **{**SETTINGS, "num_corrections": 0})
     alone, corrected = (psnr(read(network, "stem", r), new_images()) for r in (readers, solved[0]))
     assert float(jnp.mean(corrected - alone)) > 3
 
@@ -149,14 +157,14 @@ def test_features_that_are_not_finite_are_refused_and_nothing_is_taken(network, 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"images": 0}, "images is 0"),
-        ({"held_out": 0}, "held_out is 0"),
+        ({"num_images": 0}, "images is 0"),
+        ({"num_validation": 0}, "num_validation is 0"),
         ({"batch": 0}, "batch is 0"),
-        ({"rounds": -1}, "rounds is -1"),
-        ({"size": 2}, "size is 2; give 1, 3, 5 or 7"),
-        ({"unknowns": (100,)}, r"unknowns is \(100,\); give two numbers"),
-        ({"unknowns": (100, 0)}, "unknowns is"),
-        ({"equations": 0}, "equations is 0"),
+        ({"num_corrections": -1}, "num_corrections is -1"),
+        ({"kernel_size": 2}, "size is 2; give 1, 3, 5 or 7"),
+        ({"max_unknowns": (100,)}, r"unknowns is \(100,\); give two numbers"),
+        ({"max_unknowns": (100, 0)}, "unknowns is"),
+        ({"samples_per_unknown": 0}, "samples_per_unknown is 0"),
     ],
 )
 def test_what_would_cripple_it_is_refused(network, tmp_path, change, named):
@@ -197,14 +205,14 @@ def test_a_map_of_another_shape_is_refused_with_the_folder_to_delete(network, tm
 def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_corrections(network):
     g = inverter.inverter_spec(network, 1)  # 16 channels before and behind it
     assert g.channels == 4 * 16 + 1
-    assert inverter.sizes(g, 5, (25 * 17, 25 * 65)) == (5, 5)
-    assert inverter.sizes(g, 5, (25 * 17, 25 * 65 - 1)) == (5, 3)
-    assert inverter.sizes(g, 5, (25 * 17 - 1, 1)) == (3, 1)
+    assert inverter.kernel_sizes(g, 5, (25 * 17, 25 * 65)) == (5, 5)
+    assert inverter.kernel_sizes(g, 5, (25 * 17, 25 * 65 - 1)) == (5, 3)
+    assert inverter.kernel_sizes(g, 5, (25 * 17 - 1, 1)) == (3, 1)
     assert inverter.largest(g, (5, 1)) == 25 * 17
 
 
 def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, monkeypatch):
-    settings = {**SETTINGS, "images": 16, "held_out": 8}
+    settings = {**SETTINGS, "num_images": 16, "num_validation": 8}
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 600}.get)
     with pytest.raises(InputError, match=r"inverter of stem has 351: its solve .*at most 226"):
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
@@ -213,24 +221,26 @@ def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, mon
     with pytest.raises(InputError, match=r"where the inverter of stem is solved, .*; give at most 6 in all") as told:
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     most = int(re.search(r"at most (\d+)", str(told.value)).group(1))
-    solve_chain.check(network, ("stem",), INPUTS.shape, **{**settings, "images": most - 3, "held_out": 3})
+    solve_chain.check(network, ("stem",), INPUTS.shape, **{**settings, "num_images": most - 3, "num_validation": 3})
     # More held out than solved on: these are counted once.
     with pytest.raises(InputError, match=r"inverter of stem is solved, .*; give at most 6 in all"):
-        solve_chain.check(network, ("stem",), INPUTS.shape, **{**settings, "images": 1, "held_out": 23})
+        solve_chain.check(network, ("stem",), INPUTS.shape, **{**settings, "num_images": 1, "num_validation": 23})
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100}.get)
     # 3072 numbers of an image and 16384 behind the stem, 4 bytes each
-    with pytest.raises(InputError, match=r"images is 16, dci.held_out 8: .* there are 0.0; give fewer than 5 in all"):
+    with pytest.raises(
+        InputError, match=r"images is 16, dci.num_validation 8: .* there are 0.0; give fewer than 5 in all"
+    ):
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     assert not any(tmp_path.iterdir())
 
 
 def test_a_few_images_do_where_their_pixels_are_enough(network):
     inverter_specs = [inverter.inverter_spec(network, index) for index in range(7)]
-    few = inverter.enough(inverter_specs, [(3, 3)] * 7, images=1000, least=16, equations=10)
+    few = inverter.enough(inverter_specs, [(3, 3)] * 7, num_images=1000, least=16, samples_per_unknown=10)
     assert few[0] == 16  # 351 unknowns, 1024 pixels in an image
     assert few[4] == 68  # 9 * 193 channels * 10 / 256, of layer2.0, the widest
     assert few[6] == 46  # 9 * 129 channels
-    capped = inverter.enough(inverter_specs, [(3, 3)] * 7, images=50, least=16, equations=10)
+    capped = inverter.enough(inverter_specs, [(3, 3)] * 7, num_images=50, least=16, samples_per_unknown=10)
     assert capped[4] == 50
 
 
@@ -243,7 +253,7 @@ def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(gene
 
     monkeypatch.setattr(solve_chain, "solve_inverter", seen)
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
-    settings = {**SETTINGS, "images": 64, "rounds": 0, "equations": 1, "size": 1}
+    settings = {**SETTINGS, "num_images": 64, "num_corrections": 0, "samples_per_unknown": 1, "kernel_size": 1}
     reader = solve_chain.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)["block2"]
     # 16 pixels of each code are enough for block2 with 16 codes; the code itself is one pixel and needs all that there are.
     assert solved == [[1, 1], [4, 1]]
@@ -253,7 +263,7 @@ def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(gene
 
 def test_codes_of_a_generator_are_read_back(generator, tmp_path):
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
-    settings = {**SETTINGS, "images": 256, "batch": 64, "unknowns": (40000, 40000)}
+    settings = {**SETTINGS, "num_images": 256, "batch": 64, "max_unknowns": (40000, 40000)}
     readers = solve_chain.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)
     codes = batches(inputs, jax.random.key(9), 20)(0)
     found = readers["block2"](networks.run(generator, codes, 0, 2))

@@ -8,7 +8,15 @@ from dci_jax.dci import solve_chain, solve_inverter
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 
-SETTINGS = dict(images=32, held_out=16, batch=16, rounds=1, size=3, unknowns=(10000, 10000), equations=10000)
+SETTINGS = dict(
+    num_images=32,
+    num_validation=16,
+    batch=16,
+    num_corrections=1,
+    kernel_size=3,
+    max_unknowns=(10000, 10000),
+    samples_per_unknown=10000,
+)
 INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 
 

@@ -19,7 +19,7 @@ from dci_jax.metrics import latent_cosine
 SETTINGS = dict(
     width=1.0,
     cap=256,
-    rounds=1,
+    num_corrections=1,
     depth=2,
     distance="l1",
     layer=1.0,
@@ -149,7 +149,7 @@ def test_rematerialisation_does_not_change_the_gradient(network, chain):
 
 @pytest.mark.slow
 def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_path):
-    small = Prior((), INPUTS.shares, (16, 16, 3))
+    small = Prior((), INPUTS.weights, (16, 16, 3))
     read = train_chain.dci_trained(network, small, ("stem",), jax.random.key(0), tmp_path, **SETTINGS)["stem"]
     images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
     found = np.asarray(read(networks.run(network, images, 0, 1)))

@@ -13,6 +13,7 @@ from dci_jax.defenses.channel import NONE, Channel
 from dci_jax.evaluation import image_scores, images
 from dci_jax.evaluation.kept import costs
 from dci_jax.inputs.spectrum import BANDS
+from tests.report.cells import cell
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
 
@@ -40,7 +41,7 @@ def test_the_attack_sees_features_and_never_the_images(network, tmp_path):
     assert seen == [(2, 32, 32, 16), (2, 32, 32, 16), (1, 32, 32, 16)]
     assert result["psnr"].shape == (5,)
     assert result["reconstruction"].shape == (5, 32, 32, 3)
-    assert np.all(result["label_kept"] == 1)
+    assert np.all(result["server_agreement"] == 1)
     expected = ((0.5 - PIXELS / 255.0) ** 2).mean((1, 2, 3))
     np.testing.assert_allclose(result["mse"], expected, rtol=1e-3)
 
@@ -64,7 +65,7 @@ def test_a_defense_changes_what_is_sent_and_can_cost_the_label(network, tmp_path
     for strength in (0.0, 1.0):
         file = tmp_path / str(strength)
         file.mkdir()
-        kept.append(read(zeroed, file, attack, "layer3.2", Channel("dropout", strength))["label_kept"].mean())
+        kept.append(read(zeroed, file, attack, "layer3.2", Channel("dropout", strength))["server_agreement"].mean())
     assert all((features == 0).all() for features in seen[3:])
     assert kept[0] == 1
     assert kept[1] < 1
@@ -116,8 +117,7 @@ def test_a_message_is_counted_once_for_each_send(network, tmp_path):
 def test_what_is_not_known_is_null_and_empty(network, tmp_path):
     headless = network.replace(head=None)
     result = read(headless, tmp_path, lambda f: jax.numpy.zeros((len(f), 32, 32, 3)))
-    cell = dict(target="t", split="layer1.0", attack="dci_trained", defense="none", seed=0)
-    rows = results.lines(result, map(str, range(5)), **cell)
+    rows = results.lines(result, map(str, range(5)), **cell("layer1.0", "dci_trained", "none", target="t", seed=0))
     assert rows[0]["label_agreement"] is None
     assert rows[0]["psnr"] > 0
     results.write(rows, {}, tmp_path)
@@ -157,14 +157,14 @@ def test_synthesis_starts_from_images_behind_the_filter_that_was_fitted_to_them(
     network, tmp_path, monkeypatch, start, filtered
 ):
     fitted, seen = (np.zeros(BANDS, np.float32), np.zeros(3, np.float32)), {}
-    monkeypatch.setattr(images.prior, "calibrated", lambda n, inputs, *_, **__: replace(inputs, calibration=fitted))
+    monkeypatch.setattr(images.prior, "fit_filter", lambda n, inputs, *_, **__: replace(inputs, filter=fitted))
     monkeypatch.setattr(images.synthesis, "synthesize", lambda *_, **settings: seen.update(settings) or ["an image"])
     monkeypatch.setattr(images, "keep", lambda *_: None)
     (tmp_path / "config.json").write_text("{}")
     config = default.get_config()
     config.synthesis.start = start
-    shares = (("bank", 0.5), ("dead_leaves", 0.5))
-    inputs = images._learn(config, network, None, shares, (32, 32, 3), jax.random.key(0), tmp_path)
-    assert seen["calibration"] is (fitted if filtered else None)
-    assert inputs.bank == ["an image"]
-    assert inputs.calibration is fitted
+    weights = (("synthetic", 0.5), ("dead_leaves", 0.5))
+    inputs = images._learn(config, network, None, weights, (32, 32, 3), jax.random.key(0), tmp_path)
+    assert seen["filter"] is (fitted if filtered else None)
+    assert inputs.pool == ["an image"]
+    assert inputs.filter is fitted

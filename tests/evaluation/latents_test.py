@@ -13,9 +13,9 @@ def codes():
     return np.asarray(jax.random.normal(jax.random.key(0), (3, 128)))
 
 
-def evaluate(generator, codes, reconstruct, file, split="image", damage=NONE):
+def evaluate(generator, codes, reconstruct, file, split="image", corruption=NONE):
     key = jax.random.key(1)
-    return read(generator, codes, 2, split, damage, reconstruct, key, file)
+    return read(generator, codes, 2, split, corruption, reconstruct, key, file)
 
 
 def test_the_true_code_has_no_error(generator, codes, tmp_path):
@@ -46,7 +46,7 @@ def test_the_attack_is_given_what_is_damaged_and_measured_against_what_is_not(ge
         given.append(np.asarray(sent))
         return np.zeros((len(sent), 128), np.float32)
 
-    found = evaluate(generator, codes, reconstruct, tmp_path / "x.npz", damage=Channel("gaussian", 0.1))
+    found = evaluate(generator, codes, reconstruct, tmp_path / "x.npz", corruption=Channel("gaussian", 0.1))
     image = np.asarray(network.run(generator, codes))
     difference = np.concatenate(given) - image
     assert 0.08 < difference.std() < 0.11

@@ -8,7 +8,7 @@ from dci_jax.evaluation import positive_control
 from dci_jax.network import sequential
 from dci_jax.report.leaks import Policy
 
-POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, label_kept=0.95)
+POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, server_agreement=0.95)
 FAULTS = {
     "not finite": lambda _, x: x * jnp.nan,
     "the same for every image": lambda _, x: jnp.zeros_like(x) + 3.0,

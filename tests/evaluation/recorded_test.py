@@ -82,8 +82,8 @@ def test_what_was_sent_is_read_back_without_its_images(tmp_path):
     file = dump(tmp_path / "d.npz", features=sent, split="stem")
     config = tiny.get_config()
     config.features, config.splits, config.attacks = str(file), (), ("dci",)
-    config.synthesis.batches, config.inputs.bank = 0, 0.0
-    config.dci.update(images=32, held_out=16, batch=16, rounds=1, size=3)
+    config.synthesis.batches, config.inputs.synthetic = 0, 0.0
+    config.dci.update(num_images=32, num_validation=16, batch=16, num_corrections=1, kernel_size=3)
     case = check(config)
     claim(tmp_path / "run", json.loads(config.to_json_best_effort()), "", fingerprint(config, case))
     experiment.run(config, case, tmp_path / "run")

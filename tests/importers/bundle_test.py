@@ -210,8 +210,8 @@ def test_a_vit_is_read_back_without_pytorch(tmp_path):
         "target.weights=" + str(vit),
         "data.images=",
         "splits=('blocks.0',)",
-        "dci.images=128",
-        "dci.held_out=32",
+        "dci.num_images=128",
+        "dci.num_validation=32",
         "dci.batch=32",
     )
     done = call(tmp_path, tmp_path / "run", *(f"--config.{s}" for s in settings), config="configs/bundle.py")

@@ -5,16 +5,16 @@ import pytest
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, Shards, batches, mixture
 
-BANK = np.full((3, 8, 8, 3), 51, np.uint8)  # 0.2 everywhere
+POOL = np.full((3, 8, 8, 3), 51, np.uint8)  # 0.2 everywhere
 KEY = jax.random.key(0)
 
 
-def inputs(shares, bank=BANK, shape=(8, 8, 3)):
-    return Prior(bank, mixture(shares, len(bank)), shape)
+def inputs(weights, pool=POOL, shape=(8, 8, 3)):
+    return Prior(pool, mixture(weights, len(pool)), shape)
 
 
 def test_shares_become_counts_and_always_fill_the_batch():
-    mixed = inputs({"bank": 1.0, "white_noise": 2.0, "pink_noise": 0.0})
+    mixed = inputs({"synthetic": 1.0, "white_noise": 2.0, "pink_noise": 0.0})
     images = batches(mixed, KEY, 9)(0)
     assert images.shape == (9, 8, 8, 3)
     of_bank = np.isclose(np.asarray(images), 0.2).all((1, 2, 3))
@@ -24,7 +24,7 @@ def test_shares_become_counts_and_always_fill_the_batch():
 
 def test_images_are_shuffled_and_flipped():
     ramp = np.broadcast_to(np.arange(8, dtype=np.uint8)[None, None, :, None], (1, 8, 8, 3))
-    images = np.asarray(batches(inputs({"bank": 0.5, "white_noise": 0.5}, ramp), KEY, 64)(0))
+    images = np.asarray(batches(inputs({"synthetic": 0.5, "white_noise": 0.5}, ramp), KEY, 64)(0))
     first, last = images[:, 0, 0, 0], images[:, 0, 7, 0]
     of_bank = np.isclose(np.maximum(first, last), 7 / 255) & np.isclose(np.minimum(first, last), 0)
     assert of_bank.sum() == 32
@@ -33,8 +33,8 @@ def test_images_are_shuffled_and_flipped():
 
 
 def test_a_batch_depends_on_its_number_and_key_alone():
-    bank = np.random.default_rng(0).integers(0, 255, (20, 12, 12, 3), np.uint8)
-    mixed = inputs({"bank": 0.5, "dead_leaves": 0.5}, bank)
+    pool = np.random.default_rng(0).integers(0, 255, (20, 12, 12, 3), np.uint8)
+    mixed = inputs({"synthetic": 0.5, "dead_leaves": 0.5}, pool)
     running, resumed = batches(mixed, KEY, 6), batches(mixed, KEY, 6)
     seen = [np.asarray(running(number)) for number in range(5)]
     np.testing.assert_array_equal(resumed(3), seen[3])
@@ -47,8 +47,8 @@ def test_a_batch_depends_on_its_number_and_key_alone():
 def test_every_image_of_the_bank_is_seen_and_cropped_at_random():
     rows, columns = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
     places = np.stack([rows, columns, rows], -1).astype(np.uint8)
-    bank = np.stack([places + 20 * i for i in range(4)])
-    images = np.asarray(batches(inputs({"bank": 1.0}, bank), KEY, 32)(0)) * 255
+    pool = np.stack([places + 20 * i for i in range(4)])
+    images = np.asarray(batches(inputs({"synthetic": 1.0}, pool), KEY, 32)(0)) * 255
     assert images.shape == (32, 8, 8, 3)
     corners = images[:, 0].min(1).round().astype(int)
     assert set(corners[:, 0] // 20) == {0, 1, 2, 3}
@@ -68,18 +68,22 @@ def test_shards_on_disk_are_one_sequence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shares", "named"),
-    [({"photos": 1.0}, "'photos'.*dead_leaves"), ({"bank": -1.0}, "bank is -1"), ({"bank": 0.0}, "All shares")],
+    ("weights", "named"),
+    [
+        ({"photos": 1.0}, "'photos'.*dead_leaves"),
+        ({"synthetic": -1.0}, "pool is -1"),
+        ({"synthetic": 0.0}, "All weights"),
+    ],
 )
-def test_bad_shares_are_refused(shares, named):
+def test_bad_shares_are_refused(weights, named):
     with pytest.raises(InputError, match=named):
-        mixture(shares, 3)
+        mixture(weights, 3)
 
 
 def test_an_empty_bank_is_refused_only_if_it_is_asked():
-    with pytest.raises(InputError, match=r"inputs\.bank is"):
-        mixture({"bank": 1.0}, 0)
-    assert batches(inputs({"white_noise": 1.0}, BANK[:0]), KEY, 2)(0).shape == (2, 8, 8, 3)
+    with pytest.raises(InputError, match=r"inputs\.pool is"):
+        mixture({"synthetic": 1.0}, 0)
+    assert batches(inputs({"white_noise": 1.0}, POOL[:0]), KEY, 2)(0).shape == (2, 8, 8, 3)
 
 
 def test_codes_come_from_their_prior_and_are_not_flipped():

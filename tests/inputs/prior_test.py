@@ -10,7 +10,7 @@ from dci_jax import models
 from dci_jax import network as networks
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
-from dci_jax.inputs.prior import calibrated, check, mismatch, told_by
+from dci_jax.inputs.prior import check, fit_filter, mismatch, told_by
 from dci_jax.inputs.spectrum import IDENTITY, filtered
 from dci_jax.models.cifar_resnet import cifar_resnet
 from dci_jax.models.he_cnn import he_cnn
@@ -52,13 +52,13 @@ def colored():
 def test_colours_sharpness_and_borders_are_found(colored, tmp_path, caplog):
     network, bands, shift = colored
     with caplog.at_level(logging.INFO, "dci_jax"):
-        found = calibrated(network, INPUTS, KEY, tmp_path / "filter.npz", **SETTINGS)
+        found = fit_filter(network, INPUTS, KEY, tmp_path / "filter.npz", **SETTINGS)
     assert "with borders of 4 pixels" in caplog.text
     kept = np.load(tmp_path / "filter.npz")
     assert kept["border"] == 4
     assert kept["after"] < 0.1 * kept["before"]
     truth = np.asarray(filtered(batches(INPUTS, jax.random.key(5), 64)(0), bands, shift))
-    new = np.asarray(filtered(batches(INPUTS, jax.random.key(5), 64)(0), *found.calibration))
+    new = np.asarray(filtered(batches(INPUTS, jax.random.key(5), 64)(0), *found.filter))
     old = np.asarray(batches(INPUTS, jax.random.key(5), 64)(0))
     assert abs(old.mean((0, 1, 2)) - truth.mean((0, 1, 2))).max() > 0.06
     np.testing.assert_allclose(new.mean((0, 1, 2)), truth.mean((0, 1, 2)), atol=0.04)
@@ -68,23 +68,23 @@ def test_colours_sharpness_and_borders_are_found(colored, tmp_path, caplog):
 def test_what_was_fitted_is_kept_and_images_go_through_it(colored, tmp_path):
     network, file = colored[0], tmp_path / "filter.npz"
     settings = {**SETTINGS, "steps": 10, "batch": 16, "padding": (4,)}
-    found = calibrated(network, INPUTS, KEY, file, **settings)
+    found = fit_filter(network, INPUTS, KEY, file, **settings)
     stamp = file.stat().st_mtime_ns
-    again = calibrated(network, INPUTS, jax.random.key(9), file, **{**settings, "steps": 50})
+    again = fit_filter(network, INPUTS, jax.random.key(9), file, **{**settings, "steps": 50})
     assert file.stat().st_mtime_ns == stamp
-    np.testing.assert_array_equal(again.calibration[0], found.calibration[0])
+    np.testing.assert_array_equal(again.filter[0], found.filter[0])
     plain, through = batches(INPUTS, KEY, 8)(0), batches(found, KEY, 8)(0)
-    np.testing.assert_allclose(through, filtered(plain, *found.calibration), atol=0.51 / 255)
+    np.testing.assert_allclose(through, filtered(plain, *found.filter), atol=0.51 / 255)
     np.testing.assert_allclose(255 * through, np.round(255 * through), atol=1e-4)  # in 8 bits
 
 
 def test_images_of_the_bank_are_left_as_they_are(colored, tmp_path):
-    bank = np.full((4, 32, 32, 3), 51, np.uint8)
-    inputs = Prior(bank, (("bank", 1.0),), (32, 32, 3))
+    pool = np.full((4, 32, 32, 3), 51, np.uint8)
+    inputs = Prior(pool, (("synthetic", 1.0),), (32, 32, 3))
     file = tmp_path / "filter.npz"
-    assert calibrated(colored[0], inputs, KEY, file, **SETTINGS) is inputs  # nothing procedural
-    mixed = Prior(bank, (("bank", 0.5), ("dead_leaves", 0.5)), (32, 32, 3))
-    found = calibrated(colored[0], mixed, KEY, file, **{**SETTINGS, "steps": 10, "batch": 16, "padding": (4,)})
+    assert fit_filter(colored[0], inputs, KEY, file, **SETTINGS) is inputs  # nothing procedural
+    mixed = Prior(pool, (("synthetic", 0.5), ("dead_leaves", 0.5)), (32, 32, 3))
+    found = fit_filter(colored[0], mixed, KEY, file, **{**SETTINGS, "steps": 10, "batch": 16, "padding": (4,)})
     images = np.asarray(batches(found, KEY, 8)(0))
     assert np.isclose(images, 0.2).all((1, 2, 3)).sum() == 4
 
@@ -92,16 +92,16 @@ def test_images_of_the_bank_are_left_as_they_are(colored, tmp_path):
 def test_without_batch_norm_or_steps_nothing_is_changed(network, tmp_path, caplog):
     file = tmp_path / "filter.npz"
     with caplog.at_level(logging.INFO, "dci_jax"):
-        assert calibrated(he_cnn(KEY), INPUTS, KEY, file, **SETTINGS) is INPUTS
+        assert fit_filter(he_cnn(KEY), INPUTS, KEY, file, **SETTINGS) is INPUTS
     assert "no BatchNorm layer of he_cnn" in caplog.text
-    assert calibrated(network, INPUTS, KEY, file, **{**SETTINGS, "steps": 0}) is INPUTS
+    assert fit_filter(network, INPUTS, KEY, file, **{**SETTINGS, "steps": 0}) is INPUTS
     assert not file.exists()
 
 
 def test_statistics_that_no_images_have_are_not_followed(tmp_path, caplog):
     """Means of 0 and variances of 1, as in a network whose BatchNorm layers were never told."""
     settings = {**SETTINGS, "steps": 20, "batch": 16, "padding": (0,)}
-    assert calibrated(cifar_resnet(KEY, depth=20), INPUTS, KEY, tmp_path / "filter.npz", **settings) is INPUTS
+    assert fit_filter(cifar_resnet(KEY, depth=20), INPUTS, KEY, tmp_path / "filter.npz", **settings) is INPUTS
     assert "stay as they are" in caplog.text
 
 
@@ -142,7 +142,7 @@ def test_a_damaged_file_is_told(colored, tmp_path):
     file = tmp_path / "filter.npz"
     np.savez(file, bands=np.zeros((2, 3, 3)))
     with pytest.raises(InputError, match=r"filter.npz"):
-        calibrated(colored[0], INPUTS, KEY, file, **SETTINGS)
+        fit_filter(colored[0], INPUTS, KEY, file, **SETTINGS)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])

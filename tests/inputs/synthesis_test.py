@@ -50,7 +50,7 @@ def test_statistics_come_closer_and_pixels_stay_valid(network, tmp_path):
 def test_what_they_start_from_is_filtered(network, tmp_path):
     black = np.zeros(BANDS, np.float32), np.full(3, -0.5, np.float32)
     settings = {**SETTINGS, "batches": 1, "stages": ((32, 1),), "start": "dead_leaves"}
-    images = synthesize(network, jax.random.key(0), tmp_path / "filtered", **settings, calibration=black)
+    images = synthesize(network, jax.random.key(0), tmp_path / "filtered", **settings, filter=black)
     assert stack(images).max() <= 255 * SETTINGS["learning_rate"] + 0.5  # one of Adam's steps from black
     assert stack(synthesize(network, jax.random.key(0), tmp_path / "as it is", **settings)).max() > 100
 

@@ -11,8 +11,9 @@ from dci_jax.report import __main__ as command
 from dci_jax.report import attackers, audit, images, verdict
 from dci_jax.report.attackers import Attackers
 from dci_jax.report.leaks import Policy
+from tests.report.cells import cell
 
-POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, label_kept=0.95)
+POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, server_agreement=0.95)
 COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters": 3, "batch_norms": 1}
 NAMES = tuple(f"photograph {i}" for i in range(24))
 
@@ -43,13 +44,12 @@ def workdir(tmp_path):
         scores = {name: np.full(len(NAMES), 0.5) for name in results.METRICS if "latent" not in name}
         scores |= {"psnr": psnr + spread, "ssim": ssim + spread, "bytes_coded": np.full(len(NAMES), 100.0 * psnr)}
         scores |= {"psnr_affine": psnr + spread, "ssim_affine": ssim + spread, "structure_part": np.zeros(len(NAMES))}
-        shares = (("rank1_structure", rank1), ("rank1", rank1), ("label_kept", kept))
+        shares = (("rank1_structure", rank1), ("rank1", rank1), ("server_agreement", kept))
         scores |= {n: np.float64(np.arange(len(NAMES)) < s * len(NAMES)) for n, s in shares}
-        cell = dict(target="<script>net", split=split, attack=attack, defense=defense, seed=0)
-        rows += results.lines(scores, NAMES, **cell)
+        rows += results.lines(scores, NAMES, **cell(split, attack, defense, target="<script>net", seed=0))
         (tmp_path / "evaluation" / attack).mkdir(exist_ok=True)
         np.savez(tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels, **scores)
-    floor = dict(target="<script>net", split="any", attack="mean_image", defense="none", seed=0)
+    floor = cell("any", "mean_image", "none", target="<script>net", seed=0)
     blind = {
         "psnr": 10.0,
         "ssim": 0.1,
@@ -109,11 +109,17 @@ def change(workdir, split, **values):
 
 def test_a_weak_attackers_failure_is_not_judged_and_its_success_counts(workdir):
     config = json.loads((workdir / "config.json").read_text())
-    config["dci"] |= {"unknowns": [1, 1], "images": 16, "held_out": 8, "rounds": 0, "size": 1}
+    config["dci"] |= {
+        "max_unknowns": [1, 1],
+        "num_images": 16,
+        "num_validation": 8,
+        "num_corrections": 0,
+        "kernel_size": 1,
+    }
     found = judge(workdir, known=attackers.read(workdir, config))
     assert [c.level for c in found] == ["most", "most", "some", "not judged"]
-    assert "dci.images is 16; give at least 96" in found[3].reasons
-    assert "dci.unknowns is (1, 1); give at least (3000, 1500)" in found[3].reasons
+    assert "dci.num_images is 16; give at least 96" in found[3].reasons
+    assert "dci.max_unknowns is (1, 1); give at least (3000, 1500)" in found[3].reasons
     assert verdict.choice(found, Policy(0.5, 20.0, 0.7, 0.0, 0.4)) is None
 
 
@@ -144,10 +150,10 @@ def test_faulty_features_are_said_and_not_judged(workdir):
 def test_a_cell_that_leaks_or_costs_too_many_predictions_is_no_choice(found, workdir):
     assert verdict.choice(found, POLICY) is None
     assert verdict.least(found, POLICY).split == "deep"
-    generous = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, label_kept=0.4)
+    generous = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, server_agreement=0.4)
     chosen = verdict.choice(judge(workdir, generous), generous)
     assert (chosen.split, chosen.defense) == ("deep", "gaussian 1")
-    third = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.4, label_kept=0.95)
+    third = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.4, server_agreement=0.95)
     chosen = verdict.choice(judge(workdir, third), third)
     assert (chosen.split, chosen.defense) == ("deep", "none")
 
@@ -192,10 +198,10 @@ def test_two_seeds_are_one_audit_whose_images_count_once(workdir, tmp_path_facto
     (alone,) = (c for c in json.loads((workdir / "report" / "audit.json").read_text())["cells"][:1])
     assert command.main([str(workdir), str(other), f"--out={out}"]) == 0
     both = json.loads((out / "audit.json").read_text())
-    (cell,) = both["cells"][:1]
+    (first,) = both["cells"][:1]
     assert both["seeds"] == [0, 1]
-    assert cell["between"]["dci"] == pytest.approx(2**0.5, abs=1e-6)
-    old, new = (c["attacks"]["dci"]["psnr"] for c in (alone, cell))
+    assert first["between"]["dci"] == pytest.approx(2**0.5, abs=1e-6)
+    old, new = (c["attacks"]["dci"]["psnr"] for c in (alone, first))
     assert [n - o for n, o in zip(new[:3], old[:3], strict=True)] == pytest.approx([1, 1, 1], abs=1e-3)
     assert "2 seeds" in (out / "index.html").read_text()
     assert "seeds_psnr_sd" not in (workdir / "report" / "index.html").read_text()

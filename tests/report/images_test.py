@@ -7,6 +7,7 @@ import pytest
 from dci_jax import results
 from dci_jax.report import __main__ as command
 from dci_jax.report import images as report
+from tests.report.cells import cell
 
 NAMES = tuple(f"cat r{r}c{c}" for r in range(2) for c in range(2))
 
@@ -35,8 +36,7 @@ def workdir(tmp_path):
         ("stem", "dci", "dropout 0.5"),
         ("any", "mean_image", "none"),
     ):
-        cell = dict(target="net", split=split, attack=attack, defense=defense, seed=0)
-        rows += results.lines(result, NAMES, **cell)
+        rows += results.lines(result, NAMES, **cell(split, attack, defense, target="net", seed=0))
         np.savez(
             tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels
         ) if split != "any" else None

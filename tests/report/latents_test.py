@@ -8,6 +8,7 @@ import pytest
 
 from dci_jax import results
 from dci_jax.report import latents, recorded
+from tests.report.cells import cell
 
 NAMES = tuple(f"code {i}" for i in range(4))
 COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 1.0, "device_parameters": 3, "batch_norms": 1}
@@ -22,16 +23,20 @@ def begin(folder, config, rows):
 
 @pytest.fixture
 def inverted(tmp_path):
-    """The files of a finished generator's run: one attack, one damage, a baseline."""
+    """The files of a finished generator's run: one attack, one corruption, a baseline."""
     rng, evaluation, rows = np.random.default_rng(0), tmp_path / "evaluation", []
     (evaluation / "dci").mkdir(parents=True)
     scores = {m: np.linspace(0.1, 1, 4) for m in ("psnr", "ssim", "latent_cosine", "latent_error", "psnr_sent")}
     codes = np.float32(rng.normal(size=(4, 8)))
-    for split, attack, damage in (("image", "dci", "none"), ("image", "dci", "blur 1"), ("any", "mean_code", "none")):
-        rows += results.lines(scores, NAMES, target="<b>net", split=split, attack=attack, defense=damage, seed=0)
+    for split, attack, corruption in (
+        ("image", "dci", "none"),
+        ("image", "dci", "blur 1"),
+        ("any", "mean_code", "none"),
+    ):
+        rows += results.lines(scores, NAMES, **cell(split, attack, corruption, target="<b>net", seed=0))
         if split != "any":
             found = scores | {"sent": PIXELS, "reconstruction": PIXELS, "code": codes + 0.1}
-            np.savez(evaluation / attack / f"{split} {damage}.npz", **found)
+            np.savez(evaluation / attack / f"{split} {corruption}.npz", **found)
     np.savez(evaluation / "dci" / "given images.npz", reconstruction=PIXELS, psnr=scores["psnr"])
     np.savez(evaluation / "given.npz", pixels=PIXELS)
     np.savez(evaluation / "blocks.npz", errors=np.ones((4, 3)), pictures=np.stack([PIXELS] * 3, 1))
@@ -72,8 +77,9 @@ def test_a_generator_without_batch_norm_and_blocks_has_a_page(inverted):
 def test_the_page_of_recorded_features_says_that_their_images_are_not_known(tmp_path):
     (tmp_path / "evaluation" / "dci").mkdir(parents=True)
     np.savez(tmp_path / "evaluation" / "dci" / "image none.npz", reconstruction=PIXELS)
-    cell = dict(target="net", split="image", attack="dci", defense="none", seed=0)
-    rows = results.lines({"feature_error": np.full(4, 0.125)}, NAMES, **cell)
+    rows = results.lines(
+        {"feature_error": np.full(4, 0.125)}, NAMES, **cell("image", "dci", "none", target="net", seed=0)
+    )
     begin(tmp_path, {"features": "<b>.npz", "data": {"images": ""}}, rows)
     text = recorded.write(tmp_path).read_text()
     assert "Their images are not known here" in text

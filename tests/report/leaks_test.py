@@ -11,7 +11,7 @@ from dci_jax.report.leaks import MARGINS, Policy, baselines, evidence
 from dci_jax.report.verdict import level
 from dci_jax.results import lines
 
-POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, label_kept=0.95)
+POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, server_agreement=0.95)
 TILES = {32: 4, 224: 2}  # 64 images of 32 px, 16 of 224
 
 

@@ -68,8 +68,8 @@ def test_the_inputs_of_a_step_do_not_depend_on_the_devices(tmp_path):
 import jax, numpy as np
 from dci_jax.runtime import sharding
 from dci_jax.inputs.mixture import Prior, batches
-bank = [np.full((8, 8, 3), i, np.uint8) for i in range(40)]
-read = batches(Prior(bank, (("bank", 0.5), ("dead_leaves", 0.5)), (6, 6, 3)), jax.random.key(0), 16)
+pool = [np.full((8, 8, 3), i, np.uint8) for i in range(40)]
+read = batches(Prior(pool, (("synthetic", 0.5), ("dead_leaves", 0.5)), (6, 6, 3)), jax.random.key(0), 16)
 x = read(3)
 print(len(x.sharding.device_set), len({str(s.index) for s in x.addressable_shards}))
 np.save(%r, sharding.fetch(x))

@@ -29,7 +29,7 @@ def test_every_number_of_a_default_has_a_range():
     for name, field in FIELDS.items():
         if next(numbers(field.default), None) is not None and name not in (
             "defenses",
-            "damages",
+            "corruptions",
         ):  # those have STRENGTHS
             assert isinstance(field.form, Range | Several) or field.form.each, name
 
@@ -50,13 +50,13 @@ def test_the_default_config_has_the_fields_of_the_table_and_no_other():
 
 
 def test_a_changed_config_changes_no_default():
-    settings.default().dci.images = 16
-    assert settings.default().dci.images == FIELDS["dci.images"].default
+    settings.default().dci.num_images = 16
+    assert settings.default().dci.num_images == FIELDS["dci.num_images"].default
 
 
 def test_every_defense_and_damage_has_its_strengths():
     assert {k for f, k in STRENGTHS if f == "defenses"} == set(DEFENSES)
-    assert {k for f, k in STRENGTHS if f == "damages"} == set(corruptions.DAMAGES)
+    assert {k for f, k in STRENGTHS if f == "corruptions"} == set(corruptions.CORRUPTIONS)
 
 
 def test_the_page_is_of_this_table():

@@ -38,7 +38,7 @@ class Inverter(nn.Module):
       vector: the block's input is a code [B, channels], which counts as an image of one pixel.
       channels: of the block's input.
       width: channels of the hidden layers at the input's resolution.
-      rounds: corrections by the block's own answer.
+      num_corrections: corrections by the block's own answer.
       depth: 3x3 convolutions in each correction.
       nonnegative: the output is what a ReLU gave, and is cut at zero.
       dtype: of the convolutions; the estimate itself is kept in float32.
@@ -47,7 +47,7 @@ class Inverter(nn.Module):
     factor: int
     channels: int
     width: int
-    rounds: int
+    num_corrections: int
     depth: int
     nonnegative: bool
     dtype: str = "float32"
@@ -67,11 +67,11 @@ class Inverter(nn.Module):
         same = self.factor == self.growth == 1 and sent == self.channels
         x = f if same else shuffle(_conv(f, channels, "start", self.dtype, size=size), self.factor)
         x = x.astype(jnp.float32)
-        corrections = [self._correction(r, (channels, sent, sent), size) for r in range(self.rounds)]
+        corrections = [self._correction(r, (channels, sent, sent), size) for r in range(self.num_corrections)]
         # A first layer is linear: what it makes of the features is known before the first round, where they are the estimate, too.
         parts = [jnp.split(first[0], (channels, channels + sent), 2) for first, *_ in corrections]
         known = [of_f + of_x if same and r == 0 else of_f for r, (of_x, of_f, _) in enumerate(parts)]
-        shares = jnp.split(unbiased(f, jnp.concatenate(known, -1), self.dtype), self.rounds, -1)
+        shares = jnp.split(unbiased(f, jnp.concatenate(known, -1), self.dtype), self.num_corrections, -1)
         for r, (((_, bias), *layers), (of_x, _, of_difference)) in enumerate(zip(corrections, parts, strict=True)):
             y, kernel = f - answer(x), of_difference
             if not (same and r == 0):
@@ -92,7 +92,9 @@ class Inverter(nn.Module):
         return [layer() for layer in layers]
 
 
-def inverters(network: Network, stop: int, width: float, cap: int, rounds: int, depth: int) -> tuple[Inverter, ...]:
+def inverters(
+    network: Network, stop: int, width: float, cap: int, num_corrections: int, depth: int
+) -> tuple[Inverter, ...]:
     """One untrained inverter for each of the first `stop` blocks.
 
     Args:
@@ -100,7 +102,7 @@ def inverters(network: Network, stop: int, width: float, cap: int, rounds: int, 
       stop: how many blocks.
       width: hidden channels, as a multiple of the channels of the wider side of the block.
       cap: but so many at most.
-      rounds, depth: see `Inverter`.
+      num_corrections, depth: see `Inverter`.
 
     Raises:
       InputError: a block's features are no images, or not smaller by a whole factor.
@@ -112,7 +114,7 @@ def inverters(network: Network, stop: int, width: float, cap: int, rounds: int, 
             scales[i][0],
             shapes[i][-1],
             _eights(min(width * max(shapes[i][-1], shapes[i + 1][-1]), cap)),
-            rounds,
+            num_corrections,
             depth,
             network.blocks[i].nonnegative,
             network.dtype,

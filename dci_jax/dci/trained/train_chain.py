@@ -146,7 +146,7 @@ def phases(
     *,
     width: float,
     cap: int,
-    rounds: int,
+    num_corrections: int,
     depth: int,
     distance: str,
     layer: float,
@@ -166,7 +166,7 @@ def phases(
     Args:
       network: the target.
       splits: split points to reconstruct from.
-      width, cap, rounds, depth: of the inverters, see `dci.trained.inverter_network`.
+      width, cap, num_corrections, depth: of the inverters, see `dci.trained.inverter_network`.
       distance, layer, image, cycle, remat: see `Objective`. The divide phase has no image term.
       learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
       divide_steps: steps in which every inverter learns alone.
@@ -181,7 +181,7 @@ def phases(
         splits do not use: it would cost them more than it gives; 0: none.
     """
     deepest = max(split_index(network, name) for name in splits)
-    modules = inverters(network, deepest, width, cap, rounds, depth)
+    modules = inverters(network, deepest, width, cap, num_corrections, depth)
     objective = Objective(distance, layer, image, cycle, remat)
     loss = functools.partial(divide_loss, objective, modules)
     stages = [Phase("divide", loss, divide_steps, learning_rate)]

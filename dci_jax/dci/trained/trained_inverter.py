@@ -37,7 +37,7 @@ class TrainedInverter:
         return found if self.index else clip(code_prior(network), found)
 
     def __repr__(self) -> str:
-        return f"trained, {self.module.width} hidden channels, {self.module.rounds} corrections"
+        return f"trained, {self.module.width} hidden channels, {self.module.num_corrections} corrections"
 
 
 _undo = jax.jit(undo, static_argnums=(0, 3))
