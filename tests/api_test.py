@@ -101,7 +101,7 @@ def test_features_are_matched_by_optimization_and_by_gauss_newton(network):  # n
         ({"defenses": (("gaussian", -1.0),)}, "'gaussian' the strength -1"),
         ({"settings": {"dci.magic": 1}}, "no setting 'dci.magic'"),
         ({"settings": {"dci.num_images": 0}}, "dci.num_images is 0"),
-        ({"num_queries": (0,)}, "sends is"),
+        ({"num_queries": (0,)}, "num_queries is"),
         ({"defenses": (("gaussian", "x"),)}, "defenses is .*; give it such as"),
         ({"defenses": ("gaussian", 1.0)}, "defenses is .*; give it such as"),
     ],

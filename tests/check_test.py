@@ -224,9 +224,9 @@ def test_an_attack_that_cannot_adapt_is_refused(attacks, defenses, said, monkeyp
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sends": ()}, "give one number or more, each once"),
-        ({"sends": (10, 10)}, "give one number or more, each once"),
-        ({"sends": (0,)}, "sends is"),
+        ({"num_queries": ()}, "give one number or more, each once"),
+        ({"num_queries": (10, 10)}, "give one number or more, each once"),
+        ({"num_queries": (0,)}, "num_queries is"),
         ({"defense.images": "photos.zip"}, "no defense learns; name one of them in defenses"),
         ({"defenses": (("prune", 0.5),)}, "No defense is called 'prune'; choose from"),
         ({"defenses": (("jpeg", 120.0),)}, "gives 'jpeg' the strength 120.0"),

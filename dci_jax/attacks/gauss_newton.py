@@ -55,7 +55,7 @@ def gauss_newton(
     inner: int,
     damping: float,
     total_variation: tuple[float, ...],
-    held_out: int,
+    num_validation: int,
     start: dict[str, Reconstruct] | None = None,
     channel: Channel = NONE,
 ) -> dict[str, Reconstruct]:
@@ -71,7 +71,7 @@ def gauss_newton(
       inner: conjugate gradients in each step.
       damping: at the start, relative to the mean square of J's columns.
       total_variation: weights of TV to choose from; the one with the best PSNR on procedural images.
-      held_out: how many procedural images choose.
+      num_validation: how many procedural images choose.
       start: split point -> another attack's inputs to start from; None starts from a blank image, or the prior's
         mean.
       channel: the defense that this attacker knows, which is then in the loop as in `rmle`; behind a random one how
@@ -92,7 +92,7 @@ def gauss_newton(
 
     chosen = dict.fromkeys(splits, (0.0, 1.0))
     if not code_prior(network):
-        truth = feature_matching.held_out(network, inputs, key, held_out)
+        truth = feature_matching.held_out(network, inputs, key, num_validation)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
             before = first[name](received) if registry.find(channel.kind).random else None
@@ -110,11 +110,11 @@ def check(
     inner: int,
     damping: float,
     total_variation: tuple[float, ...],
-    held_out: int,
+    num_validation: int,
 ) -> None:
     """Raise InputError where `gauss_newton` could not work."""
     del network, splits, shape
-    for field, value in (("steps", steps), ("inner", inner), ("held_out", held_out)):
+    for field, value in (("steps", steps), ("inner", inner), ("num_validation", num_validation)):
         if value < 1:
             raise InputError(f"gauss_newton.{field} is {value}; give at least 1.")
     if not damping > 0:

@@ -19,16 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax.dci import cost
 from dci_jax.dci.chain import Chain
-from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes, largest, split_stages
-from dci_jax.dci.ridge import MATRICES
+from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes, split_stages
+from dci_jax.dci.limits import check, check_shared
 from dci_jax.dci.solve_inverter import finished, kept_inverter, solve_inverter
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
-from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import POOL, Prior, batches
-from dci_jax.network import Network, feature_shapes, features_at, split_index, split_names
-from dci_jax.runtime import distributed, progress, sharding
+from dci_jax.network import Network, features_at, split_index, split_names
+from dci_jax.runtime import distributed, progress
 
 Array = jax.Array
 
@@ -116,119 +114,6 @@ def _inputs(inputs, key, settings):
             (batches(apart, key_held, batch), settings["num_validation"]),
         )
     ]
-
-
-def check(
-    network: Network,
-    splits: tuple[str, ...],
-    shape: tuple[int, ...],
-    *,
-    num_images: int,
-    num_validation: int,
-    batch: int,
-    num_corrections: int,
-    kernel_size: int,
-    max_unknowns: tuple[int, int],
-    samples_per_unknown: int,
-) -> None:
-    """Check what `dci` is asked for.
-
-    Args:
-      network: the target.
-      splits: split points to reconstruct from.
-      shape: of the inputs that it is solved on.
-      num_images: how many inputs a map is solved on, at most but for the last batch, which is whole.
-      num_validation: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
-        where `inputs` has any, else others drawn from the same source. Where a map is solved on fewer inputs
-        it is as many fewer; no map is solved on fewer inputs than `num_validation`.
-      batch: inputs at a time, shared by the devices.
-      num_corrections: corrections in each inverter, at most.
-      kernel_size: k of the k x k neighbourhoods, at most.
-      max_unknowns: of a first map, of a correction: where k^2 C would be more, k is less, down to a single pixel. Bounds
-        memory and time of a solve.
-      samples_per_unknown: how many pixels for each unknown are enough. The large features of shallow blocks have them in
-        a few inputs, which is where most of the time would go.
-
-    Raises:
-      InputError: it could not work, or would be crippled.
-    """
-    asked = dict(
-        num_images=num_images,
-        num_validation=num_validation,
-        batch=batch,
-        num_corrections=num_corrections,
-        kernel_size=kernel_size,
-        max_unknowns=max_unknowns,
-        samples_per_unknown=samples_per_unknown,
-    )
-    _check_numbers(**asked)
-    sharding.warn_if_uneven("dci.batch", batch)
-    network = split_stages(network)
-    small = network.replace(input_shape=shape)
-    _check_memory(small, [split_index(network, name) for name in splits], asked)
-
-
-def _check_numbers(num_images, num_validation, batch, num_corrections, kernel_size, max_unknowns, samples_per_unknown):
-    for field, value, least in (
-        ("num_images", num_images, 1),
-        ("num_validation", num_validation, 1),
-        ("batch", batch, 1),
-        ("num_corrections", num_corrections, 0),
-        ("samples_per_unknown", samples_per_unknown, 1),
-    ):
-        if value < least:
-            raise InputError(f"dci.{field} is {value}; give at least {least}.")
-    if len(max_unknowns) != 2 or min(max_unknowns) < 1:
-        raise InputError(
-            f"dci.max_unknowns is {max_unknowns}; give two numbers of at least 1, of a first map and of a correction."
-        )
-    if kernel_size not in (1, 3, 5, 7):
-        raise InputError(f"dci.kernel_size is {kernel_size}; give 1, 3, 5 or 7 pixels.")
-
-
-def _check_memory(network, depths, asked):
-    """Raise InputError where inputs, features and matrices do not fit: arithmetic alone, nothing is allocated."""
-    num_images, num_validation, max_unknowns = (asked[n] for n in ("num_images", "num_validation", "max_unknowns"))
-    shapes, memory = feature_shapes(network), distributed.memory()
-    each, most = 4 * (math.prod(shapes[0]) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()
-    if (num_images + num_validation) * each > most:
-        raise InputError(
-            f"dci.num_images is {num_images}, dci.num_validation {num_validation}: these inputs and their features take "
-            f"{(num_images + num_validation) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
-        )
-    found = cost.inverter_specs(network, max(depths), asked)
-    for (g, ks), (inputs, matrices) in zip(found, cost.memory(network, found, asked), strict=True):
-        wide, block = largest(g, ks), network.blocks[g.index].name
-        # Beside the matrices on a CPU: an accelerator has memory of its own for the inputs.
-        beside = inputs / jax.process_count() * (jax.default_backend() == "cpu")
-        if matrices > memory:
-            raise InputError(
-                f"dci.max_unknowns is {max_unknowns} and the inverter of {block} has {wide}: its "
-                f"solve takes {matrices / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f}; "
-                + (
-                    f"give at most {math.isqrt(memory // (MATRICES * 8))}."
-                    if wide > g.channels
-                    else "take a machine with more, or the attack dci_trained."
-                )
-            )
-        if matrices + beside > memory:
-            raise InputError(
-                f"dci.num_images is {num_images}, dci.num_validation {num_validation}: where the inverter of {block} is solved, inputs and "
-                f"features take {beside / 2**30:.1f} GiB and its matrices {matrices / 2**30:.1f}, and this machine has "
-                f"{memory / 2**30:.1f}; give at most {int((memory - matrices) / beside * (num_images + num_validation))} in all, or "
-                "fewer dci.max_unknowns."
-            )
-
-
-def check_shared(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
-    """Raise InputError as `check`, or where a batch is too small for `dci_shared`."""
-    check(network, splits, shape, **settings)
-    batch = settings["batch"]
-    if len(set(splits)) > batch:
-        raise InputError(
-            f"dci.batch is {batch}, but each of the {len(set(splits))} split points of a shared chain needs an input "
-            "of its own in every batch; give at least that many."
-        )
 
 
 def _chain(network, label, depths, shape, make, see, folder, settings):

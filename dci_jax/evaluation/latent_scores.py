@@ -16,7 +16,7 @@ Array = jax.Array | np.ndarray
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def hurt(name: str, strength: float, key: Array, features: Array) -> Array:
+def corrupt(name: str, strength: float, key: Array, features: Array) -> Array:
     """What the attack is given: the features behind a key of `CORRUPTIONS`."""
     return CORRUPTIONS[name](key, features, strength)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import matplotlib
 
 from dci_jax.report import page
-from dci_jax.results import ANY_SPLIT
+from dci_jax.results import ANY_SPLIT, CELL
 from dci_jax.runtime.files import differences, replacing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 _METRICS = (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("label_agreement", "label agreement"))
-_CELL = ("run", "target", "split", "attack", "defense")
+_CELL = ("run", "target", *CELL)
 
 
 def beside(workdirs: Sequence[Path]) -> Path:

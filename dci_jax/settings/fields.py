@@ -269,7 +269,7 @@ RENAMED = {
     "audit.rank1": "audit.structure",
     "audit.label_kept": "audit.server_agreement",
     "sends": "num_queries",
-    "corruptions": "corruptions",
+    "damages": "corruptions",
     "inputs.bank": "inputs.synthetic",
     "dci.images": "dci.num_images",
     "dci.held_out": "dci.num_validation",

@@ -115,7 +115,7 @@ def test_procedural_images_choose_the_weight_of_tv_once(network, tmp_path):
     [
         ({"steps": 0}, "steps is 0"),
         ({"inner": 0}, "inner is 0"),
-        ({"num_validation": 0}, "held_out is 0"),
+        ({"num_validation": 0}, "num_validation is 0"),
         ({"damping": 0.0}, r"damping is 0.0; give more than 0"),
         ({"damping": float("nan")}, "damping is nan"),
         ({"total_variation": ()}, r"total_variation is \(\)"),

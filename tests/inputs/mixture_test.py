@@ -71,7 +71,7 @@ def test_shards_on_disk_are_one_sequence(tmp_path):
     ("weights", "named"),
     [
         ({"photos": 1.0}, "'photos'.*dead_leaves"),
-        ({"synthetic": -1.0}, "pool is -1"),
+        ({"synthetic": -1.0}, "synthetic is -1"),
         ({"synthetic": 0.0}, "All weights"),
     ],
 )
@@ -80,8 +80,8 @@ def test_bad_shares_are_refused(weights, named):
         mixture(weights, 3)
 
 
-def test_an_empty_bank_is_refused_only_if_it_is_asked():
-    with pytest.raises(InputError, match=r"inputs\.pool is"):
+def test_an_empty_pool_is_refused_only_if_it_is_asked():
+    with pytest.raises(InputError, match=r"inputs\.synthetic is"):
         mixture({"synthetic": 1.0}, 0)
     assert batches(inputs({"white_noise": 1.0}, POOL[:0]), KEY, 2)(0).shape == (2, 8, 8, 3)
 

@@ -37,7 +37,7 @@ def test_nothing_and_words_for_numbers_are_refused(field, value, said):
         ("dci.num_images", (3, 4), r"dci.num_images is \(3, 4\); give a whole number"),
         ("dci.max_unknowns", "x", "dci.max_unknowns is x; give for each of its numbers"),
         ("splits", 3, r"splits is 3; give it such as \('stem',\)"),
-        ("sends", 3, r"sends is 3; give it such as"),
+        ("num_queries", 3, r"num_queries is 3; give it such as"),
     ],
 )
 def test_what_a_config_file_makes_another_type_of_is_refused(field, value, said):
