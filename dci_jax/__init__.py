@@ -25,6 +25,7 @@ _PUBLIC = {
     "audit": "api.auditing",
     "features_at": "network",
     "fit_prior": "api.priors",
+    "from_jax": "importers.jax_function",
     "gauss_newton": "api.optimization",
     "learn_defense": "api.chains",
     "load_chain": "dci.chain",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from dci_jax.dci.chain import Chain, load_chain
     from dci_jax.defenses.registry import Defense
     from dci_jax.errors import InputError
+    from dci_jax.importers.jax_function import from_jax
     from dci_jax.inputs.mixture import Prior
     from dci_jax.network import Block, Network, features_at, sequential, split_names, with_side
 

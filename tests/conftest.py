@@ -11,9 +11,11 @@ from PIL import Image
 from dci_jax.checkpoints import assign
 from dci_jax.models.cifar_resnet import cifar_resnet, torch_prefix
 from dci_jax.models.sngan import sngan
-from dci_jax.runtime import process
+from dci_jax.runtime import process, training_loop
 from tests.command_line import ROOT, call
 
+# Programs of tests run for milliseconds and take the compiler seconds; processes that tests start have the same flags.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 process.prepare()
 # Of a background job Ctrl-C is ignored, and by the processes that tests start would be, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,6 +47,14 @@ def compilation_cache(tmp_path_factory):
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_onednn():
+    """Steps of training are compiled without oneDNN, with which no program can be kept in the cache; `onednn_test` has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_loop, "options", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

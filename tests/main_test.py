@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dci_jax import main
+from dci_jax import main, results
 from tests.command_line import FITTED, SOLVED, call, call_each, kill, lines, start, wait_for
 
 REFUSED = [
@@ -127,9 +127,7 @@ def test_a_run_leaves_everything(finished):
     assert len(rows) == 3 * len(cells)
     assert set(rows[0]) == {
         "target",
-        "split",
-        "attack",
-        "defense",
+        *results.CELL,
         "image",
         "mse",
         "psnr",

@@ -133,8 +133,8 @@ def test_every_attack_has_its_rows(monkeypatch, network):
         assert rows, name
         assert all(float(row[-3]) >= 0 and int(row[-4]) > 0 for row in rows), name
     rows = [line.split() for line in lines if line.startswith("prior fitting, borders of")]
-    assert [row[3:6:2] for row in rows] == [["0", "7"], ["4", "7"]]
-    assert all(float(row[6]) > 0 for row in rows)
+    assert [row[4:7:2] for row in rows] == [["0", "7"], ["4", "7"]]
+    assert all(float(row[7]) > 0 for row in rows)
 
 
 def test_a_network_whose_weights_are_not_at_hand_is_planned_by_its_shapes(monkeypatch):

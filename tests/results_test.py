@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from dci_jax import results
+from tests.report.cells import cell
 
 
 def test_summary_means_intervals_and_the_defenders_worst(tmp_path):
     psnr = np.arange(101.0)
     result = {m: psnr / 100 if m in results.SHARES else psnr for m in results.METRICS}
-    cell = dict(target="t", split="stem", attack="dci_trained", defense="none", seed=0)
-    rows = results.lines(result, map(str, range(101)), **cell)
+    rows = results.lines(result, map(str, range(101)), **cell("stem", "dci_trained", "none", target="t", seed=0))
     results.write(rows, {"stem": {"bytes_sent": 4, "device_flops": 8, "depth": 0.1}}, tmp_path)
     (line,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert float(line["psnr"]) == 50

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from tests.command_line import CALIBRATED, SOLVED, call, finish, lines, said, start, start_together, wait_for
+from tests.command_line import FITTED, SOLVED, call, finish, lines, said, start, start_together, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +53,9 @@ def test_eight_devices_give_the_same_numbers(place, even, tmp_path):
 def test_solved_inverters_are_the_same_on_eight_devices_and_in_two_processes(place, tmp_path):
     one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
     for workdir, devices in ((one, 1), (eight, 8)):
-        done = call(place, workdir, *SOLVED, *CALIBRATED, devices=devices)
+        done = call(place, workdir, *SOLVED, *FITTED, devices=devices)
         assert done.returncode == 0, done.stderr
-    finish(start_together(place, two, *SOLVED, *CALIBRATED))
+    finish(start_together(place, two, *SOLVED, *FITTED))
     filters = [np.load(workdir / "prior" / "filter.npz")["bands"] for workdir in (one, eight, two)]
     np.testing.assert_allclose(filters[1:], [filters[0]] * 2, atol=1e-4)
     for workdir in (eight, two):

@@ -24,7 +24,6 @@ from jaxtyping import Float
 
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks.feature_matching import blank, relative_distance, spread
-from dci_jax.defenses import registry
 from dci_jax.defenses.channel import NONE, Channel, behind, knowing, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
@@ -74,7 +73,7 @@ def gauss_newton(
       num_validation: how many procedural images choose.
       start: split point -> another attack's inputs to start from; None starts from a blank image, or the prior's
         mean.
-      channel: the defense that this attacker knows, which is then in the loop as in `rmle`; behind a random one how
+      channel: the defense that this attacker knows, which is then in the loop as in `rmle`; behind one how
         far to go from the start is chosen with the weight of TV.
 
     Returns:
@@ -95,7 +94,7 @@ def gauss_newton(
         truth = feature_matching.held_out(network, inputs, key, num_validation)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
-            before = first[name](received) if registry.find(channel.kind).random else None
+            before = first[name](received) if channel.kind != "none" else None
             read = functools.partial(reconstruct, name, features=received)
             chosen[name] = _chosen(folder / f"{name}.json", name, truth, before, total_variation, read)
     return {name: functools.partial(reconstruct, name, *chosen[name]) for name in splits}
@@ -208,7 +207,7 @@ def _diffused(x, direction):
 def _chosen(file, name, truth, before, weights, read):
     """(weight of TV, how far to go from the start) that reconstruct procedural images `truth` best, found once.
 
-    All of the way where no defense is random, and `before`, what the start made of them, is None.
+    All of the way without a defense, where `before`, what the start made of them, is None.
     """
     if not distributed.broadcast(file.exists()):
         found = []

@@ -16,7 +16,6 @@ import optax
 
 from dci_jax import import_from_string
 from dci_jax.attacks.feature_matching import Regularizer, blank, held_out, match, share
-from dci_jax.defenses import registry
 from dci_jax.defenses.channel import NONE, Channel, behind, sent
 from dci_jax.errors import InputError, reason
 from dci_jax.inputs.mixture import Prior
@@ -50,7 +49,7 @@ def rmle(
 
     Args:
       network: the target, known to the attacker.
-      inputs, key: procedural images, on which an attacker who starts behind a random defense finds how far to go.
+      inputs, key: procedural images, on which an attacker who starts from another finds how far to go behind a defense.
       folder: not used by this attack.
       splits: split points to reconstruct from.
       steps: updates per batch of images.
@@ -81,7 +80,7 @@ def rmle(
         found = match(known, name, features, first, regularizer, optimizer, steps)
         return first + shares[name] * (found - first) if shares[name] < 1 else found
 
-    if start and registry.find(channel.kind).random:
+    if start and channel.kind != "none":
         truth = held_out(network, inputs, key, _HELD_OUT)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)

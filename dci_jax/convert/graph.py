@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dci_jax.convert.splits import WEIGHTED, module_path, split_points
+from dci_jax.convert.modules import WEIGHTED, module_path, modules
 from dci_jax.errors import InputError
 from dci_jax.importers.aten import OPERATORS
 from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, between, weights_of
+from dci_jax.importers.split_points import split_points
 
 _IGNORED = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 _PREFIXES = 16  # tokens before those of the grid, at most: a class token, registers
@@ -81,7 +82,8 @@ def read(program: Any) -> Graph:
     kept = [node for node in fx if node.name in needed and node in alive]
     shape = answer.meta["val"].shape
     weighted = {node.name for node in nodes if node.operator in WEIGHTED and weights_of(node)}
-    places = split_points(tuple(_places(kept, inputs[0], answer)), kept, weighted)
+    operators = {node.name: getattr(node.target, "__name__", "").partition(".")[0] for node in kept}
+    places = split_points(tuple(_places(kept, inputs[0], answer)), modules(kept), operators, weighted)
     named = {node.name: node for node in kept} | {INPUT: inputs[0]}
     return Graph(nodes, places, answer.name, arrays, named, int(shape[1]) if len(shape) == 2 else 0)
 

@@ -1,4 +1,4 @@
-"""Which places users would call split points, and their names: the ends of a network's modules, by PyTorch's own paths.
+"""Which places users would call split points, and their names: the ends of a network's modules, of PyTorch or JAX.
 
 A module whose children are blocks themselves (a stage, a list of blocks) is looked into; one whose children are single
 layers is a block, and its end a split point. Layers between blocks go together from one convolution, or matrix product,
@@ -6,67 +6,38 @@ up to the next. Every other place can be asked for by its name.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from dci_jax.importers.program import Place
 
-WEIGHTED = ("convolution", "addmm", "mm", "bmm")
-_LOST = "_empty_nn_module_stack_from_metadata_hook"  # torch.export's, where it lost track of the module
 _LONG = 6  # weighted layers in a row, without blocks, that are taken apart (VGG)
 
 
-def module_path(node: Any) -> str:
-    """Where in the model an fx node comes from, such as "layer1.0.conv1"; "" of the model itself."""
-    return (ancestors(node) or [""])[-1]
-
-
-def ancestors(node: Any) -> list[str]:
-    """The modules that an fx node lies in, outermost first."""
-    stack = node.meta.get("nn_module_stack") or {}
-    found = [path.removeprefix("L['self']").removeprefix(".") for path, _ in stack.values()]
-    return [path for path in dict.fromkeys(found) if path and path != _LOST]
-
-
-def split_points(places: tuple[Place, ...], nodes: Sequence[Any], weighted: set[str]) -> tuple[Place, ...]:
+def split_points(
+    places: tuple[Place, ...], modules: Mapping[str, Sequence[str]], operators: Mapping[str, str], weighted: set[str]
+) -> tuple[Place, ...]:
     """The places with their names, and those that are split points by default marked.
 
     Args:
       places: named by their values.
-      nodes: all fx nodes of the network, in their order.
-      weighted: the names of those of them that are convolutions, or matrix products with a weight.
+      modules: value -> paths of the modules that it is computed in, from the whole network's "" inwards; of all values
+        that depend on the input, in their order.
+      operators: value -> name of its operator.
+      weighted: the values of convolutions, and of matrix products with a weight.
     """
-    chains = _chains(nodes)
-    order = [node.name for node in nodes]
-    operators = {node.name: getattr(node.target, "__name__", "").partition(".")[0] for node in nodes}
+    order = list(modules)
     ends = {place.value: place.grid != (1, 1) for place in places}  # of one pixel is what was pooled
-    units = {value: path for path, value in _units("", order, chains, weighted, ends)}
+    units = {value: path for path, value in _units("", order, modules, weighted, ends)}
     names = {}
     for place in places:
         value = place.value
-        name = units.get(value) or _inner(value, order, chains, units, operators)
+        name = units.get(value) or _inner(value, order, modules, units, operators)
         name = re.sub(r"[^\w.+-]", "_", name)
         while name in names.values():
             name += "_"
         names[value] = name
     return tuple(replace(place, name=names[place.value], default=place.value in units) for place in places)
-
-
-def _chains(nodes):
-    """value -> the modules around it, from the whole network's "" on; where they are lost those that both neighbours share."""
-    found, lost = {}, []
-    for node in nodes:
-        chain = ["", *ancestors(node)]
-        if any(path == _LOST for path, _ in (node.meta.get("nn_module_stack") or {}).values()):
-            lost.append(node.name)
-            found[node.name] = None
-            continue
-        before = next((found[name] for name in reversed(found) if found[name]), chain)
-        shared = [a for a, b in zip(before, chain, strict=False) if a == b]
-        found |= dict.fromkeys(lost, shared) | {node.name: chain}
-        lost = []
-    return found | {name: [""] for name in lost}
 
 
 def _units(path, members, chains, weighted, ends):
