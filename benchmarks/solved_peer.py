@@ -164,7 +164,7 @@ def main(out):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     network = models.load("cifar_resnet20", "", "")
     split, key = split_index(network, SPLIT), jax.random.key(0)
-    truth = np.float32(photographs(32, tiles=8).pixels / 255)
+    truth = np.float32(photographs((32, 32, 3), tiles=8).pixels / 255)
     features = features_at(network, split, truth)
     inputs, rows = Prior((), SHARES, network.input_shape), []
 

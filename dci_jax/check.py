@@ -79,7 +79,7 @@ def load_target(config: ConfigDict, planned: bool = False) -> Network:
         log.info("the weights of %s are not at hand: planned by their shapes", name)
         network = models.blank(name)
     else:
-        network = models.load(name, source, config.target.sha256, tuple(config.splits))
+        network = models.load(name, source, config.target.sha256, tuple(config.splits), config.target.weights_key)
     return with_side(network, config.target.side) if config.target.side else network
 
 

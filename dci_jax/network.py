@@ -191,19 +191,20 @@ def sequential(
     return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
 
 
-def with_side(network: Network, side: int) -> Network:
-    """The network for images [side, side, C]; convolutions take images of any size.
+def with_side(network: Network, side: int | tuple[int, int]) -> Network:
+    """The network for images [side, side, C], or (height, width); convolutions take images of any size.
 
     Raises:
       InputError: it takes latent codes, or images of its own size alone.
     """
-    if side < 1:
-        raise InputError(f"side is {side}; give a number of pixels.")
+    sides = side if isinstance(side, tuple) else (side, side)
+    if len(sides) != 2 or min(sides) < 1:
+        raise InputError(f"side is {side}; give a number of pixels, or (height, width).")
     if len(network.input_shape) != 3:
         raise InputError(
             f"target.side is {side}, but {network.name} takes inputs of shape {network.input_shape}; give 0."
         )
-    larger = network.replace(input_shape=(side, side, network.input_shape[2]))
+    larger = network.replace(input_shape=(*sides, network.input_shape[2]))
     try:
         feature_shapes(larger), classes(larger)
     except Exception as error:  # of every kind: blocks are any functions

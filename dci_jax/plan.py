@@ -18,7 +18,7 @@ from dci_jax.dci.trained.objective import undo
 from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.kept import costs
 from dci_jax.inputs import prior, synthesis
-from dci_jax.inputs.spectrum import BANDS
+from dci_jax.inputs.spectrum import identity
 from dci_jax.network import feature_shapes, run, split_index, with_dtype
 from dci_jax.runtime import sharding
 from dci_jax.runtime.flops import flops as count_flops
@@ -135,7 +135,7 @@ def _prior_fitting(config, case):
     depth = prior.blocks_to_fit(case.trained, case.weights, config.prior_fitting.steps)
     if not depth:
         return
-    fitted = jax.ShapeDtypeStruct(BANDS, jnp.float32), jax.ShapeDtypeStruct((3,), jnp.float32)
+    fitted = jax.eval_shape(identity, case.shape[2]), jax.ShapeDtypeStruct(case.shape[2:], jnp.float32)
     images = jax.ShapeDtypeStruct((config.prior_fitting.batch, *case.shape), jnp.float32)
     places = jax.ShapeDtypeStruct((config.prior_fitting.batch, 2), jnp.int32)
     for border in config.prior_fitting.padding:

@@ -37,7 +37,7 @@ def test_the_oracle_never_trains_on_an_evaluated_image(tmp_path, monkeypatch, ne
 
 def test_the_quickstarts_photographs_are_the_default(monkeypatch, network):
     monkeypatch.setattr(models, "load", lambda *_: network)
-    assert check(tiny.get_config()).names == photographs(32).names
+    assert check(tiny.get_config()).names == photographs((32, 32, 3)).names
 
 
 def test_labels_count_for_top1_only_where_their_order_is_the_networks(network):

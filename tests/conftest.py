@@ -38,14 +38,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def compilation_cache(tmp_path_factory):
-    """The same programs are compiled once for all tests, in all workers and processes."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")  # of the processes that tests start
+def compilation_cache(pytestconfig):
+    """The same programs are compiled once for all tests, in all workers and processes, and for the next run of the tests."""
+    folder = str(pytestconfig.cache.mkdir("jax"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # of the processes that tests start
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
-    jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
@@ -59,7 +57,13 @@ def no_onednn():
 
 @pytest.fixture(scope="session")
 def network():
-    """A ResNet-20 with random weights and BatchNorm statistics that are not the initial ones."""
+    """A ResNet-8 for 32 px, a block in each stage, with random weights and BatchNorm statistics that are not the initial ones."""
+    return shaken(cifar_resnet(jax.random.key(0), depth=8))
+
+
+@pytest.fixture(scope="session")
+def network20():
+    """The same with the blocks of a ResNet-20, which `place` has as a checkpoint."""
     return shaken(cifar_resnet(jax.random.key(0), depth=20))
 
 
@@ -104,10 +108,10 @@ def shared():
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory, network):
+def place(tmp_path_factory, network20):
     """A folder with a checkpoint, three private images and a damaged one."""
     folder = tmp_path_factory.mktemp("place")
-    assign.save(network, folder / "target.safetensors", torch_prefix, {})
+    assign.save(network20, folder / "target.safetensors", torch_prefix, {})
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     for name in ("a", "b", "c"):

@@ -167,8 +167,8 @@ def main(arguments=None):
     settings = parse(arguments)
     logging.getLogger("dci_jax").setLevel(logging.INFO)
     try:
-        real = data.load(settings.train_images, 32, flag="--train_images").pixels
-        test = data.load(settings.test_images, 32, count=settings.samples, flag="--test_images").pixels
+        real = data.load(settings.train_images, (32, 32, 3), flag="--train_images").pixels
+        test = data.load(settings.test_images, (32, 32, 3), count=settings.samples, flag="--test_images").pixels
     except InputError as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

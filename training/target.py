@@ -110,8 +110,8 @@ def main(arguments=None):
         raise InputError(f"--out: the folder {out.parent} is not there; make it first.")
     build = models.MODELS[settings.model].build
     network = sharding.put(build(jax.random.key(settings.seed), train=True), sharding.replicated())
-    train = data.load(settings.train_images, network.input_shape[0], flag="--train_images")
-    test = data.load(settings.test_images, network.input_shape[0], flag="--test_images")
+    train = data.load(settings.train_images, network.input_shape, flag="--train_images")
+    test = data.load(settings.test_images, network.input_shape, flag="--test_images")
     per_epoch = len(train) // settings.batch
     steps = per_epoch * settings.epochs
 

@@ -57,7 +57,7 @@ def augmented(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 def prepared(path: str, flag: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Normalised images [N, C, 32, 32] and labels."""
-    found = data.load(path, 32, flag=flag)
+    found = data.load(path, (32, 32, 3), flag=flag)
     pixels = (found.pixels / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
     return torch.from_numpy(pixels).movedim(-1, 1).contiguous(), torch.from_numpy(np.int64(found.labels))
 

@@ -147,8 +147,8 @@ def converted(rng: random.Random, folder: Path) -> Callable[[], object]:
 KINDS = {
     "config": config,
     "bundle": converted,
-    "pictures.zip": functools.partial(file, "zip", "zip", lambda path: images.load(path, 8)),
-    "pictures.npz": functools.partial(file, "npz", "npz", lambda path: images.load(path, 8)),
+    "pictures.zip": functools.partial(file, "zip", "zip", lambda path: images.load(path, (8, 8, 3))),
+    "pictures.npz": functools.partial(file, "npz", "npz", lambda path: images.load(path, (8, 8, 3))),
     "features.npz": functools.partial(
         file, "dump", "npz", lambda path: recorded.read_dump(path, load("cifar_resnet20"))
     ),

@@ -98,7 +98,7 @@ def pictures(rng: random.Random, folder: Path) -> Callable[[], None]:
 
     def read():
         try:
-            images.load(path, 8)
+            images.load(path, (8, 8, 3))
         finally:
             assert list(folder.iterdir()) == [path], "something was written beside the archive"
             assert not any((top / _ESCAPED).exists() for top in (folder.parent, Path("/tmp"), Path())), (

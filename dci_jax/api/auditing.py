@@ -50,7 +50,7 @@ class Report:
     def to_records(self) -> list[dict[str, Any]]:
         """One dict for each split point, defense and attack, and for each baseline: the columns of summary.csv, for pandas.
 
-        Numbers are floats; what was not measured is None.
+        Numbers are floats, yes and no are bools, what was not measured is None.
         """
         rows = csv.DictReader(io.StringIO(self.files["summary.csv"].decode()))
         return [{name: _number(value) for name, value in row.items()} for row in rows]
@@ -89,7 +89,7 @@ def audit(
 
     Args:
       network: the target; a classifier of images.
-      images: the private images: [N, H, W, 3], uint8, or floats in [0, 1]; or the path of a folder, zip or npz. None: photographs that
+      images: the private images: [N, H, W, C], uint8, or floats in [0, 1]; or the path of a folder, zip or npz. None: photographs that
         scikit-image has. No attack sees them: they are only scored with.
       splits: split points; (): all.
       defenses: ((kind, strength), ...); None: those of configs/audit.py.
@@ -140,7 +140,7 @@ def _images(network, images, labels):
     if images is None:
         return None
     if isinstance(images, str | Path):
-        found = read_images(str(images), network.input_shape[0], crop=network.crop, flag="images")
+        found = read_images(str(images), network.input_shape, crop=network.crop, flag="images")
     else:
         found = _of_array(network, np.asarray(images))
     if labels is None:
@@ -175,8 +175,8 @@ def _report(workdir):
 
 
 def _number(value):
-    if value == "":
-        return None
+    if value in ("", "True", "False"):
+        return {"": None, "True": True, "False": False}[value]
     try:
         return float(value)
     except ValueError:

@@ -12,7 +12,13 @@ Array = jax.Array
 
 
 def load_network(
-    name: str, weights: str | Path = "", *, sha256: str = "", deploy: bool = False, side: int = 0
+    name: str,
+    weights: str | Path = "",
+    *,
+    sha256: str = "",
+    weights_key: str = "",
+    deploy: bool = False,
+    side: int | tuple[int, int] = 0,
 ) -> Network:
     """Load a target network.
 
@@ -21,12 +27,13 @@ def load_network(
         dci_jax.convert` exported from PyTorch; or "module:function" for your own.
       weights: path of a .safetensors, .pth or .th checkpoint, or of a bundle's folder; empty: the published weights.
       sha256: of the checkpoint, or its first 8 digits or more; empty: not checked.
+      weights_key: where a .pth or .ckpt has its weights, such as "state_dict_ema"; empty: "state_dict" or "model", or else averaged ones.
       deploy: the reparameterized form (RepVGG).
-      side: of the input images in pixels; 0: as the network was trained.
+      side: of the input images in pixels, or (height, width); 0: as the network was trained.
 
     Raises:
       InputError: there is no such network, or the weights do not fit it.
     """
-    network = models.load(name, str(weights), sha256)
+    network = models.load(name, str(weights), sha256, weights_key=weights_key)
     network = models.deploy(name, network) if deploy else network
     return as_plain(with_side(network, side) if side else network)

@@ -62,10 +62,10 @@ def fit_prior(
     )
     if code_prior(network):
         return Prior((), ((network.latent, 1.0),), network.input_shape)
-    size = side or network.input_shape[0]
+    shape = (side, side, network.input_shape[2]) if side else network.input_shape
     weights = mixture(dict(weights), 0)
-    fitting.check(num_steps, padding, size)
-    start = Prior((), weights, (size, size, network.input_shape[2]))
+    fitting.check(num_steps, padding, min(shape[:2]))
+    start = Prior((), weights, shape)
     how = {"steps": num_steps, "batch": batch_size, "learning_rate": learning_rate, "padding": tuple(padding)}
     with shown.visible(progress), float32():
         return fitting.fit_filter(network, start, key, None, **how)

@@ -115,9 +115,9 @@ def check(
 ) -> None:
     """Raise InputError where the image cannot be halved so often."""
     del splits, shape, settings
-    if network.input_shape[0] % 2**levels:
+    if any(side % 2**levels for side in network.input_shape[:2]):
         raise InputError(
-            f"deep_image_prior.levels is {levels}, but {network.input_shape[0]} pixels "
+            f"deep_image_prior.levels is {levels}, but a side of {network.input_shape[0]} or {network.input_shape[1]} pixels "
             f"cannot be divided by {2**levels}; give fewer."
         )
 

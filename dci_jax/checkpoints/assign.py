@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from dci_jax.checkpoints.read import read
+from dci_jax.checkpoints.read import read, without_prefix
 from dci_jax.errors import InputError
 from dci_jax.network import Network
 
@@ -25,25 +25,28 @@ _LEAVES = {
 _LARGEST = 1e8  # of any weight or statistic; one flipped bit of an exponent makes 1e18 of a 0.05
 
 
-def load(network: Network, path: str | Path, prefix: Callable[[str], str], sha256: str = "") -> Network:
+def load(
+    network: Network, path: str | Path, prefix: Callable[[str], str], sha256: str = "", weights_key: str = ""
+) -> Network:
     """`network` with the weights of a checkpoint.
 
     Args:
       network: gives the names and shapes to be filled.
-      path: a `.safetensors`, `.pth`, `.pt` or `.th` file; the latter three need torch installed.
+      path: of the file, see `read`.
       prefix: block name -> what its torch names begin with, such as "layer1.0.".
-      sha256: see `read`.
+      sha256, weights_key: see `read`.
 
     Raises:
       InputError: the file cannot be read (see `read`); a key is missing, left over, or of another
         shape; a value is not finite or beyond all that is trained, a variance negative, a layer 0 everywhere. The
         message names it.
     """
-    tensors = read(path, sha256)
+    tensors = read(path, sha256, weights_key)
     wanted = {}
     for block in _all_blocks(network):
         for keys, leaf in jax.tree_util.tree_leaves_with_path(block.params):
             wanted[torch_name(prefix(block.name), keys)] = leaf
+    tensors = without_prefix(tensors, wanted, path)
     missing = sorted(wanted.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - wanted.keys())
     if missing or surplus:

@@ -5,6 +5,7 @@ Nothing that a file holds is run, and nothing of a file is used before all of it
 
 import contextlib
 import hashlib
+import logging
 import re
 import zipfile
 from collections.abc import Iterable
@@ -17,21 +18,27 @@ import safetensors
 from dci_jax.checkpoints import pickles
 from dci_jax.errors import InputError, reason
 
-_TORCH = (".pth", ".pt", ".th")
+_TORCH = (".pth", ".pt", ".th", ".ckpt", ".bin")
 _COUNTER = "num_batches_tracked"  # of no use here, and an integer
-_NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
+# Where training scripts put the weights; averages of them (EMA) only where there is nothing else.
+_NESTED = ("state_dict", "model_state_dict", "model")
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel and torch.compile
 _FLOATS = {"F16": "<f2", "BF16": jax.numpy.bfloat16, "F32": "<f4", "F64": "<f8"}
+log = logging.getLogger("dci_jax")
+
 _DATE = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 
 
-def read(path: str | Path, sha256: str = "") -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint by their torch names, float32, without step counters.
+def read(path: str | Path, sha256: str = "", weights_key: str = "") -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint by their torch names, float32, without step counters and other integers.
 
-    `module.` before a name is dropped, and the original RepVGG's names become timm's.
+    `module.` and `_orig_mod.` before a name are dropped, and the original RepVGG's names become timm's.
 
     Args:
-      path: a `.safetensors`, `.pth`, `.pt` or `.th` file. The last three may hold the weights under
-        "state_dict", "model_state_dict" or "model".
+      path: a `.safetensors`, `.pth`, `.pt`, `.th`, `.ckpt` or `.bin` file. All but the first may hold the weights under
+        "state_dict", "model_state_dict" or "model", or, if there is nothing else, averaged under "state_dict_ema".
+      weights_key: where they are, such as "state_dict_ema"; empty: the first of those. A log line says which was taken.
       sha256: of the file, or at least its first 8 hex digits. If empty, the file's name may promise
         it, as `resnet18-f37072fd.pth` does (torch.hub's convention); otherwise it is not checked.
 
@@ -44,11 +51,11 @@ def read(path: str | Path, sha256: str = "") -> dict[str, np.ndarray]:
     if sha256:
         check_sha256(path, sha256)
     elif promised := _promised(path):
-        cure = "fetch it again, or rename it if it was changed on purpose"
+        cure = "fetch it again, or rename it if the digits in its name are no checksum"
         check_sha256(path, promised, cure)
-    tensors = _read_torch(path) if path.suffix in _TORCH else _read_safetensors(path)
+    tensors = _read_torch(path, weights_key) if path.suffix in _TORCH else _read_safetensors(path)
     origin = {}
-    names = timm_names(name.removeprefix("module.") for name in tensors)
+    names = timm_names(_WRAPPERS.sub("", name) for name in tensors)
     for stored, name in zip(tensors, names, strict=True):
         if name in origin:
             raise InputError(
@@ -96,7 +103,9 @@ def _check_kind(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"No checkpoint at {path}; check the path in --config.target.weights.")
     if path.suffix not in (".safetensors", *_TORCH):
-        raise InputError(f"{path} is not a checkpoint that can be read; give a .safetensors, .pth, .pt or .th file.")
+        raise InputError(
+            f"{path} is not a checkpoint that can be read; give a .safetensors, .pth, .pt, .th, .ckpt or .bin file."
+        )
     try:
         with path.open("rb") as stream:
             start = stream.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -131,13 +140,14 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     for name, tensor in content:
         if not name.endswith(_COUNTER):
             if tensor["dtype"] not in _FLOATS:
-                raise _wrong_numbers(path, name, tensor["dtype"])
+                _check_integer(path, name, tensor["dtype"])
+                continue
             flat = np.frombuffer(tensor["data"], _FLOATS[tensor["dtype"]])
             tensors[name] = flat.reshape(tensor["shape"])
     return tensors
 
 
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
+def _read_torch(path: Path, weights_key: str) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) if zipfile.is_zipfile(path) else contextlib.nullcontext() as archive:
             wrong = archive and archive.testzip()  # PyTorch does not look at the checksums that it writes
@@ -150,27 +160,63 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         content = pickles.load(path)
     except (OSError, ValueError, LookupError, EOFError, OverflowError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} is damaged or holds more than weights ({reason(error)}); fetch it again, or save the "
-            "model's state_dict() only."
+            f"{path} is damaged or holds more than weights ({reason(error)}); fetch it again, or save the weights alone: "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pth'), of a file that you trust."
         ) from error
     content = content if isinstance(content, dict) else {}
-    nested = [content[key] for key in _NESTED if isinstance(content.get(key), dict)]
     tensors = {}
-    for name, tensor in (nested[0] if nested else content).items():
+    for name, tensor in _nested(path, content, weights_key).items():
         if isinstance(tensor, np.ndarray) and not str(name).endswith(_COUNTER):
             if tensor.dtype.kind != "f":
-                raise _wrong_numbers(path, name, tensor.dtype)
+                _check_integer(path, name, tensor.dtype)
+                continue
             tensors[str(name)] = tensor.astype(np.float32)
     if not tensors:
         raise InputError(f"{path} holds no tensors by name; save the model's state_dict() instead.")
     return tensors
 
 
-def _wrong_numbers(path, name, dtype):
-    return InputError(
-        f"{path}: {name!r} holds {dtype}, but weights are floats of 16, 32 or 64 bits; give the "
-        "checkpoint before quantisation."
-    )
+def _nested(path, content, weights_key):
+    """The dict of tensors in what a file of PyTorch's holds."""
+    dicts = [key for key, value in content.items() if isinstance(value, dict)]
+    if weights_key:
+        if weights_key not in dicts:
+            raise InputError(
+                f"{path} has no weights under {weights_key!r}; choose from: {', '.join(map(str, dicts)) or 'none'}."
+            )
+        return content[weights_key]
+    found = [key for key in (*_NESTED, *_AVERAGED) if key in dicts]
+    if not found:
+        return content
+    if len(found) > 1 or found[0] in _AVERAGED:
+        others = f", not {' or '.join(found[1:])}" if found[1:] else ""
+        log.warning("%s: the weights under %r are taken%s; target.weights_key chooses", path, found[0], others)
+    return content[found[0]]
+
+
+def _check_integer(path, name, dtype):
+    """Raise InputError where a weight is no float; other integers (counters, indices) are no weights."""
+    if str(name).rpartition(".")[2] in ("weight", "bias", "running_mean", "running_var"):
+        raise InputError(
+            f"{path}: {name!r} holds {dtype}, but weights are floats of 16, 32 or 64 bits; give the "
+            "checkpoint before quantization."
+        )
+
+
+def without_prefix(tensors: dict[str, np.ndarray], wanted: Iterable[str], path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors without a prefix that all their names share, such as "backbone.", if that makes them the wanted ones."""
+    wanted = set(wanted)
+    if wanted <= tensors.keys() or not tensors:
+        return tensors
+    first = next(iter(tensors))
+    for end in (i + 1 for i, letter in enumerate(first) if letter == "."):
+        prefix = first[:end]
+        if all(name.startswith(prefix) for name in tensors):
+            shorter = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+            if wanted <= shorter.keys():
+                log.info("%s: the prefix %r of all names is dropped", path, prefix)
+                return shorter
+    return tensors
 
 
 def timm_names(names: Iterable[str]) -> list[str]:

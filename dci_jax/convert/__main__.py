@@ -40,7 +40,13 @@ def main(arguments: list[str]) -> int:
     add("--out", type=Path, required=True, help="folder of the bundle; must not exist yet")
     add("--weights", default="", help="checkpoint with the model's own names; default: the published ones")
     add("--random", action="store_true", help="timm's random weights")
-    add("--size", type=int, default=0, help="side of an image in pixels; default: the network's own, or 224")
+    add(
+        "--size",
+        type=int,
+        nargs="+",
+        default=(),
+        help="side of an image in pixels, or height and width; default: the network's own, or 224",
+    )
     add("--channels", type=int, default=0, help="of an image; default: the network's own, or 3")
     add("--classes", type=int, default=0, help="of a timm network with another head")
     add("--mean", type=float, nargs="+", default=(), help="of images in [0, 1], one number or one for each channel")
@@ -71,10 +77,15 @@ def convert(settings: argparse.Namespace) -> None:
         raise InputError(f"--out: {settings.out} is there already; give another folder, or remove it.")
     if settings.random and settings.weights:
         raise InputError(f"--random and --weights={settings.weights} contradict each other; give one of them.")
-    for name, most in (("size", 4096), ("channels", 64), ("classes", 10**6)):
+    if len(settings.size) > 2 or not all(1 <= side <= 4096 for side in settings.size):
+        raise InputError(
+            f"--size is {' '.join(map(str, settings.size))}; give a side of 1 to 4096 pixels, or height and width."
+        )
+    for name, most in (("channels", 3), ("classes", 10**6)):
         value = getattr(settings, name)
-        if not 0 <= value <= most:
-            raise InputError(f"--{name} is {value}; give 1 to {most}, or leave it out.")
+        if not 0 <= value <= most or (name == "channels" and value == 2):
+            allowed = "1 for grey images, 3 for colours" if name == "channels" else f"1 to {most}"
+            raise InputError(f"--{name} is {value}; give {allowed}, or leave it out.")
     try:
         from dci_jax.convert import graph, parity, source
     except ImportError as error:
@@ -86,7 +97,7 @@ def convert(settings: argparse.Namespace) -> None:
             settings.network,
             settings.weights,
             settings.random,
-            settings.size,
+            tuple(settings.size),
             settings.channels,
             settings.classes,
             tuple(settings.mean),

@@ -160,12 +160,16 @@ def _size(size):
 
 
 def _check(nodes, fx):
+    missing = {}
     for node in nodes:
         if node.operator not in OPERATORS and node.operator != BATCH_NORM:
-            raise InputError(
-                f"The operator {node.operator!r} (in {module_path(fx[node.name]) or 'the network itself'}) cannot be converted; "
-                "replace it in the network, or add it to dci_jax/importers/aten.py."
-            )
+            missing.setdefault(node.operator, module_path(fx[node.name]) or "the network itself")
+    if missing:
+        named = ", ".join(f"{operator!r} (in {where})" for operator, where in sorted(missing.items()))
+        what = f"The operator {named}" if len(missing) == 1 else f"The operators {named}"
+        raise InputError(
+            f"{what} cannot be converted; replace it in the network, or add it to dci_jax/importers/aten.py."
+        )
 
 
 def _array(tensor):
@@ -191,15 +195,17 @@ def _places(kept, start, answer):
         if alive != {node} or node is answer or str(shape[0]) != str(start.meta["val"].shape[0]):
             continue
         if len(shape) == 4 and min(shape[1:]) > 0:
-            layout = _layout(shape, layout)
+            layout = _layout(shape, layout, start.meta["val"].shape[2:])
             grid = tuple(shape[2:]) if layout == "image" else tuple(shape[1:3])
             yield Place(node.name, node.name, layout, grid, default=False)
         elif len(shape) == 3 and math.prod(grid) > 1 and 0 <= shape[1] - math.prod(grid) <= _PREFIXES:
             yield Place(node.name, node.name, "tokens", grid, shape[1] - math.prod(grid), shape[2], default=False)
 
 
-def _layout(shape, before):
-    _, a, b, c = shape
-    if (b == c) == (a == b):
+def _layout(shape, before, image):
+    """Which axes of [B, a, b, c] have the image's proportions: the last two, of "image", or the first two, of "grid"."""
+    (_, a, b, c), (height, width) = shape, image
+    last, first = (abs(h * width - w * height) < max(height, width) for h, w in ((b, c), (a, b)))
+    if last == first:
         return before
-    return "image" if b == c else "grid"
+    return "image" if last else "grid"

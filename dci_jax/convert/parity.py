@@ -51,7 +51,7 @@ def measure(folder: Path, graph: Graph, source: Source) -> dict[str, float]:
 def _torchs(graph, source, x):
     """(values by name [B, ...], a random mixture of the last one, the mixture's gradient [B, H, W, C])."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (source.mean, source.std))
-    images = torch.from_numpy(x).movedim(-1, 1).contiguous().requires_grad_()
+    images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1))).requires_grad_()
     known = {node: tensor for node, (_, tensor) in given(source.program).items()}
     known[graph.values[INPUT]] = (images - mean) / std
     for node in source.program.graph.nodes:

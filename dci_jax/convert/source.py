@@ -39,7 +39,7 @@ def load(
     what: str,
     weights: str = "",
     random: bool = False,
-    size: int = 0,
+    size: tuple[int, ...] = (),
     channels: int = 0,
     classes: int = 0,
     mean: tuple[float, ...] = (),
@@ -54,7 +54,7 @@ def load(
       weights: a checkpoint with the model's own names, read as `dci_jax.checkpoints.read` reads it; empty: of timm the
         published ones, which are downloaded, of a function those that it sets.
       random: timm's random weights (seed 0) instead of the published ones.
-      size: side of the images in pixels; 0: timm's own, or that of the .pt2 file's example, or 224.
+      size: side of the images in pixels, or (height, width); (): timm's own, or that of the .pt2 file's example, or 224.
       channels: of an image; 0: timm's own, or that of the .pt2 file's example, or 3.
       classes: of a timm network; 0: as published.
       mean, std, crop: () and 0: timm's own, or no normalisation and the whole image.
@@ -72,13 +72,19 @@ def load(
         raise InputError(f"--classes is {classes}, but only timm's networks can be given another head; leave it out.")
     if weights:
         _fill(model, weights)
-    side = size or found.get("size", 224)
-    if found.get("fixed", side) != side:
-        raise InputError(f"--size is {size}, but {what} was exported for {found['fixed']} pixels; leave --size out.")
+    sides = (2 * size)[:2] if len(size) == 1 else size or found.get("size", (224, 224))
+    if found.get("fixed", sides) != sides:
+        raise InputError(
+            f"--size is {' '.join(map(str, size))}, but {what} was exported for {' x '.join(map(str, found['fixed']))} pixels; leave --size out."
+        )
     own = found.get("channels", channels or 3)
     if channels not in (0, own):
         raise InputError(f"--channels is {channels}, but {what} takes images of {own}; leave it out.")
     channels = own
+    if channels not in (1, 3):
+        raise InputError(
+            f"{what} takes images of {channels} channels, but pictures have 3, or 1 if they are grey; begin it with a layer that makes its own of these."
+        )
     mean, std = mean or found.get("mean", (0.0,)), std or found.get("std", (1.0,))
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels) or not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
@@ -92,7 +98,7 @@ def load(
         log.warning("no --mean and --std: images go into %s as they are, in [0, 1]", what)
     name = what.removeprefix("timm:").rpartition(":")[2]
     name = Path(name).stem if what.endswith(".pt2") else name
-    return Source(_exported(model, what, (channels, side, side)), name, (side, side, channels), mean, std, crop)
+    return Source(_exported(model, what, (channels, *sides)), name, (*sides, channels), mean, std, crop)
 
 
 def _timm(name, random, size, classes):
@@ -111,7 +117,7 @@ def _timm(name, random, size, classes):
     timm.layers.set_fused_attn(False)  # attention as matrix products, which core ATen has
     torch.manual_seed(0)
     more = {"num_classes": classes} if classes else {}
-    sized = {"img_size": size} if size else {}
+    sized = {"img_size": size[0] if len(size) == 1 else size} if size else {}
     try:
         try:
             model = timm.create_model(name, pretrained=not random, **more, **sized)
@@ -123,7 +129,7 @@ def _timm(name, random, size, classes):
             "checkpoint, or --random."
         ) from error
     config = timm.data.resolve_model_data_config(model)
-    found = {"size": config["input_size"][-1], "channels": config["input_size"][0], "crop": config["crop_pct"]}
+    found = {"size": tuple(config["input_size"][1:]), "channels": config["input_size"][0], "crop": config["crop_pct"]}
     return model.eval(), found | {"mean": tuple(config["mean"]), "std": tuple(config["std"])}
 
 
@@ -133,14 +139,14 @@ def _pt2(path):
     try:
         program = torch.export.load(path)
         (example,) = program.example_inputs[0]
-        channels, side = example.shape[1], example.shape[-1]
+        channels, *sides = example.shape[1:]
         model = program.module()
     except Exception as error:  # of every kind, by where the damage is
         raise InputError(
             f"{path} cannot be read ({type(error).__name__}: {reason(error)}); save it by "
             "torch.export.save, with one example image [B, C, H, W]."
         ) from error
-    return model, {"size": side, "fixed": side, "channels": channels}
+    return model, {"size": tuple(sides), "fixed": tuple(sides), "channels": channels}
 
 
 def _own(what):
@@ -154,13 +160,20 @@ def _own(what):
         raise InputError(f"{what} failed ({type(error).__name__}: {error}); correct it.") from error
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"{what} returned a {type(model).__name__}; let it return a torch.nn.Module.")
-    return model.eval()
+    return _unwrapped(model).eval()
+
+
+def _unwrapped(model):
+    """The network in what DataParallel or torch.compile made of it."""
+    while isinstance(inner := getattr(model, "_orig_mod", None) or getattr(model, "module", None), torch.nn.Module):
+        model = inner
+    return model
 
 
 def _fill(model, weights):
-    tensors = read.read(weights)
     state = model.state_dict()
-    counters = {key for key in state if key.endswith("num_batches_tracked")}
+    counters = {key for key, tensor in state.items() if not tensor.is_floating_point()}
+    tensors = read.without_prefix(read.read(weights), state.keys() - counters, weights)
     wrong = sorted((state.keys() - counters) ^ tensors.keys())
     if wrong:
         where = "lacks" if wrong[0] in state else "has, but the network has not,"
@@ -177,13 +190,21 @@ def _fill(model, weights):
 
 
 def _exported(model, what, shape):
+    for path, module in model.named_modules():
+        if getattr(module, "track_running_stats", True) is False and isinstance(
+            module, torch.nn.modules.batchnorm._BatchNorm
+        ):
+            raise InputError(
+                f"{what}: the BatchNorm layer {path!r} has no running statistics, so features depend on the batch; give one with "
+                "track_running_stats=True."
+            )
     model, example = model.float(), torch.zeros(2, *shape)
     try:
         with torch.no_grad():
             answer = model(example)
     except Exception as error:  # of every kind: it is the user's network
         raise InputError(
-            f"{what} does not take images of {list(shape)} ({reason(error)}); give --size, or --channels."
+            f"{what} does not take images of {list(shape)} ({reason(error)}); give --size or --channels if the images are others, or correct the network."
         ) from error
     if not isinstance(answer, torch.Tensor):
         raise InputError(f"{what} returns a {type(answer).__name__}; give a network that returns one tensor.")

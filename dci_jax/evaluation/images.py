@@ -57,7 +57,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
     if config.verifier.name:
         verifier = put(models.load(config.verifier.name, config.verifier.weights))
     weights, shape = learned_from(config, network)
-    _check(config, network, shape[0])
+    _check(config, network, min(shape[:2]))
     judge = put(lpips.load(config.lpips.backbone, config.lpips.linear)) if config.lpips.backbone else None
     private = private or private_images(config, network)
     taught = _real(config.defense.images, "defense", network, private)
@@ -97,9 +97,9 @@ def _check(config, network, side):
     """Raise InputError where the config asks for what cannot be; warn of an audit that could not judge."""
     synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
     prior.check(config.prior_fitting.steps, config.prior_fitting.padding, side)
-    if side > network.input_shape[0]:
+    if side > min(network.input_shape[:2]):
         raise InputError(
-            f"inputs.side is {side}, but {network.name} takes images of {network.input_shape[0]} "
+            f"inputs.side is {config.inputs.side}, but {network.name} takes images of {' x '.join(map(str, network.input_shape[:2]))} "
             "pixels; give a smaller side, or 0 for the network's own."
         )
     if bool(config.lpips.backbone) != bool(config.lpips.linear):
@@ -120,11 +120,11 @@ def private_images(config: ConfigDict, network: Network) -> Images:
     Raises:
       InputError: see `data.images.load`, and a label that the network does not have.
     """
-    size = network.input_shape[0]
+    shape = network.input_shape
     if not config.data.images:
-        found = photographs(size, tiles=4 if size <= 64 else 1)
+        found = photographs(shape, tiles=4 if max(shape[:2]) <= 64 else 1)
         return found.take(range(min(config.data.count or len(found), len(found))))
-    found = read_images(config.data.images, size, config.data.count, crop=network.crop, labels=config.data.labels)
+    found = read_images(config.data.images, shape, config.data.count, crop=network.crop, labels=config.data.labels)
     return replace(found, labels=trusted_labels(config, network, found))
 
 
@@ -132,7 +132,7 @@ def _real(path, who, network, private):
     """Real images uint8 [M, H, W, C] that the oracle or a defense learns from, none of them private; None without a path."""
     if not path:
         return None
-    found = read_images(path, network.input_shape[0], crop=network.crop, flag=f"--config.{who}.images")
+    found = read_images(path, network.input_shape, crop=network.crop, flag=f"--config.{who}.images")
     pixels = without(found, private).pixels
     if len(pixels) == 0:
         raise InputError(f"All images of {path} are also evaluated; give the {who} others.")
@@ -142,8 +142,9 @@ def _real(path, who, network, private):
 def learned_from(config: ConfigDict, network: Network) -> tuple[tuple, tuple[int, int, int]]:
     """(`Prior.weights`, `Prior.shape`) that the section "inputs" asks for."""
     weights = config.inputs.to_dict()
-    side = weights.pop("side") or network.input_shape[0]
-    return mixture(weights, config.synthesis.batches), (side, side, network.input_shape[2])
+    side = weights.pop("side")
+    shape = (side, side, network.input_shape[2]) if side else network.input_shape
+    return mixture(weights, config.synthesis.batches), shape
 
 
 def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.ndarray | None:
@@ -206,7 +207,7 @@ def recognised(networks: tuple[Network, ...], images, batch: int) -> dict[str, f
 def _begin(private, evaluation):
     keep_originals(evaluation / "originals.npz", private.pixels, private.names, private.skipped)
     for reason in private.skipped:
-        log.warning("skipped damaged image %s", reason)
+        log.warning("not read: %s", reason)
 
 
 def _learn(config, trained, verifier, weights, shape, key, workdir):
@@ -263,10 +264,10 @@ def _check_shape(network):
             f"{network.name} takes inputs of shape {shape}, which are no images [H, W, C]; give "
             "Network.latent if it is a generator, or choose another target."
         )
-    if shape[0] != shape[1] or shape[2] != 3:
+    if shape[2] not in (1, 3):
         raise InputError(
-            f"{network.name} takes images [H, W, C] of {list(shape)}, but pictures are read as squares in three colours; "
-            "begin your network with a block that crops them, or makes them grey."
+            f"{network.name} takes images [H, W, C] of {list(shape)}, but pictures have 3 channels, or 1 if they are grey; begin "
+            "your network with a block that makes its channels of these."
         )
     if not all(0 < value < math.inf for value in network.std) or not all(map(math.isfinite, network.mean)):
         raise InputError(

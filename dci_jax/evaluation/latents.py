@@ -51,8 +51,8 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     _check(config, network)
     network = sharding.put(network, sharding.replicated())
     shapes, last = feature_shapes(network), network.blocks[-1].name
-    side = shapes[-1][0]
-    given = read_images(config.data.images, side) if config.data.images else photographs(side, tiles=1)
+    shape = shapes[-1]
+    given = read_images(config.data.images, shape) if config.data.images else photographs(shape, tiles=1)
     key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
     codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
     weights, guesses = ((network.latent, 1.0),), floors(codes, config.seed)

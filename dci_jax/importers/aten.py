@@ -72,6 +72,20 @@ def slice_(input: Array, dim: int = 0, start=None, end=None, step: int = 1) -> A
     return input[tuple(places)]
 
 
+def slice_scatter(self: Array, src: Array, dim: int = 0, start=None, end=None, step: int = 1) -> Array:
+    """`self` with `src` at [..., start:end:step, ...] on axis `dim`."""
+    places = [slice(None)] * self.ndim
+    places[dim] = slice(start, end, step)
+    return self.at[tuple(places)].set(src)
+
+
+def select_scatter(self: Array, src: Array, dim: int, index: int) -> Array:
+    """`self` with `src` at one place of axis `dim`."""
+    places = [slice(None)] * self.ndim
+    places[dim] = index
+    return self.at[tuple(places)].set(src)
+
+
 def index(input: Array, indices: list) -> Array:
     """Advanced indexing; None keeps an axis."""
     return input[tuple(slice(None) if i is None else i for i in indices)]
@@ -194,6 +208,10 @@ OPERATORS = {
     "sin": jnp.sin,
     "cos": jnp.cos,
     "erf": jax.lax.erf,
+    "floor": jnp.floor,
+    "ceil": jnp.ceil,
+    "round": jnp.round,
+    "sign": jnp.sign,
     "add": _plus(1),
     "sub": _plus(-1),
     "rsub": lambda self, other, alpha=1: other - alpha * self,
@@ -209,6 +227,9 @@ OPERATORS = {
     "ge": lambda self, other: self >= other,
     "lt": lambda self, other: self < other,
     "le": lambda self, other: self <= other,
+    "bitwise_not": jnp.bitwise_not,
+    "bitwise_and": jnp.bitwise_and,
+    "bitwise_or": jnp.bitwise_or,
     "logical_not": jnp.logical_not,
     "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or,
@@ -235,6 +256,9 @@ OPERATORS = {
     "slice": slice_,
     "select": lambda self, dim, index: jnp.take(self, index, dim),
     "index": index,
+    "index_select": lambda self, dim, index: jnp.take(self, index, dim),
+    "slice_scatter": slice_scatter,
+    "select_scatter": select_scatter,
     "split_with_sizes": split_with_sizes,
     "getitem": lambda values, number: values[number],
     "constant_pad_nd": constant_pad_nd,

@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import POOL, Prior, batches
-from dci_jax.inputs.spectrum import BANDS, HALVED, IDENTITY, filtered
+from dci_jax.inputs.spectrum import BANDS, filtered, halved, identity
 from dci_jax.network import Network, feature_shapes, running_statistics, trace
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import damaged, read_arrays, replacing
@@ -86,7 +86,10 @@ def fit_filter(
                 np.savez(stream, **best)
         distributed.barrier("filter")
     found = best if file is None else read_arrays(file)
-    if found.keys() != {"bands", "shift", "border", "before", "after"} or found["bands"].shape != BANDS:
+    if found.keys() != {"bands", "shift", "border", "before", "after"} or found["bands"].shape != (
+        BANDS,
+        *(2 * network.input_shape[2:]),
+    ):
         raise damaged(file, f"it holds {', '.join(found) or 'nothing'}")
     before, after = float(found["before"]), float(found["after"])
     if not after < min(before, _FITS):
@@ -144,9 +147,9 @@ def told_by(network: Network) -> int:
 def mismatch(
     padding: int,
     depth: int,
-    fitted: tuple[Float[Array, "7 3 3"], Float[Array, "3"]],
+    fitted: tuple[Float[Array, "7 C C"], Float[Array, "C"]],
     network: Network,
-    batch: tuple[Float[Array, "B H W 3"], Array],
+    batch: tuple[Float[Array, "B H W C"], Array],
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Mean over BatchNorm layers of (mean - running mean)^2 / running var + log(var / running var)^2, means over channels.
 
@@ -171,7 +174,7 @@ def mismatch(
         known = layer["var"] + _EPSILON
         terms.append(jnp.mean((mean - layer["mean"]) ** 2 / known) + jnp.mean(jnp.log(var / known) ** 2))
     distance = jnp.mean(jnp.stack(terms))
-    return distance + _SMOOTH * jnp.mean(jnp.diff(bands - HALVED, axis=0) ** 2), {"mismatch": distance}
+    return distance + _SMOOTH * jnp.mean(jnp.diff(bands - halved(len(shift)), axis=0) ** 2), {"mismatch": distance}
 
 
 def _fit(network, drawn, key, border, depth, steps, learning_rate):
@@ -183,10 +186,11 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
         return drawn[number % len(drawn)], sharding.put(np.asarray(places), sharding.batch_sharded())
 
     loss = functools.partial(mismatch, border, depth)
-    shift = np.zeros(3, np.float32)
+    channels = network.input_shape[2]
+    shift = np.zeros(channels, np.float32)
     fitted, _ = minimize(
         loss,
-        (HALVED, shift),
+        (halved(channels), shift),
         network,
         batch,
         steps=steps,
@@ -196,7 +200,7 @@ def _fit(network, drawn, key, border, depth, steps, learning_rate):
     measure = jax.jit(loss)
     before, after = (
         np.mean([float(measure(at, network, batch(n))[1]["mismatch"]) for n in range(len(drawn))])
-        for at in (sharding.put((IDENTITY, shift), sharding.replicated()), fitted)
+        for at in (sharding.put((identity(channels), shift), sharding.replicated()), fitted)
     )
     bands, shift = sharding.fetch(fitted)
     return {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}
@@ -207,7 +211,7 @@ def _procedural(weights):
 
 
 def _crops(images, places, padding):
-    """Images [B, H, W, 3] with a black border around them, cut to their size at the places [B, 2]."""
+    """Images [B, H, W, C] with a black border around them, cut to their size at the places [B, 2]."""
     if not padding:
         return images
     bordered = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))

@@ -10,18 +10,26 @@ import numpy as np
 from jaxtyping import Array, Float
 
 NODES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # cycles per pixel; below and above them the nearest counts
-BANDS = (1 + len(NODES), 3, 3)  # the first is that of an image's mean
+BANDS = 1 + len(NODES)  # the first is that of an image's mean
 
-IDENTITY = np.tile(np.eye(3, dtype=np.float32), (BANDS[0], 1, 1))
-# Colours at half the resolution, brightness as it was: the mean of two pixels, shown twice, leaves cos(pi f)^2 of a wave.
-_GREY = np.full((3, 3), 1 / 3)
-_LEFT = np.cos(np.pi * np.array((0, *NODES))) ** 2
-HALVED = np.float32(_GREY + _LEFT[:, None, None] * (np.eye(3) - _GREY))
+
+def identity(channels: int) -> np.ndarray:
+    """The bands that change nothing, float32 [7, C, C]."""
+    return np.tile(np.eye(channels, dtype=np.float32), (BANDS, 1, 1))
+
+
+def halved(channels: int) -> np.ndarray:
+    """Those that leave colours at half the resolution, float32 [7, C, C]; brightness stays.
+
+    The mean of two pixels, shown twice, leaves cos(pi f)^2 of a wave.
+    """
+    grey, left = np.full((channels, channels), 1 / channels), np.cos(np.pi * np.array((0, *NODES))) ** 2
+    return np.float32(grey + left[:, None, None] * (np.eye(channels) - grey))
 
 
 def filtered(
-    images: Float[Array, "B H W 3"], bands: Float[Array, "7 3 3"], shift: Float[Array, "3"]
-) -> Float[Array, "B H W 3"]:
+    images: Float[Array, "B H W C"], bands: Float[Array, "7 C C"], shift: Float[Array, "C"]
+) -> Float[Array, "B H W C"]:
     """Filter images in [0, 1] about mid-grey, and shift their colours.
 
     Args:
@@ -53,5 +61,5 @@ def _shares(height, width):
     numbers = np.arange(len(NODES))
     place = np.interp(np.log(np.maximum(frequency, NODES[0] / 2)), np.log(NODES), numbers)
     shares = np.concatenate([np.zeros((height, width, 1)), np.maximum(0, 1 - abs(place[..., None] - numbers))], -1)
-    shares[0, 0] = np.eye(BANDS[0])[0]
+    shares[0, 0] = np.eye(BANDS)[0]
     return np.float32(shares)

@@ -179,7 +179,7 @@ def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -
             "it; set synthesis.batches=0 and inputs.synthetic=0."
         )
     for side, steps in stages if batches else ():
-        if side < 1 or size % side or steps < 1:
+        if side < 1 or size % side or network.input_shape[1] % (size // side) or steps < 1:
             raise InputError(
                 f"synthesis.stages has ({side}, {steps}); give sides that divide the image's {size} "
                 "pixels, each with at least 1 step."

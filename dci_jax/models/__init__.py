@@ -75,7 +75,7 @@ MODELS = {
 BUNDLE = "bundle"  # the name of all converted networks: their weights are a folder
 
 
-def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] = ()) -> Network:
+def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] = (), weights_key: str = "") -> Network:
     """The target network called `name`, with its weights.
 
     Args:
@@ -85,6 +85,7 @@ def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] 
         comes with this package, or else the first source of that network, which is downloaded.
       sha256: of the checkpoint, or at least its first 8 hex digits; empty: not checked.
       splits: that are asked for; those of a bundle can be more than it has by default.
+      weights_key: where a checkpoint has its weights, see `checkpoints.read`.
 
     Raises:
       InputError: unknown name, nothing to be had, or a checkpoint that is damaged or does not fit.
@@ -99,7 +100,7 @@ def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] 
             f"{BUNDLE} for one that python -m dci_jax.convert made."
         )
     shapes = jax.eval_shape(MODELS[name].build, jax.random.key(0))
-    return assign.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256)
+    return assign.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256, weights_key)
 
 
 def at_hand(name: str, source: str = "") -> bool:

@@ -56,7 +56,7 @@ def load(backbone: str | Path, linear: str | Path) -> dict[str, Array]:
 
 
 def lpips(weights: dict[str, Array], images: Array, truth: Array) -> Array:
-    """LPIPS of [B, H, W, 3] in [0, 1] twice: 0 where they are equal. Returns [B]."""
+    """LPIPS of [B, H, W, 3] (or grey, [B, H, W, 1]) in [0, 1] twice: 0 where they are equal. Returns [B]."""
     total = 0.0
     for tap, (a, b) in enumerate(zip(_taps(weights, images), _taps(weights, truth), strict=True)):
         a, b = (x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10) for x in (a, b))
@@ -65,6 +65,7 @@ def lpips(weights: dict[str, Array], images: Array, truth: Array) -> Array:
 
 
 def _taps(weights, images):
+    images = jnp.broadcast_to(images, (*images.shape[:3], 3))
     x, found = (2 * images - 1 - jnp.array(_SHIFT)) / jnp.array(_SCALE), []
     for number, _, _, _, stride, pad, pooled in _LAYERS:
         x = nn.max_pool(x, (3, 3), (2, 2)) if pooled else x

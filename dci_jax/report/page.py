@@ -49,7 +49,7 @@ def write(path: Path, template: str, **values: Any) -> Path:
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """[N, H, W, 3] -> one picture, N side by side in rows of so many, with a thin gap."""
+    """[N, H, W, C], C 3 or 1 -> one picture [h, w, 3], N side by side in rows of so many, with a thin gap."""
     count, height, width, _ = images.shape
     columns = min(columns, count)
     gap, lines = 2, -(-count // columns)

@@ -61,6 +61,11 @@ FIELDS = {
         "the checkpoint in the package, or else the first source of that network",
     ),
     "target.sha256": Field("", str, "sha256 of the checkpoint, all digits or the first 8 or more; empty: not checked"),
+    "target.weights_key": Field(
+        "",
+        str,
+        'where a .pth or .ckpt has its weights, such as "state_dict_ema"; empty: "state_dict" or "model", or else averaged ones',
+    ),
     "target.side": Field(
         0, SOME, "side of the input in pixels, such as 448 for a ResNet trained at 224; 0: as trained"
     ),

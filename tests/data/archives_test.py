@@ -46,7 +46,7 @@ def test_a_member_that_would_fill_the_memory_is_skipped(tmp_path):
     path = zipped(tmp_path / "bomb.zip", big=bytes(archives.MEMBER + 1))
     assert path.stat().st_size < 2_000_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    images = data.load(path, 9)
+    images = data.load(path, (9, 9, 3))
     assert images.names == ("good.png",)
     assert images.skipped == ("big.png: 256 MiB, where a picture may have 256",)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
@@ -58,7 +58,7 @@ def test_a_member_that_is_larger_than_it_says_or_damaged_is_skipped(tmp_path):
     at = whole.index(b"bad.png") + len("bad.png") + 8
     whole[at : at + 4] = bytes(4)
     path.write_bytes(whole)
-    images = data.load(path, 9)
+    images = data.load(path, (9, 9, 3))
     assert images.names == ("good.png",)
     assert images.skipped[0].startswith("bad.png: damaged in the archive (")
 
@@ -72,7 +72,7 @@ def test_a_member_with_a_password_or_a_rare_compression_is_skipped(tmp_path, fie
     for at in (local + 6 + offset, central + 8 + offset):
         whole[at : at + 2] = struct.pack("<H", value)
     path.write_bytes(whole)
-    images = data.load(path, 9)
+    images = data.load(path, (9, 9, 3))
     assert images.names == ("good.png",)
     assert reason in images.skipped[0]
 
@@ -82,7 +82,7 @@ def test_names_that_lead_out_of_the_archive_are_only_names(tmp_path):
     inner.mkdir()
     with zipfile.ZipFile(inner / "x.zip", "w") as archive:
         archive.writestr("../../out.png", png())
-    assert data.load(inner / "x.zip", 9).names == ("../../out.png",)
+    assert data.load(inner / "x.zip", (9, 9, 3)).names == ("../../out.png",)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["inner", "x.zip"]
 
 
@@ -100,7 +100,7 @@ def test_names_that_lead_out_of_the_archive_are_only_names(tmp_path):
 )
 def test_an_npz_is_checked_by_arithmetic_before_anything_is_allocated(tmp_path, members, said):
     with pytest.raises(InputError, match=said) as caught:
-        data.load(npz(tmp_path / "x.npz", **members), 8)
+        data.load(npz(tmp_path / "x.npz", **members), (8, 8, 3))
     assert "\n" not in str(caught.value)
 
 
@@ -110,7 +110,7 @@ def test_a_zip_whose_names_are_no_text_is_damaged(tmp_path):
         archive.writestr("é.png", b"")  # the flag of UTF-8 is set
     path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
     with pytest.raises(InputError, match=r"is damaged or no zip file .*utf-8.*; fetch it again"):
-        data.load(path, 8)
+        data.load(path, (8, 8, 3))
 
 
 def test_an_error_that_says_nothing_is_named(tmp_path, monkeypatch):
@@ -126,4 +126,4 @@ def test_an_array_larger_than_the_memory_allows_is_refused(tmp_path, monkeypatch
     np.savez(tmp_path / "x.npz", images=np.zeros((100, 8, 8, 3), np.uint8))
     monkeypatch.setattr(archives.distributed, "memory", lambda: 10_000)
     with pytest.raises(InputError, match=r"is \[100, 8, 8, 3\], 0.0 GiB, and this machine has 0.0; give fewer"):
-        data.load(tmp_path / "x.npz", 8)
+        data.load(tmp_path / "x.npz", (8, 8, 3))

@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_of_any_sizes_grey_or_colour_with_a_damaged_file_named(folder):
-    images = data.load(folder, 32)
+    images = data.load(folder, (32, 32, 3))
     assert images.names == ("cat/a.png", "dog/b.jpg")
     assert images.pixels.shape == (2, 32, 32, 3)
     assert images.pixels.dtype == np.uint8
@@ -42,7 +42,7 @@ def test_a_zip_gives_the_same_as_the_folder(folder, tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for file in folder.rglob("*.[pj]*g"):
             archive.write(file, str(file.relative_to(folder)))
-    a, b = data.load(folder, 16), data.load(path, 16)
+    a, b = data.load(folder, (16, 16, 3)), data.load(path, (16, 16, 3))
     np.testing.assert_array_equal(a.pixels, b.pixels)
     assert (a.names, a.skipped) == (b.names, b.skipped)
 
@@ -60,7 +60,7 @@ def noise(height, width, seed=0):
 def test_crop_cuts_a_picture_of_the_scaled_size_without_resampling(tmp_path):
     pixels = noise(256, 256)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    images = data.load(tmp_path, 224, crop=0.875)
+    images = data.load(tmp_path, (224, 224, 3), crop=0.875)
     np.testing.assert_array_equal(images.pixels[0], pixels[16:240, 16:240])
     wide = noise(256, 301)  # its centred square starts at column 22
     np.testing.assert_array_equal(data.fit(Image.fromarray(wide), 224, 0.875), wide[16:240, 38 : 38 + 224])
@@ -97,16 +97,16 @@ def test_without_crop_the_whole_centred_square_is_scaled(shape):
 @pytest.mark.parametrize("crop", [0.0, -1.0, 1.1, 87.5, float("nan")])
 def test_a_crop_that_is_no_share(tmp_path, crop):
     with pytest.raises(InputError, match="give a share above 0"):
-        data.load(tmp_path, 8, crop=crop)
+        data.load(tmp_path, (8, 8, 3), crop=crop)
 
 
 def test_crop_leaves_an_npz_of_the_right_size_alone_and_cuts_others(tmp_path):
     right, larger = noise(32, 32)[None], noise(37, 37)[None]
     np.savez(tmp_path / "right.npz", images=right)
     np.savez(tmp_path / "larger.npz", images=larger)
-    images = data.load(tmp_path / "right.npz", 32, crop=0.875)
+    images = data.load(tmp_path / "right.npz", (32, 32, 3), crop=0.875)
     np.testing.assert_array_equal(images.pixels, right)
-    images = data.load(tmp_path / "larger.npz", 32, crop=0.875)
+    images = data.load(tmp_path / "larger.npz", (32, 32, 3), crop=0.875)
     np.testing.assert_array_equal(images.pixels, larger[:, 2:34, 2:34])
 
 
@@ -116,7 +116,7 @@ def save(folder, name, image, **options):
     image.save(folder / name, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (pixels,) = data.load(folder, min(image.size), crop=options.get("crop", 1.0)).pixels
+        (pixels,) = data.load(folder, (*(2 * (min(image.size),)), 3), crop=options.get("crop", 1.0)).pixels
     return pixels
 
 
@@ -155,7 +155,7 @@ def test_a_picture_lying_on_its_side_is_turned_upright(tmp_path, name):
 @pytest.mark.parametrize("crop", [1.0, 0.875])
 def test_pictures_of_extreme_shape_or_smaller_than_the_size(tmp_path, shape, crop):
     Image.new("RGB", shape, (10, 20, 30)).save(tmp_path / "a.png")
-    (pixels,) = data.load(tmp_path, 64, crop=crop).pixels
+    (pixels,) = data.load(tmp_path, (64, 64, 3), crop=crop).pixels
     assert pixels.shape == (64, 64, 3)
     assert (pixels == [10, 20, 30]).all()
 
@@ -164,7 +164,7 @@ def test_a_picture_that_would_fill_the_memory_is_skipped(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     picture(size=(20, 20)).save(tmp_path / "a.png")
     picture(size=(200, 200)).save(tmp_path / "b.png")
-    images = data.load(tmp_path, 8)
+    images = data.load(tmp_path, (8, 8, 3))
     assert images.names == ("a.png",)
     (skipped,) = images.skipped
     assert skipped.startswith("b.png: Image size (40000 pixels) exceeds limit")
@@ -175,7 +175,7 @@ def test_a_picture_cut_short_and_a_folder_called_like_a_picture(tmp_path):
     whole = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "c.jpg").mkdir()
-    images = data.load(tmp_path, 8)
+    images = data.load(tmp_path, (8, 8, 3))
     assert images.names == ("a.jpg",)
     assert [text.partition(":")[0] for text in images.skipped] == ["b.jpg"]
 
@@ -183,23 +183,23 @@ def test_a_picture_cut_short_and_a_folder_called_like_a_picture(tmp_path):
 def test_one_image_in_an_npz_is_not_taken_for_many_grey_ones(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(InputError, match=r"\[32, 32, 3\], one image in colour or many grey"):
-        data.load(tmp_path / "x.npz", 32)
+        data.load(tmp_path / "x.npz", (32, 32, 3))
 
 
 def test_a_tif_of_floating_point_is_skipped_with_its_reason(folder):
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "cat" / "deep.tif")
-    skipped = data.load(folder, 8).skipped
+    skipped = data.load(folder, (8, 8, 3)).skipped
     assert any("deep.tif: its pixels are floating-point" in reason for reason in skipped)
 
 
 def test_npz_with_and_without_labels_grey_and_of_another_size(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, images=np.full((3, 32, 32, 3), 7, np.uint8), labels=np.array([2, 0, 1]))
-    images = data.load(path, 32, count=2)
+    images = data.load(path, (32, 32, 3), count=2)
     assert images.names == ("x[0]", "x[1]")
     assert list(images.labels) == [2, 0]
     np.savez(path, images=np.full((1, 64, 48), 7, np.uint8))
-    images = data.load(path, 32)
+    images = data.load(path, (32, 32, 3))
     np.testing.assert_array_equal(images.pixels, np.full((1, 32, 32, 3), 7))
     assert images.labels is None
 
@@ -217,29 +217,29 @@ def test_npz_with_and_without_labels_grey_and_of_another_size(tmp_path):
 def test_an_npz_of_another_kind_says_what_it_is(tmp_path, content, named):
     np.savez(tmp_path / "x.npz", **content)
     with pytest.raises(InputError, match=named):
-        data.load(tmp_path / "x.npz", 8)
+        data.load(tmp_path / "x.npz", (8, 8, 3))
 
 
 def test_missing_empty_damaged_and_unknown_paths(tmp_path):
     with pytest.raises(InputError, match=r"check the path in --config\.data\.images"):
-        data.load(tmp_path / "absent", 8)
+        data.load(tmp_path / "absent", (8, 8, 3))
     with pytest.raises(InputError, match="no image that can be read"):
-        data.load(tmp_path, 8)
+        data.load(tmp_path, (8, 8, 3))
     (tmp_path / "x.zip").write_bytes(b"PK not a zip")
     with pytest.raises(InputError, match="damaged or no zip"):
-        data.load(tmp_path / "x.zip", 8)
+        data.load(tmp_path / "x.zip", (8, 8, 3))
     stream = io.BytesIO()
     np.savez(stream, images=np.zeros((4, 8, 8, 3), np.uint8))
     (tmp_path / "y.npz").write_bytes(stream.getvalue()[:300])
     with pytest.raises(InputError, match="damaged or no npz"):
-        data.load(tmp_path / "y.npz", 8)
+        data.load(tmp_path / "y.npz", (8, 8, 3))
     (tmp_path / "z.tar").touch()
     with pytest.raises(InputError, match=r"no folder, \.zip or \.npz"):
-        data.load(tmp_path / "z.tar", 8)
+        data.load(tmp_path / "z.tar", (8, 8, 3))
 
 
 def test_photographs_are_cut_into_named_tiles():
-    images = data.photographs(32)
+    images = data.photographs((32, 32, 3))
     assert len(images) == 64
     assert images.names[1] == "astronaut r0c1"
     assert images.pixels.shape == (64, 32, 32, 3)
@@ -257,6 +257,6 @@ def test_folders_take_turns_so_that_the_first_images_are_of_all_classes(tmp_path
         (tmp_path / folder).mkdir()
         for number in range(count):
             picture().save(tmp_path / folder / f"{number}.png")
-    images = data.load(tmp_path, 8, count=4)
+    images = data.load(tmp_path, (8, 8, 3), count=4)
     assert images.names == ("cat/0.png", "dog/0.png", "emu/0.png", "cat/1.png")
     assert list(images.labels) == [0, 1, 2, 0]

@@ -19,17 +19,17 @@ def test_labels_by_name_by_file_and_by_folder(tmp_path):
         picture().save(folder / name)
     labels = tmp_path / "labels.csv"
     labels.write_text('\ufeffimage,label\nn01/a.png,1\na.png,2\nn01,3\n\n"n02",04\nd.png,999\n')
-    images = data.load(folder, 8, labels=labels)
+    images = data.load(folder, (8, 8, 3), labels=labels)
     assert images.names == ("d.png", "n01/a.png", "n02/a.png", "n01/b.png", "n02/c.png")
     assert list(images.labels) == [999, 1, 2, 3, 4]
     assert images.labels.dtype == np.int32
-    assert list(data.load(folder, 8).labels) == [0, 1, 2, 1, 2]
+    assert list(data.load(folder, (8, 8, 3)).labels) == [0, 1, 2, 1, 2]
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.write(folder / "d.png", "deep/n02/d.jpg")
-    assert list(data.load(tmp_path / "x.zip", 8, labels=labels).labels) == [4]
+    assert list(data.load(tmp_path / "x.zip", (8, 8, 3), labels=labels).labels) == [4]
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([5, 5]))
     labels.write_text("image,label\nx[1],7\nx[0],0\n")
-    assert list(data.load(tmp_path / "x.npz", 8, labels=labels).labels) == [0, 7]
+    assert list(data.load(tmp_path / "x.npz", (8, 8, 3), labels=labels).labels) == [0, 7]
 
 
 def test_the_first_image_without_a_label_is_named(tmp_path):
@@ -37,8 +37,8 @@ def test_the_first_image_without_a_label_is_named(tmp_path):
         picture().save(tmp_path / name)
     (tmp_path / "labels.csv").write_text("image,label\na.png,1\n")
     with pytest.raises(InputError, match=r"labels\.csv has no label for b\.png; add a line"):
-        data.load(tmp_path, 8, labels=tmp_path / "labels.csv")
-    assert list(data.load(tmp_path, 8, count=1, labels=str(tmp_path / "labels.csv")).labels) == [1]
+        data.load(tmp_path, (8, 8, 3), labels=tmp_path / "labels.csv")
+    assert list(data.load(tmp_path, (8, 8, 3), count=1, labels=str(tmp_path / "labels.csv")).labels) == [1]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_first_image_without_a_label_is_named(tmp_path):
 def test_labels_in_an_npz_that_are_none_are_refused_not_cast(tmp_path, labels):
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=labels)
     with pytest.raises(InputError, match=r"'labels' is .* for 2 images; give one whole number"):
-        data.load(tmp_path / "x.npz", 8)
+        data.load(tmp_path / "x.npz", (8, 8, 3))
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_a_malformed_file_of_labels_names_the_line(tmp_path, content, named):
     path = tmp_path / "labels.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=named) as caught:
-        data.load(tmp_path, 8, labels=path)
+        data.load(tmp_path, (8, 8, 3), labels=path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_of_labels_that_is_not_there_is_said_before_any_reading(tmp_path):
     with pytest.raises(InputError, match=r"absent\.csv \(No such file.*--config\.data\.labels"):
-        data.load("nowhere", 8, labels=tmp_path / "absent.csv")
+        data.load("nowhere", (8, 8, 3), labels=tmp_path / "absent.csv")
     with pytest.raises(InputError, match=r"Is a directory"):
-        data.load("nowhere", 8, labels=tmp_path)
+        data.load("nowhere", (8, 8, 3), labels=tmp_path)

@@ -76,7 +76,7 @@ def tiny(tfds):
 
 
 def test_a_set_written_by_tensorflow_datasets_is_read_without_tensorflow(tiny):
-    images = data.load("tfds:tiny_pictures", 32)
+    images = data.load("tfds:tiny_pictures", (32, 32, 3))
     assert len(images) == 4
     assert set(images.names) < {f"tiny_pictures/test[{i}]" for i in range(5)}
     assert images.pixels.shape == (4, 32, 32, 3)
@@ -93,8 +93,8 @@ def test_a_set_written_by_tensorflow_datasets_is_read_without_tensorflow(tiny):
 
 
 def test_a_named_split_or_a_part_of_it(tiny):
-    assert len(data.load("tfds:tiny_pictures:train", 8)) == 2
-    images = data.load("tfds:tiny_pictures:train[1:]", 8)
+    assert len(data.load("tfds:tiny_pictures:train", (8, 8, 3))) == 2
+    images = data.load("tfds:tiny_pictures:train[1:]", (8, 8, 3))
     assert images.names == ("tiny_pictures/train[1:][0]",)
 
 
@@ -102,7 +102,7 @@ def test_reading_stops_after_count(tiny, tfds, monkeypatch):
     source = type(tfds.builder_from_directory(tiny).as_data_source("test"))
     read, get = [], source.__getitem__
     monkeypatch.setattr(source, "__getitem__", lambda self, i: read.append(i) or get(self, i))
-    images = data.load("tfds:tiny_pictures:train", 8, count=1)
+    images = data.load("tfds:tiny_pictures:train", (8, 8, 3), count=1)
     assert images.names == ("tiny_pictures/train[0]",)
     assert read == [0]
 
@@ -115,29 +115,29 @@ def test_the_usual_split_of_imagenet_cifar_and_celeb_a(tfds):
         ("celeb_a", False, dict(train=picture, validation=picture, test=picture)),
     ):
         prepare(tfds, name, str(tfds.builder(name).version), labelled, **splits)
-    images = data.load("tfds:imagenet2012", 32)
+    images = data.load("tfds:imagenet2012", (32, 32, 3))
     assert (images.names, list(images.labels)) == (("imagenet2012/validation[0]",), [7])
-    assert data.load("tfds:imagenet2012:test", 32).labels is None
-    assert data.load("tfds:cifar10", 32).names == ("cifar10/test[0]",)
-    images = data.load("tfds:celeb_a", 32)
+    assert data.load("tfds:imagenet2012:test", (32, 32, 3)).labels is None
+    assert data.load("tfds:cifar10", (32, 32, 3)).names == ("cifar10/test[0]",)
+    images = data.load("tfds:celeb_a", (32, 32, 3))
     assert (images.names, images.labels) == (("celeb_a/test[0]",), None)
 
 
 def test_validation_where_there_is_no_test_split_and_neither(tfds):
     picture = [(encoded(), 7)]
     prepare(tfds, "one", "1.0.0", train=picture, validation=picture)
-    assert data.load("tfds:one", 8).names == ("one/validation[0]",)
+    assert data.load("tfds:one", (8, 8, 3)).names == ("one/validation[0]",)
     prepare(tfds, "other", "1.0.0", train=picture)
     with pytest.raises(InputError, match=r"give --x=tfds:other:SPLIT with one of: train\.$"):
-        data.load("tfds:other", 8, flag="--x")
+        data.load("tfds:other", (8, 8, 3), flag="--x")
     for split in ("nix", "train[5:]", "train["):
         with pytest.raises(InputError, match="with one of: train"):
-            data.load(f"tfds:other:{split}", 8)
+            data.load(f"tfds:other:{split}", (8, 8, 3))
 
 
 def test_labels_of_a_file_replace_those_of_the_set(tiny, tmp_path):
     (tmp_path / "labels.csv").write_text("image,label\ntest[0],8\ntiny_pictures,9\n")
-    images = data.load("tfds:tiny_pictures", 8, labels=tmp_path / "labels.csv")
+    images = data.load("tfds:tiny_pictures", (8, 8, 3), labels=tmp_path / "labels.csv")
     assert set(images.labels) <= {8, 9}
     assert 9 in images.labels
 
@@ -146,7 +146,7 @@ def one_sentence(path):
     """What is said of it, which comes at once and is short."""
     start = time.monotonic()
     with pytest.raises(InputError) as caught:
-        data.load(path, 8)
+        data.load(path, (8, 8, 3))
     assert time.monotonic() - start < 5
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
@@ -195,7 +195,7 @@ def test_a_set_of_tfrecord_files_names_the_command_and_is_read_after_it(tfds):
     # What that command leaves behind: files of both formats, and this.
     both = {"fileFormat": "tfrecord", "alternativeFileFormats": ["array_record"]}
     info.write_text(json.dumps({**content, **both}))
-    assert len(data.load("tfds:cifar10", 8)) == 1
+    assert len(data.load("tfds:cifar10", (8, 8, 3))) == 1
 
 
 def test_a_set_without_images(tfds):

@@ -12,7 +12,7 @@ from dci_jax.data.images import Images
 from dci_jax.defenses.channel import NONE, Channel
 from dci_jax.evaluation import image_scores, images
 from dci_jax.evaluation.kept import costs
-from dci_jax.inputs.spectrum import BANDS
+from dci_jax.inputs.spectrum import identity
 from tests.report.cells import cell
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
@@ -156,7 +156,7 @@ def test_a_single_image_is_no_guess_at_itself():
 def test_synthesis_starts_from_images_behind_the_filter_that_was_fitted_to_them(
     network, tmp_path, monkeypatch, start, filtered
 ):
-    fitted, seen = (np.zeros(BANDS, np.float32), np.zeros(3, np.float32)), {}
+    fitted, seen = (0 * identity(3), np.zeros(3, np.float32)), {}
     monkeypatch.setattr(images.prior, "fit_filter", lambda n, inputs, *_, **__: replace(inputs, filter=fitted))
     monkeypatch.setattr(images.synthesis, "synthesize", lambda *_, **settings: seen.update(settings) or ["an image"])
     monkeypatch.setattr(images, "keep", lambda *_: None)

@@ -11,7 +11,7 @@ from dci_jax import network as networks
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.inputs.prior import check, fit_filter, mismatch, told_by
-from dci_jax.inputs.spectrum import IDENTITY, filtered
+from dci_jax.inputs.spectrum import filtered, identity
 from dci_jax.models.cifar_resnet import cifar_resnet
 from dci_jax.models.he_cnn import he_cnn
 from dci_jax.network import Network
@@ -41,7 +41,7 @@ def remembering(network: Network, images, border: int) -> Network:
 @pytest.fixture(scope="module")
 def colored():
     """(network, matrices, shift): it has seen warm, blurred procedural images with borders of 4 pixels."""
-    bands = IDENTITY.copy()
+    bands = identity(3)
     bands[-2:] *= 0.4
     bands[0] = 0.8 * bands[0] + 0.05
     shift = np.float32([0.08, 0.0, -0.08])
@@ -112,12 +112,14 @@ def test_the_mismatch_is_zero_on_what_is_remembered(colored):
     same = remembering(network, images, 0)
     measure = jax.jit(functools.partial(mismatch, 0, depth))
     zero = np.zeros(3, np.float32)
-    assert measure((IDENTITY, zero), same, (images, places))[1]["mismatch"] < 1e-8
+    assert measure((identity(3), zero), same, (images, places))[1]["mismatch"] < 1e-8
     # Of the first layer, variances that are twice as large as the remembered ones: log(2)^2.
     halved = jax.tree_util.tree_map_with_path(
         lambda path, leaf: (leaf + 1e-5) / 2 - 1e-5 if path[-1].key == "var" else leaf, same
     )
-    off = float(jax.jit(functools.partial(mismatch, 0, 1))((IDENTITY, zero), halved, (images, places))[1]["mismatch"])
+    off = float(
+        jax.jit(functools.partial(mismatch, 0, 1))((identity(3), zero), halved, (images, places))[1]["mismatch"]
+    )
     assert off == pytest.approx(np.log(2) ** 2, rel=1e-3)
 
 
@@ -157,5 +159,5 @@ def test_each_layer_is_compared_with_its_own_memory(colored, depth):
             terms.append(np.mean((new["mean"] - mean) ** 2 / var) + np.mean(np.log((new["var"] + 1e-5) / var) ** 2))
     assert len(terms) == 2 * depth - 1
     batch = images, np.zeros((32, 2), np.int32)
-    measured = mismatch(0, depth, (IDENTITY, np.zeros(3, np.float32)), network, batch)[1]["mismatch"]
+    measured = mismatch(0, depth, (identity(3), np.zeros(3, np.float32)), network, batch)[1]["mismatch"]
     assert float(measured) == pytest.approx(np.mean(terms), rel=1e-3)

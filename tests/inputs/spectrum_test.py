@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from dci_jax.inputs.spectrum import BANDS, HALVED, IDENTITY, NODES, filtered
+from dci_jax.inputs.spectrum import BANDS, NODES, filtered, halved, identity
 
 NONE = np.zeros(3, np.float32)
 
@@ -16,12 +16,12 @@ def wave(size, cycles, color=(1.0, 1.0, 1.0)):
 @pytest.mark.parametrize("shape", [(4, 32, 32, 3), (2, 24, 40, 3)])
 def test_the_identity_changes_nothing(shape):
     images = np.asarray(jax.random.uniform(jax.random.key(0), shape))
-    np.testing.assert_allclose(filtered(images, IDENTITY, NONE), images, atol=2e-6)
+    np.testing.assert_allclose(filtered(images, identity(3), NONE), images, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_a_band_changes_its_frequency_and_no_other_at_every_size(size):
-    bands = IDENTITY.copy()
+    bands = identity(3)
     bands[1 + NODES.index(1 / 8)] *= 0.5
     for cycles, left in ((1 / 4, 1.0), (1 / 8, 0.5), (1 / 16, 1.0)):
         before = wave(size, cycles)
@@ -34,16 +34,16 @@ def test_a_band_changes_its_frequency_and_no_other_at_every_size(size):
 
 def test_the_first_band_is_the_mean_and_the_shift_moves_it():
     images = np.full((1, 16, 16, 3), 0.6, np.float32)
-    bands = IDENTITY.copy()
+    bands = identity(3)
     bands[0] = 2 * np.eye(3)
     np.testing.assert_allclose(filtered(images, bands, NONE), 0.7, atol=1e-6)
-    shifted = np.asarray(filtered(images, IDENTITY, np.float32([0.1, 0, -0.7])))
+    shifted = np.asarray(filtered(images, identity(3), np.float32([0.1, 0, -0.7])))
     np.testing.assert_allclose(shifted[0, 3, 3], [0.7, 0.6, 0.0], atol=1e-6)  # cut at zero
 
 
 def test_halved_leaves_brightness_and_takes_fine_colours():
-    assert HALVED.shape == BANDS
+    assert halved(3).shape == (BANDS, 3, 3)
     grey = wave(32, 1 / 4)
-    np.testing.assert_allclose(filtered(grey, HALVED, NONE), grey, atol=1e-6)
+    np.testing.assert_allclose(filtered(grey, halved(3), NONE), grey, atol=1e-6)
     colored = wave(32, 1 / 4, (1.0, 0.0, -1.0))
-    np.testing.assert_allclose(filtered(colored, HALVED, NONE) - 0.5, 0.5 * (colored - 0.5), atol=1e-6)
+    np.testing.assert_allclose(filtered(colored, halved(3), NONE) - 0.5, 0.5 * (colored - 0.5), atol=1e-6)

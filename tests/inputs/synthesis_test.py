@@ -9,7 +9,7 @@ import pytest
 
 from dci_jax import network as networks
 from dci_jax.errors import InputError
-from dci_jax.inputs.spectrum import BANDS
+from dci_jax.inputs.spectrum import identity
 from dci_jax.inputs.synthesis import average, recognised, synthesis_loss, synthesize
 from dci_jax.losses import batch_norm_statistics
 from dci_jax.runtime.training_loop import step
@@ -48,7 +48,7 @@ def test_statistics_come_closer_and_pixels_stay_valid(network, tmp_path):
 
 
 def test_what_they_start_from_is_filtered(network, tmp_path):
-    black = np.zeros(BANDS, np.float32), np.full(3, -0.5, np.float32)
+    black = 0 * identity(3), np.full(3, -0.5, np.float32)
     settings = {**SETTINGS, "batches": 1, "stages": ((32, 1),), "start": "dead_leaves"}
     images = synthesize(network, jax.random.key(0), tmp_path / "filtered", **settings, filter=black)
     assert stack(images).max() <= 255 * SETTINGS["learning_rate"] + 0.5  # one of Adam's steps from black

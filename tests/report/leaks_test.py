@@ -18,7 +18,7 @@ TILES = {32: 4, 224: 2}  # 64 images of 32 px, 16 of 224
 @pytest.fixture(scope="module", params=TILES)
 def private(request):
     """(images uint8, their names, the rows of their baselines)."""
-    found = photographs(request.param, tiles=TILES[request.param])
+    found = photographs((request.param, request.param, 3), tiles=TILES[request.param])
     guesses = images.floors(found.pixels, seed=0)
     rows = [row for name, pixels in guesses.items() for row in scored(found, pixels, "any", name)]
     return found, rows
