@@ -135,7 +135,7 @@ def _prior_fitting(config, case):
     depth = prior.blocks_to_fit(case.trained, case.weights, config.prior_fitting.steps)
     if not depth:
         return
-    fitted = jax.eval_shape(identity, case.shape[2]), jax.ShapeDtypeStruct(case.shape[2:], jnp.float32)
+    fitted = jax.eval_shape(lambda: identity(case.shape[2])), jax.ShapeDtypeStruct(case.shape[2:], jnp.float32)
     images = jax.ShapeDtypeStruct((config.prior_fitting.batch, *case.shape), jnp.float32)
     places = jax.ShapeDtypeStruct((config.prior_fitting.batch, 2), jnp.int32)
     for border in config.prior_fitting.padding:

@@ -52,19 +52,19 @@ def test_an_audit_takes_them(shape, tmp_path):
 def test_a_prior_is_fitted_to_grey_images():
     network = dci_jax.from_jax(grey_norm, grey_variables(), (16, 16, 1), name="grey")
     prior = dci_jax.fit_prior(
-        network, key=jax.random.key(0), weights=NOISE, num_steps=20, batch_size=32, padding=(0,), progress=False
+        network, key=jax.random.key(0), weights=NOISE, num_steps=60, batch_size=32, padding=(0,), progress=False
     )
     assert prior.filter is not None
     assert prior.filter[0].shape == (7, 1, 1)
     found = prior.sample(jax.random.key(1), 64)
     plain = dci_jax.Prior((), NOISE, (16, 16, 1)).sample(jax.random.key(1), 64)
-    assert abs(found.mean() - 0.3) < abs(plain.mean() - 0.3)
+    assert abs(found.mean() - 0.25) < 0.5 * abs(plain.mean() - 0.25)
 
 
 def grey_variables():
     rng = np.random.default_rng(0)
     w = np.float32(np.abs(rng.normal(0, 0.3, (3, 3, 1, 4))))
-    x = 0.3 + 0.1 * rng.normal(size=(512, 16, 16, 1))
+    x = 0.5 * dci_jax.Prior((), NOISE, (16, 16, 1)).sample(jax.random.key(2), 512)
     y = jax.lax.conv_general_dilated(np.float32(x), w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return {"conv": {"w": w}, "norm": {"mean": y.mean((0, 1, 2)), "var": y.var((0, 1, 2))}}
 

@@ -53,10 +53,10 @@ def step_bytes(network, remat):
         conquer_learning_rate=1e-3,
         conquer_warmup=0,
         conquer_clip=float("inf"),
-        conquer=(("layer1.2", 1),),
+        conquer=(("layer2.0", 1),),
         deepest_steps=0,
     )
-    modules, (_, phase) = train_chain.phases(network, ("layer1.2",), **settings)
+    modules, (_, phase) = train_chain.phases(network, ("layer2.0",), **settings)
     params = train_chain.initialize(modules, network, jax.random.key(0))
     images = np.zeros((16, 32, 32, 3), np.float32)
     gradient = jax.jit(jax.grad(phase.loss, has_aux=True))

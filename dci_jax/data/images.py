@@ -1,6 +1,5 @@
 """Real images: for evaluation, for the oracle and for training a target, never for an attack."""
 
-import csv
 import functools
 import io
 import zipfile
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dci_jax.data import archives, prepared
+from dci_jax.data.labels import look_up, read_labels
 from dci_jax.errors import InputError, reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
@@ -76,7 +76,7 @@ def load(
     """
     if not 0 < crop <= 1:
         raise InputError(f"crop is {crop}; give a share above 0, at most 1 for the whole square.")
-    table = _read_labels(Path(labels)) if labels else None
+    table = read_labels(Path(labels)) if labels else None
     if str(path).startswith("tfds:"):
         images, found = _collect(prepared.records(str(path), flag), path, shape, count, flag, crop)
         if None not in found:
@@ -95,7 +95,7 @@ def load(
             images = replace(images, labels=found)
     if table is None:
         return images
-    return replace(images, labels=_look_up(table, images.names, labels))
+    return replace(images, labels=look_up(table, images.names, labels))
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int], crop: float = 1.0) -> np.ndarray:
@@ -204,50 +204,6 @@ def _others(names: Iterable[str]) -> list[str]:
         f"{count} of {suffix}: no image file that is read ({', '.join(SUFFIXES)})"
         for suffix, count in sorted(counts.items())
     ]
-
-
-def _read_labels(path: Path) -> dict[str, int]:
-    """What a CSV file of lines `image,label` says."""
-    table, line = {}, 1
-    try:
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-            reader = csv.reader(stream, strict=True)
-            if next(reader, None) != ["image", "label"]:
-                raise ValueError("not the header 'image,label'")
-            line = 2
-            for row in reader:
-                if row:
-                    image, label = row if len(row) == 2 else ("", "")
-                    number = int(label) if label.isascii() and label.isdigit() else -1
-                    if not image or not 0 <= number < 2**31:
-                        said = ",".join(row)[:80]
-                        raise ValueError(f"{said!r} is not 'image,label' with a label 0, 1, 2 ...")
-                    if "\N{REPLACEMENT CHARACTER}" in image:
-                        raise ValueError(f"{image[:80]!r} is not UTF-8")
-                    if table.setdefault(image, number) != number:
-                        raise ValueError(f"{image[:80]!r} has the label {table[image]} already")
-                line = reader.line_num + 1
-    except OSError as error:
-        raise InputError(
-            f"No labels can be read from {path} ({error.strerror}); check --config.data.labels."
-        ) from error
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{path}, line {line}: {error}; correct that line.") from error
-    return table
-
-
-def _look_up(table: dict[str, int], names: tuple[str, ...], source: str | Path) -> np.ndarray:
-    """int32 [N]: the label of each image, found by its name, its file's name or its folder's."""
-    labels = []
-    for name in names:
-        keys = (name, Path(name).name, Path(name).parent.name)
-        key = next((key for key in keys if key in table), None)
-        if key is None:
-            raise InputError(
-                f"{source} has no label for {name}; add a line with its name, its file's name or its folder's."
-            )
-        labels.append(table[key])
-    return np.array(labels, np.int32)
 
 
 def _load_npz(path: Path, shape: tuple[int, int, int], count: int, flag: str, crop: float) -> Images:

@@ -72,7 +72,7 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(network, 
 def test_no_more_than_three_missing_names_are_listed(network, saved):
     tensors = {name: value for name, value in load_file(saved).items() if "bn1" not in name}
     save_file(tensors, saved)
-    with pytest.raises(InputError, match=r"40 missing, such as '[^']*', '[^']*', '[^']*', \.\.\.;"):
+    with pytest.raises(InputError, match=r"16 missing, such as '[^']*', '[^']*', '[^']*', \.\.\.;"):
         assign.load(network, saved, torch_prefix)
 
 

@@ -33,8 +33,8 @@ def test_a_folder_of_any_sizes_grey_or_colour_with_a_damaged_file_named(folder):
     assert tuple(images.pixels[0, 0, 0]) == (255, 0, 0)
     assert len(set(images.pixels[1, 5, 5])) == 1
     assert list(images.labels) == [0, 1]
-    assert len(images.skipped) == 1
     assert images.skipped[0].startswith("dog/broken.png")
+    assert [text.partition(":")[0] for text in images.skipped[1:]] == ["1 of .txt"]
 
 
 def test_a_zip_gives_the_same_as_the_folder(folder, tmp_path):
@@ -44,13 +44,13 @@ def test_a_zip_gives_the_same_as_the_folder(folder, tmp_path):
             archive.write(file, str(file.relative_to(folder)))
     a, b = data.load(folder, (16, 16, 3)), data.load(path, (16, 16, 3))
     np.testing.assert_array_equal(a.pixels, b.pixels)
-    assert (a.names, a.skipped) == (b.names, b.skipped)
+    assert (a.names, a.skipped[:1]) == (b.names, b.skipped)
 
 
 def test_fit_takes_the_centred_square():
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = 200
-    np.testing.assert_array_equal(data.fit(Image.fromarray(wide), 32), np.full((32, 32, 3), 200))
+    np.testing.assert_array_equal(data.fit(Image.fromarray(wide), (32, 32, 3)), np.full((32, 32, 3), 200))
 
 
 def noise(height, width, seed=0):
@@ -63,9 +63,9 @@ def test_crop_cuts_a_picture_of_the_scaled_size_without_resampling(tmp_path):
     images = data.load(tmp_path, (224, 224, 3), crop=0.875)
     np.testing.assert_array_equal(images.pixels[0], pixels[16:240, 16:240])
     wide = noise(256, 301)  # its centred square starts at column 22
-    np.testing.assert_array_equal(data.fit(Image.fromarray(wide), 224, 0.875), wide[16:240, 38 : 38 + 224])
+    np.testing.assert_array_equal(data.fit(Image.fromarray(wide), (224, 224, 3), 0.875), wide[16:240, 38 : 38 + 224])
     odd = noise(37, 37)  # round(32 / .875) = 37
-    np.testing.assert_array_equal(data.fit(Image.fromarray(odd), 32, 0.875), odd[2:34, 2:34])
+    np.testing.assert_array_equal(data.fit(Image.fromarray(odd), (32, 32, 3), 0.875), odd[2:34, 2:34])
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (384, 640), (100, 90)])
@@ -80,7 +80,7 @@ def test_crop_equals_scaling_the_shorter_side_and_cutting_the_centre(shape):
         )
     )
     expected = square.resize((256, 256), Image.Resampling.BICUBIC).crop((16, 16, 240, 240))
-    found = data.fit(smooth, 224, 0.875)
+    found = data.fit(smooth, (224, 224, 3), 0.875)
     assert found.shape == (224, 224, 3)
     assert np.abs(found.astype(int) - np.asarray(expected)).max() <= 2
 
@@ -91,7 +91,7 @@ def test_without_crop_the_whole_centred_square_is_scaled(shape):
     left, top = (shape[1] - side) // 2, (shape[0] - side) // 2
     box = (left, top, left + side, top + side)
     expected = image.resize((32, 32), Image.Resampling.BICUBIC, box)
-    np.testing.assert_array_equal(data.fit(image, 32), np.asarray(expected))
+    np.testing.assert_array_equal(data.fit(image, (32, 32, 3)), np.asarray(expected))
 
 
 @pytest.mark.parametrize("crop", [0.0, -1.0, 1.1, 87.5, float("nan")])
@@ -133,9 +133,10 @@ def test_pictures_of_odd_kinds(tmp_path):
     palette.putpalette([9, 9, 9, 40, 50, 60])
     for kind, transparency in (("all", bytes([255, 100])), ("one", 1)):
         clear = save(tmp_path / kind, "a.png", palette, transparency=transparency)
-        assert (clear == [40, 50, 60]).all()
+        seen = 100 / 255 if kind == "all" else 1.0  # the rest of it is the white behind
+        assert np.abs(clear - (255 + seen * (np.array([40, 50, 60]) - 255.0))).max() <= 1
     clear = save(tmp_path / "rgba", "a.png", Image.new("RGBA", (8, 8), (40, 50, 60, 0)))
-    assert (clear == [40, 50, 60]).all()
+    assert (clear == 255).all()
     black_white = save(tmp_path / "1", "a.png", Image.new("1", (8, 8), 1))
     assert (black_white == 255).all()
 

@@ -65,7 +65,7 @@ def test_a_defense_changes_what_is_sent_and_can_cost_the_label(network, tmp_path
     for strength in (0.0, 1.0):
         file = tmp_path / str(strength)
         file.mkdir()
-        kept.append(read(zeroed, file, attack, "layer3.2", Channel("dropout", strength))["server_agreement"].mean())
+        kept.append(read(zeroed, file, attack, "layer3.0", Channel("dropout", strength))["server_agreement"].mean())
     assert all((features == 0).all() for features in seen[3:])
     assert kept[0] == 1
     assert kept[1] < 1
@@ -127,13 +127,13 @@ def test_what_is_not_known_is_null_and_empty(network, tmp_path):
 
 
 def test_costs_count_bytes_and_grow_with_depth(network):
-    found = costs(network, ["stem", "layer1.0", "layer3.2"])
+    found = costs(network, ["stem", "layer1.0", "layer3.0"])
     assert found["stem"]["bytes_sent"] == 32 * 32 * 16 * 4
-    assert found["layer3.2"]["bytes_sent"] == 8 * 8 * 64 * 4
+    assert found["layer3.0"]["bytes_sent"] == 8 * 8 * 64 * 4
     assert found["stem"]["device_flops"] > 2 * 32 * 32 * 3 * 9 * 16 * 0.8
     flops = [c["device_flops"] for c in found.values()]
     assert flops == sorted(flops)
-    assert [c["depth"] for c in found.values()] == [0.1, 0.2, 1.0]
+    assert [c["depth"] for c in found.values()] == [0.25, 0.5, 1.0]
 
 
 def test_floors_know_nothing_of_their_image():
