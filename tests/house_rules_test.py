@@ -66,6 +66,14 @@ def test_imports_go_downwards_only(name, path):
         assert FLOOR[below] >= FLOOR[room], f"{name} imports {imported}"
 
 
+@pytest.mark.parametrize(("name", "path"), NAMED, ids=[name for name, _ in NAMED])
+def test_no_function_is_longer_than_a_page(name, path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            lines = node.end_lineno - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
+            assert lines <= 60, f"{name}.{node.name} has {lines} lines without its docstring"
+
+
 def test_no_circle_of_imports():
     arrows = {
         name: {i.removeprefix("dci_jax.") for i, _ in imports(path) if i.startswith("dci_jax.")} for name, path in NAMED

@@ -20,12 +20,8 @@ def failing(weights):
     return {}["absent"]
 
 
-def grey(weights):
-    return network.sequential("grey", (28, 28, 1), [("only", lambda scale, x: scale * x, 2.0)])
-
-
-def wide(weights):
-    return network.sequential("wide", (32, 64, 3), [("only", lambda scale, x: scale * x, 2.0)])
+def many_channels(weights):
+    return network.sequential("many", (28, 28, 4), [("only", lambda scale, x: scale * x, 2.0)])
 
 
 def flat(weights):
@@ -37,8 +33,7 @@ def flat(weights):
     [
         ("bad_head", r"odd: 'head' does not take features of \[1, 32, 32, 3\]"),
         ("failing", r"failing failed in .*own_network_test.py, line \d+ \(KeyError: 'absent'\); correct it"),
-        ("grey", r"grey takes images \[H, W, C\] of \[28, 28, 1\]"),
-        ("wide", r"wide takes images \[H, W, C\] of \[32, 64, 3\]"),
+        ("many_channels", r"many takes images \[H, W, C\] of \[28, 28, 4\], but pictures have 3 channels, or 1"),
         ("flat", r"flat has mean .* and std \(0.0,\)"),
     ],
 )

@@ -30,7 +30,7 @@ from configs import audit, default, quickstart
 from dci_jax import models
 from dci_jax.check import check
 from dci_jax.checkpoints import read as checkpoints
-from dci_jax.data import images
+from dci_jax.data import images, labels
 from dci_jax.errors import InputError
 from dci_jax.evaluation import recorded
 from dci_jax.importers import bundle
@@ -152,7 +152,7 @@ KINDS = {
     "features.npz": functools.partial(
         file, "dump", "npz", lambda path: recorded.read_dump(path, load("cifar_resnet20"))
     ),
-    "labels.csv": functools.partial(file, "csv", "csv", lambda path: images._read_labels(path)),
+    "labels.csv": functools.partial(file, "csv", "csv", lambda path: labels.read_labels(path)),
     "weights.safetensors": functools.partial(file, "safetensors", "safetensors", checkpoints.read),
     "weights.pth": strange.weights,
     "odd pictures": strange.pictures,

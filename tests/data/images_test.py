@@ -133,7 +133,7 @@ def test_pictures_of_odd_kinds(tmp_path):
     palette.putpalette([9, 9, 9, 40, 50, 60])
     for kind, transparency in (("all", bytes([255, 100])), ("one", 1)):
         clear = save(tmp_path / kind, "a.png", palette, transparency=transparency)
-        seen = 100 / 255 if kind == "all" else 1.0  # the rest of it is the white behind
+        seen = 100 / 255 if kind == "all" else 0.0  # the rest of it is the white behind
         assert np.abs(clear - (255 + seen * (np.array([40, 50, 60]) - 255.0))).max() <= 1
     clear = save(tmp_path / "rgba", "a.png", Image.new("RGBA", (8, 8), (40, 50, 60, 0)))
     assert (clear == 255).all()

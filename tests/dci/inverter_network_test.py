@@ -77,9 +77,9 @@ def test_what_is_known_before_a_round_changes_neither_value_nor_gradients(case):
     assert max(jax.tree.leaves(far)) < 1e-4, far
 
 
-def test_factors_widths_and_signs_follow_the_network(network):
-    modules = inverters(network, 10, width=1.5, cap=64, num_corrections=1, depth=2)
-    shapes = feature_shapes(network)
+def test_factors_widths_and_signs_follow_the_network(network20):
+    modules = inverters(network20, 10, width=1.5, cap=64, num_corrections=1, depth=2)
+    shapes = feature_shapes(network20)
     assert [m.channels for m in modules] == [shape[-1] for shape in shapes[:-1]]
     assert [m.factor for m in modules] == [1, 1, 1, 1, 2, 1, 1, 2, 1, 1]
     assert [m.nonnegative for m in modules] == [False] + [True] * (len(modules) - 1)

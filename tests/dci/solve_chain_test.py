@@ -98,12 +98,12 @@ def test_a_correction_follows_its_equation(network):
 
 
 def test_a_correction_in_a_chain_of_its_own_follows_what_was_sent_as_well(network):
-    g = inverter.inverter_spec(network, 0, 7)
+    g = inverter.inverter_spec(network, 0, 3)
     assert g.channels == inverter.inverter_spec(network, 0).channels + 3
     x = new_images(2)
-    sent = networks.run(network, x, 0, 7)
+    sent = networks.run(network, x, 0, 3)
     estimate = jnp.clip(x + 0.05, 0, 1)
-    answer, pull = jax.vjp(lambda x: networks.run(network, x, 0, 7), estimate)
+    answer, pull = jax.vjp(lambda x: networks.run(network, x, 0, 3), estimate)
     kernel = jnp.zeros((1, 1, g.channels, 3)).at[0, 0, 22:25].set(1e-4 * jnp.eye(3))
     f = jnp.zeros((2, 32, 32, 16))  # whatever the deeper inverters made
     found = inverter.corrected(g, kernel, network, sent, f, estimate)
@@ -234,8 +234,8 @@ def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, mon
     assert not any(tmp_path.iterdir())
 
 
-def test_a_few_images_do_where_their_pixels_are_enough(network):
-    inverter_specs = [inverter.inverter_spec(network, index) for index in range(7)]
+def test_a_few_images_do_where_their_pixels_are_enough(network20):
+    inverter_specs = [inverter.inverter_spec(network20, index) for index in range(7)]
     few = inverter.enough(inverter_specs, [(3, 3)] * 7, num_images=1000, least=16, samples_per_unknown=10)
     assert few[0] == 16  # 351 unknowns, 1024 pixels in an image
     assert few[4] == 68  # 9 * 193 channels * 10 / 256, of layer2.0, the widest

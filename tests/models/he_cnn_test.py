@@ -73,8 +73,8 @@ def test_answers_equal_pytorchs(he, images):
     found = networks.trace(he, images)[0]
     for split, truth in ((1, conv11), (2, relu12), (4, relu22), (6, relu32)):
         truth = truth.numpy().transpose(0, 2, 3, 1)
-        np.testing.assert_allclose(found[split], truth, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(networks.logits(he, found[-1]), scores.numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[split], truth, rtol=1e-4, atol=5e-5)
+    np.testing.assert_allclose(networks.logits(he, found[-1]), scores.numpy(), rtol=1e-4, atol=5e-5)
 
 
 def test_it_can_be_inverted_block_by_block(he, images):
