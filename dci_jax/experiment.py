@@ -51,19 +51,19 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
             for channel in several
         }
 
-    for name, guesses in case.floors.items():
+    for name, guesses in case.baselines.items():
         scores = case.guess(guesses, evaluation / f"{name}.npz")
         cell = {"split": ANY_SPLIT, "attack": name, **naming.columns(name), **NONE.columns}
         rows += lines(scores, case.names, **row, **cell)
 
-    readers = {}
+    fitted = {}
     for name in registry.names(config):
         with timed(f"attack {name}"):
             # By name, so that an attack's numbers do not depend on which others run.
             key = jax.random.fold_in(key_attack, zlib.crc32(name.encode()))
-            readers[name] = fit(config, name, case, inputs, channels, readers, key, workdir)
+            fitted[name] = fit(config, name, case, inputs, channels, fitted, key, workdir)
         with timed(f"evaluate {name}"):
-            for (split, label), reconstruct in readers[name].items():
+            for (split, label), reconstruct in fitted[name].items():
                 present(workdir)
                 channel = next(c for c in channels[split] if c.label == label)
                 file = evaluation / name / f"{split} {label}.npz"
@@ -75,7 +75,7 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
                 log.info(f"%s after %s, %s: {form}", name, split, label, float(np.mean(scores[shown])))
         jax.clear_caches()  # as in `fit`
 
-    if config.audit.page and case.floors and case.private is not None:
+    if config.audit.page and case.baselines and case.private is not None:
         with timed("control"):
             policy = Policy(**{name: config.audit[name] for name in POLICY})
             key = jax.random.fold_in(key_attack, zlib.crc32(b"control"))
@@ -83,9 +83,7 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
 
     present(workdir)
     with timed("report"):
-        case.finish(
-            {name: {split: r for (split, _), r in found.items()} for name, found in readers.items()}, evaluation
-        )
+        case.finish({name: {split: r for (split, _), r in found.items()} for name, found in fitted.items()}, evaluation)
         if distributed.is_leader():
             write(rows, costs(case.network, case.splits), workdir)
             case.report(workdir)
@@ -99,7 +97,7 @@ def fit(
     case: Case,
     inputs: Prior,
     channels: dict[str, tuple[Channel, ...]],
-    readers: dict[str, dict[tuple[str, str], Callable]],
+    fitted: dict[str, dict[tuple[str, str], Callable]],
     key: jax.Array,
     workdir: Path,
 ) -> dict[tuple[str, str], Callable]:
@@ -116,7 +114,7 @@ def fit(
         inputs = Prior(case.oracle, ((POOL, 1.0),), inputs.shape)
     elif source:
         inputs = Prior((), ((source, 1.0),), inputs.shape)
-    start = readers.get(attack.starts_from, {})
+    start = fitted.get(attack.starts_from, {})
     if not attack.adapted:
         if start:
             settings["start"] = {split: start[split, channels[split][0].label] for split in splits}

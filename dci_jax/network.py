@@ -105,7 +105,7 @@ def features_at(network: Network, split: str | int, x: Array) -> Array:
         split = split_index(network, split)
     with jax.default_matmul_precision("highest"):
         for number in range(split):
-            x = _run(piece(network, number), x)
+            x = _run(single_block(network, number), x)
     return x
 
 
@@ -134,7 +134,7 @@ def trace(
     return tuple(features), tuple(statistics)
 
 
-def piece(network: Network, index: int) -> Network:
+def single_block(network: Network, index: int) -> Network:
     """Block `index` as a network of its own, without its name: a program compiled for it serves every block that is like it."""
     mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
     block = network.blocks[index].replace(name="", nonnegative=False, parts=())

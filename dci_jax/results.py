@@ -11,7 +11,7 @@ import scipy.stats
 
 from dci_jax.runtime.files import replacing
 
-ANY_SPLIT = "any"  # what the floors, which see no features, have for a split
+ANY_SPLIT = "any"  # what the baselines, which see no features, have for a split
 VISIBLE = 1 / 255  # root mean square change of a pixel: one level of 8 bits
 # What a cell is: the attack by its name in the config, and what that says; the defense by its label, and what that says.
 CELL = ("split", "attack", "source", "adapted", "starts_from", "defense", "strength", "num_queries")

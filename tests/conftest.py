@@ -14,8 +14,6 @@ from dci_jax.models.sngan import sngan
 from dci_jax.runtime import process, training_loop
 from tests.command_line import ROOT, call
 
-# Programs of tests run for milliseconds and take the compiler seconds; processes that tests start have the same flags.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 process.prepare()
 # Of a background job Ctrl-C is ignored, and by the processes that tests start would be, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,6 +23,12 @@ SHARED = ROOT.parent / "shared" / "data"
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also kills, many processes, trainings and PyTorch")
+
+
+def pytest_configure(config):
+    """Programs of quick tests run for milliseconds and take the compiler seconds; processes that they start do the same."""
+    if not config.getoption("--slow"):
+        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
 
 def pytest_collection_modifyitems(config, items):

@@ -31,7 +31,7 @@ MOMENTS = (
     "synthesis/unfinished/0_0/*orbax-checkpoint-tmp*",
     "synthesis/batch_00000.npy",
     "synthesis/labels_00001.npz*",
-    "synthesis/recognised.json",
+    "synthesis/verifier_accuracy.json",
     "evaluation/mean_image.npz",
     "attacks/dci_trained/0_divide",
     "attacks/dci_trained/0_divide/*orbax-checkpoint-tmp*",

@@ -48,8 +48,8 @@ def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     }
     assert len(rows) == 6 * len(cells)
     assert all(r["label_agreement"] is None and -1 <= r["latent_cosine"] <= 1 for r in rows)
-    floors = [r for r in rows if r["attack"] == "mean_code"]
-    assert all(r["latent_error"] == 1 for r in floors)
+    baselines = [r for r in rows if r["attack"] == "mean_code"]
+    assert all(r["latent_error"] == 1 for r in baselines)
     with (inverted / "summary.csv").open() as stream:
         summary = list(csv.DictReader(stream))
     assert summary[0].keys() >= {"latent_cosine", "latent_cosine_low", "psnr_sent"}

@@ -231,7 +231,7 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
     }
     assert rows["dci", "stem"]["psnr"] > rows["mean_image", "any"]["psnr"]
     assert rows["dci", "stem"]["psnr"] != rows["oracle", "stem"]["psnr"]
-    judged = json.loads((workdir / "synthesis" / "recognised.json").read_text())
+    judged = json.loads((workdir / "synthesis" / "verifier_accuracy.json").read_text())
     assert judged.keys() == {"repvgg_cifar", "cifar_resnet20"}
     assert (workdir / "prior" / "filter.npz").exists()  # by the training form, whose BatchNorm the device's lacks
     assert "oracle: learned from real images" in (workdir / "report" / "index.html").read_text()

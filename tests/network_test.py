@@ -82,14 +82,14 @@ def test_block_by_block_the_features_are_those_of_the_whole(network, images):
         networks.features_at(normalised, 3, images), networks.run(normalised, images, 0, 3), rtol=1e-5, atol=1e-5
     )
     np.testing.assert_array_equal(
-        networks.run(networks.piece(normalised, 2), whole[2]), networks.run(normalised, whole[2], 2, 3)
+        networks.run(networks.single_block(normalised, 2), whole[2]), networks.run(normalised, whole[2], 2, 3)
     )
 
 
 def test_blocks_that_are_alike_share_their_programs(network20):
     network = network20
     # layer1.0 and layer1.1 keep the shape of what they take; layer2.0 halves it.
-    stem, same, again, _, halves = (jax.tree.structure(networks.piece(network, index)) for index in range(5))
+    stem, same, again, _, halves = (jax.tree.structure(networks.single_block(network, index)) for index in range(5))
     assert same == again
     assert len({stem, same, halves}) == 3
     images = np.zeros((3, 32, 32, 3), np.float32)

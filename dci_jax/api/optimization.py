@@ -8,7 +8,7 @@ from dci_jax.api.calls import check_values, float32
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
-from dci_jax.defenses.channel import NONE, Channel, behind, knowing
+from dci_jax.defenses.channel import NONE, Channel, with_defense, with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
 from dci_jax.network import Network, feature_shapes, split_index
@@ -52,7 +52,7 @@ def optimize(
     Raises:
       InputError: no such split point, features of another shape, or a loss that is no longer finite.
     """
-    features, known = _given(network, split, features), behind(network, split_index(network, split), defense)
+    features, known = _given(network, split, features), with_defense(network, split_index(network, split), defense)
     steps = (5000 if start is None else 300) if num_steps is None else num_steps
     check_values(
         num_steps=(steps, "rmle.steps"),
@@ -106,7 +106,7 @@ def gauss_newton(
     with float32():
         if code_prior(network):
             return factorised.solve(network, index, features, x, num_steps, damping)
-        known = knowing(behind(network, index, defense), features)
+        known = with_observation(with_defense(network, index, defense), features)
         return damped.solve(known, index, features, x, total_variation, num_steps, num_conjugate, damping)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from dci_jax.defenses.channel import knowing
+from dci_jax.defenses.channel import with_observation
 from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.losses import total_variation
@@ -97,7 +97,7 @@ def match_loss(
       (loss, terms), the terms per image and without their weights.
     """
     network, features, weights = frozen
-    terms = {"features": relative_distance(run(knowing(network, features), images, 0, split), features)}
+    terms = {"features": relative_distance(run(with_observation(network, features), images, 0, split), features)}
     loss = jnp.sum(terms["features"])
     if not code_prior(network):
         terms["tv"] = jax.vmap(lambda image: total_variation(image[None]))(images)

@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks.feature_matching import blank, relative_distance, spread
-from dci_jax.defenses.channel import NONE, Channel, behind, knowing, sent
+from dci_jax.defenses.channel import NONE, Channel, sent, with_defense, with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.mixture import Prior
@@ -85,7 +85,7 @@ def gauss_newton(
         split, x = split_index(network, name), first[name](features)
         if code_prior(network):
             return factorised.solve(network, split, features, x, steps, damping)
-        known = knowing(behind(network, split, channel), features)
+        known = with_observation(with_defense(network, split, channel), features)
         found = solve(known, split, features, x, weight, steps, inner, damping)
         return x + part * (found - x) if part < 1 else found
 

@@ -52,7 +52,7 @@ class Attack:
 
     @property
     def starts_from(self) -> str:
-        """Another attack, whose readers are given to `fit` as `start`; "" if there is none."""
+        """Another attack, whose reconstruct functions are given to `fit` as `start`; "" if there is none."""
         return naming.starts_from(self.name)
 
 

@@ -16,7 +16,7 @@ import optax
 
 from dci_jax import import_from_string
 from dci_jax.attacks.feature_matching import Regularizer, blank, held_out, match, share
-from dci_jax.defenses.channel import NONE, Channel, behind, sent
+from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.errors import InputError, reason
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, split_index
@@ -76,7 +76,7 @@ def rmle(
 
     def reconstruct(name, features):
         first = start[name](features) if start else blank(network, len(features))
-        known = behind(network, split_index(network, name), channel)
+        known = with_defense(network, split_index(network, name), channel)
         found = match(known, name, features, first, regularizer, optimizer, steps)
         return first + shares[name] * (found - first) if shares[name] < 1 else found
 

@@ -17,7 +17,7 @@ from dci_jax.dci import inverter
 from dci_jax.dci.inverter import InverterSpec, split_stages
 from dci_jax.dci.trained import inverter_network
 from dci_jax.dci.trained.trained_inverter import TrainedInverter
-from dci_jax.defenses.channel import NONE, Channel, behind
+from dci_jax.defenses.channel import NONE, Channel, with_defense
 from dci_jax.errors import InputError, reason
 from dci_jax.network import Network, feature_shapes, split_index, with_side
 from dci_jax.runtime.digest import sha256_of
@@ -182,7 +182,7 @@ def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> C
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); save the chain again.") from error
     network = split_stages(network) if any(isinstance(each, Inverter) for each in inverters) else network
-    target = behind(network, split_index(network, split), defense)
+    target = with_defense(network, split_index(network, split), defense)
     if _fingerprint(target) != made_for:
         raise InputError(
             f"{path} is a chain of {about['network']} with other weights, another normalization or another defense than the "

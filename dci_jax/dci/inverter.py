@@ -23,10 +23,10 @@ from jaxtyping import Array, Float
 from dci_jax.dci import normal_equations
 from dci_jax.dci.grid import scale, shuffle, unshuffle
 from dci_jax.dci.normal_equations import moments
-from dci_jax.defenses.channel import knowing
+from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, code_prior
-from dci_jax.network import Network, feature_shapes, piece, run
+from dci_jax.network import Network, feature_shapes, run, single_block
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,9 @@ def regressors(
     F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is
     this block alone.
     """
-    network, answers, pulls = knowing(network, seen), [x], []
+    network, answers, pulls = with_observation(network, seen), [x], []
     for index in range(g.index, g.stop):
-        answer, pull = _forward(piece(network, index), answers[-1])
+        answer, pull = _forward(single_block(network, index), answers[-1])
         answers.append(answer)
         pulls.append(pull)
     residual = f - answers[1]

@@ -23,7 +23,7 @@ from dci_jax.dci.chain import Chain
 from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes, split_stages
 from dci_jax.dci.limits import check, check_shared
 from dci_jax.dci.solve_inverter import finished, kept_inverter, solve_inverter
-from dci_jax.defenses.channel import NONE, Channel, behind, sent
+from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.network import Network, features_at, split_index, split_names
 from dci_jax.runtime import distributed, progress
@@ -63,7 +63,7 @@ def dci(
     make = functools.cache(functools.partial(_inputs, inputs, key, settings))
     for name in splits:
         depth = split_index(network, name)
-        known, see = behind(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
+        known, see = with_defense(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
         found, mse = _chain(known, name, (depth,), inputs.shape, make, see, folder and folder / name, settings)
         chains[name] = Chain.of(found, known, name, mse)
     return chains

@@ -97,7 +97,7 @@ def message_bytes(channel: Channel, features: Array, received: Array) -> np.ndar
     return np.array([row.size(example, channel.strength) for example in arrays])
 
 
-def behind(network: Network, index: int, channel: Channel) -> Network:
+def with_defense(network: Network, index: int, channel: Channel) -> Network:
     """The network as an attacker computes it who knows the defense: at split `index` what is received on average."""
     if registry.find(channel.kind).expected in (registry.DEFENSES["none"].expected, unchanged):
         return network
@@ -106,7 +106,7 @@ def behind(network: Network, index: int, channel: Channel) -> Network:
     return network.replace(blocks=(*network.blocks[: index - 1], joined, *network.blocks[index:]))
 
 
-def knowing(network: Network, received: Array) -> Network:
+def with_observation(network: Network, received: Array) -> Network:
     """The same network where the channel, if there is one, knows what was received, [B, ...]: zeros may say nothing."""
 
     def tell(block):

@@ -25,7 +25,7 @@ class Case:
       splits: split points to reconstruct from.
       weights, shape: of the `Prior` that an attack learns from.
       names: one for each private input.
-      floors: name -> guesses [N, ...] that were made without any features.
+      baselines: name -> guesses [N, ...] that were made without any features.
       channels: split -> what the features go through, before anything of it has learned.
       depends: field of the config -> arrays that a run depends on, for `fingerprint`.
       oracle: real images uint8 [M, H, W, C] that an oracle learns from; none of them is private. None: no oracle.
@@ -48,7 +48,7 @@ class Case:
     weights: tuple[tuple[str, float], ...]
     shape: tuple[int, ...]
     names: tuple[str, ...]
-    floors: dict[str, np.ndarray]
+    baselines: dict[str, np.ndarray]
     channels: dict[str, tuple[Channel, ...]]
     begin: Callable[[Path], None]
     learn: Callable[[Array, Path], Prior]

@@ -71,7 +71,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
         weights=weights,
         shape=shape,
         names=private.names,
-        floors=floors(private.pixels, config.seed),
+        baselines=baselines(private.pixels, config.seed),
         channels=dict.fromkeys(splits, asked(config)),
         learn_channels=functools.partial(_learn_channels, config, device, splits, taught),
         sent=functools.partial(measure_sent, device, private, config.batch),
@@ -79,7 +79,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
         learn=functools.partial(_learn, config, trained, verifier, weights, shape),
         guess=functools.partial(guess, device, private, config.batch, judge),
         read=functools.partial(read, device, private, config.batch, judge),
-        finish=functools.partial(_finish, device, private) if config.audit.page else lambda readers, evaluation: None,
+        finish=functools.partial(_finish, device, private) if config.audit.page else lambda fitted, evaluation: None,
         report=audit.write if config.audit.page else page.write,
         oracle=oracle,
         depends={
@@ -178,7 +178,7 @@ def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.
     return labels
 
 
-def floors(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def baselines(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The baselines, uint8 [N, H, W, C]: two guesses that see nothing of an image, and what 4 x 4 of its colours show.
 
     "mean_image": the mean of the other private images; "random_image": one of them; both without those that are nearly
@@ -197,11 +197,11 @@ def floors(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {"mean_image": mean, "random_image": other, "thumbnail": recognition.thumbnail(pixels)}
 
 
-def recognised(networks: tuple[Network, ...], images, batch: int) -> dict[str, float]:
+def verifier_accuracy(networks: tuple[Network, ...], images, batch: int) -> dict[str, float]:
     """Network -> share of the synthesised images that it answers with the label they were made for."""
     if not len(images):
         return {}
-    return {n.name: synthesis.recognised(n, images, batch) for n in networks if n.head}
+    return {n.name: synthesis.verifier_accuracy(n, images, batch) for n in networks if n.head}
 
 
 def _begin(private, evaluation):
@@ -219,7 +219,7 @@ def _learn(config, trained, verifier, weights, shape, key, workdir):
     folder = present(workdir, "synthesis")
     made = synthesis.synthesize(trained, key, folder, filter=found, **config.synthesis)
     judges = (trained, verifier) if verifier else (trained,)
-    keep(folder / "recognised.json", lambda: recognised(judges, made, config.batch))
+    keep(folder / "verifier_accuracy.json", lambda: verifier_accuracy(judges, made, config.batch))
     return replace(inputs, pool=made)
 
 
@@ -249,11 +249,11 @@ def _learn_channels(config, network, splits, taught, inputs, key, workdir):
     return {split: tuple(some) for split, some in found.items()}
 
 
-def _finish(network, private, readers, evaluation):
+def _finish(network, private, fitted, evaluation):
     """How long device and attack take for one image on this machine, for the audit's page."""
     keep(
         evaluation / "latency.json",
-        lambda: latency(network, private.pixels[:1] / np.float32(255), readers.get("dci", {})),
+        lambda: latency(network, private.pixels[:1] / np.float32(255), fitted.get("dci", {})),
     )
 
 

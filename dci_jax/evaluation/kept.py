@@ -75,10 +75,10 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
     return result
 
 
-def latency(network: Network, image: np.ndarray, readers: dict[str, Callable]) -> dict[str, dict[str, float]]:
+def latency(network: Network, image: np.ndarray, fitted: dict[str, Callable]) -> dict[str, dict[str, float]]:
     """{split: {"device_ms", "attack_ms"}}: the median of ten runs for one image [1, H, W, C] on this machine, compiled."""
     result = {}
-    for split, reconstruct in readers.items():
+    for split, reconstruct in fitted.items():
         index = split_index(network, split)
         features = _device(network, image, 0, index)
         result[split] = {

@@ -55,7 +55,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     given = read_images(config.data.images, shape) if config.data.images else photographs(shape, tiles=1)
     key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
     codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
-    weights, guesses = ((network.latent, 1.0),), floors(codes, config.seed)
+    weights, guesses = ((network.latent, 1.0),), baselines(codes, config.seed)
     # "none" once, or n would double
     corruptions = (NONE, *(Channel(kind, strength) for kind, strength in config.corruptions if kind != "none"))
     channels = {name: corruptions if name == last else (NONE,) for name in splits}
@@ -65,7 +65,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         weights=weights,
         shape=network.input_shape,
         names=tuple(f"code {i}" for i in range(len(codes))),
-        floors=guesses,
+        baselines=guesses,
         channels=channels,
         learn_channels=lambda inputs, key, workdir: channels,
         sent=lambda split, channel, key, file: {},
@@ -79,7 +79,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     )
 
 
-def floors(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def baselines(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """What needs no features at all, float32 [N, C]: the mean of the prior, and another private code at random."""
     step = np.random.default_rng(seed).integers(1, max(len(codes), 2))
     return {"mean_code": np.zeros_like(codes), "random_code": np.roll(codes, step, 0)}
@@ -174,13 +174,13 @@ def _begin(network, codes, batch, mean, evaluation):
     keep_originals(evaluation / "originals.npz", sent, tuple(f"code {i}" for i in range(len(codes))), ())
 
 
-def _finish(network, codes, given, batch, readers, evaluation):
+def _finish(network, codes, given, batch, fitted, evaluation):
     """Images that the generator did not make, every block on the way, and what of a code an image shows."""
     last = network.blocks[-1].name
-    for name in readers:
-        if last in readers[name]:
-            read_given(network, given, batch, readers[name][last], evaluation / name / "given images.npz")
-    chain = next((r[last] for r in readers.values() if isinstance(r.get(last), Chain)), None)
+    for name in fitted:
+        if last in fitted[name]:
+            read_given(network, given, batch, fitted[name][last], evaluation / name / "given images.npz")
+    chain = next((r[last] for r in fitted.values() if isinstance(r.get(last), Chain)), None)
     if chain:
         _keep(evaluation / "blocks.npz", lambda: by_depth(network, codes[:batch], chain))
     _keep(evaluation / "directions.npz", lambda: spectra(network, codes[:SPECTRA]))

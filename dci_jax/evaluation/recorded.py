@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from dci_jax.attacks.feature_matching import relative_distance
 from dci_jax.data import archives
-from dci_jax.defenses.channel import behind, knowing
+from dci_jax.defenses.channel import with_defense, with_observation
 from dci_jax.defenses.registry import DEFENSES, find
 from dci_jax.defenses.size import coded_bytes
 from dci_jax.errors import InputError
@@ -68,11 +68,11 @@ def load(config: ConfigDict, network: Network) -> Case:
             _read, base.network, features, config.batch, base.judge, base.private if known else None
         ),
         sent=functools.partial(_sent, features),
-        finish=lambda readers, evaluation: None,
+        finish=lambda fitted, evaluation: None,
         report=base.report if known else page.write,
         depends=base.depends | {"features": features},
     )
-    return found if known else replace(found, floors={}, begin=lambda evaluation: None)
+    return found if known else replace(found, baselines={}, begin=lambda evaluation: None)
 
 
 def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:
@@ -107,12 +107,12 @@ def _read(network, features, batch, judge, private, split, channel, reconstruct,
     """
     del key
     index = split_index(network, split)
-    known = behind(network, index, channel)
+    known = with_defense(network, index, channel)
     truth = () if private is None else (private.pixels, labels_of(private))
 
     def one(sent, *rest):
         found = jnp.clip(reconstruct(sent), 0, 1)
-        error = relative_distance(run(knowing(known, sent), found, 0, index), sent)
+        error = relative_distance(run(with_observation(known, sent), found, 0, index), sent)
         scores = {"reconstruction": jnp.round(found * 255).astype(jnp.uint8)}
         if len(rest) > 1:
             scores = measure(network, judge, rest[0], found, rest[1])

@@ -223,7 +223,7 @@ def synthesis_loss(
     return sum(weights[name] * term for name, term in terms.items()), terms
 
 
-def recognised(network: Network, images: Shards, batch: int) -> float:
+def verifier_accuracy(network: Network, images: Shards, batch: int) -> float:
     """The share of synthesised images that another network (or this one) answers with their label.
 
     The "verifier" of DeepInversion: images that a network of another architecture recognises are

@@ -68,7 +68,7 @@ class BatchNorm(nn.Module):
         return (x * factor + (bias - mean * factor)).astype(x.dtype)
 
 
-@functools.cache  # equal modules have one function, so that their blocks share their programs (`blocks.piece`)
+@functools.cache  # equal modules have one function, so that their blocks share their programs (`network.single_block`)
 def tapped(module: nn.Module):
     """The `apply` of a Block: `(variables, x) -> (y, statistics)` for a Flax module."""
 

@@ -128,7 +128,7 @@ def _synthesized(workdir):
         return None
     images = np.load(files[0], mmap_mode="r")[:48]
     images = images if images.shape[1] <= page.ENLARGED else images[:12]
-    known = workdir / "synthesis" / "recognised.json"
+    known = workdir / "synthesis" / "verifier_accuracy.json"
     content = page.encoded(page.tile(images, 12 if len(images) > 12 else 4))
     return {
         "picture": page.picture(content, "synthesized images"),

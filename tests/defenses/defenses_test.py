@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dci_jax.defenses import compression
-from dci_jax.defenses.channel import Channel, behind, knowing, learn, message_bytes, send, sent
+from dci_jax.defenses.channel import Channel, learn, message_bytes, send, sent, with_defense, with_observation
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.defenses.size import coded_bytes
 from dci_jax.inputs.mixture import Prior
@@ -72,12 +72,12 @@ def test_an_example_does_not_depend_on_the_others(kind, channels, features):
 @pytest.mark.parametrize("kind", DEFENSES)
 def test_the_attackers_network_gives_what_is_received_on_average(kind, channels, network):
     index, images = split_index(network, SPLIT), jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
-    known = features_at(behind(network, index, channels[kind]), index, images)
+    known = features_at(with_defense(network, index, channels[kind]), index, images)
     keys = jax.random.split(jax.random.key(2), 200 if DEFENSES[kind].random else 1)
     received = sum(sent(network, index, channels[kind], key, images) for key in keys) / len(keys)
     error = float(jnp.mean(jnp.abs(known - received)) / jnp.std(received))
     assert error < (0.15 if DEFENSES[kind].random else 1e-4)
-    gradient = jax.grad(lambda x: jnp.sum(features_at(behind(network, index, channels[kind]), index, x)))(images)
+    gradient = jax.grad(lambda x: jnp.sum(features_at(with_defense(network, index, channels[kind]), index, x)))(images)
     assert np.isfinite(gradient).all()
     assert float(jnp.abs(gradient).max()) > 0
 
@@ -86,7 +86,7 @@ def test_what_dropout_left_out_is_not_compared(network):
     index, images = split_index(network, SPLIT), jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
     channel = Channel("dropout", 0.5)
     received = sent(network, index, channel, jax.random.key(0), images)
-    known = features_at(knowing(behind(network, index, channel), received), index, images)
+    known = features_at(with_observation(with_defense(network, index, channel), received), index, images)
     np.testing.assert_allclose(known, received, atol=1e-5)
 
 
@@ -98,9 +98,9 @@ def test_a_known_mask_leaves_true_zeros_to_compare(network):
         channel = Channel(kind, 0.5)
         received = sent(network, index, channel, jax.random.key(0), images)
         np.testing.assert_array_equal(received[received != 0], features[received != 0])
-        known = features_at(knowing(behind(network, index, channel), received), index, images)
+        known = features_at(with_observation(with_defense(network, index, channel), received), index, images)
         np.testing.assert_allclose(known, received, atol=1e-5)
-        wrong = features_at(knowing(behind(network, index, channel), received), index, images[::-1])
+        wrong = features_at(with_observation(with_defense(network, index, channel), received), index, images[::-1])
         differs[kind] = float(jnp.mean((wrong != received)[(features == 0) & (guess > 0)]))
     assert differs["dropout"] == 0
     assert differs["dropout_marked"] == pytest.approx(0.5, abs=0.05)

@@ -138,8 +138,8 @@ def test_costs_count_bytes_and_grow_with_depth(network):
 
 def test_floors_know_nothing_of_their_image():
     pixels = np.random.default_rng(0).integers(0, 255, (4, 2, 2, 3), np.uint8)
-    floors = images.floors(pixels, seed=0)
-    for i, (mean, other) in enumerate(zip(floors["mean_image"], floors["random_image"], strict=True)):
+    baselines = images.baselines(pixels, seed=0)
+    for i, (mean, other) in enumerate(zip(baselines["mean_image"], baselines["random_image"], strict=True)):
         rest = np.delete(pixels, i, 0)
         np.testing.assert_allclose(mean, rest.mean(0), atol=0.5)
         assert any(np.array_equal(other, image) for image in rest)
@@ -147,7 +147,7 @@ def test_floors_know_nothing_of_their_image():
 
 def test_a_single_image_is_no_guess_at_itself():
     pixels = np.full((1, 2, 2, 3), 200, np.uint8)
-    guesses = images.floors(pixels, seed=0)
+    guesses = images.baselines(pixels, seed=0)
     assert (guesses["mean_image"] == 128).all()
     assert (guesses["random_image"] == 128).all()
 

@@ -10,7 +10,7 @@ import pytest
 from dci_jax import network as networks
 from dci_jax.errors import InputError
 from dci_jax.inputs.spectrum import identity
-from dci_jax.inputs.synthesis import average, recognised, synthesis_loss, synthesize
+from dci_jax.inputs.synthesis import average, synthesis_loss, synthesize, verifier_accuracy
 from dci_jax.losses import batch_norm_statistics
 from dci_jax.runtime.training_loop import step
 
@@ -116,7 +116,7 @@ def cross_entropy(network, images, labels):
     return float(optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean())
 
 
-def test_recognised_is_the_share_of_images_that_get_their_label(network, tmp_path):
+def test_verifier_accuracy_is_the_share_of_images_that_get_their_label(network, tmp_path):
     images = synthesize(network, jax.random.key(0), tmp_path, **{**SETTINGS, "stages": ((32, 1),)})
     assert len(images) == 16
     pixels = np.stack([images[i] for i in range(16)]) / np.float32(255)
@@ -124,7 +124,7 @@ def test_recognised_is_the_share_of_images_that_get_their_label(network, tmp_pat
     answers[:4] += 1
     np.savez(tmp_path / "labels_00000.npz", labels=answers[:8])
     np.savez(tmp_path / "labels_00001.npz", labels=answers[8:])
-    assert recognised(network, images, 5) == 12 / 16
+    assert verifier_accuracy(network, images, 5) == 12 / 16
 
 
 def test_without_batch_norm_and_head_nothing_can_be_synthesised(network, tmp_path):

@@ -17,7 +17,7 @@ COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 0.1, "device_parameters
 
 @pytest.fixture
 def workdir(tmp_path):
-    """The files of a finished run of two cells and the floors."""
+    """The files of a finished run of two cells and the baselines."""
     pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
     (tmp_path / "evaluation" / "dci").mkdir(parents=True)
     (tmp_path / "synthesis").mkdir()

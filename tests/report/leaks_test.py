@@ -19,7 +19,7 @@ TILES = {32: 4, 224: 2}  # 64 images of 32 px, 16 of 224
 def private(request):
     """(images uint8, their names, the rows of their baselines)."""
     found = photographs((request.param, request.param, 3), tiles=TILES[request.param])
-    guesses = images.floors(found.pixels, seed=0)
+    guesses = images.baselines(found.pixels, seed=0)
     rows = [row for name, pixels in guesses.items() for row in scored(found, pixels, "any", name)]
     return found, rows
 
@@ -135,6 +135,6 @@ def test_each_measure_leaks_by_itself_and_doubts_within_a_margin(measure):
 
 def test_equal_images_are_no_baseline_for_each_other():
     pixels = np.repeat(np.random.default_rng(0).integers(0, 255, (1, 16, 16, 3), np.uint8), 3, 0)
-    guesses = images.floors(pixels, seed=0)
+    guesses = images.baselines(pixels, seed=0)
     assert (guesses["mean_image"] == 128).all()
     assert (guesses["random_image"] == 128).all()
