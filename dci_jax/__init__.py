@@ -34,6 +34,7 @@ _PUBLIC = {
     "sequential": "network",
     "solve_chain": "api.chains",
     "split_names": "network",
+    "split_points": "api.networks",
     "synthesize": "api.priors",
     "train_chain": "api.chains",
     "with_side": "network",
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from dci_jax import attacks, defenses, metrics, models
     from dci_jax.api.auditing import Report, audit
     from dci_jax.api.chains import learn_defense, solve_chain, train_chain
-    from dci_jax.api.networks import load_network
+    from dci_jax.api.networks import load_network, split_points
     from dci_jax.api.optimization import gauss_newton, optimize
     from dci_jax.api.priors import fit_prior, synthesize, with_synthetic
     from dci_jax.attacks.registry import Attack

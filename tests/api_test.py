@@ -230,3 +230,11 @@ def test_a_chain_takes_integers_and_refuses_what_is_no_batch_of_features(network
 def test_pixels_of_0_to_255_are_refused_for_they_would_be_a_weak_audit(network):  # noqa: F811
     with pytest.raises(InputError, match="The inputs are uint8; give floats"):
         dci_jax.features_at(network, "first", np.zeros((1, 16, 16, 3), np.uint8))
+
+
+def test_split_points_say_what_they_cost(network):  # noqa: F811
+    first, second = dci_jax.split_points(network)[:2]
+    assert (first["name"], second["name"]) == ("first", "second")
+    assert first["values"] == first["bytes_8bit"] == first["bytes_float32"] // 4 == np.prod(first["shape"])
+    assert 0 < first["share_of_flops"] < second["share_of_flops"] <= 1
+    assert first["share_of_input"] == first["values"] / np.prod(network.input_shape)
