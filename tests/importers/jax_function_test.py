@@ -124,6 +124,17 @@ def test_what_is_no_network_is_one_sentence(function, shape, sentence, params):
         dci_jax.from_jax(function, params, shape)
 
 
+def test_other_arguments_are_checked_and_an_example_will_do_for_a_shape(params):
+    assert dci_jax.from_jax(normalized, params, np.zeros((1, 16, 16, 3))).input_shape == (16, 16, 3)
+    for more, sentence in (
+        ({"mean": (0.5, 0.5)}, "mean is"),
+        ({"std": (0.0,)}, "std is"),
+        ({"splits": "x"}, "a tuple"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            dci_jax.from_jax(normalized, params, (16, 16, 3), **more)
+
+
 def test_weights_that_diverged_are_refused(params):
     broken = {**params, "head": {"w": np.full((8, 5), np.nan, np.float32)}}
     with pytest.raises(InputError, match=r"'head\.w' has numbers that are not finite"):
