@@ -32,7 +32,7 @@ if __name__ == "__main__":
             shape = (SHARD, SIDE, SIDE, 3)
             np.save(file, np.random.default_rng(i).integers(0, 255, shape, np.uint8))
     bank = Shards(files, (len(files), SHARD, SIDE, SIDE, 3))
-    batch = batches(Prior(bank, (("bank", 1.0),), (SIDE, SIDE, 3)), jax.random.key(0), BATCH)
+    batch = batches(Prior(bank, (("synthetic", 1.0),), (SIDE, SIDE, 3)), jax.random.key(0), BATCH)
     for number in range(20):
         batch(number).block_until_ready()
     before, start = resident(), time.monotonic()

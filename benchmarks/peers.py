@@ -192,7 +192,9 @@ class Inverter(nn.Module):
         same = module.factor == 1 and outer == module.channels
         self.start = None if same else _conv(outer, inner)
         widths = [inner + 2 * outer, *[module.width] * (module.depth - 1), inner]
-        self.rounds = nn.ModuleList(nn.ModuleList(map(_conv, widths, widths[1:])) for _ in range(module.rounds))
+        self.rounds = nn.ModuleList(
+            nn.ModuleList(map(_conv, widths, widths[1:])) for _ in range(module.num_corrections)
+        )
 
     def forward(self, f, block):
         x = f
