@@ -48,6 +48,8 @@ def read(path: str | Path, sha256: str = "", weights_key: str = "") -> dict[str,
     """
     path = Path(path)
     _check_kind(path)
+    if weights_key and path.suffix not in _TORCH:
+        raise InputError(f"weights_key is {weights_key!r}, but {path} holds nothing but weights; leave it out.")
     if sha256:
         check_sha256(path, sha256)
     elif promised := _promised(path):

@@ -59,12 +59,12 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
     Bytes sent (float32), parameters, floating-point operations and BatchNorm layers (whose statistics remember what the
     network was trained on) on the device, and how deep it lies: the share of the network's blocks that run before it.
     """
-    shapes, image = feature_shapes(network), jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    shapes, images = feature_shapes(network), jax.ShapeDtypeStruct((2, *network.input_shape), jnp.float32)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network)
     result = {}
     for name in splits:
         index = split_index(network, name)
-        flops = count_flops(_device.trace(abstract, image, 0, index))
+        flops = count_flops(_device.trace(abstract, images, 0, index)) / 2
         result[name] = {
             "bytes_sent": 4 * int(np.prod(shapes[index])),
             "device_flops": int(flops),

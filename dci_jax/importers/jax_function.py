@@ -126,6 +126,15 @@ class _Source:
                 )
         return found
 
+    @functools.cache  # noqa: B019
+    def alike(self, height: int, width: int) -> bool:
+        """Whether one image alone has the same equations: not where something is broadcast over the batch."""
+        try:
+            self.program(1, height, width)
+        except InputError:
+            return False
+        return True
+
 
 def _source(apply, variables, shape, name):
     found, tree = jax.tree_util.tree_flatten_with_path(variables)
@@ -202,7 +211,7 @@ def _block(source, program, begin, end, places):
 
 def _apply(source: _Source, norms: dict, begin: Place, end: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:
     """The `apply` of a Block: the function traced for images of the size that gives such features, from place to place."""
-    if len(x) == 1:  # one image alone is traced to another program: nothing is broadcast over a batch of one
+    if len(x) == 1 and not source.alike(*_size(source, begin, x)):
         y, statistics = _apply(source, norms, begin, end, params, jnp.concatenate([x, x]))
         return y[:1], statistics
     program = source.program(len(x), *_size(source, begin, x))

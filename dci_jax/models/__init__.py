@@ -90,6 +90,8 @@ def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] 
     Raises:
       InputError: unknown name, nothing to be had, or a checkpoint that is damaged or does not fit.
     """
+    if weights_key and (":" in name or name == BUNDLE):
+        raise InputError(f"weights_key is {weights_key!r}, but {name} is no checkpoint; leave it out.")
     if ":" in name:
         return _own(name, source)
     if name == BUNDLE:

@@ -280,3 +280,13 @@ def test_one_flipped_bit_in_a_pth_file_is_found_by_its_checksum(network, torch, 
     path.write_bytes(content)
     with pytest.raises(InputError, match="does not have its checksum"):
         assign.load(network, path, torch_prefix)
+
+
+def test_a_key_of_weights_where_there_is_none_is_refused(network, saved):
+    with pytest.raises(InputError, match=r"weights_key is 'ema', but .* holds nothing but weights; leave it out"):
+        assign.load(network, saved, torch_prefix, weights_key="ema")
+
+
+def test_a_prefix_that_all_names_share_is_dropped(network, saved):
+    save_file({f"backbone.{name}": value for name, value in load_file(saved).items()}, saved)
+    chex.assert_trees_all_equal(assign.load(network, saved, torch_prefix), network)

@@ -151,3 +151,15 @@ def test_a_chain_is_solved_for_it_and_reconstructs(params):
     assert found.shape == (4, 16, 24, 3)
     blank = np.mean(images, (1, 2), keepdims=True) + 0 * images
     assert dci_jax.metrics.psnr(found, images).mean() > dci_jax.metrics.psnr(blank, images).mean() + 2
+
+
+def test_one_image_costs_what_one_image_costs(params):
+    def with_token(params, x):  # what is broadcast over the batch makes another program of one image
+        token = jnp.broadcast_to(params["token"], (len(x), 1, 1, 3))
+        return normalized(params, x + token)
+
+    whole = 2 * 8 * 8 * 27 * 8  # of the stem's convolution, strided
+    for function, more in ((normalized, {}), (with_token, {"token": np.ones(3, np.float32)})):
+        network = dci_jax.from_jax(function, params | more, (16, 16, 3))
+        stem = dci_jax.split_points(network)[0]
+        assert 0.8 * whole < stem["device_flops"] < 1.5 * whole, stem
