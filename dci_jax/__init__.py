@@ -26,6 +26,7 @@ _PUBLIC = {
     "features_at": "network",
     "fit_prior": "api.priors",
     "from_jax": "importers.jax_function",
+    "from_onnx": "importers.onnx_file",
     "gauss_newton": "api.optimization",
     "learn_defense": "api.chains",
     "load_chain": "dci.chain",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from dci_jax.defenses.registry import Defense
     from dci_jax.errors import InputError
     from dci_jax.importers.jax_function import from_jax
+    from dci_jax.importers.onnx_file import from_onnx
     from dci_jax.inputs.mixture import Prior
     from dci_jax.network import Block, Network, features_at, sequential, split_names, with_side
 

@@ -1,8 +1,9 @@
-"""Any PyTorch network as a bundle that dci_jax reads without PyTorch.
+"""Any PyTorch network, or an ONNX file, as a bundle that dci_jax reads without PyTorch.
 
 python -m dci_jax.convert timm:mobilenetv3_small_100 --out=bundles/mobilenetv3
 python -m dci_jax.convert my_package.networks:small_net --out=bundles/mine --size=64 --mean .5 --std .5
 python -m dci_jax.convert model.pt2 --out=bundles/mine
+python -m dci_jax.convert model.onnx --out=bundles/mine --mean .485 .456 .406 --std .229 .224 .225
 python -m dci_jax.main --config=configs/bundle.py --workdir=runs/any --config.target.weights=bundles/mobilenetv3
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from dci_jax.checkpoints import read
+from dci_jax.convert import onnx
 from dci_jax.errors import InputError
 from dci_jax.importers import bundle
 from dci_jax.importers.program import BATCH_NORM
@@ -35,7 +37,8 @@ def main(arguments: list[str]) -> int:
     )
     add = parser.add_argument
     add(
-        "network", help="timm:NAME, module.path:function (which returns an nn.Module), or FILE.pt2 of torch.export.save"
+        "network",
+        help="timm:NAME, module.path:function (which returns an nn.Module), FILE.pt2 of torch.export.save, or FILE.onnx",
     )
     add("--out", type=Path, required=True, help="folder of the bundle; must not exist yet")
     add("--weights", default="", help="checkpoint with the model's own names; default: the published ones")
@@ -86,47 +89,74 @@ def convert(settings: argparse.Namespace) -> None:
         if not 0 <= value <= most or (name == "channels" and value == 2):
             allowed = "1 for grey images, 3 for colours" if name == "channels" else f"1 to {most}"
             raise InputError(f"--{name} is {value}; give {allowed}, or leave it out.")
-    try:
-        from dci_jax.convert import graph, parity, source
-    except ImportError as error:
-        raise InputError(f"Converting needs PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
+    _check_route(settings.network)
     draft = settings.out.with_name(settings.out.name + ".part")
     draft.mkdir(parents=True, exist_ok=True)  # now: a folder that cannot be written costs nothing yet
     try:
-        found = source.load(
-            settings.network,
-            settings.weights,
-            settings.random,
-            tuple(settings.size),
-            settings.channels,
-            settings.classes,
-            tuple(settings.mean),
-            tuple(settings.std),
-            settings.crop,
-        )
-        log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
-        data = graph.read(found.program)
-        manifest = _manifest(settings, found, data)
-        with replacing(draft / bundle.WEIGHTS, "wb") as stream:
-            stream.write(safetensors.numpy.save(data.weights))
-        manifest["weights"] = read.sha256(draft / bundle.WEIGHTS)
-        _write(draft, manifest)
-        log.info("comparing with PyTorch at %d places", len(data.places))
-        manifest["parity"] = parity.measure(draft, data, found)
-        _write(draft, manifest)
-        worst = max(manifest["parity"].values())
-        if not worst < CLOSE:
-            raise InputError(
-                f"{settings.network} was converted, but its answers differ from PyTorch's by {worst:.1g} of the largest number "
-                f"({manifest['parity']}); it is not kept."
-            )
+        made = onnx.convert(settings, draft) if settings.network.endswith(".onnx") else from_torch(settings, draft)
         draft.rename(settings.out)
     finally:
         for file in draft.glob("*"):
             file.unlink()
         if draft.exists():
             draft.rmdir()
-    print(summary(settings.out, manifest, data))
+    print(made)
+
+
+def _check_route(what):
+    """Raise InputError for what other converters would take, with the route to here."""
+    if what.startswith(("hf:", "hf-hub:")):
+        name = what.partition(":")[2]
+        raise InputError(
+            f"{what}: networks of Hugging Face are converted by a function of yours, def net(): return "
+            f"transformers.AutoModelForImageClassification.from_pretrained({name!r}) with .logits taken, given as module:net; timm's, "
+            f"which are there too, as timm:hf-hub:{name}."
+        )
+    if what.endswith((".ts", ".torchscript", ".jit", ".ptl")):
+        raise InputError(
+            f"{what}: TorchScript keeps no modules that can be exported; give the network's own code as module:function and this "
+            "file's state_dict() as --weights, or a file of torch.export.save (.pt2), or of torch.onnx.export (.onnx)."
+        )
+
+
+def from_torch(settings: argparse.Namespace, draft: Path) -> str:
+    """Export, write and compare a PyTorch network, in the folder `draft`; returns what was made, for the terminal.
+
+    Raises:
+      InputError: what is asked for cannot be had.
+    """
+    try:
+        from dci_jax.convert import graph, parity, source
+    except ImportError as error:
+        raise InputError(f"Converting needs PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
+    found = source.load(
+        settings.network,
+        settings.weights,
+        settings.random,
+        tuple(settings.size),
+        settings.channels,
+        settings.classes,
+        tuple(settings.mean),
+        tuple(settings.std),
+        settings.crop,
+    )
+    log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
+    data = graph.read(found.program)
+    manifest = _manifest(settings, found, data)
+    with replacing(draft / bundle.WEIGHTS, "wb") as stream:
+        stream.write(safetensors.numpy.save(data.weights))
+    manifest["weights"] = read.sha256(draft / bundle.WEIGHTS)
+    _write(draft, manifest)
+    log.info("comparing with PyTorch at %d places", len(data.places))
+    manifest["parity"] = parity.measure(draft, data, found)
+    _write(draft, manifest)
+    worst = max(manifest["parity"].values())
+    if not worst < CLOSE:
+        raise InputError(
+            f"{settings.network} was converted, but its answers differ from PyTorch's by {worst:.1g} of the largest number "
+            f"({manifest['parity']}); it is not kept."
+        )
+    return summary(settings.out, manifest, data)
 
 
 def _manifest(settings, found, data):

@@ -1,6 +1,8 @@
 """What is to be converted: a timm name, a function of one's own, or a .pt2 file, as a program of core ATen operators."""
 
 import logging
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +105,9 @@ def load(
 
 def _timm(name, random, size, classes):
     try:
+        _bear_torchvision()
         import timm
-    except (ImportError, RuntimeError) as error:  # the second where torchvision is of another build than torch
+    except (ImportError, RuntimeError) as error:
         raise InputError(
             f"timm:NAME needs timm, which cannot be imported ({error}): pip install 'dci_jax[torch]', with torch and torchvision "
             "of one build."
@@ -131,6 +134,24 @@ def _timm(name, random, size, classes):
     config = timm.data.resolve_model_data_config(model)
     found = {"size": tuple(config["input_size"][1:]), "channels": config["input_size"][0], "crop": config["crop_pct"]}
     return model.eval(), found | {"mean": tuple(config["mean"]), "std": tuple(config["std"])}
+
+
+def _bear_torchvision():
+    """Let timm import a torchvision of another build than torch, whose operators, which no network here uses, cannot be loaded."""
+    for _ in range(100):  # each time as far as the next operator that it registers something for
+        try:
+            import torchvision  # noqa: F401
+        except ImportError:
+            return
+        except RuntimeError as error:
+            missing = re.search(r"operator (torchvision::\w+) does not exist", str(error))
+            if not missing:
+                return
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            torch.library.define(missing[1], "(Tensor input) -> Tensor")
+        else:
+            return
 
 
 def _pt2(path):

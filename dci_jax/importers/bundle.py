@@ -1,6 +1,6 @@
-"""A converted network, read without PyTorch: a folder with bundle.json, the graph, and weights.safetensors.
+"""A converted network, read without PyTorch: a folder with bundle.json, the graph, and weights.safetensors or network.onnx.
 
-`python -m dci_jax.convert` writes it. Both files are data: nothing in them is executed but named operators.
+`python -m dci_jax.convert` writes it. The files are data: nothing in them is executed but named operators.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from dci_jax.checkpoints import read
 from dci_jax.errors import InputError
+from dci_jax.importers import onnx_file
 from dci_jax.importers.aten import OPERATORS
 from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, blocks, weights_of
 from dci_jax.network import Network
@@ -22,7 +23,7 @@ from dci_jax.network import Network
 log = logging.getLogger("dci_jax")
 
 FORMAT = 1
-MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
+MANIFEST, WEIGHTS, ONNX = "bundle.json", "weights.safetensors", "network.onnx"
 
 
 def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> Network:
@@ -44,7 +45,8 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
             "A bundle is a folder; give it in --config.target.weights (python -m dci_jax.convert makes one)."
         )
     folder = Path(folder)
-    for file in (MANIFEST, WEIGHTS):
+    found = next((file for file in (ONNX, WEIGHTS) if (folder / file).is_file()), WEIGHTS)
+    for file in (MANIFEST, found):
         if not (folder / file).is_file():
             raise InputError(
                 f"{str(folder)!r} is no bundle (it has no {file}); make one by python -m dci_jax.convert and give its folder in "
@@ -56,7 +58,12 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
     if manifest.get("random"):
         log.warning("%s has random weights: what is found says nothing of a trained %s", folder, manifest["name"])
     try:
-        read.check_sha256(folder / WEIGHTS, manifest["weights"], "convert the network again")
+        read.check_sha256(folder / found, manifest["weights"], "convert the network again")
+        if "onnx" in manifest:
+            said = {key: tuple(manifest[key]) for key in ("mean", "std")} | {
+                key: manifest[key] for key in ("name", "crop")
+            }
+            return onnx_file.from_onnx(folder / ONNX, size=tuple(manifest["shape"][:2]), splits=splits, **said)
         nodes = tuple(Node(*node) for node in manifest["nodes"])
         places = [Place(**place | {"grid": tuple(place.get("grid", (0, 0)))}) for place in manifest["places"]]
         unknown = {node.operator for node in nodes} - {*OPERATORS, BATCH_NORM}

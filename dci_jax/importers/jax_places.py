@@ -69,7 +69,9 @@ def find_places(program: Program, other: Program) -> list[Place]:
 def _modules(values: dict[str, Value], weighted: set[str], places: list[Place]) -> dict[str, list[str]]:
     """Value -> the modules around it, by the parameters last used on the way to it; the pooling behind all places is in none."""
     paths, order = {INPUT: ""}, {name: number for number, name in enumerate(values)}
-    last = order[places[-1].value] if places else 0
+    last = max(
+        (order[place.value] for place in places if place.grid != (1, 1)), default=0
+    )  # of one pixel is what was pooled
     for name, value in values.items():
         before = max((above for above in value.above), key=lambda v: order.get(v, -1), default=INPUT)
         path = paths.get(before, "")
@@ -84,10 +86,25 @@ def _modules(values: dict[str, Value], weighted: set[str], places: list[Place]) 
         elif order[name] > last:
             path = ""
         paths[name] = path
+    paths |= _of_the_next(values, paths, {place.value for place in places})
     found = {}
     for name in values:
         parts = paths[name].split(".") if paths[name] else []
         found[name] = [".".join(parts[:depth]) for depth in range(len(parts) + 1)]
+    return found
+
+
+def _of_the_next(values, paths, places):
+    """The paths of values that follow a place and go on to the next parameters while it stays alive: a norm's mean, say."""
+    found, waiting, at_place = {}, [], False
+    for name, value in values.items():
+        if name in places:
+            waiting, at_place = [], True
+        elif value.leaves:
+            found |= dict.fromkeys(waiting, paths[name])
+            waiting, at_place = [], False
+        elif at_place:
+            waiting.append(name)
     return found
 
 
