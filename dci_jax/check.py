@@ -16,6 +16,7 @@ from dci_jax.defenses.registry import find as find_defense
 from dci_jax.errors import InputError
 from dci_jax.evaluation import images, latents, recorded
 from dci_jax.evaluation.case import Case
+from dci_jax.evaluation.kept import evenly_spaced
 from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_side
@@ -190,7 +191,7 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
                 f"{network.name} has a split point called {name!r}, and files are named so; give it letters, digits, '_', '.', '+' "
                 "and '-' alone."
             )
-    splits = tuple(config.splits) or split_names(network)
+    splits = tuple(config.splits) or evenly_spaced(network, config.num_splits)
     for name in splits:
         split_index(network, name)
         if splits.count(name) > 1:

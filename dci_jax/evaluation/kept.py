@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax.network import Network, feature_shapes, run, running_statistics, split_index
+from dci_jax.network import Network, feature_shapes, run, running_statistics, split_index, split_names
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import read_arrays, replacing
 from dci_jax.runtime.flops import flops as count_flops
@@ -73,6 +73,20 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
             "batch_norms": len(jax.tree.leaves(running_statistics(network)[:index])) // 2,
         }
     return result
+
+
+def evenly_spaced(network: Network, count: int) -> tuple[str, ...]:
+    """`count` of a network's split points, evenly spaced by the operations of the device up to them; the first and the last, too."""
+    names = split_names(network)
+    if not 0 < count < len(names):
+        return names
+    flops = np.array([cost["device_flops"] for cost in costs(network, names).values()])
+    wanted = np.linspace(flops[0], flops[-1], count) if count > 1 else [(flops[0] + flops[-1]) / 2]
+    taken: list[int] = []
+    for number, value in enumerate(wanted):
+        free = range(taken[-1] + 1 if taken else 0, len(names) - (count - number - 1))
+        taken.append(min(free, key=lambda i: abs(flops[i] - value)))
+    return tuple(names[i] for i in taken)
 
 
 def latency(network: Network, image: np.ndarray, fitted: dict[str, Callable]) -> dict[str, dict[str, float]]:

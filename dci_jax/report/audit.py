@@ -88,6 +88,7 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
         images=len(names),
         photographs=len({photograph(str(name)) for name in names}),
         seeds=seeds,
+        spaced=config["num_splits"] if not config["splits"] and not config["features"] else 0,
         trained=config["defense"]["images"] or "no real image",
         verdict=verdict(found, chosen, policy),
         map=leakage_map(found, chosen, policy, [r for r in summary if r["split"] == ANY_SPLIT]),

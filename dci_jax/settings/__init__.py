@@ -19,6 +19,7 @@ def default() -> ConfigDict:
 def audit() -> ConfigDict:
     """The settings of an audit: differences from `default`."""
     config = default()
+    config.num_splits = 5
     config.attacks = (
         "dci",
         "adapted_dci",

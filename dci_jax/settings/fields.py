@@ -84,7 +84,10 @@ FIELDS = {
         'an .npz of recorded features, with "features" [N, ...] and "split": they are reconstructed. data.images are '
         "then the originals, where they are known, and `defenses` names what the features went through",
     ),
-    "splits": Field((), POINTS, 'split points, such as ("layer1.2", "layer2.2"); empty: all'),
+    "splits": Field((), POINTS, 'split points, such as ("layer1.2", "layer2.2"); empty: `num_splits` of them'),
+    "num_splits": Field(
+        0, SOME, "so many split points where `splits` is empty, evenly spaced by the device's operations; 0: all"
+    ),
     "attacks": Field(
         ("dci", "dci+refine"),
         Rows((str,), "('dci', 'rmle')"),
