@@ -1,15 +1,10 @@
 """The papers' equations: feature distance, cycle consistency, total variation, BatchNorm statistics."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
-Array = jax.Array | np.ndarray
-
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 
 def l1(

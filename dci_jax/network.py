@@ -5,7 +5,6 @@ Split points are counted by the number of blocks before them: the features at sp
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.struct
 import jax
@@ -13,9 +12,7 @@ import jax.numpy as jnp
 
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.errors import InputError, reason
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 
 @flax.struct.dataclass

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from markupsafe import Markup
 
@@ -29,8 +28,6 @@ from dci_jax.runtime import progress as shown
 from dci_jax.runtime import sharding
 from dci_jax.runtime.workdir import claim
 from dci_jax.settings.fields import moved
-
-Array = jax.Array
 
 _KEPT = ("summary.csv", "results.jsonl", "config.json", "environment.json", "timing.json", "depends.json")
 

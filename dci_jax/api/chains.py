@@ -4,8 +4,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from dci_jax.api.calls import as_plain, check_key, check_prior, check_values, float32, folder_of, on_mesh, section_of
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.solve_chain import dci
@@ -18,8 +16,7 @@ from dci_jax.network import Network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown
 from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.ranges import STRENGTHS, Range
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 def solve_chain(

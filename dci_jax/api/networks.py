@@ -4,14 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from dci_jax import models
 from dci_jax.api.calls import as_plain
 from dci_jax.evaluation.kept import costs
 from dci_jax.network import Network, feature_shapes, split_names, with_side
-
-Array = jax.Array
 
 
 def load_network(

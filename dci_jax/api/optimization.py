@@ -1,6 +1,5 @@
 """Reconstruct by optimization: each input's features are matched by gradient or Gauss-Newton steps."""
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -13,8 +12,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.latents import code_prior
 from dci_jax.network import Network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 def optimize(

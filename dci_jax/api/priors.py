@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from dci_jax.api.calls import check_key, check_values, float32, section_of
@@ -16,8 +15,7 @@ from dci_jax.inputs.latents import code_prior
 from dci_jax.inputs.mixture import POOL, Prior, mixture
 from dci_jax.network import Network
 from dci_jax.runtime import progress as shown
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 _MIXTURE = (("dead_leaves", 0.8), ("pink_noise", 0.2))
 

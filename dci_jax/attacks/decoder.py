@@ -1,14 +1,11 @@
 """A plain decoder, features -> image, and a plain encoder, features -> latent code: the networks of `inverse_network`."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from dci_jax.dci.grid import shuffle, unshuffle
 from dci_jax.models.learned import Weights, conv
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 class Decoder(nn.Module):

@@ -5,7 +5,6 @@ convolutional hourglass shows natural images sooner than noise is all the prior 
 """
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,7 @@ from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, split_index
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
-
-Array = jax.Array
-Reconstruct = Callable[[Array], Array]
+from dci_jax.typing import Array, Reconstruct
 
 
 class Hourglass(nn.Module):

@@ -5,7 +5,6 @@ that the images of a batch depend on one another: give it batches of a hundred a
 """
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior
 from dci_jax.losses import batch_norm_statistics
 from dci_jax.network import Network, running_statistics, trace
-
-Array = jax.Array
-Reconstruct = Callable[[Array], Array]
+from dci_jax.typing import Array, Reconstruct
 
 
 def deepinversion(

@@ -7,13 +7,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.network import Network, run
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 _TOGETHER = 8  # codes at a time: bounds the memory of their Jacobians
 _FALL, _RISE = 0.2, 5.0

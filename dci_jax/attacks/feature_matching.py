@@ -24,8 +24,8 @@ from dci_jax.losses import total_variation
 from dci_jax.network import Network, run, split_index
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
+from dci_jax.typing import Array
 
-Array = jax.Array | np.ndarray
 ImagePrior = Callable[[Network, Array], Array]
 
 

@@ -14,7 +14,6 @@ keeps every step a linear system. A code has a hundred entries, so its J can be 
 import functools
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -33,9 +32,7 @@ from dci_jax.metrics import psnr
 from dci_jax.network import Network, run, split_index
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import read_json, replacing
-
-Array = jax.Array | np.ndarray
-Reconstruct = Callable[[Array], Array]
+from dci_jax.typing import Array, Reconstruct
 
 log = logging.getLogger("dci_jax")
 

@@ -4,7 +4,6 @@ It asks the network only for features, never for gradients or weights: a black-b
 """
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.network import Network, feature_shapes, split_index, with_dtype
 from dci_jax.runtime.training_loop import minimize
-
-Array = jax.Array
-Reconstruct = Callable[[Array], Array]
+from dci_jax.typing import Array, Reconstruct
 
 
 def inverse_network(

@@ -6,7 +6,6 @@ it is a refinement of that, such as `dci+refine`.
 
 import functools
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.errors import InputError, reason
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, split_index
-
-Array = jax.Array
-Reconstruct = Callable[[Array], Array]
+from dci_jax.typing import Array, Reconstruct
 
 log = logging.getLogger("dci_jax")
 

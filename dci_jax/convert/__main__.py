@@ -109,7 +109,7 @@ def _check_route(what):
         name = what.partition(":")[2]
         raise InputError(
             f"{what}: networks of Hugging Face are converted by a function of yours, def net(): return "
-            f"transformers.AutoModelForImageClassification.from_pretrained({name!r}) with .logits taken, given as module:net; timm's, "
+            f"transformers.AutoModelForImageClassification.from_pretrained({name!r}), given as module:net; timm's, "
             f"which are there too, as timm:hf-hub:{name}."
         )
     if what.endswith((".ts", ".torchscript", ".jit", ".ptl")):

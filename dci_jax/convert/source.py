@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def _timm(name, random, size, classes):
             f"timm:NAME needs timm, which cannot be imported ({error}): pip install 'dci_jax[torch]', with torch and torchvision "
             "of one build."
         ) from error
-    if not timm.is_model(name):
+    if not name.startswith(("hf-hub:", "hf_hub:")) and not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
         raise InputError(
             f"timm has no network {name!r}; {'perhaps ' + ', '.join(near) if near else 'see timm.list_models()'}."
@@ -210,6 +211,19 @@ def _fill(model, weights):
     model.load_state_dict({key: torch.from_numpy(np.array(tensor)) for key, tensor in tensors.items()}, strict=False)
 
 
+def _tensors(answer, name="answer"):
+    """(name, tensor) of all floating-point tensors in a network's answer, in their order."""
+    if isinstance(answer, torch.Tensor):
+        if answer.is_floating_point() and answer.ndim > 1:
+            yield name, answer
+    elif isinstance(answer, Mapping):
+        for key, value in answer.items():
+            yield from _tensors(value, f"{name}[{key!r}]")
+    elif isinstance(answer, list | tuple):
+        for number, value in enumerate(answer):
+            yield from _tensors(value, f"{name}[{number}]")
+
+
 def _exported(model, what, shape):
     for path, module in model.named_modules():
         if getattr(module, "track_running_stats", True) is False and isinstance(
@@ -228,7 +242,20 @@ def _exported(model, what, shape):
             f"{what} does not take images of {list(shape)} ({reason(error)}); give --size or --channels if the images are others, or correct the network."
         ) from error
     if not isinstance(answer, torch.Tensor):
-        raise InputError(f"{what} returns a {type(answer).__name__}; give a network that returns one tensor.")
+        found = list(_tensors(answer))
+        if not found:
+            raise InputError(
+                f"{what} returns a {type(answer).__name__} without a tensor [B, ...]; give a network that returns one."
+            )
+        log.warning(
+            "%s returns %d tensors (%s): %s is taken for its answer, and places are what this one is computed from. Where the others "
+            "are computed from something else, a device sends that, too",
+            what,
+            len(found),
+            ", ".join(name for name, _ in found),
+            found[0][0],
+        )
+        model.register_forward_hook(lambda module, given, answer: next(_tensors(answer))[1])
     batch = torch.export.Dim("batch", min=1)
     try:
         program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))

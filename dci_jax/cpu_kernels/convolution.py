@@ -15,7 +15,8 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Float
 
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
+
 Pair = tuple[int, int]
 
 NHWC = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))

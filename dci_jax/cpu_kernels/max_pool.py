@@ -4,9 +4,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 def max_pool(x: Array, window: tuple[int, ...], strides: tuple[int, ...], pads: tuple[tuple[int, int], ...]) -> Array:

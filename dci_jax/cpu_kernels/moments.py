@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 _ROWS = 32  # up to so many XLA:CPU adds up one by one
 

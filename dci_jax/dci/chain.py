@@ -21,8 +21,7 @@ from dci_jax.defenses.channel import NONE, Channel, with_defense
 from dci_jax.errors import InputError, reason
 from dci_jax.network import Network, feature_shapes, split_index, with_side
 from dci_jax.runtime.digest import sha256_of
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 FORMAT, VERSION = "dci_jax chain", 1
 

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from dci_jax.typing import Array
 
 _EXACT = jax.lax.Precision.HIGHEST
 

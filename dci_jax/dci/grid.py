@@ -1,14 +1,11 @@
 """How the features on both sides of a block lie on one grid: whole factors, and pixel shuffle between them."""
 
 import dm_pix
-import jax
-import numpy as np
 from jaxtyping import Float
 
 from dci_jax.errors import InputError
 from dci_jax.network import Network, feature_shapes, split_names
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 def scale(network: Network, start: int, stop: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from dci_jax.dci import normal_equations
 from dci_jax.dci.grid import scale, shuffle, unshuffle
@@ -27,6 +27,7 @@ from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, code_prior
 from dci_jax.network import Network, feature_shapes, run, single_block
+from dci_jax.typing import Array
 
 
 @dataclass(frozen=True)

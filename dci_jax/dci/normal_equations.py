@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from dci_jax.dci import fft_correlation
 from dci_jax.runtime import sharding
+from dci_jax.typing import Array
 
 Sums = dict[str, np.ndarray | Array]  # as `moments` returns them
 Batches = tuple[Float[Array, "_ H W _"], ...]

@@ -27,8 +27,7 @@ from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.network import Network, features_at, split_index, split_names
 from dci_jax.runtime import distributed, progress
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 def dci(

@@ -23,8 +23,7 @@ from dci_jax.errors import InputError
 from dci_jax.network import Network
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import damaged, read_arrays, replacing
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 

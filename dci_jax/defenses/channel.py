@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import flax.struct
 import jax
@@ -15,9 +14,7 @@ from dci_jax.defenses import registry
 from dci_jax.defenses.noise import unchanged
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.network import Network, features_at
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 
 @flax.struct.dataclass

@@ -10,12 +10,11 @@ with straight-through gradients, which is what these defenses expect: a guess th
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from dci_jax.defenses import compression
+from dci_jax.typing import Array
 
-Array = jax.Array | np.ndarray
 Features = Float[Array, "B *f"]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
+
 Features = Float[Array, "B *f"]
 
 # JPEG's cosine transform of eight, rows are frequencies, and its table for luminance (ITU-T T.81, annex K).

@@ -18,8 +18,8 @@ from dci_jax.defenses.noise import deviation
 from dci_jax.losses import distance_correlation, l2
 from dci_jax.network import Network, features_at, logits, run
 from dci_jax.runtime.training_loop import minimize
+from dci_jax.typing import Array
 
-Array = jax.Array
 Batches = Callable[[int], Array]
 
 LEVELS = 255  # a bottleneck's values travel in 8 bits

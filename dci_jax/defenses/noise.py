@@ -7,10 +7,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
+
 Features = Float[Array, "B *f"]
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dci_jax.network import Network, features_at, logits, run
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 _BATCHES = 4  # of images that the two measures are taken on
 _RIDGE = 1e-3

@@ -5,15 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from dci_jax.defenses.channel import Channel
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network
-
-Array = jax.Array
-Reconstruct = Callable[[Array], Array]
+from dci_jax.typing import Array, Reconstruct
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ A corrupted image lies off what the generator can make; sent back through code a
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 def none(key: Array, images: Float[Array, "B H W C"], strength: float) -> Float[Array, "B H W C"]:

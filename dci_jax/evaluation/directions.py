@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from dci_jax.inputs.latents import DEVIATIONS, code_prior
 from dci_jax.network import Network, run
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -14,13 +14,11 @@ from dci_jax.data.images import Images
 from dci_jax.defenses import channel as channels
 from dci_jax.defenses.channel import Channel
 from dci_jax.evaluation import recognition
-from dci_jax.evaluation.case import Reconstruct
 from dci_jax.evaluation.kept import each
 from dci_jax.models.lpips import lpips
 from dci_jax.network import Network, logits, run, split_index
 from dci_jax.runtime import sharding
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array, Reconstruct
 
 
 def read(

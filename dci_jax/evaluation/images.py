@@ -32,8 +32,6 @@ from dci_jax.report import images as page
 from dci_jax.runtime import sharding
 from dci_jax.runtime.workdir import keep, keep_originals, present
 
-Array = jax.Array
-
 log = logging.getLogger("dci_jax")
 
 

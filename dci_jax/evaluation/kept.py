@@ -13,8 +13,7 @@ from dci_jax.network import Network, feature_shapes, run, running_statistics, sp
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import read_arrays, replacing
 from dci_jax.runtime.flops import flops as count_flops
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 _device = jax.jit(run, static_argnums=(2, 3))  # as one program, which is what a device would run
 

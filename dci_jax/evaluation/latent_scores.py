@@ -4,15 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from dci_jax import metrics
 from dci_jax.evaluation.corruptions import CORRUPTIONS
 from dci_jax.losses import batch_norm_statistics
 from dci_jax.network import Network, run, trace
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -17,7 +17,7 @@ from dci_jax.data.images import photographs
 from dci_jax.dci.chain import Chain
 from dci_jax.defenses.channel import NONE, Channel
 from dci_jax.errors import InputError
-from dci_jax.evaluation.case import Case, Reconstruct
+from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.directions import spectrum
 from dci_jax.evaluation.kept import each
 from dci_jax.evaluation.latent_scores import compared, corrupt, depths, measure, unlikeliness
@@ -28,8 +28,7 @@ from dci_jax.report import latents as page
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import read_arrays, replacing
 from dci_jax.runtime.workdir import keep_originals
-
-Array = jax.Array
+from dci_jax.typing import Array, Reconstruct
 
 log = logging.getLogger("dci_jax")
 

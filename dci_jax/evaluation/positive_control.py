@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from dci_jax.attacks import registry
 from dci_jax.evaluation import recognition
-from dci_jax.evaluation.case import Case, Reconstruct
+from dci_jax.evaluation.case import Case
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.metrics import psnr, ssim
 from dci_jax.network import Network, features_at, run, split_index, split_names
@@ -26,8 +26,7 @@ from dci_jax.report import attackers
 from dci_jax.report.leaks import Policy, evidence
 from dci_jax.runtime import sharding
 from dci_jax.runtime.workdir import keep, present
-
-Array = jax.Array
+from dci_jax.typing import Array, Reconstruct
 
 log = logging.getLogger("dci_jax")
 

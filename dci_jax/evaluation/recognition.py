@@ -20,8 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dci_jax import metrics
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 SIDES = (16, 32, 64)
 COARSE = 4  # pixels a side of what counts as coarse colours

@@ -19,8 +19,7 @@ from dci_jax.importers.aten_spatial import (
     upsample_bilinear2d,
     upsample_nearest2d,
 )
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 def native_layer_norm(input: Array, normalized_shape: list[int], weight, bias, eps: float) -> tuple[Array, None, None]:

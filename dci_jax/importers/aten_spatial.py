@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dci_jax.cpu_kernels.max_pool import max_pool
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 def convolution(

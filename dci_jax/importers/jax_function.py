@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +24,7 @@ from dci_jax.importers.jaxpr import INPUT, Program
 from dci_jax.importers.program import Place, from_grid, to_grid
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Block, Network, logits, run
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 log = logging.getLogger("dci_jax")
 

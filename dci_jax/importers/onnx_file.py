@@ -18,8 +18,7 @@ from dci_jax.errors import InputError, reason
 from dci_jax.importers.jax_function import from_jax
 from dci_jax.importers.onnx_operators import OPERATORS
 from dci_jax.network import Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 

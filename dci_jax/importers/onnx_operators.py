@@ -12,8 +12,6 @@ import numpy as np
 
 from dci_jax.importers import onnx_spatial
 
-Array = jax.Array
-
 DTYPES = {1: np.float32, 6: np.int32, 7: np.int32, 9: np.bool_, 10: np.float16, 11: np.float32, 16: jnp.bfloat16}
 
 

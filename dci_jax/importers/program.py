@@ -17,8 +17,7 @@ from dci_jax.cpu_kernels.moments import moments
 from dci_jax.errors import InputError, reason
 from dci_jax.importers.aten import OPERATORS
 from dci_jax.network import Block, Pytree
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 INPUT = "input"  # the value that a graph starts from
 BATCH_NORM = "_native_batch_norm_legit_no_training"

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dci_jax.network import Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 def normal(key: Array, count: int, shape: tuple[int, ...]) -> Array:

@@ -19,8 +19,7 @@ from dci_jax.inputs.latents import LATENTS
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.inputs.spectrum import filtered
 from dci_jax.runtime import sharding
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 POOL = "synthetic"
 _SOURCES = GENERATORS | LATENTS  # key, count, shape -> inputs

@@ -31,8 +31,7 @@ from dci_jax.network import Network, feature_shapes, running_statistics, trace
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import damaged, read_arrays, replacing
 from dci_jax.runtime.training_loop import minimize
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 

@@ -10,10 +10,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 def dead_leaves(key: Array, count: int, shape: tuple[int, int, int]) -> Float[Array, "count H W C"]:

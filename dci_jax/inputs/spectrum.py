@@ -7,7 +7,9 @@ along the logarithm of the frequency, the same at every size of image.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from dci_jax.typing import Array
 
 NODES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # cycles per pixel; below and above them the nearest counts
 BANDS = 1 + len(NODES)  # the first is that of an image's mean

@@ -26,8 +26,7 @@ from dci_jax.network import Network, logits, run, running_statistics, trace, wit
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import damaged, made, read_arrays, replacing
 from dci_jax.runtime.training_loop import minimize
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 

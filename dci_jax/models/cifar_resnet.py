@@ -4,14 +4,12 @@ Depth is 6 n + 2: 20, 32, 44, 56 or 110. Shortcuts are the paper's option A: whe
 resolution, every second pixel is taken and the missing channels are zeros, so they have no parameters.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv
 from dci_jax.network import Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 DEPTHS = (20, 32, 44, 56, 110)
 WIDTHS = (16, 32, 64)

@@ -8,13 +8,11 @@ convolution, and in the leaky ReLUs of a generator.
 
 from dataclasses import replace
 
-import jax
 from flax import linen as nn
 
 from dci_jax.models.layers import BatchNorm, chain, conv
 from dci_jax.network import Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 LATENT = 100  # entries of a code, uniform in [-1, 1]
 SLOPE = 0.2  # of the leaky ReLUs, below zero

@@ -6,14 +6,12 @@ the paper's: `conv11` lies before its ReLU, all others behind theirs.
 
 from dataclasses import replace
 
-import jax
 from flax import linen as nn
 
 from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, chain, conv
 from dci_jax.network import Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 
 class First(nn.Module):

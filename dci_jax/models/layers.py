@@ -5,14 +5,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from dci_jax.cpu_kernels.convolution import convolve
 from dci_jax.cpu_kernels.moments import moments
 from dci_jax.network import Block
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

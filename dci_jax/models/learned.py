@@ -8,14 +8,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
 from dci_jax.cpu_kernels.convolution import NHWC, convolve
 from dci_jax.cpu_kernels.moments import total
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 class Weights(nn.Module):

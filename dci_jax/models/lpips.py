@@ -1,7 +1,6 @@
 """LPIPS (Zhang et al., CVPR 2018), version 0.1 on AlexNet: how different two images look, by weights that are given."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,7 @@ from flax import linen as nn
 
 from dci_jax.checkpoints.read import read
 from dci_jax.errors import InputError
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array
 
 # torchvision's AlexNet: (number in `features`, channels in, channels out, kernel, stride, padding), pooled before?
 _LAYERS = (

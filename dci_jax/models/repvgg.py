@@ -11,8 +11,7 @@ from flax import linen as nn
 
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv, tapped
 from dci_jax.network import Block, Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 EPSILON = 1e-5
 PATTERN_A0 = (2, 4, 14, 1)  # blocks per stage, after the stem

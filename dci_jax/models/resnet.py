@@ -5,15 +5,13 @@ residual block is a split point; behind layer4.2 of ResNet-50 lie 49 convolution
 the form for 32 px that DeepInversion and the data-free distillation of CIFAR-10 have for a teacher.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv, tapped
 from dci_jax.network import Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 WIDTHS = (64, 128, 256, 512)
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)

@@ -14,8 +14,7 @@ from flax import linen as nn
 
 from dci_jax.models.layers import BatchNorm, chain, conv
 from dci_jax.network import Network
-
-Array = jax.Array
+from dci_jax.typing import Array
 
 LATENT = 128  # entries of a code, standard normal
 BOTTOM = 4  # side of the first features

@@ -3,14 +3,12 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
 from dci_jax.runtime.files import damaged
-
-Pytree = Any
+from dci_jax.typing import Pytree
 
 
 class Checkpointer:

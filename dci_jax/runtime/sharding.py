@@ -7,14 +7,12 @@ or on many. Nothing else in this package names a mesh.
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 log = logging.getLogger("dci_jax")
 

@@ -21,9 +21,7 @@ from dci_jax.cpu_kernels.onednn import HalfPrecision, fenced, options
 from dci_jax.errors import InputError
 from dci_jax.runtime import distributed, progress, sharding
 from dci_jax.runtime.checkpoint import Checkpointer
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 # Updates per dispatch on GPUs and TPUs. A CPU takes one: it has no dispatch to hide, and XLA:CPU can run a
 # convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868);

@@ -94,12 +94,31 @@ def unknown():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), Median())
 
 
-def two():
+def nothing_to_see():
     class Two(torch.nn.Module):
         def forward(self, x):
-            return x, x
+            return len(x), {"count": torch.ones(len(x), 1, dtype=torch.int32)}
 
     return Two()
+
+
+def boxes_and_classes():
+    """A detector, of whose answers the first tensor is taken."""
+
+    class Detector(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, 1, 1)
+            )
+            self.boxes, self.classes = torch.nn.Conv2d(8, 4, 1), torch.nn.Conv2d(8, 5, 1)
+
+        def forward(self, x):
+            y = self.body(x)
+            return {"scales": [(self.classes(y), self.boxes(y))], "count": 1}
+
+    torch.manual_seed(0)
+    return Detector()
 
 
 def data_dependent():
@@ -171,6 +190,19 @@ def test_a_pt2_file_and_its_function_are_one_network(tmp_path, capsys):
     np.testing.assert_allclose(run(a, x), run(b, x), atol=1e-5)
 
 
+def test_of_lists_and_dicts_the_first_tensor_is_the_answer(tmp_path, capsys, caplog):
+    code, _, error = converted(capsys, f"{HERE}:boxes_and_classes", "--size=32", f"--out={tmp_path / 'b'}")
+    assert code == 0, error
+    assert "returns 2 tensors (answer['scales'][0][0], answer['scales'][0][1])" in caplog.text
+    network = bundle.load(tmp_path / "b")
+    assert split_names(network)[0].startswith("body")
+    x = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
+    theirs = (
+        boxes_and_classes()(torch.from_numpy(np.moveaxis(np.array(x), 3, 1).copy()))["scales"][0][0].detach().numpy()
+    )
+    np.testing.assert_allclose(run(network, x), np.moveaxis(theirs, 1, 3), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -181,7 +213,8 @@ def test_a_pt2_file_and_its_function_are_one_network(tmp_path, capsys):
         (["time:time"], "time:time returned a float"),
         (["missing.pt2"], "No file at missing.pt2"),
         ([f"{HERE}:unknown"], "The operator 'sort' (in 1) cannot be converted"),
-        ([f"{HERE}:two"], "returns a tuple; give a network that returns one tensor"),
+        ([f"{HERE}:nothing_to_see"], "returns a tuple without a tensor [B, ...]; give a network that returns one"),
+        (["hf:org/net"], "timm's, which are there too, as timm:hf-hub:org/net"),
         ([f"{HERE}:data_dependent"], "cannot be exported for any batch size"),
         ([f"{HERE}:mixed", "--size=-3"], "--size is -3"),
         ([f"{HERE}:mixed", "--size=8"], "does not take images of [3, 8, 8]"),

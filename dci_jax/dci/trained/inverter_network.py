@@ -14,17 +14,14 @@ reading an input back stays one forward pass. The architecture is ours: the pape
 from collections.abc import Callable
 from itertools import pairwise
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.dci.grid import scale, shuffle, unshuffle
 from dci_jax.models.learned import Weights, biased, conv, unbiased
 from dci_jax.network import Network, feature_shapes
-
-Array = jax.Array | np.ndarray
+from dci_jax.typing import Array
 
 
 class Inverter(nn.Module):

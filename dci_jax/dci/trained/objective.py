@@ -5,7 +5,6 @@ An inverter `R_i` undoes block `F_i`: features `f_i = F_i(f_{i-1})` -> `f_{i-1}`
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,7 @@ import jax.numpy as jnp
 from dci_jax.dci.trained.inverter_network import Inverter
 from dci_jax.losses import DISTANCES, SCALES
 from dci_jax.network import Network, run, trace
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 
 @dataclass(frozen=True)

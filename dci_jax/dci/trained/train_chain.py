@@ -26,9 +26,7 @@ from dci_jax.losses import DISTANCES
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_dtype
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 
 @dataclass(frozen=True)

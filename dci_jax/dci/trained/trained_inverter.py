@@ -1,7 +1,5 @@
 """One trained inverter, applied: a link of a `Chain`."""
 
-from typing import Any
-
 import flax.struct
 import jax
 
@@ -9,9 +7,7 @@ from dci_jax.dci.trained.inverter_network import Inverter
 from dci_jax.dci.trained.objective import undo
 from dci_jax.inputs.latents import clip, code_prior
 from dci_jax.network import Network
-
-Array = jax.Array
-Pytree = Any
+from dci_jax.typing import Array, Pytree
 
 
 @flax.struct.dataclass
