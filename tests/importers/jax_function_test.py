@@ -163,3 +163,32 @@ def test_one_image_costs_what_one_image_costs(params):
         network = dci_jax.from_jax(function, params | more, (16, 16, 3))
         stem = dci_jax.split_points(network)[0]
         assert 0.8 * whole < stem["device_flops"] < 1.5 * whole, stem
+
+
+def test_a_norm_in_front_of_a_block_belongs_to_that_block():
+    """Its mean and deviation are computed before its parameters are used, and the block before it ends at the sum."""
+    rng, width = np.random.default_rng(0), 8
+
+    def block():
+        dense = {"w": rng.normal(size=(width, width)).astype(np.float32) / 3}
+        return {"norm": {"scale": np.ones(width, np.float32)}, "fc1": dense, "fc2": {"w": -dense["w"]}}
+
+    params = {
+        "embed": {"w": rng.normal(size=(4, 4, 3, width)).astype(np.float32)},
+        "blocks": {"0": block(), "1": block()},
+        "head": {"w": rng.normal(size=(width, 5)).astype(np.float32)},
+    }
+
+    def transformer(params, x):
+        x = jax.lax.conv_general_dilated(
+            x, params["embed"]["w"], (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        x = x.reshape(len(x), -1, width)
+        for part in params["blocks"].values():
+            y = x - x.mean(-1, keepdims=True)
+            y = y / jnp.sqrt((y**2).mean(-1, keepdims=True) + 1e-5) * part["norm"]["scale"]
+            x = x + jax.nn.gelu(y @ part["fc1"]["w"]) @ part["fc2"]["w"]
+        return x.mean(1) @ params["head"]["w"]
+
+    network = dci_jax.from_jax(transformer, params, (16, 16, 3))
+    assert split_names(network) == ("embed", "blocks.0", "blocks.1")
