@@ -21,6 +21,7 @@ import safetensors.numpy
 from dci_jax.checkpoints import read
 from dci_jax.convert import onnx
 from dci_jax.errors import InputError
+from dci_jax.evaluation import split_table
 from dci_jax.importers import bundle
 from dci_jax.importers.program import BATCH_NORM
 from dci_jax.runtime.files import replacing
@@ -101,6 +102,7 @@ def convert(settings: argparse.Namespace) -> None:
         if draft.exists():
             draft.rmdir()
     print(made)
+    print(split_table.as_text(bundle.load(settings.out)))
 
 
 def _check_route(what):

@@ -320,6 +320,7 @@ def test_no_file_and_no_onnx_are_one_sentence(tmp_path):
 
 
 def test_a_bundle_keeps_the_file_and_what_it_does_not_say(file, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     out = tmp_path / "bundle"
     assert convert.main([str(file), f"--out={out}", "--mean", "0.5", "--std", "0.25"]) == 0
     assert "3 split points: conv1, layer1.0, layer1.1" in capsys.readouterr().out

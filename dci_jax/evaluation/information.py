@@ -1,0 +1,111 @@
+"""What a split point tells without an attack: a score of leakage, and the pixels that a feature depends on.
+
+The score is what a linear reader of small changes would reconstruct.
+
+Around an image x the features change by J dx, J the Jacobian. If images were Gaussian, of the covariance S that natural
+images have (power 1 / |frequency|^2, most of it in brightness), and the features were seen with white noise of deviation
+sigma, the best reconstruction of dx would have the mean squared error
+
+    mse = tr (S^-1 + J^T J / sigma^2)^-1 / n = E_z [ z^T R (I + R J^T J R / sigma^2)^-1 R z ] / n,    R = S^(1/2),
+
+with z of signs (Hutchinson), the inverse by conjugate gradients, n the numbers of an image. The score is -10 log10 mse, in dB.
+Fisher information (dFIL: Guo et al., ICML 2022) is J^T J / sigma^2 alone, without what images are like. It ranks
+split points of a network; it is no bound, and it certifies nothing: J knows of no ReLU that is off, and no attack is run.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dci_jax.inputs.procedural import dead_leaves
+from dci_jax.network import Network, run, single_block
+from dci_jax.typing import Array
+
+SIGMA = 0.1  # of the features' own standard deviation
+STEPS = 30  # of conjugate gradients
+DEVIATION = 0.25  # of images in [0, 1]
+_SHARES = (0.9, 0.07, 0.03)  # of their variance, in brightness and two colours
+_COLORS = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+
+
+def score(network: Network, index: int, key: Array, num_images: int) -> float:
+    """The score in dB of the features at split `index`, the mean error over procedural images."""
+    key_images, key_signs = jax.random.split(key)
+    images = dead_leaves(key_images, num_images, network.input_shape)
+    mse = sum(
+        float(_error(network, index, images[i : i + 1], jax.random.fold_in(key_signs, i))) for i in range(num_images)
+    )
+    return -10 * float(np.log10(max(mse / num_images, 1e-10)))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _error(network: Network, index: int, x: Float[Array, "B H W C"], key: Array) -> Array:
+    """`mse` at the image x [1, H, W, C]."""
+    features, forward = jax.linearize(lambda x: run(network, x, 0, index), x)
+    (backward,) = (jax.linear_transpose(forward, x),)
+    variance = SIGMA**2 * jnp.var(features)
+    z = jax.random.rademacher(key, x.shape, jnp.float32)
+
+    def matrix(w):
+        return w + _root(backward(forward(_root(w)))[0]) / variance
+
+    found, _ = jax.scipy.sparse.linalg.cg(matrix, _root(z), maxiter=STEPS, tol=1e-3)
+    return jnp.sum(_root(z) * found) / x.size
+
+
+def receptive_fields(network: Network) -> list[tuple[int, int]]:
+    """(height, width) in pixels that a feature in the middle of each split point depends on: where its gradient is not 0.
+
+    Found on two images of white noise, so it is cut at the image's border, and may miss what no ReLU lets through there.
+    """
+    x = jax.random.uniform(jax.random.key(0), (2, *network.input_shape))
+    pulls, found = [], []
+    for index in range(len(network.blocks)):
+        x, pull = _forward(single_block(network, index), x)
+        pulls.append(pull)
+        middle = tuple(side // 2 for side in x.shape[1:-1])
+        weights = jax.random.normal(jax.random.key(index), x.shape[:1] + x.shape[-1:])
+        gradient = jnp.zeros_like(x).at[:, *middle].set(weights.astype(x.dtype))
+        for pull in pulls[::-1]:
+            gradient = _back(pull, gradient)
+        reached = np.asarray(gradient != 0).any((0, 3))
+        found.append(tuple(int(np.ptp(np.flatnonzero(reached.any(axis)))) + 1 for axis in (1, 0)))
+    return found
+
+
+@jax.jit
+def _forward(block, x):
+    return jax.vjp(functools.partial(run, block), x)
+
+
+@jax.jit
+def _back(pull, gradient):
+    return pull(gradient)[0]
+
+
+def _root(x):
+    """R x of images [B, H, W, C]: symmetric."""
+    height, width, channels = x.shape[1:]
+    amplitude, colors = _amplitudes(height, width), _colors(channels)
+    spectrum = jnp.fft.rfft2(x, axes=(1, 2)) * amplitude[..., None]
+    return jnp.fft.irfft2(spectrum, (height, width), axes=(1, 2)) @ colors
+
+
+@functools.cache
+def _amplitudes(height, width):
+    """Standard deviations of the frequencies [H, W // 2 + 1], so that pixels have DEVIATION."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
+    frequency[0, 0] = 1 / max(height, width)
+    power = 1 / frequency**2
+    return np.float32(DEVIATION * np.sqrt(power / power.mean()))[:, : width // 2 + 1]
+
+
+@functools.cache
+def _colors(channels):
+    """The root of the colours' covariance [C, C], of mean variance 1."""
+    if channels != 3:
+        return np.eye(channels, dtype=np.float32)
+    return np.float32(_COLORS.T * np.sqrt(3 * np.array(_SHARES)) @ _COLORS)
