@@ -66,7 +66,7 @@ def check_fields(config: ConfigDict) -> None:
     for field in ("data.images", "data.labels", "features"):  # before anything is fetched
         path = config.features if field == "features" else config.data[field.removeprefix("data.")]
         if path and not str(path).startswith("tfds:") and not Path(path).exists():
-            raise InputError(f"No {field.removeprefix('data.')} at {path}; check the path in --config.{field}.")
+            raise InputError(f"No {field.removeprefix('data.')} at {path}; check the path in {field}.")
 
 
 def load_target(config: ConfigDict, planned: bool = False) -> Network:
@@ -210,7 +210,7 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
         if missing:
             raise InputError(
                 f"{section}.splits names {', '.join(missing)}, which is not among splits ({', '.join(splits)}); add it "
-                f'there, or give --config.{section}.splits="()" for all of them.'
+                f"there, or give {section}.splits=() for all of them."
             )
         if attack.starts_from:
             start = settings(config, find(attack.starts_from), splits)[0]

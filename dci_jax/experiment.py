@@ -61,13 +61,13 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
         with timed(f"attack {name}"):
             # By name, so that an attack's numbers do not depend on which others run.
             key = jax.random.fold_in(key_attack, zlib.crc32(name.encode()))
-            fitted[name] = fit(config, name, case, inputs, channels, fitted, key, workdir)
+            fitted[name] = fit(config, name, case, inputs, channels, fitted, key=key, workdir=workdir)
         with timed(f"evaluate {name}"):
             for (split, label), reconstruct in fitted[name].items():
                 present(workdir)
                 channel = next(c for c in channels[split] if c.label == label)
                 file = evaluation / name / f"{split} {label}.npz"
-                scores = case.read(split, channel, reconstruct, key_sent, file)
+                scores = case.read(split, channel, reconstruct, key=key_sent, file=file)
                 some = case.names[: len(next(iter(scores.values())))]
                 cell = {"split": split, "attack": name, **naming.columns(name), **channel.columns}
                 rows += lines(scores | sent[split, label], some, **row, **cell)
@@ -98,6 +98,7 @@ def fit(
     inputs: Prior,
     channels: dict[str, tuple[Channel, ...]],
     fitted: dict[str, dict[tuple[str, str], Callable]],
+    *,
     key: jax.Array,
     workdir: Path,
 ) -> dict[tuple[str, str], Callable]:

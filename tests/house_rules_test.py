@@ -74,6 +74,18 @@ def test_no_function_is_longer_than_a_page(name, path):
             assert lines <= 60, f"{name}.{node.name} has {lines} lines without its docstring"
 
 
+OPERATORS = ("importers.aten", "importers.aten_spatial", "importers.onnx_operators", "importers.onnx_spatial")
+
+
+@pytest.mark.parametrize(("name", "path"), NAMED, ids=[name for name, _ in NAMED])
+def test_no_function_takes_more_than_seven_arguments_by_their_place(name, path):
+    """But the operators of ATen and ONNX, whose signatures are given, and the update that a step compiles."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and name not in OPERATORS and node.name != "update":
+            count = len(node.args.posonlyargs) + len(node.args.args)
+            assert count <= 7, f"{name}.{node.name} takes {count}; give settings by name, behind a *"
+
+
 def test_no_circle_of_imports():
     arrows = {
         name: {i.removeprefix("dci_jax.") for i, _ in imports(path) if i.startswith("dci_jax.")} for name, path in NAMED
@@ -146,6 +158,15 @@ def reached(name):
 def test_the_report_is_made_from_files_without_jax(name):
     inside, outside = reached(name)
     assert not outside & {"jax", "jaxlib", "flax", "optax", "orbax", "tensorflow"}, sorted(inside)
+
+
+@pytest.mark.parametrize(("name", "path"), NAMED, ids=[name for name, _ in NAMED])
+def test_the_librarys_errors_do_not_speak_of_the_command_line(name, path):
+    if name in ("main", "cli_errors", "plan", "report.audit", "report.page", "settings.page", "report.recorded"):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise):
+            assert "--config" not in ast.unparse(node), f"{name}: {ast.unparse(node)}"
 
 
 def test_html_is_in_templates_only():

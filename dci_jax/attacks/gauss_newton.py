@@ -83,7 +83,7 @@ def gauss_newton(
         if code_prior(network):
             return factorised.solve(network, split, features, x, steps, damping)
         known = with_observation(with_defense(network, split, channel), features)
-        found = solve(known, split, features, x, weight, steps, inner, damping)
+        found = solve(known, split, features, x, weight, steps=steps, inner=inner, damping=damping)
         return x + part * (found - x) if part < 1 else found
 
     chosen = dict.fromkeys(splits, (0.0, 1.0))
@@ -125,6 +125,7 @@ def solve(
     features: Float[Array, "B *f"],
     x: Float[Array, "B *x"],
     weight: float,
+    *,
     steps: int,
     inner: int,
     damping: float,

@@ -122,7 +122,7 @@ def fetch(name: str) -> Path:
 
 
 def _download(source: Source) -> Path:
-    by_hand = f"download {source.url} where there is a network and give --config.target.weights=PATH"
+    by_hand = f"download {source.url} where there is a network connection and give its path as target.weights"
     try:
         import huggingface_hub
         from huggingface_hub import constants

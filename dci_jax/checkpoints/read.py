@@ -90,7 +90,7 @@ def check_sha256(path: str | Path, expected: str, cure: str = "fetch it again") 
     if not re.fullmatch(r"[0-9a-fA-F]{8,64}", expected):
         raise InputError(f"{expected!r} is no sha256; give its 64 hex digits, or at least the first 8 of them.")
     if not path.is_file():
-        raise InputError(f"No checkpoint at {path}; check the path in --config.target.weights.")
+        raise InputError(f"No checkpoint at {path}; check the path of the weights.")
     found = sha256(path)
     if not found.startswith(expected.lower()):
         raise InputError(
@@ -101,9 +101,9 @@ def check_sha256(path: str | Path, expected: str, cure: str = "fetch it again") 
 
 def _check_kind(path: Path) -> None:
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the checkpoint in it in --config.target.weights.")
+        raise InputError(f"{path} is a folder; give the path of the checkpoint in it.")
     if not path.is_file():
-        raise InputError(f"No checkpoint at {path}; check the path in --config.target.weights.")
+        raise InputError(f"No checkpoint at {path}; check the path of the weights.")
     if path.suffix not in (".safetensors", *_TORCH):
         raise InputError(
             f"{path} is not a checkpoint that can be read; give a .safetensors, .pth, .pt, .th, .ckpt or .bin file."

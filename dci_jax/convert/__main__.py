@@ -133,14 +133,14 @@ def from_torch(settings: argparse.Namespace, draft: Path) -> str:
         raise InputError(f"Converting needs PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
     found = source.load(
         settings.network,
-        settings.weights,
-        settings.random,
-        tuple(settings.size),
-        settings.channels,
-        settings.classes,
-        tuple(settings.mean),
-        tuple(settings.std),
-        settings.crop,
+        weights=settings.weights,
+        random=settings.random,
+        size=tuple(settings.size),
+        channels=settings.channels,
+        classes=settings.classes,
+        mean=tuple(settings.mean),
+        std=tuple(settings.std),
+        crop=settings.crop,
     )
     log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
     data = graph.read(found.program)

@@ -40,6 +40,7 @@ class Source:
 
 def load(
     what: str,
+    *,
     weights: str = "",
     random: bool = False,
     size: tuple[int, ...] = (),

@@ -48,7 +48,7 @@ def load(
     path: str | Path,
     shape: tuple[int, int, int],
     count: int = 0,
-    flag: str = "--config.data.images",
+    flag: str = "data.images",
     crop: float = 1.0,
     labels: str | Path = "",
 ) -> Images:

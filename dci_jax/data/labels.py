@@ -30,9 +30,7 @@ def read_labels(path: Path) -> dict[str, int]:
                         raise ValueError(f"{image[:80]!r} has the label {table[image]} already")
                 line = reader.line_num + 1
     except OSError as error:
-        raise InputError(
-            f"No labels can be read from {path} ({error.strerror}); check --config.data.labels."
-        ) from error
+        raise InputError(f"No labels can be read from {path} ({error.strerror}); check data.labels.") from error
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path}, line {line}: {error}; correct that line.") from error
     return table

@@ -63,7 +63,7 @@ def dci(
     for name in splits:
         depth = split_index(network, name)
         known, see = with_defense(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
-        found, mse = _chain(known, name, (depth,), inputs.shape, make, see, folder and folder / name, settings)
+        found, mse = _chain(known, name, (depth,), inputs.shape, make, see, folder and folder / name, settings=settings)
         chains[name] = Chain.of(found, known, name, mse)
     return chains
 
@@ -87,7 +87,7 @@ def dci_shared(
     order = tuple(sorted(set(depths.values()), reverse=True))
     make = functools.partial(_inputs, inputs, key, settings)
     see = functools.partial(_sent, network, order[0], NONE, key)
-    found, mse = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings)
+    found, mse = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings=settings)
     return {name: Chain.of(found[len(found) - depth :], network, name, mse) for name, depth in depths.items()}
 
 
@@ -115,7 +115,7 @@ def _inputs(inputs, key, settings):
     ]
 
 
-def _chain(network, label, depths, shape, make, see, folder, settings):
+def _chain(network, label, depths, shape, make, see, folder, *, settings):
     """(inverters, the deepest first, of a chain that serves the splits at `depths`; the last one's validation error).
 
     `make` makes the inputs, `see` what arrives of them at the deepest; neither is called for a chain that is finished.
@@ -155,11 +155,11 @@ def _chain(network, label, depths, shape, make, see, folder, settings):
                 g,
                 network,
                 *first,
-                folders[index],
-                num_corrections,
-                ks[index],
-                functools.partial(_shown, update, before),
-                f"{label}: {block}",
+                folder=folders[index],
+                num_corrections=num_corrections,
+                ks=ks[index],
+                update=functools.partial(_shown, update, before),
+                label=f"{label}: {block}",
             )
             rest = [
                 list(zip(a[count:], b[count:], strict=True))

@@ -39,6 +39,7 @@ def solve_inverter(
     seen: list[list[Array]],
     f: list[list[Array]],
     true: list[list[Array]],
+    *,
     folder: Path | None,
     num_corrections: int,
     ks: tuple[int, int],
@@ -73,11 +74,13 @@ def solve_inverter(
         regressors = functools.partial(_regressors, g, network, seen, f, x)
         if 4 * pixels * g.channels <= KEPT:
             regressors = functools.cache(regressors)
-        sums = functools.partial(_sums, size, g, regressors, f, x, true)
+        sums = functools.partial(_sums, g, regressors, f, x, true, size=size)
         shown = functools.partial(_shown, update, r * count)
         together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
         shape = _shape(g, ks, r)
-        make = functools.partial(_solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label)
+        make = functools.partial(
+            _solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label=label
+        )
         solution, chosen = _kept(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge and is not taken", label, r)
@@ -128,7 +131,7 @@ def _together(size, batch, bytes_of_one):
     return 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
 
 
-def _sums(size, g, regressors, f, x, true, part, some):
+def _sums(g, regressors, f, x, true, part, some, *, size):
     """`moments` of some batches of a part, for the first map (x is None) or a correction of the estimates x."""
     if x is None:
         return inverter.first_moments(size, g, f[part][some], true[part][some])
@@ -140,7 +143,7 @@ def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(counts, together, size, unknowns, start, sums, shown, label):
+def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
     """(solution or None, ridge): the ridge that is best on validation images, if it is better than no map at all."""
     bring = sharding.on_first_device if on_gpu(unknowns) else sharding.fetch
     totals, done = [], 0

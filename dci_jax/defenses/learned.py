@@ -69,7 +69,7 @@ def learn_bottleneck(
     _, vectors = np.linalg.eigh(np.cov(rows.T).reshape(rows.shape[1], -1))
     main = np.float32(vectors[:, ::-1][:, :channels])
     start = {"down": main, "up": main.T, "bias": np.float32(bias)}
-    return _trained(bottleneck, 0.0, network, index, start, batches, key, folder, steps)
+    return _trained(bottleneck, 0.0, network, index, start, batches, key=key, folder=folder, steps=steps)
 
 
 def nopeek(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
@@ -92,7 +92,7 @@ def learn_nopeek(
     """
     channels = features_at(network, index, batches(0)).shape[-1]
     start = {"kernel": np.zeros((3, 3, channels, channels), np.float32)}
-    return _trained(nopeek, strength, network, index, start, batches, key, folder, steps)
+    return _trained(nopeek, strength, network, index, start, batches, key=key, folder=folder, steps=steps)
 
 
 def learned_noise(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
@@ -110,10 +110,10 @@ def learn_noise(
     """
     shape = features_at(network, index, batches(0)).shape[1:]
     start = {"scale": np.full(shape, np.log(0.5), np.float32)}
-    return _trained(learned_noise, strength, network, index, start, batches, key, folder, steps)
+    return _trained(learned_noise, strength, network, index, start, batches, key=key, folder=folder, steps=steps)
 
 
-def _trained(send, strength, network, index, start, batches, key, folder, steps):
+def _trained(send, strength, network, index, start, batches, *, key, folder, steps):
     def drawn(number):
         return {"images": batches(number), "key": jax.random.fold_in(key, number)}
 

@@ -52,7 +52,7 @@ class Case:
     guess: Callable[[np.ndarray, Path], dict[str, np.ndarray]]
     learn_channels: Callable[[Prior, Array, Path], dict[str, tuple[Channel, ...]]]
     sent: Callable[[str, Channel, Array, Path], dict[str, np.ndarray]]
-    read: Callable[[str, Channel, Reconstruct, Array, Path], dict[str, np.ndarray]]
+    read: Callable[..., dict[str, np.ndarray]]  # (split, channel, reconstruct, *, key, file)
     finish: Callable[[dict[str, dict[str, Reconstruct]], Path], None]
     report: Callable[[Path], Path]
     oracle: np.ndarray | None = None

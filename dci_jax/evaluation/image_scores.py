@@ -29,6 +29,7 @@ def read(
     split: str,
     channel: Channel,
     reconstruct: Reconstruct,
+    *,
     key: Array,
     file: Path,
 ) -> dict[str, np.ndarray]:

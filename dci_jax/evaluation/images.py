@@ -130,7 +130,7 @@ def _real(path, who, network, private):
     """Real images uint8 [M, H, W, C] that the oracle or a defense learns from, none of them private; None without a path."""
     if not path:
         return None
-    found = read_images(path, network.input_shape, crop=network.crop, flag=f"--config.{who}.images")
+    found = read_images(path, network.input_shape, crop=network.crop, flag=f"{who}.images")
     pixels = without(found, private).pixels
     if len(pixels) == 0:
         raise InputError(f"All images of {path} are also evaluated; give the {who} others.")

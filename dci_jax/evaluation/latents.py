@@ -91,6 +91,7 @@ def read(
     split: str,
     corruption: Channel,
     reconstruct: Reconstruct,
+    *,
     key: Array,
     file: Path,
 ) -> dict[str, np.ndarray]:

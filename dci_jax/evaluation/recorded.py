@@ -65,7 +65,7 @@ def load(config: ConfigDict, network: Network) -> Case:
         base,
         names=base.names if known else tuple(f"row {i}" for i in range(len(features))),
         read=functools.partial(
-            _read, base.network, features, config.batch, base.judge, base.private if known else None
+            _read, base.network, features, config.batch, judge=base.judge, private=base.private if known else None
         ),
         sent=functools.partial(_sent, features),
         finish=lambda fitted, evaluation: None,
@@ -100,7 +100,7 @@ def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:
     return split, features
 
 
-def _read(network, features, batch, judge, private, split, channel, reconstruct, key, file):
+def _read(network, features, batch, split, channel, reconstruct, *, judge, private, key, file):
     """Scores as `image_scores.read` where the images are known, and "feature_error": how well the result explains them.
 
     |F(x) - f|^2 / |f - mean f|^2 with the reconstruction for x, behind the defense. Without the truth that is all.

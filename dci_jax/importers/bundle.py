@@ -41,16 +41,14 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
         point.
     """
     if not str(folder):
-        raise InputError(
-            "A bundle is a folder; give it in --config.target.weights (python -m dci_jax.convert makes one)."
-        )
+        raise InputError("A bundle is a folder; give its path as the weights (python -m dci_jax.convert makes one).")
     folder = Path(folder)
     found = next((file for file in (ONNX, WEIGHTS) if (folder / file).is_file()), WEIGHTS)
     for file in (MANIFEST, found):
         if not (folder / file).is_file():
             raise InputError(
-                f"{str(folder)!r} is no bundle (it has no {file}); make one by python -m dci_jax.convert and give its folder in "
-                "--config.target.weights."
+                f"{str(folder)!r} is no bundle (it has no {file}); make one by python -m dci_jax.convert and give its folder as "
+                "the weights."
             )
     if sha256:
         read.check_sha256(folder / MANIFEST, sha256, "convert the network again")

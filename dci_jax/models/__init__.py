@@ -124,7 +124,7 @@ def deploy(name: str, network: Network) -> Network:
     """
     if name not in MODELS or MODELS[name].deploy is None:
         others = ", ".join(name for name in MODELS if MODELS[name].deploy)
-        raise InputError(f"{name} has no deploy form; set --config.target.deploy=False, or choose from: {others}.")
+        raise InputError(f"{name} has no deploy form; set deploy to False, or choose from: {others}.")
     return MODELS[name].deploy(network)
 
 
@@ -140,7 +140,7 @@ def _checkpoint(name, source):
     if not source and MODELS[name].embedded:
         return resources.files("dci_jax.models") / MODELS[name].embedded
     if not published:
-        raise InputError(f"No weights of {name} come with this package; give --config.target.weights=PATH.")
+        raise InputError(f"No weights of {name} come with this package; give the path of a checkpoint as weights.")
     return hub.fetch(source or published[0])
 
 

@@ -43,8 +43,8 @@ def load(backbone: str | Path, linear: str | Path) -> dict[str, Array]:
             if tensor is None or tensor.shape != shape:
                 shown = "no such key" if tensor is None else list(tensor.shape)
                 raise InputError(
-                    f"{path}: {key} is {shown}, not {list(shape)}; give torchvision's AlexNet in --config.lpips.backbone "
-                    "and LPIPS v0.1's alex.pth in --config.lpips.linear."
+                    f"{path}: {key} is {shown}, not {list(shape)}; give torchvision's AlexNet in lpips.backbone "
+                    "and LPIPS v0.1's alex.pth in lpips.linear."
                 )
             found[key] = jnp.array(
                 np.transpose(tensor, (2, 3, 1, 0)) if key.startswith("features") and tensor.ndim == 4 else tensor

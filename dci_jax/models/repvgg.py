@@ -64,6 +64,7 @@ def repvgg(
     strides: tuple[int, ...] = (2, 2, 2, 2, 2),
     size: int = 224,
     classes: int = 1000,
+    *,
     crop: float = 0.875,
     train: bool = False,
 ) -> Network:

@@ -176,7 +176,7 @@ def test_what_cannot_be_fetched_is_one_sentence_that_says_which_file_goes_where(
     assert message.startswith("made/resnet20/model.safetensors could not be fetched")
     assert f"({type(error).__name__}: " in message
     assert f"download {source.url} where" in message
-    assert "--config.target.weights=PATH" in message
+    assert "give its path as target.weights" in message
     assert f"{constants.HF_HOME} (HF_HOME)" in message
     assert len(re.findall(r"\.(\s|$)", message)) == 1
 

@@ -222,7 +222,7 @@ def test_an_npz_of_another_kind_says_what_it_is(tmp_path, content, named):
 
 
 def test_missing_empty_damaged_and_unknown_paths(tmp_path):
-    with pytest.raises(InputError, match=r"check the path in --config\.data\.images"):
+    with pytest.raises(InputError, match=r"check the path in data\.images"):
         data.load(tmp_path / "absent", (8, 8, 3))
     with pytest.raises(InputError, match="no image that can be read"):
         data.load(tmp_path, (8, 8, 3))

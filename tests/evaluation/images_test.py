@@ -21,7 +21,10 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), np.uint8)
 def read(network, tmp_path, reconstruct, split="layer1.0", channel=NONE, labels=None):
     private, key = Images(tuple("abcde"), PIXELS, labels), jax.random.key(0)
     cost = image_scores.measure_sent(network, private, 2, split, channel, key, tmp_path / "s.npz")
-    return image_scores.read(network, private, 2, None, split, channel, reconstruct, key, tmp_path / "r.npz") | cost
+    return (
+        image_scores.read(network, private, 2, None, split, channel, reconstruct, key=key, file=tmp_path / "r.npz")
+        | cost
+    )
 
 
 def answer(network):

@@ -15,7 +15,7 @@ def codes():
 
 def evaluate(generator, codes, reconstruct, file, split="image", corruption=NONE):
     key = jax.random.key(1)
-    return read(generator, codes, 2, split, corruption, reconstruct, key, file)
+    return read(generator, codes, 2, split, corruption, reconstruct, key=key, file=file)
 
 
 def test_the_true_code_has_no_error(generator, codes, tmp_path):
