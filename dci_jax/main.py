@@ -98,6 +98,8 @@ def _read_flags(argv: list[str]) -> tuple[ConfigDict, Path]:
         )
     if config is None or workdir is None:
         raise InputError("Give --config=configs/quickstart.py (or another) and --workdir=FOLDER.")
+    if not workdir.strip() or "\0" in workdir:
+        raise InputError(f"--workdir is {workdir!r}; give a folder, such as runs/quickstart.")
     return config, Path(workdir)
 
 

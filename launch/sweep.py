@@ -10,13 +10,16 @@ the same line again retries them. It schedules nothing itself: SLURM and Kuberne
 """
 
 import argparse
+import difflib
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 import os
 import queue
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,33 +46,67 @@ class Point:
 
 
 def expand(config: str, workdir: Path, more: list[str]) -> list[Point]:
-    """The points of a sweep, in the order of `get_hyper`; ValueError if there is none, or one twice."""
-    file = config.split(":")[0]
-    spec = importlib.util.spec_from_file_location("swept", file)
-    if spec is None or not Path(file).exists():
-        raise ValueError(f"No config file at {file}; give --config=configs/sweep_inverters.py, say.")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(ROOT))  # config files import one another
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_hyper"):
-        raise ValueError(f"{file} has no get_hyper(hyper); launch/hyper.py shows how to write one.")
+    """The points of a sweep, in the order of `get_hyper`; ValueError if there is none, one twice, or one that no run would take."""
+    file, _, variant = config.partition(":")
+    found = overrides(file, variant)
+    names = [name(each) for each in found]
     points = []
-    for overrides in module.get_hyper(hyper):
-        flags = {"config": config, **overrides}
+    for each, short in zip(found, names, strict=True):
+        flags = {"config": config, **each}
         arguments = [f"--{k}={v if isinstance(v, str) else repr(v)}" for k, v in flags.items()]
-        folder = workdir / name(overrides)
+        folder = workdir / (short if names.count(short) == 1 else f"{short}_{digest(each)}")  # "a b" and "a/b"
         points.append(Point(folder, (*arguments, *more, f"--workdir={folder}")))
     if len({point.workdir for point in points}) < max(len(points), 1):
         raise ValueError(f"get_hyper in {file} gives {len(points)} points; give one or more, each once.")
     return points
 
 
+def overrides(file: str, variant: str) -> list[dict]:
+    """What `get_hyper` of a config file gives, each flag of it a field of its `get_config`; ValueError with the reason if not."""
+    if not Path(file).is_file():
+        raise ValueError(f"No config file at {file!r}; give --config=configs/sweep_inverters.py, say.")
+    spec = importlib.util.spec_from_loader("swept", importlib.machinery.SourceFileLoader("swept", file))
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(ROOT))  # config files import one another
+    step = "fails to load"
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_hyper"):
+            raise ValueError(f"{file} has no get_hyper(hyper); launch/hyper.py shows how to write one.")
+        step = f"has a get_config that fails{f' for {variant!r}' * bool(variant)}"
+        config = module.get_config(*[variant] * bool(variant))
+        step = "has a get_hyper that fails"
+        found = module.get_hyper(hyper)
+    except (Exception, SystemExit) as error:  # of every kind: it is the user's file
+        if isinstance(error, ValueError) and file in str(error):
+            raise
+        raise ValueError(f"{file} {step} ({type(error).__name__}: {error}); correct it.") from error
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ValueError(
+            f"get_hyper in {file} gives a {type(found).__name__}; let it return a list of {{flag: value}}."
+        )
+    known = {f"config.{field}" for field, _ in config.iteritems()} | {"config"}
+    known |= {f"config.{section}.{field}" for section, of in config.items() if hasattr(of, "keys") for field in of}
+    for flag in dict.fromkeys(flag for each in found for flag in each):
+        if flag not in known:
+            near = difflib.get_close_matches(str(flag), known, 1)
+            raise ValueError(
+                f"get_hyper in {file} sets {flag!r}, which is no flag of a run; give config.FIELD of docs/fields.md"
+                + (f", such as {near[0]}." if near else ".")
+            )
+    return found
+
+
+def digest(overrides: dict) -> str:
+    """Six hex digits of a point."""
+    return hashlib.sha256(json.dumps(overrides, default=str).encode()).hexdigest()[:6]
+
+
 def name(overrides: dict) -> str:
     """A folder's name that says what is special in it, such as "dci_trained.width=1.5,seed=0"."""
     text = ",".join(f"{k.removeprefix('config.')}={v}" for k, v in overrides.items())
     short = re.sub(r"[^\w.,=+-]+", "_", text).strip("_")
-    digest = hashlib.sha256(json.dumps(overrides, default=str).encode()).hexdigest()[:6]
-    return short if len(short) <= 80 else f"{short[:73]}_{digest}"
+    return short if len(short) <= 80 else f"{short[:73]}_{digest(overrides)}"
 
 
 def line(point: Point) -> list[str]:
@@ -134,6 +171,16 @@ def status(points: list[Point]) -> str:
     return "\n".join([*lines, f"{done} of {len(points)} finished"])
 
 
+def _check(known, count):
+    """ValueError for a flag that would start something else, or nothing."""
+    if known.jobs < 1:
+        raise ValueError(f"--jobs is {known.jobs}; give at least 1.")
+    if known.place == "point" and not 0 <= known.index < count:
+        raise ValueError(f"--index is {known.index}; give 0 to {count - 1}.")
+    if known.place == "slurm" and not known.dry_run and not shutil.which("sbatch"):
+        raise ValueError("There is no sbatch on the PATH; start this where SLURM is, or give --dry_run.")
+
+
 def main(argv: list[str]) -> int:
     """The command line. Returns the exit code: 0, 1 if points are left undone, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m launch.sweep", description=__doc__.split("\n")[0])
@@ -153,6 +200,7 @@ def main(argv: list[str]) -> int:
     known, more = parser.parse_known_args(argv)
     try:
         points = expand(known.config, known.workdir, more)
+        _check(known, len(points))
     except ValueError as error:
         print(f"launch.sweep: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """launch/: each script starts the line that it says, and its files are what their schedulers expect."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,7 @@ from launch import hyper, jobset, sweep
 from tests.command_line import ROOT
 
 CONFIG = """
-def get_config():
-    raise AssertionError("a sweep does not need it")
+from configs.default import get_config
 
 def get_hyper(hyper):
     return hyper.product([hyper.sweep("config.seed", [0, 1]), hyper.sweep("config.splits", [("stem",), ()])])
@@ -72,17 +72,65 @@ def test_a_sweep_has_one_workdir_and_one_line_per_point(swept, capsys, tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_config_without_points_is_bad_input(tmp_path, capsys):
-    for text, said in (
+BEGIN = "from configs import default\nfrom configs.default import get_config\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
         ("x = 1\n", "no get_hyper"),
-        ("def get_hyper(hyper): return []\n", "0 points"),
-        ("def get_hyper(h): return h.sweep('config.seed', [1, 1])\n", "2 points"),
-    ):
-        file = tmp_path / "bad.py"
-        file.write_text(text)
-        assert sweep.main(["local", f"--config={file}", f"--workdir={tmp_path}"]) == 2
-        assert said in capsys.readouterr().err
+        ("def get_hyper(\n", "fails to load (SyntaxError"),
+        ("import sys; sys.exit(0)\n", "fails to load (SystemExit"),
+        ("raise RuntimeError('no')\n", "fails to load (RuntimeError: no)"),
+        ("def get_hyper(h): return []\n", "get_config that fails (AttributeError"),
+        (BEGIN + "def get_hyper(h): return []\n", "0 points"),
+        (BEGIN + "def get_hyper(h): return h.sweep('config.seed', [1, 1])\n", "2 points"),
+        (BEGIN + "def get_hyper(h): return None\n", "gives a NoneType; let it return a list"),
+        (BEGIN + "def get_hyper(h): return [1]\n", "let it return a list"),
+        (BEGIN + "def get_hyper(h): 1 / 0\n", "get_hyper that fails (ZeroDivisionError"),
+        (BEGIN + "def get_hyper(h): return h.zipit([h.sweep('config.seed', [1]), []])\n", "get_hyper that fails (ValueError"),
+        (BEGIN + "def get_hyper(h): return h.sweep('config.sed', [1])\n", "'config.sed', which is no flag of a run; .*such as config.seed"),
+        (BEGIN + "def get_hyper(h): return h.sweep('seed', [1])\n", "sets 'seed', which is no flag"),
+    ],
+)  # fmt: skip
+def test_a_config_that_is_no_sweep_is_one_sentence(tmp_path, capsys, text, said):
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    assert sweep.main(["local", f"--config={file}", f"--workdir={tmp_path}"]) == 2
+    assert re.search(said if ".*" in said else re.escape(said), capsys.readouterr().err)
+
+
+def test_a_variant_that_a_config_does_not_have_is_one_sentence(tmp_path, capsys):
+    file = tmp_path / "one.py"
+    file.write_text(BEGIN + "def get_hyper(h): return h.sweep('config.seed', [1])\n")
+    assert sweep.main(["local", f"--config={file}:large", f"--workdir={tmp_path}"]) == 2
+    assert "fails for 'large'" in capsys.readouterr().err
     assert sweep.main(["local", "--config=absent.py", f"--workdir={tmp_path}"]) == 2
+
+
+def test_points_whose_names_clean_to_the_same_have_folders_of_their_own(tmp_path):
+    file = tmp_path / "names.py"
+    file.write_text(BEGIN + "def get_hyper(h): return h.sweep('config.data.images', ['a b', 'a/b', 'a_b'])\n")
+    assert len({point.workdir for point in sweep.expand(str(file), tmp_path, [])}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["local", "--jobs=0"], "--jobs is 0; give at least 1"),
+        (["point", "--index=-1"], "--index is -1; give 0 to 3"),
+        (["point", "--index=4"], "--index is 4; give 0 to 3"),
+    ],
+)
+def test_a_flag_that_would_start_something_else_is_refused(swept, capsys, arguments, said):
+    assert sweep.main([*arguments, *swept]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_slurm_without_sbatch_is_refused(swept, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sweep.main(["slurm", *swept]) == 2
+    assert "There is no sbatch on the PATH" in capsys.readouterr().err
 
 
 def test_finished_points_are_skipped_and_failed_ones_listed_and_retried(swept, monkeypatch, capsys):
