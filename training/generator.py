@@ -38,6 +38,7 @@ from dci_jax.runtime import progress, sharding
 from dci_jax.runtime.checkpoint import Checkpointer
 from dci_jax.runtime.files import replacing
 from dci_jax.runtime.training_loop import step
+from training.arguments import number, whole
 from training.discriminator import Discriminator, power_iteration
 
 _EVERY = 200  # updates of the generator between checkpoints
@@ -139,26 +140,26 @@ def parse(arguments=None) -> argparse.Namespace:
     add("--train_images", required=True, help="folder, zip or npz")
     add("--test_images", required=True, help="the same, for the Fréchet distance")
     add("--workdir", required=True, help="keeps everything")
-    add("--steps", type=_positive, default=50_000, help="updates of the generator")
-    add("--batch", type=_positive, default=64, help="images per update")
+    add("--steps", type=whole(1), default=50_000, help="updates of the generator")
+    add("--batch", type=whole(1), default=64, help="images per update")
     add(
         "--n_dis",
-        type=_positive,
+        type=whole(1),
         default=5,
         help="discriminator's updates for one of the generator's",
     )
-    add("--learning_rate", type=float, default=2e-4, help="Adam's, falling to zero linearly")
-    add("--ema", type=float, default=0.999, help="of the running mean of the generator's weights")
-    add("--ngf", type=_positive, default=256, help="channels of the generator")
-    add("--ndf", type=_positive, default=128, help="channels of the discriminator")
+    add("--learning_rate", type=number(0, 1, above=True), default=2e-4, help="Adam's, falling to zero linearly")
+    add("--ema", type=number(0, 1), default=0.999, help="of the running mean of the generator's weights")
+    add("--ngf", type=whole(1), default=256, help="channels of the generator")
+    add("--ndf", type=whole(1), default=128, help="channels of the discriminator")
     add(
         "--statistics_batches",
-        type=_positive,
+        type=whole(1),
         default=100,
         help="batches for the running statistics",
     )
-    add("--samples", type=_positive, default=5000, help="images for the Fréchet distance")
-    add("--seed", type=int, default=0, help="of weights, order and codes")
+    add("--samples", type=whole(1), default=5000, help="images for the Fréchet distance")
+    add("--seed", type=whole(0, 2**31 - 1), default=0, help="of weights, order and codes")
     add("--half", action="store_true", help="store the weights in 16 bits, and measure those")
     return parser.parse_args(arguments)
 
@@ -169,6 +170,8 @@ def main(arguments=None):
     try:
         real = data.load(settings.train_images, (32, 32, 3), flag="--train_images").pixels
         test = data.load(settings.test_images, (32, 32, 3), count=settings.samples, flag="--test_images").pixels
+        if not settings.workdir.strip() or Path(settings.workdir).is_file():
+            raise InputError(f"--workdir is {settings.workdir!r}; give a folder.")
     except InputError as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)
@@ -269,12 +272,6 @@ _images = jax.jit(run)
 @jax.jit
 def _statistics(network, codes):
     return trace(network, codes)[1]
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return int(text)
 
 
 def _same(variables):

@@ -34,6 +34,7 @@ from dci_jax.data import images as data
 from dci_jax.errors import InputError
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
+from training.arguments import check_count, check_file, check_labels, number, whole
 
 
 def trainable(network: networks.Network):
@@ -91,12 +92,12 @@ def parse(arguments=None) -> argparse.Namespace:
     add("--train_images", required=True, help="folder, zip or npz, with labels")
     add("--test_images", required=True, help="folder, zip or npz, with labels")
     add("--out", required=True, help="safetensors file to write")
-    add("--epochs", type=int, default=12, help="passes over the training images")
-    add("--batch", type=int, default=128, help="images per step")
-    add("--learning_rate", type=float, default=0.2, help="peak of the one-cycle schedule")
-    add("--weight_decay", type=float, default=5e-4, help="on all weights but biases and BatchNorm's")
-    add("--statistics_batches", type=int, default=80, help="batches for the running statistics")
-    add("--seed", type=int, default=0, help="of weights, order and augmentation")
+    add("--epochs", type=whole(1), default=12, help="passes over the training images")
+    add("--batch", type=whole(2), default=128, help="images per step")
+    add("--learning_rate", type=number(0, 100, above=True), default=0.2, help="peak of the one-cycle schedule")
+    add("--weight_decay", type=number(0, 1), default=5e-4, help="on all weights but biases and BatchNorm's")
+    add("--statistics_batches", type=whole(1), default=80, help="batches for the running statistics")
+    add("--seed", type=whole(0, 2**31 - 1), default=0, help="of weights, order and augmentation")
     add("--half", action="store_true", help="store the weights in 16 bits, and measure those")
     add("--workdir", help="keeps checkpoints, so that a killed run resumes")
     return parser.parse_args(arguments)
@@ -105,13 +106,15 @@ def parse(arguments=None) -> argparse.Namespace:
 def main(arguments=None):
     settings = parse(arguments)
     logging.getLogger("dci_jax").setLevel(logging.INFO)
-    out = Path(settings.out)
-    if not out.parent.is_dir():
-        raise InputError(f"--out: the folder {out.parent} is not there; make it first.")
+    check_file(settings.out, "--out")
     build = models.MODELS[settings.model].build
     network = sharding.put(build(jax.random.key(settings.seed), train=True), sharding.replicated())
     train = data.load(settings.train_images, network.input_shape, flag="--train_images")
     test = data.load(settings.test_images, network.input_shape, flag="--test_images")
+    count = networks.classes(network)
+    for images, flag in ((train, "--train_images"), (test, "--test_images")):
+        check_labels(images, count, flag)
+    check_count(train, settings.batch, "--train_images", "a batch")
     per_epoch = len(train) // settings.batch
     steps = per_epoch * settings.epochs
 

@@ -16,6 +16,8 @@ import timm
 import torch
 
 from dci_jax.data import images as data
+from dci_jax.errors import InputError
+from training.arguments import check_file, number, whole
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -77,10 +79,11 @@ def main() -> int:
     parser.add_argument("--train_images", required=True, help="folder, zip or npz, with labels")
     parser.add_argument("--test_images", required=True, help="the same")
     parser.add_argument("--out", required=True, help=".pth to write, a state_dict")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--learning_rate", type=float, default=2e-3)
+    parser.add_argument("--epochs", type=whole(1), default=8)
+    parser.add_argument("--batch", type=whole(2), default=128)
+    parser.add_argument("--learning_rate", type=number(0, 1, above=True), default=2e-3)
     settings = parser.parse_args()
+    check_file(settings.out, "--out")
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(0)
     x, labels = prepared(settings.train_images, "--train_images")
@@ -110,4 +113,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"training.timm_networks: {error}", file=sys.stderr)
+        sys.exit(2)

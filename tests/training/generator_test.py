@@ -85,4 +85,4 @@ def test_the_frechet_distance_of_two_gaussians():
 def test_a_count_below_one_is_told_with_its_value(folder):
     done = call(folder, "--steps=0")
     assert done.returncode == 2
-    assert "--steps: 0 is below 1" in done.stderr
+    assert "--steps: it is '0'; give a whole number of 1 to" in done.stderr
