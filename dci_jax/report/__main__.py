@@ -8,10 +8,13 @@ import argparse
 import csv
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from dci_jax.errors import InputError
 from dci_jax.report import audit, images, joint, latents, recorded
+from dci_jax.report.finished import check
 from dci_jax.runtime.files import differences
 
 
@@ -37,6 +40,18 @@ def together(workdirs: Sequence[Path], folder: Path) -> Path:
     return joint.write(workdirs, folder)
 
 
+def check_folder(out: Path) -> None:
+    """Make the folder of a joint report, or raise InputError where that cannot be."""
+    if str(out) == ".":
+        raise InputError("--out is the current folder; give one of its own, such as runs/together.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"--out: {out} cannot be written ({error.strerror}); give another folder.") from error
+
+
 def main(argv: list[str]) -> int:
     """The command line. Returns the exit code: 2 if no workdir given holds a finished run."""
     parser = argparse.ArgumentParser(prog="python -m dci_jax.report", description=__doc__.split("\n")[0])
@@ -52,11 +67,18 @@ def main(argv: list[str]) -> int:
             )
     if not finished:
         return 2
+    out = given.out or (None if len(given.workdirs) == 1 else joint.beside(finished))
     try:
-        if len(given.workdirs) == 1:
-            print(again(finished[0]))
-        else:
-            print(together(finished, given.out or joint.beside(finished)))
+        for workdir in finished:
+            check(workdir)
+        if len(given.workdirs) == 1 and given.out:
+            raise InputError(f"--out is {given.out}, but the report of one run stays in its workdir; leave it out.")
+        if out is not None:
+            check_folder(out)
+        print(again(finished[0]) if out is None else together(finished, out))
+    except InputError as error:
+        print(f"dci_jax.report: {error}", file=sys.stderr)
+        return 2
     except Exception as error:  # there is one of its own for every place that can be damaged
         print(
             f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give the command "

@@ -39,8 +39,10 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
     try:
         if distributed.is_leader():
             _lock(workdir)
+        names = []
         if file.exists() and file.read_text() != text:
             names = differences(read_json(file), json.loads(text))
+        if names:
             raise InputError(
                 f"{workdir} holds a run with another config (it differs in {', '.join(names)}); "
                 "give another --workdir, or the config of that run."

@@ -41,7 +41,7 @@ def workdir(tmp_path):
             tmp_path / "evaluation" / attack / f"{split} {defense}.npz", reconstruction=pixels
         ) if split != "any" else None
     results.write(rows, {"stem": COSTS}, tmp_path)
-    (tmp_path / "config.json").write_text('{"seed": 0}')
+    (tmp_path / "config.json").write_text('{"seed": 0, "data": {"images": ""}}')
     (tmp_path / "environment.json").write_text(json.dumps({"command": "python <x>"}))
     return tmp_path
 
@@ -95,6 +95,40 @@ def test_a_damaged_workdir_is_one_sentence_and_code_2(workdir, capsys):
     (workdir / "evaluation" / "originals.npz").write_bytes(b"PK half of it")
     assert command.main([str(workdir)]) == 2
     assert "damaged or missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("config.json", lambda text: "{", "config.json is damaged"),
+        ("config.json", lambda text: "[]", "it holds a list"),
+        ("config.json", lambda text: "{}", "it has no section 'data'"),
+        ("summary.csv", lambda text: text.splitlines()[0], "it has no row"),
+        ("summary.csv", lambda text: "a,b\n1,2\n", "it has no column 'target'"),
+        ("summary.csv", lambda text: text + text.splitlines()[-1] + "\n", "is there twice"),
+        ("summary.csv", lambda text: text + "x,y\n", "another number of columns"),
+        ("summary.csv", lambda text: text.replace(text.splitlines()[1].split(",")[9], "nan", 1), "'nan'"),
+    ],
+)
+def test_what_is_wrong_in_a_workdir_is_named(workdir, capsys, file, change, said):
+    text = (workdir / file).read_text()
+    (workdir / file).write_text(change(text))
+    assert command.main([str(workdir)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert str(workdir / file) in error
+
+
+def test_a_place_that_cannot_be_written_accuses_no_run(workdir, capsys, tmp_path):
+    below = tmp_path / "file"
+    below.write_text("x")
+    for out in (below / "report", below, "", "."):
+        assert command.main([str(workdir), str(workdir), f"--out={out}"]) == 2
+        error = capsys.readouterr().err
+        assert "--out" in error
+        assert "damaged" not in error
+    assert command.main([str(workdir), f"--out={tmp_path / 'one'}"]) == 2
+    assert "stays in its workdir" in capsys.readouterr().err
 
 
 def test_a_generators_run_gets_a_generators_page_again(workdir, monkeypatch):
