@@ -13,7 +13,7 @@ from dci_jax import import_from_string
 from dci_jax.checkpoints import assign, hub
 from dci_jax.errors import InputError
 from dci_jax.importers import bundle
-from dci_jax.models import cifar_resnet, dcgan, he_cnn, repvgg, resnet, sngan
+from dci_jax.models import cifar_resnet, dcgan, he_cnn, repvgg, resnet, sngan, trial
 from dci_jax.network import Network
 
 
@@ -150,7 +150,7 @@ def _own(name, source):
         network = function(source)
     except InputError:
         raise
-    except Exception as error:  # of every kind: it is the user's function
+    except (Exception, SystemExit) as error:  # of every kind: it is the user's function
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(
             f"{name} failed in {where.filename}, line {where.lineno} ({type(error).__name__}: {error}); correct it."
@@ -160,4 +160,5 @@ def _own(name, source):
             f"{name} returned a {type(network).__name__}; let it return a dci_jax.network.Network, such "
             "as dci_jax.network.sequential makes."
         )
+    trial.check(network)
     return network
