@@ -58,6 +58,15 @@ def check_fields(config: ConfigDict) -> None:
         raise InputError(f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}.")
     if config.synthesis.precision not in ("float32", "bfloat16"):
         raise InputError(f"synthesis.precision is {config.synthesis.precision!r}; give float32 or bfloat16.")
+    for section in ("refine", "rmle"):
+        if config[section].prior_weight and not config[section].prior:
+            raise InputError(
+                f"{section}.prior_weight is {config[section].prior_weight:g}, but {section}.prior is empty; name one, or give 0."
+            )
+    if config.verifier.weights and not config.verifier.name:
+        raise InputError(
+            f"verifier.weights is {config.verifier.weights}, but verifier.name is empty; name the network."
+        )
     if config.data.labels and not config.data.images:
         raise InputError(
             f"data.labels is {config.data.labels}, but no images are given that they could belong to; give "

@@ -105,7 +105,9 @@ def gauss_newton(
         if code_prior(network):
             return factorised.solve(network, index, features, x, num_steps, damping)
         known = with_observation(with_defense(network, index, defense), features)
-        return damped.solve(known, index, features, x, total_variation, num_steps, num_conjugate, damping)
+        return damped.solve(
+            known, index, features, x, total_variation, steps=num_steps, inner=num_conjugate, damping=damping
+        )
 
 
 def _start(network, features, start):

@@ -50,6 +50,8 @@ def arrays(path: Path, names: tuple[str, ...], cure: str) -> dict[str, np.ndarra
       InputError: it is damaged or no npz, holds objects, or an array claims more than its file holds or than half of this
         machine's memory.
     """
+    if not Path(path).is_file():  # opening a pipe would wait for ever
+        raise InputError(f"{path} is no file; {cure}.")
     memory, found = distributed.memory(), {}
     try:
         with zipfile.ZipFile(path) as archive:

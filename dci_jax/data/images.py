@@ -221,10 +221,10 @@ def _load_npz(path: Path, shape: tuple[int, int, int], count: int, flag: str, cr
         pixels = np.repeat(pixels[..., None], 3, axis=3)
     elif pixels.ndim == 4 and pixels.shape[3] == 1:
         pixels = np.repeat(pixels, 3, axis=3)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or len(pixels) == 0:
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
         raise InputError(
             f"{path}: 'images' is {pixels.dtype} {list(pixels.shape)}; {flag} takes uint8 "
-            "[N, H, W, 3] or [N, H, W], at least one."
+            "[N, H, W, 3] or [N, H, W], at least one image of at least one pixel."
         )
     if pixels.shape[1:] != shape:
         pixels = np.stack([fit(Image.fromarray(p), shape, crop) for p in pixels])

@@ -10,6 +10,8 @@ from dci_jax.errors import InputError
 
 def read_labels(path: Path) -> dict[str, int]:
     """What a CSV file of lines `image,label` says."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise InputError(f"No labels can be read from {path}, which is no file; check data.labels.")
     table, line = {}, 1
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:

@@ -54,6 +54,11 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
     verifier = None
     if config.verifier.name:
         verifier = put(models.load(config.verifier.name, config.verifier.weights))
+        if verifier.latent or verifier.head is None or verifier.input_shape != network.input_shape:
+            raise InputError(
+                f"verifier.name is {config.verifier.name!r}, which is no classifier of {network.name}'s images; give one of inputs "
+                f"{list(network.input_shape)}, or leave it empty."
+            )
     weights, shape = learned_from(config, network)
     _check(config, network, min(shape[:2]))
     judge = put(lpips.load(config.lpips.backbone, config.lpips.linear)) if config.lpips.backbone else None

@@ -4,9 +4,11 @@ A dump is an .npz with "features" [N, ...] and "split", the name of the split po
 """
 
 import functools
+import logging
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,8 +23,11 @@ from dci_jax.evaluation import images
 from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.image_scores import compared, labels_of, measure
 from dci_jax.evaluation.kept import each
-from dci_jax.network import Network, feature_shapes, run, split_index
+from dci_jax.inputs.procedural import dead_leaves
+from dci_jax.network import Network, feature_shapes, features_at, run, split_index
 from dci_jax.report import recorded as page
+
+log = logging.getLogger("dci_jax")
 
 
 def load(config: ConfigDict, network: Network) -> Case:
@@ -97,7 +102,34 @@ def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:
         )
     if not np.isfinite(features).all():
         raise InputError(f"{(~np.isfinite(features)).sum()} numbers of {path} are not finite; record it again.")
+    if features.min() == features.max():
+        raise InputError(
+            f"All numbers of {path} are {features.min():g}, which tells nothing of any input; record it again."
+        )
+    _check_scale(path, split, features, network)
     return split, features
+
+
+def _check_scale(path, split, features, network):
+    """Features of another scale than the network's were not recorded there, and no attack would reconstruct anything from them."""
+    x = dead_leaves(jax.random.key(0), 8, network.input_shape)
+    usual = float(jnp.std(features_at(network, split_index(network, split), x)))
+    found = float(np.std(features, dtype=np.float64))
+    if not usual / 1000 < found < usual * 1000:
+        raise InputError(
+            f"The features in {path} have a standard deviation of {found:.2g}, but those of {network.name} after {split} have {usual:.2g}; "
+            "record them there, with these weights and its normalisation of images."
+        )
+    if not usual / 10 < found < usual * 10:
+        log.warning(
+            "the features in %s have a standard deviation of %.2g, those of %s after %s %.2g on procedural images: where they are of other "
+            "weights or of another normalisation, the attacks are too weak to judge",
+            path,
+            found,
+            network.name,
+            split,
+            usual,
+        )
 
 
 def _read(network, features, batch, split, channel, reconstruct, *, judge, private, key, file):

@@ -177,6 +177,10 @@ def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -
             f"{network.name} has no BatchNorm layer and no head, so nothing can be synthesised from "
             "it; set synthesis.batches=0 and inputs.synthetic=0."
         )
+    if batches and not stages:
+        raise InputError(
+            "synthesis.stages is (), so nothing would be optimised; give (side, steps), or set synthesis.batches=0."
+        )
     for side, steps in stages if batches else ():
         if side < 1 or size % side or network.input_shape[1] % (size // side) or steps < 1:
             raise InputError(

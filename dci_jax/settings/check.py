@@ -22,6 +22,8 @@ def check_ranges(config: ConfigDict) -> None:
         if isinstance(form, Range):
             _check_numbers(name, value, (value,), form)
         elif isinstance(form, Several):
+            if form.count and (not isinstance(value, tuple | list) or len(value) != form.count):
+                raise InputError(f"{name} is {_shown(value)}; give {form}.")
             _check_numbers(
                 name, value, value if isinstance(value, tuple | list) else (value,), form.each, "each of its numbers"
             )
@@ -66,7 +68,7 @@ def _check_names(config: ConfigDict) -> None:
 
 def _check_numbers(name, value, found, allowed, each=""):
     for number in found:
-        if not isinstance(number, int | float) or number not in allowed:
+        if isinstance(number, bool) or not isinstance(number, int | float) or number not in allowed:
             raise InputError(f"{name} is {_shown(value)}; give {each and f'for {each} '}{allowed}.")
 
 

@@ -163,7 +163,7 @@ FIELDS = {
     ),
     "synthesis.learning_rate": Field(0.03, RATE, _PIXEL_RATE),
     "synthesis.warmup": Field(0, SOME, "updates, in each stage, over which the learning rate first rises"),
-    "synthesis.betas": Field((0.9, 0.999), Several(BETA), "Adam's two"),
+    "synthesis.betas": Field((0.9, 0.999), Several(BETA, 2), "Adam's two"),
     "synthesis.statistics": Field(10.0, WEIGHT, "weight of BatchNorm-statistic matching"),
     "synthesis.first": Field(1.0, WEIGHT, "how much more the first BatchNorm layer counts than each other"),
     "synthesis.cross_entropy": Field(0.1, WEIGHT, "weight of the answer for a random label"),

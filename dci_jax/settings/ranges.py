@@ -40,12 +40,14 @@ class Several:
 
     Attributes:
       each: the range of each of them.
+      count: how many; 0: as many as their section checks.
     """
 
     each: Range
+    count: int = 0
 
     def __str__(self) -> str:
-        return f"numbers, each {self.each}"
+        return f"{self.count or ''} numbers, each {self.each}".strip()
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, network, torch):
 def test_an_unknown_network_lists_the_known(network):
     with pytest.raises(InputError, match=r"'resnet7'.*cifar_resnet20"):
         models.load("resnet7")
-    with pytest.raises(InputError, match="weights=PATH"):
+    with pytest.raises(InputError, match="give the path of a checkpoint as weights"):
         models.load("cifar_resnet110")
 
 

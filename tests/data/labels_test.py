@@ -89,5 +89,5 @@ def test_a_malformed_file_of_labels_names_the_line(tmp_path, content, named):
 def test_a_file_of_labels_that_is_not_there_is_said_before_any_reading(tmp_path):
     with pytest.raises(InputError, match=r"absent\.csv \(No such file.*check data\.labels"):
         data.load("nowhere", (8, 8, 3), labels=tmp_path / "absent.csv")
-    with pytest.raises(InputError, match=r"Is a directory"):
+    with pytest.raises(InputError, match=r"which is no file"):
         data.load("nowhere", (8, 8, 3), labels=tmp_path)

@@ -247,9 +247,9 @@ def test_a_few_images_do_where_their_pixels_are_enough(network20):
 def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(generator, tmp_path, monkeypatch):
     solved, whole = [], solve_chain.solve_inverter
 
-    def seen(g, network, sent, found, true, *rest):
+    def seen(g, network, sent, found, true, **rest):
         solved.append([len(part) for part in found])
-        return whole(g, network, sent, found, true, *rest)
+        return whole(g, network, sent, found, true, **rest)
 
     monkeypatch.setattr(solve_chain, "solve_inverter", seen)
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)

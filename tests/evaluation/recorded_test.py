@@ -14,7 +14,7 @@ from dci_jax.report import __main__ as command
 from dci_jax.runtime.workdir import claim
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
-FEATURES = np.zeros((3, 32, 32, 16), np.float32)
+FEATURES = np.maximum(np.random.default_rng(0).normal(size=(3, 32, 32, 16)), 0).astype(np.float32)
 
 
 def dump(path, **arrays):
