@@ -2,15 +2,16 @@
 
 The score is what a linear reader of small changes would reconstruct.
 
-Around an image x the features change by J dx, J the Jacobian. If images were Gaussian, of the covariance S that natural
-images have (power 1 / |frequency|^2, most of it in brightness), and the features were seen with white noise of deviation
-sigma, the best reconstruction of dx would have the mean squared error
+Around an image x the features change by J d, J the Jacobian. If the changes d of images were Gaussian, of the covariance S that
+natural images have (power 1 / |frequency|^2, most of it in brightness), and the features were seen with white noise of variance v,
+the best reconstruction of d would have the mean squared error
 
-    mse = tr (S^-1 + J^T J / sigma^2)^-1 / n = E_z [ z^T R (I + R J^T J R / sigma^2)^-1 R z ] / n,    R = S^(1/2),
+    mse = tr (S^-1 + J^T J / v)^-1 / n = E_z [ z^T R (I + R J^T J R / v)^-1 R z ] / n,    R = S^(1/2),
 
-with z of signs (Hutchinson), the inverse by conjugate gradients, n the numbers of an image. The score is -10 log10 mse, in dB.
-Fisher information (dFIL: Guo et al., ICML 2022) is J^T J / sigma^2 alone, without what images are like. It ranks
-split points of a network; it is no bound, and it certifies nothing: J knows of no ReLU that is off, and no attack is run.
+with z of signs (Hutchinson), the inverse by conjugate gradients, n the numbers of an image. A network adds no noise; what keeps a
+linear reader from d is that it is not linear. So the noise is what J leaves out, F(x + d) - F(x) - J d for changes d of CHANGE
+standard deviations, and v its mean square. The score is -10 log10 mse, in dB. Fisher information alone (dFIL: Guo et al., ICML 2022)
+knows neither what images are like nor where J stops to hold. The score ranks split points; it is no bound, and it certifies nothing.
 """
 
 import functools
@@ -24,9 +25,10 @@ from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Network, run, single_block
 from dci_jax.typing import Array
 
-SIGMA = 0.1  # of the features' own standard deviation
+CHANGE = 0.3  # of the images' standard deviation
 STEPS = 30  # of conjugate gradients
 DEVIATION = 0.25  # of images in [0, 1]
+_LEAST = 1e-8  # of the features' variance: rounding, where a network is linear
 _SHARES = (0.9, 0.07, 0.03)  # of their variance, in brightness and two colours
 _COLORS = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 
@@ -46,7 +48,10 @@ def _error(network: Network, index: int, x: Float[Array, "B H W C"], key: Array)
     """`mse` at the image x [1, H, W, C]."""
     features, forward = jax.linearize(lambda x: run(network, x, 0, index), x)
     (backward,) = (jax.linear_transpose(forward, x),)
-    variance = SIGMA**2 * jnp.var(features)
+    key, key_change = jax.random.split(key)
+    change = CHANGE * _root(jax.random.normal(key_change, x.shape))
+    rest = run(network, x + change, 0, index) - features - forward(change)
+    variance = jnp.maximum(jnp.mean(rest**2), _LEAST * jnp.var(features))
     z = jax.random.rademacher(key, x.shape, jnp.float32)
 
     def matrix(w):

@@ -23,16 +23,31 @@ def linear(matrix, shape=(4, 4, 3)):
 
 def test_it_is_the_error_of_the_linear_gaussian_model(monkeypatch):
     monkeypatch.setattr(information, "STEPS", 300)
+    monkeypatch.setattr(information, "_LEAST", 0.01)  # a linear network leaves nothing out
     matrix = np.random.default_rng(0).normal(size=(48, 20)).astype(np.float32)
     network = linear(jnp.asarray(matrix))
     root = np.asarray(information._root(jnp.eye(48).reshape(48, 4, 4, 3))).reshape(48, 48)
     np.testing.assert_allclose(root, root.T, atol=1e-5)
     x = jax.random.uniform(KEY, (1, 4, 4, 3))
     features = np.asarray(x).reshape(1, -1) @ matrix
-    precision = np.linalg.inv(root @ root) + matrix @ matrix.T / (information.SIGMA**2 * features.var())
+    precision = np.linalg.inv(root @ root) + matrix @ matrix.T / (0.01 * features.var())
     expected = np.trace(np.linalg.inv(precision)) / 48
     found = np.mean([information._error(network, 1, x, key) for key in jax.random.split(KEY, 400)])
     assert abs(found / expected - 1) < 0.1
+
+
+def test_what_is_not_linear_tells_less():
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(48, 48)), jnp.float32)
+
+    def bent(strength):
+        def apply(params, x):
+            y = x.reshape(len(x), -1) @ params
+            return (y + strength * jnp.sin(5 * y)).reshape(len(x), 1, 1, -1)
+
+        return sequential("bent", (4, 4, 3), [("mixed", apply, matrix)])
+
+    scores = [information.score(bent(strength), 1, KEY, 4) for strength in (0.0, 0.01, 0.1)]
+    assert scores[0] > scores[1] + 3 > scores[2] + 6
 
 
 def test_fewer_features_tell_less():
