@@ -29,9 +29,8 @@ def measured(folders: str) -> dict[str, float]:
     return found
 
 
-def correlations(rows) -> dict[str, float]:
+def correlations(rows: list[dict]) -> dict[str, float]:
     """Spearman's rank correlation of the rows' PSNR with their score, and with the share of numbers sent."""
-    rows = list(rows)
     psnr = [row["psnr"] for row in rows]
     return {by: round(float(spearmanr(psnr, [r[by] for r in rows]).statistic), 3) for by in ("score", "share_of_input")}
 
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", metavar="NAME,WEIGHTS,RESULTS")
     parser.add_argument("--out", type=Path, required=True)
     settings = parser.parse_args()
-    networks = {}
+    rows, networks = [], {}
     for each in settings.networks:
         name, weights, folders = each.split(",")
         psnr, network = measured(folders), dci_jax.load_network(name, weights)
@@ -49,19 +48,25 @@ def main() -> None:
         scores = dci_jax.leakage_scores(network, tuple(psnr))
         seconds = (time.monotonic() - begin) / len(psnr)
         sent = {row["name"]: row["share_of_input"] for row in dci_jax.split_points(network)}
-        splits = {
-            split: {"psnr": psnr[split], "score": round(scores[split], 2), "share_of_input": round(sent[split], 4)}
+        own = [
+            {
+                "network": network.name,
+                "split": split,
+                "psnr": psnr[split],
+                "score": round(scores[split], 2),
+                "share_of_input": round(sent[split], 4),
+            }
             for split in psnr
-        }
+        ]
+        rows += own
         networks[network.name] = {
-            "splits": splits,
-            "rank_correlation": correlations(splits.values()),
+            "rank_correlation": correlations(own),
             "seconds_per_split": round(seconds, 1),
             "results": folders,
         }
-        print(network.name, json.dumps(networks[network.name], indent=1), flush=True)
-        pooled = [row for found in networks.values() for row in found["splits"].values()]
-        settings.out.write_text(json.dumps({"networks": networks, "rank_correlation": correlations(pooled)}, indent=1))
+        print(network.name, json.dumps(own, indent=1), flush=True)
+        found = {"rows": rows, "rank_correlation": correlations(rows), "networks": networks}
+        settings.out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

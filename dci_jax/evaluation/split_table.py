@@ -51,7 +51,7 @@ def split_points(network: Network) -> list[dict[str, Any]]:
 def leakage_scores(
     network: Network, splits: Sequence[str] = (), *, num_images: int = 4, seed: int = 0
 ) -> dict[str, float]:
-    """Rank split points without an attack: the error of a linear reader of small changes, in dB. Seconds for each split point.
+    """Rank split points without an attack: the error of a linear reader of small changes, in dB. Half a minute for each split point of a small network.
 
     Procedural images, no real data. It ranks split points and certifies nothing: attack those that you would choose (`audit`).
     `dci_jax/evaluation/information.py` has the equations.
