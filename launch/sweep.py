@@ -91,7 +91,7 @@ def overrides(file: str, variant: str) -> list[dict]:
         if flag not in known:
             near = difflib.get_close_matches(str(flag), known, 1)
             raise ValueError(
-                f"get_hyper in {file} sets {flag!r}, which is no flag of a run; give config.FIELD of docs/fields.md"
+                f"get_hyper in {file} sets {flag!r}, which is not a flag of a run; give config.FIELD of docs/fields.md"
                 + (f", such as {near[0]}." if near else ".")
             )
     return found

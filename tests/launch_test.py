@@ -89,8 +89,8 @@ BEGIN = "from configs import default\nfrom configs.default import get_config\n"
         (BEGIN + "def get_hyper(h): return [1]\n", "let it return a list"),
         (BEGIN + "def get_hyper(h): 1 / 0\n", "get_hyper that fails (ZeroDivisionError"),
         (BEGIN + "def get_hyper(h): return h.zipit([h.sweep('config.seed', [1]), []])\n", "get_hyper that fails (ValueError"),
-        (BEGIN + "def get_hyper(h): return h.sweep('config.sed', [1])\n", "'config.sed', which is no flag of a run; .*such as config.seed"),
-        (BEGIN + "def get_hyper(h): return h.sweep('seed', [1])\n", "sets 'seed', which is no flag"),
+        (BEGIN + "def get_hyper(h): return h.sweep('config.sed', [1])\n", "'config.sed', which is not a flag of a run; .*such as config.seed"),
+        (BEGIN + "def get_hyper(h): return h.sweep('seed', [1])\n", "sets 'seed', which is not a flag"),
     ],
 )  # fmt: skip
 def test_a_config_that_is_no_sweep_is_one_sentence(tmp_path, capsys, text, said):

@@ -95,6 +95,7 @@ def convert(settings: argparse.Namespace) -> None:
     draft.mkdir(parents=True, exist_ok=True)  # now: a folder that cannot be written costs nothing yet
     try:
         made = onnx.convert(settings, draft) if settings.network.endswith(".onnx") else from_torch(settings, draft)
+        made += "\n" + split_table.as_text(bundle.load(draft))
         draft.rename(settings.out)
     finally:
         for file in draft.glob("*"):
@@ -102,7 +103,6 @@ def convert(settings: argparse.Namespace) -> None:
         if draft.exists():
             draft.rmdir()
     print(made)
-    print(split_table.as_text(bundle.load(settings.out)))
 
 
 def _check_route(what):
@@ -125,7 +125,7 @@ def from_torch(settings: argparse.Namespace, draft: Path) -> str:
     """Export, write and compare a PyTorch network, in the folder `draft`; returns what was made, for the terminal.
 
     Raises:
-      InputError: what is asked for cannot be had.
+      InputError: the network cannot be loaded, exported or matched.
     """
     try:
         from dci_jax.convert import graph, parity, source

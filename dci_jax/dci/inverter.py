@@ -206,26 +206,27 @@ def regressors(
     """
     network, answers, pulls = with_observation(network, seen), [x], []
     for index in range(g.index, g.stop):
-        answer, pull = _forward(single_block(network, index), answers[-1])
+        answer, pull = forward(single_block(network, index), answers[-1])
         answers.append(answer)
         pulls.append(pull)
     residual = f - answers[1]
-    gradients = [_back(pulls[0], residual)]
+    gradients = [back(pulls[0], residual)]
     if g.stop > g.index + 1:
-        gradients.append(functools.reduce(lambda error, pull: _back(pull, error), pulls[::-1], seen - answers[-1]))
+        gradients.append(functools.reduce(lambda error, pull: back(pull, error), pulls[::-1], seen - answers[-1]))
     return _stacked(g.layout, x, residual, gradients, f)
 
 
 # Block by block, because a chain's inverters then share their programs, and so do those of every defense behind it: as one
 # program for each inverter, an audit compiled for half of its time.
 @jax.jit
-def _forward(block, x):
+def forward(block, x):
     """(F(x), J^T as a function) of a network of one block."""
     return jax.vjp(functools.partial(run, block), x)
 
 
 @jax.jit
-def _back(pull, error):
+def back(pull, error):
+    """J^T of an error behind the block."""
     return pull(error)[0]
 
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from dci_jax.dci import inverter
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Network, run, single_block
 from dci_jax.typing import Array
@@ -69,26 +70,17 @@ def receptive_fields(network: Network) -> list[tuple[int, int]]:
     x = jax.random.uniform(jax.random.key(0), (2, *network.input_shape))
     pulls, found = [], []
     for index in range(len(network.blocks)):
-        x, pull = _forward(single_block(network, index), x)
+        x, pull = inverter.forward(single_block(network, index), x)
         pulls.append(pull)
         middle = tuple(side // 2 for side in x.shape[1:-1])
         weights = jax.random.normal(jax.random.key(index), x.shape[:1] + x.shape[-1:])
         gradient = jnp.zeros_like(x).at[:, *middle].set(weights.astype(x.dtype))
         for pull in pulls[::-1]:
-            gradient = _back(pull, gradient)
+            gradient = inverter.back(pull, gradient)
         reached = np.asarray(gradient != 0).any((0, 3))
-        found.append(tuple(int(np.ptp(np.flatnonzero(reached.any(axis)))) + 1 for axis in (1, 0)))
+        rows = [np.flatnonzero(reached.any(axis)) for axis in (1, 0)]
+        found.append(tuple(int(np.ptp(each)) + 1 if each.size else 0 for each in rows))
     return found
-
-
-@jax.jit
-def _forward(block, x):
-    return jax.vjp(functools.partial(run, block), x)
-
-
-@jax.jit
-def _back(pull, gradient):
-    return pull(gradient)[0]
 
 
 def _root(x):

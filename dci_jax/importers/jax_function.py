@@ -61,7 +61,7 @@ def from_jax(
     """
     name = name or getattr(apply, "__name__", type(apply).__name__)
     shape = tuple(getattr(input_shape, "shape", (0, *input_shape))[1:])
-    _check(shape, mean, std, splits)
+    _check(shape, mean, std, crop, splits)
     source = _source(apply, variables, shape, name)
     program = source.program(2, *source.shape[:2])
     places = find_places(program, source.program(3, *source.shape[:2]))
@@ -86,7 +86,7 @@ def from_jax(
     return network
 
 
-def _check(shape, mean, std, splits):
+def _check(shape, mean, std, crop, splits):
     if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
         raise InputError(f"input_shape is {shape}; give (height, width, channels) of one image.")
     for what, values in (("mean", mean), ("std", std)):
@@ -94,6 +94,8 @@ def _check(shape, mean, std, splits):
             raise InputError(
                 f"{what} is {values}; give one finite number, or {shape[2]}{' above 0' * (what == 'std')}."
             )
+    if not 0 < crop <= 1:
+        raise InputError(f"crop is {crop}; give a share of the image's side, above 0 and at most 1.")
     if isinstance(splits, str):
         raise InputError(f"splits is {splits!r}; give a tuple of names, such as ({splits!r},).")
 

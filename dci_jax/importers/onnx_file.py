@@ -96,7 +96,9 @@ def read(path: str | Path) -> Any:
     static = {i.name for i in model.graph.initializer}
     missing = {}
     for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx"):
+        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):  # If, Loop, Scan
+            missing.setdefault(node.op_type, node.name)
+        elif node.domain not in ("", "ai.onnx"):
             missing.setdefault(f"{node.domain}.{node.op_type}", node.name)
         elif node.op_type in ("Constant", *_TRACED) or all(i in static for i in node.input if i):
             static |= {*node.output}

@@ -83,3 +83,8 @@ def test_the_public_scores_are_by_name_and_refuse_what_they_cannot_do(network):
         dci_jax.leakage_scores(network, ("nowhere",))
     with pytest.raises(dci_jax.InputError, match="is a generator"):
         dci_jax.leakage_scores(dci_jax.load_network("sngan_narrow"))
+
+
+def test_a_block_that_passes_no_gradient_sees_nothing():
+    network = sequential("rounded", (8, 8, 3), [("a", lambda p, x: jax.numpy.round(x * p), jnp.ones(()))])
+    assert information.receptive_fields(network) == [(0, 0)]

@@ -293,6 +293,7 @@ def test_a_file_for_one_image_takes_many_and_says_that_no_statistics_are_left(tm
     [
         (lambda m: m.opset_import[0].__setattr__("version", 11), "opset 11; give one of opset 13"),
         (lambda m: m.graph.node[0].__setattr__("op_type", "Loop"), "'Loop'.*add it to"),
+        (lambda m: m.graph.node[0].attribute.add(name="then_branch").g.MergeFrom(m.graph), "'Conv' .at /conv1/Conv"),
         (lambda m: m.graph.node[0].__setattr__("op_type", "QLinearConv"), "QLinearConv"),
         (lambda m: m.graph.node[0].__setattr__("domain", "com.microsoft"), "com.microsoft.Conv"),
         (lambda m: m.graph.input.append(helper.make_tensor_value_info("z", 1, [1])), "2 inputs and 1 outputs"),
