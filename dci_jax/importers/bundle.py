@@ -47,7 +47,7 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
     for file in (MANIFEST, found):
         if not (folder / file).is_file():
             raise InputError(
-                f"{str(folder)!r} is no bundle (it has no {file}); make one by python -m dci_jax.convert and give its folder as "
+                f"{str(folder)!r} is not a bundle (it has no {file}); make one by python -m dci_jax.convert and give its folder as "
                 "the weights."
             )
     if sha256:

@@ -173,7 +173,7 @@ def test_a_flipped_byte_anywhere_is_one_sentence(tmp_path):
 def test_no_folder_no_file_and_no_name_are_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"A bundle is a folder; give its path as the weights"):
         models.load("bundle")
-    with pytest.raises(InputError, match=r"is no bundle \(it has no bundle.json\)"):
+    with pytest.raises(InputError, match=r"is not a bundle \(it has no bundle.json\)"):
         models.load("bundle", str(tmp_path))
     folder, _ = write(tmp_path / "b")
     (folder / bundle.WEIGHTS).unlink()
