@@ -286,24 +286,33 @@ def test_the_shell_scripts_and_the_container_file_are_clean(tmp_path):
 
 
 def chosen(tmp_path, **working):
-    """What setup.sh takes where these interpreters are on the PATH, and what it says."""
+    """What setup.sh takes where these interpreters are on the PATH, or pyenv's, and what it says."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").touch()
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / ".venv" / "installed").touch()
     for name, works in working.items():
-        file = tmp_path / "bin" / name.replace("_", ".")
-        file.parent.mkdir(exist_ok=True)
+        version = name.removeprefix("pyenv").replace("_", ".")
+        file = (
+            tmp_path / "pyenv" / "versions" / version / "bin" / "python"
+            if name.startswith("pyenv")
+            else tmp_path / "bin" / version
+        )
+        file.parent.mkdir(exist_ok=True, parents=True)
         file.write_text(f'#!/bin/sh\nexec {sys.executable if works else "/bin/false"} "$@"\n')
         file.chmod(0o755)
     command = ["/bin/bash", "-c", f'source "{ROOT}/launch/setup.sh" && echo $PYTHON']
-    return subprocess.run(
-        command, cwd=tmp_path, env={"PATH": str(tmp_path / "bin")}, capture_output=True, text=True, check=False
-    )
+    environment = {"PATH": str(tmp_path / "bin"), "PYENV_ROOT": str(tmp_path / "pyenv")}
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_setup_takes_the_newest_python_that_works(tmp_path):
     assert chosen(tmp_path, python3_13=False, python3_12=True, python3=True).stdout == "python3.12\n"
+
+
+def test_setup_finds_a_python_that_pyenv_has_behind_a_shim_that_refuses(tmp_path):
+    done = chosen(tmp_path, python3_13=False, python3_12=True, pyenv3_13_0=True, python3=True)
+    assert done.stdout == f"{tmp_path}/pyenv/versions/3.13.0/bin/python\n"
 
 
 def test_setup_without_a_python_that_works_says_what_to_do(tmp_path):
