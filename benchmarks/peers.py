@@ -187,9 +187,9 @@ class Inverter(nn.Module):
     def __init__(self, module, shape):
         """The twin of a Flax `Inverter` for features of `shape` [H, W, C]."""
         super().__init__()
-        self.factor, self.nonnegative = module.factor, module.nonnegative
-        inner, outer = module.channels * module.factor**2, shape[-1]
-        same = module.factor == 1 and outer == module.channels
+        self.factor, self.nonnegative = module.downsampling, module.nonnegative
+        inner, outer = module.channels * module.downsampling**2, shape[-1]
+        same = module.downsampling == 1 and outer == module.channels
         self.start = None if same else _conv(outer, inner)
         widths = [inner + 2 * outer, *[module.width] * (module.depth - 1), inner]
         self.rounds = nn.ModuleList(
@@ -227,7 +227,7 @@ class Decoder(nn.Module):
 
     def __init__(self, module, shape):
         super().__init__()
-        levels, before = module.factor.bit_length() - 1, shape[-1]
+        levels, before = module.downsampling.bit_length() - 1, shape[-1]
         self.convs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level in range(levels + 1):
             width = module.width * 2 ** (levels - level)

@@ -1,11 +1,11 @@
-"""A published DCGAN of 32 px CelebA faces, walked backwards: codes from images, without any real image.
+"""A published DCGAN of 32 px CelebA faces, walked backwards: latents from images, without any real image.
 
     python -m dci_jax.main --config=configs/dcgan_celeba.py --workdir=runs/dcgan_celeba \\
         --config.target.weights=generator.pt
     python -m dci_jax.main --config=configs/dcgan_celeba.py:latent_optimisation \\
         --workdir=runs/dcgan_latent_optimisation --config.target.weights=generator.pt
 
-The second starts from the prior's mean, code by code: what GAN inversion does where nothing is trained.
+The second starts from the prior's mean, latent by latent: what GAN inversion does where nothing is trained.
 Two CPU cores, JAX 0.10.2, 2026-11-26: with --config.attacks="('dci',)" --config.splits="('image',)" 10 minutes to solve; to
 expect, in one forward pass from the image: cosine .85, 33.7 dB.
 The weights are those of fletchersarip93/face-generator (`weights/generator.pt` there).
@@ -31,14 +31,14 @@ def get_config(variant: str = "data_free"):
     config.target.name = "dcgan_32"
     config.data.count = 500
     config.attacks = VARIANTS[variant]
-    # A code has one pixel only, so that its map, of 8493 unknowns, needs as many codes as are to be had.
+    # A latent has one pixel only, so that its map, of 8493 unknowns, needs as many latents as are to be had.
     config.dci.num_images = 24000
     config.dci.num_validation = 1000
     config.dci.batch = 500
     config.dci_trained.width = 1.0
     config.dci_trained.cap = 256
-    # Weighed on codes of the prior, which are free: one round of three convolutions against two of two,
-    # 60 codes a step against 20, L1 against L2, each for as long. Without the clip conquer diverged.
+    # Weighed on latents of the prior, which are free: one round of three convolutions against two of two,
+    # 60 latents a step against 20, L1 against L2, each for as long. Without the clip conquer diverged.
     config.dci_trained.num_corrections = 1
     config.dci_trained.depth = 3
     config.dci_trained.batch = 60
@@ -46,7 +46,7 @@ def get_config(variant: str = "data_free"):
     config.dci_trained.conquer_warmup = 50
     config.dci_trained.conquer_clip = 1.0
     config.dci_trained.conquer = (("image", 5000),)
-    # Only one code in five is read back from the image till then. The last steps have a chain of their own, so
+    # Only one latent in five is read back from the image till then. The last steps have a chain of their own, so
     # that splits inside lose nothing by them.
     config.dci_trained.deepest_steps = 4000
     config.refine.splits = ("image",)

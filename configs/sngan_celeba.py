@@ -1,4 +1,4 @@
-"""The SNGAN generator of 128 px faces (Miyato et al., ICLR 2018), walked backwards: codes from images, data-free.
+"""The SNGAN generator of 128 px faces (Miyato et al., ICLR 2018), walked backwards: latents from images, data-free.
 
     python -m dci_jax.main --config=configs/sngan_celeba.py --workdir=runs/sngan_celeba \\
         --config.target.weights=netG_100000_steps.pth

@@ -1,4 +1,4 @@
-"""An SNGAN trained here on CIFAR-10, walked backwards: codes from images, without any real image.
+"""An SNGAN trained here on CIFAR-10, walked backwards: latents from images, without any real image.
 
     python -m dci_jax.main --config=configs/sngan_narrow.py --workdir=runs/sngan_narrow
     python -m dci_jax.main --config=configs/sngan_narrow.py:equal_time --workdir=runs/sngan_equal_time
@@ -24,7 +24,7 @@ def data_free(config):
 
 
 def equal_time(config):
-    """As many steps as take as long as DCI's pass: `python -m benchmarks.code_time sngan_narrow`."""
+    """As many steps as take as long as DCI's pass: `python -m benchmarks.latent_time sngan_narrow`."""
     config.attacks, config.corruptions = ("rmle",), ()
     config.rmle.steps = 3
 
@@ -33,7 +33,7 @@ def hundredfold(config):
     """A hundred times as long."""
     config.attacks, config.corruptions = ("rmle",), ()
     config.rmle.steps = 300
-    config.rmle.learning_rate = 0.2  # best of .05, .2 and .5 on codes of another seed
+    config.rmle.learning_rate = 0.2  # best of .05, .2 and .5 on latents of another seed
 
 
 VARIANTS = {f.__name__: f for f in (data_free, equal_time, hundredfold)}

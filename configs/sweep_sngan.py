@@ -1,4 +1,4 @@
-"""What inverters suit an SNGAN: width, rounds and depth in short trainings, on codes that no other run evaluates.
+"""What inverters suit an SNGAN: width, rounds and depth in short trainings, on latents that no other run evaluates.
 
 python -m launch.sweep local --config=configs/sweep_sngan.py --workdir=runs/sweep_sngan --jobs=1
 """

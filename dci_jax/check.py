@@ -17,7 +17,7 @@ from dci_jax.errors import InputError
 from dci_jax.evaluation import images, latents, recorded
 from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.kept import evenly_spaced
-from dci_jax.inputs.latents import code_prior
+from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_side
 from dci_jax.runtime import distributed, sharding
@@ -107,9 +107,9 @@ def case_of(config: ConfigDict, network: Network, private: Images | None = None,
     """
     if planned:
         config.verifier.name = ""
-    if config.features and code_prior(network):
+    if config.features and latent_prior(network):
         raise InputError(
-            f"features is {config.features}, but {network.name} takes codes; recorded features are those of images."
+            f"features is {config.features}, but {network.name} takes latents; recorded features are those of images."
         )
     recording = recorded.load(config, network) if config.features else None
     if recording:
@@ -118,7 +118,7 @@ def case_of(config: ConfigDict, network: Network, private: Images | None = None,
     splits = checked_splits(config, network)
     if recording:
         case = recording
-    elif code_prior(network):
+    elif latent_prior(network):
         check_codes(config, network, splits)
         case = latents.load(config, network, splits)
     else:
@@ -233,12 +233,12 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
 
 
 def check_codes(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> None:
-    """Raise InputError unless the attacks can reconstruct codes, and one of them from the generator's image."""
+    """Raise InputError unless the attacks can reconstruct latents, and one of them from the generator's image."""
     for name in config.attacks:
-        if not find(name).codes:
-            able = ", ".join(key for key, attack in ATTACKS.items() if attack.codes)
+        if not find(name).latents:
+            able = ", ".join(key for key, attack in ATTACKS.items() if attack.latents)
             raise InputError(
-                f"The attack {name!r} cannot reconstruct codes of {network.name}, which is a generator; choose "
+                f"The attack {name!r} cannot reconstruct latents of {network.name}, which is a generator; choose "
                 f"from: {able}."
             )
     last = split_names(network)[-1]

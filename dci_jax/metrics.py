@@ -79,12 +79,12 @@ def label_agreement(scores: Float[Array, "B classes"], truth: Float[Array, "B cl
     return (scores.argmax(1) == truth.argmax(1)).astype(jnp.float32)
 
 
-def latent_cosine(codes: Float[Array, "B C"], truth: Float[Array, "B C"]) -> Float[Array, "B"]:
-    """Cosine similarity of codes [B, C]. Returns [B] in [-1, 1]."""
-    norms = jnp.linalg.norm(codes, axis=1) * jnp.linalg.norm(truth, axis=1)
-    return jnp.sum(codes * truth, 1) / (norms + 1e-12)
+def latent_cosine(latents: Float[Array, "B C"], truth: Float[Array, "B C"]) -> Float[Array, "B"]:
+    """Cosine similarity of latents [B, C]. Returns [B] in [-1, 1]."""
+    norms = jnp.linalg.norm(latents, axis=1) * jnp.linalg.norm(truth, axis=1)
+    return jnp.sum(latents * truth, 1) / (norms + 1e-12)
 
 
-def latent_error(codes: Float[Array, "B C"], truth: Float[Array, "B C"]) -> Float[Array, "B"]:
-    """|codes - truth| / |truth| of [B, C]. Returns [B], at least 0."""
-    return jnp.linalg.norm(codes - truth, axis=1) / jnp.linalg.norm(truth, axis=1)
+def latent_error(latents: Float[Array, "B C"], truth: Float[Array, "B C"]) -> Float[Array, "B"]:
+    """|latents - truth| / |truth| of [B, C]. Returns [B], at least 0."""
+    return jnp.linalg.norm(latents - truth, axis=1) / jnp.linalg.norm(truth, axis=1)

@@ -17,7 +17,7 @@ from dci_jax.typing import Array, Pytree
 
 @flax.struct.dataclass
 class Block:
-    """One piece `F_i` of a network, with its frozen parameters.
+    """One block `F_i` of a network, with its frozen parameters.
 
     Attributes:
       params: what `apply` takes first, any pytree. If the block has BatchNorm layers, its entry
@@ -27,15 +27,15 @@ class Block:
         (biased) variance of the inputs of the block's BatchNorm layers, a tree equal to
         `params["batch_stats"]`, or {} where there are none. `jit` prunes them where unused.
       nonnegative: whether the block's *input* is never negative (the output of a ReLU).
-      parts: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
-        taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.split_stages`); () for a block of one piece.
+      stages: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
+        taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.split_stages`); () for a block of one stage.
     """
 
     params: Pytree
     name: str = flax.struct.field(pytree_node=False)
     apply: Callable[[Pytree, Array], tuple[Array, Pytree]] = flax.struct.field(pytree_node=False)
     nonnegative: bool = flax.struct.field(pytree_node=False, default=False)
-    parts: tuple[Callable[[Pytree, Array], tuple[Array, Pytree]], ...] = flax.struct.field(
+    stages: tuple[Callable[[Pytree, Array], tuple[Array, Pytree]], ...] = flax.struct.field(
         pytree_node=False, default=()
     )
 
@@ -49,12 +49,12 @@ class Network:
       head: features f_N -> logits [B, classes]; None for a network that does not classify.
       name: for reports.
       input_shape: shape of one input: (32, 32, 3) of an image, NHWC in [0, 1], or (128,) of the
-        latent code that a generator takes.
+        latent that a generator takes.
       mean, std: per-channel normalisation of the input, applied before `F_1`.
       crop: the side of the centred square that is cut out of a picture, as a share of its shorter
         side; what the network was evaluated with when it was trained.
       dtype: what the blocks compute in; see `with_dtype`.
-      latent: of a generator, the prior of its codes, a key of `latents.LATENTS`; "" where the input
+      latent: of a generator, the prior of its latents, a key of `latents.LATENTS`; "" where the input
         is an image.
     """
 
@@ -86,7 +86,7 @@ def features_at(network: Network, split: str | int, x: Array) -> Array:
     Args:
       network: the target.
       split: the split point's name, or the number of blocks before it; 0 gives the inputs themselves.
-      x: images [B, H, W, C] in [0, 1], or latent codes [B, C].
+      x: images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
       InputError: no such split point, or inputs of another shape.
@@ -134,7 +134,7 @@ def trace(
 def single_block(network: Network, index: int) -> Network:
     """Block `index` as a network of its own, without its name: a program compiled for it serves every block that is like it."""
     mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
-    block = network.blocks[index].replace(name="", nonnegative=False, parts=())
+    block = network.blocks[index].replace(name="", nonnegative=False, stages=())
     return network.replace(blocks=(block,), head=None, mean=mean, std=std)
 
 
@@ -192,7 +192,7 @@ def with_side(network: Network, side: int | tuple[int, int]) -> Network:
     """The network for images [side, side, C], or (height, width); convolutions take images of any size.
 
     Raises:
-      InputError: it takes latent codes, or images of its own size alone.
+      InputError: it takes latents, or images of its own size alone.
     """
     sides = side if isinstance(side, tuple) else (side, side)
     if len(sides) != 2 or min(sides) < 1:

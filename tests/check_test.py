@@ -290,8 +290,8 @@ def test_deepinversion_needs_batch_norm():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"data.count": 0}, "data.count is 0; give how many codes"),
-        ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot reconstruct codes of dcgan_32"),
+        ({"data.count": 0}, "data.count is 0; give how many latents"),
+        ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot reconstruct latents of dcgan_32"),
         ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
         ({"defenses": (("quantize", 2.0),)}, "name what happens to them in corruptions"),
         ({"corruptions": (("rust", 1.0),)}, "No corruption is called 'rust'; choose from"),

@@ -41,20 +41,20 @@ def test_a_run_leaves_codes_images_and_what_was_repaired(inverted):
     corruptions = ("none", "gaussian 0.1", "blur 1", "mask 0.25", "quantize 8")
     attacks = ("dci_trained", "dci_trained+refine", "dci_trained+gauss_newton", "inverse_network")
     assert cells == {
-        ("mean_code", "any", "none"),
-        ("random_code", "any", "none"),
+        ("mean_latent", "any", "none"),
+        ("random_latent", "any", "none"),
         ("dci_trained", "block2", "none"),
         *((attack, "image", corruption) for attack in attacks for corruption in corruptions),
     }
     assert len(rows) == 6 * len(cells)
     assert all(r["label_agreement"] is None and -1 <= r["latent_cosine"] <= 1 for r in rows)
-    baselines = [r for r in rows if r["attack"] == "mean_code"]
+    baselines = [r for r in rows if r["attack"] == "mean_latent"]
     assert all(r["latent_error"] == 1 for r in baselines)
     with (inverted / "summary.csv").open() as stream:
         summary = list(csv.DictReader(stream))
     assert summary[0].keys() >= {"latent_cosine", "latent_cosine_low", "psnr_sent"}
     with np.load(inverted / "evaluation" / "dci_trained" / "image none.npz") as saved:
-        assert saved["code"].shape == (6, 128)
+        assert saved["latent"].shape == (6, 128)
     assert (inverted / "evaluation" / "dci_trained" / "given images.npz").exists()
 
 
@@ -95,7 +95,7 @@ def test_the_same_line_again_does_nothing_anew(inverted, place):
 
 
 REFUSED = [
-    (["--config.attacks=('deepinversion',)"], "'deepinversion' cannot reconstruct codes"),
+    (["--config.attacks=('deepinversion',)"], "'deepinversion' cannot reconstruct latents"),
     (["--config.oracle.images=faces"], "oracle.images is faces"),
     (["--config.defenses=(('gaussian', 0.1),)"], "name what happens to them in corruptions"),
     (["--config.corruptions=(('scratch', 1.0),)"], "No corruption is called 'scratch'"),

@@ -46,17 +46,17 @@ _EVERY = 200  # updates of the generator between checkpoints
 
 def discriminator_loss(discriminator, variables, generator, batch):
     """Hinge: mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(z))), for a batch (x, z)."""
-    real, codes = batch
-    fake = jax.lax.stop_gradient(run(generator, codes))
+    real, latents = batch
+    fake = jax.lax.stop_gradient(run(generator, latents))
     real, fake = jnp.split(discriminator.apply(variables, jnp.concatenate([real, fake])), 2)
     loss = jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
     return loss, {"discriminator": loss}
 
 
-def generator_loss(discriminator, trained, frozen, codes):
-    """-mean D(G(z)), for a batch of codes z; `frozen` is (D's variables, G)."""
+def generator_loss(discriminator, trained, frozen, latents):
+    """-mean D(G(z)), for a batch of latents z; `frozen` is (D's variables, G)."""
     variables, generator = frozen
-    fake = run(with_trainable(generator, trained), codes)
+    fake = run(with_trainable(generator, trained), latents)
     loss = -jnp.mean(discriminator.apply(variables, fake))
     return loss, {"generator": loss}
 
@@ -113,9 +113,9 @@ def train(pixels: np.ndarray, folder: Path, settings):
                     loss_d, optimizer_d, power_iteration, layout, judged, state_d, frozen, (batch,)
                 )
             key = jax.random.fold_in(key_batches, done * (turns + 1) + turns)
-            codes = LATENTS["normal"](key, settings.batch, (sngan.LATENT,))
+            latents = LATENTS["normal"](key, settings.batch, (sngan.LATENT,))
             trained, state_g, more = step()(
-                loss_g, optimizer_g, _same, layout, trained, state_g, (judged, generator), (codes,)
+                loss_g, optimizer_g, _same, layout, trained, state_g, (judged, generator), (latents,)
             )
             done += 1
             # At first such a mean would be mostly the random start.
@@ -159,7 +159,7 @@ def parse(arguments=None) -> argparse.Namespace:
         help="batches for the running statistics",
     )
     add("--samples", type=whole(1), default=5000, help="images for the Fréchet distance")
-    add("--seed", type=whole(0, 2**31 - 1), default=0, help="of weights, order and codes")
+    add("--seed", type=whole(0, 2**31 - 1), default=0, help="of weights, order and latents")
     add("--half", action="store_true", help="store the weights in 16 bits, and measure those")
     return parser.parse_args(arguments)
 
@@ -208,16 +208,16 @@ def averaged(mean, new, decay):
 
 @functools.partial(jax.jit, static_argnums=1)
 def draw(key, count, pixels):
-    """(images [count, H, W, 3] in [0, 1], half of them mirrored; codes [count, 128]) out of uint8 `pixels`."""
-    key_pick, key_flip, key_codes = jax.random.split(key, 3)
+    """(images [count, H, W, 3] in [0, 1], half of them mirrored; latents [count, 128]) out of uint8 `pixels`."""
+    key_pick, key_flip, key_latents = jax.random.split(key, 3)
     images = pixels[jax.random.randint(key_pick, (count,), 0, len(pixels))] / 255.0
     flip = jax.random.bernoulli(key_flip, 0.5, (count, 1, 1, 1))
-    codes = LATENTS["normal"](key_codes, count, (sngan.LATENT,))
-    return jnp.where(flip, images[:, :, ::-1], images), codes
+    latents = LATENTS["normal"](key_latents, count, (sngan.LATENT,))
+    return jnp.where(flip, images[:, :, ::-1], images), latents
 
 
 def finished(mean, network: Network, settings) -> Network:
-    """The generator with averaged weights, BatchNorm's running statistics measured over codes of its prior."""
+    """The generator with averaged weights, BatchNorm's running statistics measured over latents of its prior."""
     network, key = with_trainable(network, mean), jax.random.key(settings.seed + 1)
     statistics = [
         _statistics(network, LATENTS["normal"](jax.random.fold_in(key, n), settings.batch, (sngan.LATENT,)))
@@ -234,9 +234,9 @@ def finished(mean, network: Network, settings) -> Network:
 
 
 def made(network: Network, count: int, seed: int) -> np.ndarray:
-    """uint8 images [count, 32, 32, 3] of codes that are the same in every call."""
-    codes = LATENTS["normal"](jax.random.key(seed + 2), count, (sngan.LATENT,))
-    images = [_images(network, codes[i : i + 100]) for i in range(0, count, 100)]
+    """uint8 images [count, 32, 32, 3] of latents that are the same in every call."""
+    latents = LATENTS["normal"](jax.random.key(seed + 2), count, (sngan.LATENT,))
+    images = [_images(network, latents[i : i + 100]) for i in range(0, count, 100)]
     return np.concatenate([np.round(255 * np.asarray(some)).astype(np.uint8) for some in images])
 
 
@@ -270,8 +270,8 @@ _images = jax.jit(run)
 
 
 @jax.jit
-def _statistics(network, codes):
-    return trace(network, codes)[1]
+def _statistics(network, latents):
+    return trace(network, latents)[1]
 
 
 def _same(variables):

@@ -9,7 +9,7 @@ from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
 from dci_jax.defenses.channel import NONE, Channel, with_defense, with_observation
 from dci_jax.errors import InputError
-from dci_jax.inputs.latents import code_prior
+from dci_jax.inputs.latents import latent_prior
 from dci_jax.network import Network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown
 from dci_jax.typing import Array
@@ -35,7 +35,7 @@ def optimize(
       network: the target.
       split: the split point.
       features: [B, ...] there.
-      start: images [B, H, W, C] in [0, 1], or codes [B, C], to start from; None: a blank image, with AMSGrad as published.
+      start: images [B, H, W, C] in [0, 1], or latents [B, C], to start from; None: a blank image, with AMSGrad as published.
       num_steps: updates; None: 300 from a start, 5000 without.
       learning_rate: Adam's, in pixel units of [0, 1]; it falls to 0 along a cosine.
       total_variation: its weight, relative to the relative feature distance.
@@ -45,7 +45,7 @@ def optimize(
       progress: show it.
 
     Returns:
-      images [B, H, W, C] in [0, 1], or codes [B, C].
+      images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
       InputError: no such split point, features of another shape, or a loss that is no longer finite.
@@ -83,12 +83,12 @@ def gauss_newton(
     Args:
       network, split, features, start, defense: as of `optimize`.
       num_steps: of Gauss-Newton.
-      num_conjugate: conjugate gradients in each; a latent code's system is solved exactly.
+      num_conjugate: conjugate gradients in each; a latent's system is solved exactly.
       damping: at the start, relative to the mean square of the Jacobian's columns.
       total_variation: its weight, relative to the relative feature distance.
 
     Returns:
-      images [B, H, W, C] in [0, 1], or codes [B, C].
+      images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
       InputError: no such split point, features of another shape, or a setting out of range.
@@ -102,7 +102,7 @@ def gauss_newton(
     features, index = _given(network, split, features), split_index(network, split)
     x = _start(network, features, start)
     with float32():
-        if code_prior(network):
+        if latent_prior(network):
             return factorised.solve(network, index, features, x, num_steps, damping)
         known = with_observation(with_defense(network, index, defense), features)
         return damped.solve(

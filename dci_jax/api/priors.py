@@ -11,7 +11,7 @@ from dci_jax.api.calls import check_key, check_values, float32, section_of
 from dci_jax.errors import InputError
 from dci_jax.inputs import prior as fitting
 from dci_jax.inputs import synthesis
-from dci_jax.inputs.latents import code_prior
+from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.mixture import POOL, Prior, mixture
 from dci_jax.network import Network
 from dci_jax.runtime import progress as shown
@@ -34,7 +34,7 @@ def fit_prior(
 ) -> Prior:
     """Fit procedural images to the network's BatchNorm statistics; no real image is used.
 
-    For a generator, the prior of its latent codes.
+    For a generator, the prior of its latents.
 
     Args:
       network: the target, with its BatchNorm layers. Without any the images stay as they are.
@@ -58,7 +58,7 @@ def fit_prior(
         learning_rate=(learning_rate, "prior_fitting.learning_rate"),
         padding=(tuple(padding), "prior_fitting.padding"),
     )
-    if code_prior(network):
+    if latent_prior(network):
         return Prior((), ((network.latent, 1.0),), network.input_shape)
     shape = (side, side, network.input_shape[2]) if side else network.input_shape
     weights = mixture(dict(weights), 0)

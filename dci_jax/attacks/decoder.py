@@ -1,4 +1,4 @@
-"""A plain decoder, features -> image, and a plain encoder, features -> latent code: the networks of `inverse_network`."""
+"""A plain decoder, features -> image, and a plain encoder, features -> latent: the networks of `inverse_network`."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,24 +11,24 @@ from dci_jax.typing import Array
 class Decoder(nn.Module):
     """Features -> input without looking at the network: He et al.'s inverse network (ACSAC 2019).
 
-    [B, h, w, c] -> [B, h factor, w factor, channels]: two convolutions at every resolution, each
+    [B, h, w, c] -> [B, h downsampling, w downsampling, channels]: two convolutions at every resolution, each
     doubling by pixel shuffle. Nothing is normalised: a norm loses how bright an image is.
 
     Attributes:
-      factor: how much the network shrinks its input, a power of two.
+      downsampling: how much the network shrinks its input, a power of two.
       channels: of the input.
       width: channels of the hidden layers at full resolution; twice as many per halving.
       dtype: of the convolutions.
     """
 
-    factor: int
+    downsampling: int
     channels: int
     width: int
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, f: Array) -> Array:
-        y, levels = f, self.factor.bit_length() - 1
+        y, levels = f, self.downsampling.bit_length() - 1
         for level in range(levels + 1):
             width = self.width * 2 ** (levels - level)
             for layer in range(2):
@@ -39,26 +39,26 @@ class Decoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A generator's features -> its code: the inverse network of a generator, such as GAN inversion's encoders.
+    """A generator's features -> its latent: the inverse network of a generator, such as GAN inversion's encoders.
 
     [B, h, w, c] -> [B, channels]: two convolutions at every resolution, each halving by folding pixels
     into channels, then a dense layer.
 
     Attributes:
-      growth: how much larger than one pixel the features are, a power of two.
-      channels: of the code.
+      upsampling: how much larger than one pixel the features are, a power of two.
+      channels: of the latent.
       width: channels of the hidden layers at full resolution; twice as many per halving.
       dtype: of the convolutions.
     """
 
-    growth: int
+    upsampling: int
     channels: int
     width: int
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, f: Array) -> Array:
-        y, levels = f, max(self.growth.bit_length() - 3, 0)  # down to four pixels a side
+        y, levels = f, max(self.upsampling.bit_length() - 3, 0)  # down to four pixels a side
         for level in range(levels + 1):
             for layer in range(2):
                 y = _conv(y, self.width * 2**level, f"level{level}_conv{layer}", self.dtype)

@@ -1,4 +1,4 @@
-"""Damped Gauss-Newton steps on codes, whose whole Jacobian can be had: what `attacks.gauss_newton` does for generators.
+"""Damped Gauss-Newton steps on latents, whose whole Jacobian can be had: what `attacks.gauss_newton` does for generators.
 
 min_d |J d - (f - G(z))|^2 + damping |J|^2 / C  |d|^2
 """
@@ -9,21 +9,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.inputs.latents import clip, latent_prior
 from dci_jax.network import Network, run
 from dci_jax.typing import Array
 
-_TOGETHER = 8  # codes at a time: bounds the memory of their Jacobians
+_TOGETHER = 8  # latents at a time: bounds the memory of their Jacobians
 _FALL, _RISE = 0.2, 5.0
 
 
 def solve(
-    network: Network, split: int, features: Float[Array, "B *f"], codes: Float[Array, "B C"], steps: int, damping: float
+    network: Network,
+    split: int,
+    features: Float[Array, "B *f"],
+    latents: Float[Array, "B C"],
+    steps: int,
+    damping: float,
 ) -> Float[Array, "B C"]:
-    """Codes [B, C] after `steps` steps from `codes`, for features [B, ...] at `split`; each on its own."""
+    """Latents [B, C] after `steps` steps from `latents`, for features [B, ...] at `split`; each on its own."""
     found = []
-    for start in range(0, len(codes), _TOGETHER):
-        wanted, z = features[start : start + _TOGETHER], codes[start : start + _TOGETHER]
+    for start in range(0, len(latents), _TOGETHER):
+        wanted, z = features[start : start + _TOGETHER], latents[start : start + _TOGETHER]
         weight = jnp.full(len(z), damping)
         for _ in range(steps):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
             z, weight = step(network, split, wanted, z, weight)
@@ -33,21 +38,21 @@ def solve(
 
 @functools.partial(jax.jit, static_argnums=1)
 def step(
-    network: Network, split: int, wanted: Float[Array, "B *f"], codes: Float[Array, "B C"], weights: Float[Array, "B"]
+    network: Network, split: int, wanted: Float[Array, "B *f"], latents: Float[Array, "B C"], weights: Float[Array, "B"]
 ) -> tuple[Float[Array, "B C"], Float[Array, "B"]]:
-    """(codes, damping) after one step, of codes [B, C] that are to have the features `wanted` [B, ...]."""
+    """(latents, damping) after one step, of latents [B, C] that are to have the features `wanted` [B, ...]."""
 
     def one(wanted, z, weight):
         def residual(z):
             return (run(network, z[None], 0, split)[0] - wanted).ravel()
 
         r = residual(z)
-        new = clip(code_prior(network), z - damped(jax.jacfwd(residual)(z), r, weight))
+        new = clip(latent_prior(network), z - damped(jax.jacfwd(residual)(z), r, weight))
         r_new = residual(new)
         better = r_new @ r_new < r @ r
         return jnp.where(better, new, z), weight * jnp.where(better, _FALL, _RISE)
 
-    return jax.vmap(one)(wanted, codes, weights)
+    return jax.vmap(one)(wanted, latents, weights)
 
 
 def damped(jacobian: Float[Array, "P C"], residual: Float[Array, "P"], weight: Array | float) -> Float[Array, "C"]:

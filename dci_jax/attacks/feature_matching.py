@@ -1,10 +1,10 @@
-"""Inputs whose features match: the loss and the loop of every attack that optimises each image, or code.
+"""Inputs whose features match: the loss and the loop of every attack that optimises each image, or latent.
 
     sum over images of  |F(x) - f|^2 / |f - mean f|^2  +  tv TV(x)  +  weight prior(x)
 
 A prior is where knowledge about images plugs in, such as a GAN's or a diffusion model's: a pure function
 `(network, images [B, H, W, C] in [0, 1]) -> [B]`, smaller for likelier images (docs/own_prior.py).
-A generator's input is a code [B, C], which has no total variation.
+A generator's input is a latent [B, C], which has no total variation.
 """
 
 import functools
@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Float
 
 from dci_jax.defenses.channel import with_observation
-from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.inputs.latents import clip, latent_prior
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.losses import total_variation
 from dci_jax.network import Network, run, split_index
@@ -74,7 +74,7 @@ def match(
         lambda _: None,
         steps=steps,
         optimizer=optimizer,
-        project=project(code_prior(network)),
+        project=project(latent_prior(network)),
         layout=sharding.batch_sharded(),
     )
     return images
@@ -99,7 +99,7 @@ def match_loss(
     network, features, weights = frozen
     terms = {"features": relative_distance(run(with_observation(network, features), images, 0, split), features)}
     loss = jnp.sum(terms["features"])
-    if not code_prior(network):
+    if not latent_prior(network):
         terms["tv"] = jax.vmap(lambda image: total_variation(image[None]))(images)
         loss += weights[0] * jnp.sum(terms["tv"])
     if prior:

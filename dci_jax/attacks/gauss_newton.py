@@ -7,7 +7,7 @@
 
 s is the mean square of J's columns. The damping falls while steps succeed and rises when one fails: what the
 features do not show stays where the start had it. TV enters by lagged diffusivity (Vogel & Oman, 1996), which
-keeps every step a linear system. A code has a hundred entries, so its J can be had and the system is factorised
+keeps every step a linear system. A latent has a hundred entries, so its J can be had and the system is factorised
 (`attacks.factorised`); an image's is solved by conjugate gradients, one `jvp` and one `vjp` for each.
 """
 
@@ -25,7 +25,7 @@ from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks.feature_matching import blank, relative_distance, spread
 from dci_jax.defenses.channel import NONE, Channel, sent, with_defense, with_observation
 from dci_jax.errors import InputError
-from dci_jax.inputs.latents import code_prior
+from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.mixture import Prior
 from dci_jax.losses import total_variation as tv
 from dci_jax.metrics import psnr
@@ -55,15 +55,15 @@ def gauss_newton(
     start: dict[str, Reconstruct] | None = None,
     channel: Channel = NONE,
 ) -> dict[str, Reconstruct]:
-    """Optimise images or codes for their features. Nothing is trained; the weight of TV is chosen for each split.
+    """Optimise images or latents for their features. Nothing is trained; the weight of TV is chosen for each split.
 
     Args:
       network: the target, known to the attacker.
-      inputs: its procedural images choose among `total_variation`; not used for codes.
+      inputs: its procedural images choose among `total_variation`; not used for latents.
       splits: split points to reconstruct from.
-      key: PRNG key; not used for codes.
-      folder: gets the choice at each split; not used for codes.
-      steps: how many; each costs `inner` + 1 forward and backward passes, of a code as many as it has entries.
+      key: PRNG key; not used for latents.
+      folder: gets the choice at each split; not used for latents.
+      steps: how many; each costs `inner` + 1 forward and backward passes, of a latent as many as it has entries.
       inner: conjugate gradients in each step.
       damping: at the start, relative to the mean square of J's columns.
       total_variation: weights of TV to choose from; the one with the best PSNR on procedural images.
@@ -80,14 +80,14 @@ def gauss_newton(
 
     def reconstruct(name, weight, part, features):
         split, x = split_index(network, name), first[name](features)
-        if code_prior(network):
+        if latent_prior(network):
             return factorised.solve(network, split, features, x, steps, damping)
         known = with_observation(with_defense(network, split, channel), features)
         found = solve(known, split, features, x, weight, steps=steps, inner=inner, damping=damping)
         return x + part * (found - x) if part < 1 else found
 
     chosen = dict.fromkeys(splits, (0.0, 1.0))
-    if not code_prior(network):
+    if not latent_prior(network):
         truth = feature_matching.held_out(network, inputs, key, num_validation)
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)

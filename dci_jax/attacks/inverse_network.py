@@ -1,4 +1,4 @@
-"""The inverse network (He, Zhang & Lee, ACSAC 2019): one decoder per split, trained end to end; an encoder for codes.
+"""The inverse network (He, Zhang & Lee, ACSAC 2019): one decoder per split, trained end to end; an encoder for latents.
 
 It asks the network only for features, never for gradients or weights: a black-box attack.
 """
@@ -15,7 +15,7 @@ from dci_jax.attacks.decoder import Decoder, Encoder
 from dci_jax.dci.grid import scale
 from dci_jax.defenses.channel import NONE, Channel, sent
 from dci_jax.errors import InputError
-from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.inputs.latents import clip, latent_prior
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.network import Network, feature_shapes, split_index, with_dtype
 from dci_jax.runtime.training_loop import minimize
@@ -74,22 +74,22 @@ def inverse_network(
             folder=folder / name,
         )
         decoder, _ = decoder_for(network, split, width)
-        reconstructions[name] = functools.partial(decode, decoder, code_prior(network), params)
+        reconstructions[name] = functools.partial(decode, decoder, latent_prior(network), params)
     return reconstructions
 
 
 def decoder_for(
     network: Network, split: int, width: int, precision: str = "float32"
 ) -> tuple[Decoder | Encoder, tuple[int, ...]]:
-    """(what reconstructs from a split's features, their shape): a decoder of images, an encoder of codes."""
+    """(what reconstructs from a split's features, their shape): a decoder of images, an encoder of latents."""
     (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
-    size, kind = (grown, Encoder) if code_prior(network) else (shrunk, Decoder)
+    size, kind = (grown, Encoder) if latent_prior(network) else (shrunk, Decoder)
     return kind(size, channels, width, precision), feature_shapes(network)[split]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def decode(decoder: Decoder | Encoder, latent: str, params, features: Array) -> Array:
-    """Images [B, H, W, C] in [0, 1], or codes [B, C], from features."""
+    """Images [B, H, W, C] in [0, 1], or latents [B, C], from features."""
     return clip(latent, decoder.apply(params, features))
 
 

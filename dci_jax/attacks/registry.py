@@ -31,7 +31,7 @@ class Attack:
         [B, ...]}. Nothing of it holds a private image, so data-free is what an attack can be.
       name: what a config calls it; it says its `section` and what it `starts_from`, see `naming`.
       learns: from `Prior`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
-      codes: it can reconstruct a generator's codes, too.
+      latents: it can reconstruct a generator's latents, too.
       adapts: its `fit` takes `channel`, too, the defense that its adversary knows: "adapted_NAME" is that attack.
       adapted: it is one of those, fitted for each split and defense anew.
       check: (network, splits, shape of what it learns from, **settings) -> raises InputError where it could not work.
@@ -40,7 +40,7 @@ class Attack:
     fit: Callable[..., dict[str, Callable]]
     name: str = ""
     learns: bool = False
-    codes: bool = True
+    latents: bool = True
     adapts: bool = False
     adapted: bool = False
     check: Callable[..., None] = no_demands
@@ -67,8 +67,8 @@ _ROWS = (
     Attack(inverse_network.inverse_network, "inverse_network", learns=True, adapts=True, check=inverse_network.check),
     Attack(rmle.rmle, "rmle", adapts=True, check=rmle.check),
     Attack(gauss_newton.gauss_newton, "gauss_newton", check=gauss_newton.check),
-    Attack(deepinversion.deepinversion, "deepinversion", codes=False, check=deepinversion.check),
-    Attack(deep_image_prior.deep_image_prior, "deep_image_prior", codes=False, check=deep_image_prior.check),
+    Attack(deepinversion.deepinversion, "deepinversion", latents=False, check=deepinversion.check),
+    Attack(deep_image_prior.deep_image_prior, "deep_image_prior", latents=False, check=deep_image_prior.check),
 )
 ATTACKS = {row.name: row for row in _ROWS}
 
@@ -97,7 +97,7 @@ def find(name: str, oracle: str = "dci") -> Attack:
         if row is None or not row.adapts:
             able = ", ".join(ADAPTED + key for key, attack in ATTACKS.items() if attack.adapts)
             raise InputError(f"The attack {name!r} cannot adapt to a defense; choose from: {able}.")
-        return replace(row, name=name, adapted=True, codes=False)
+        return replace(row, name=name, adapted=True, latents=False)
     if ":" in name:
         return _own(name)
     base, at, source = name.partition("@")

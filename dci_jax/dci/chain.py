@@ -77,7 +77,7 @@ class Chain:
     validation_mse: float | None = flax.struct.field(pytree_node=False, default=None)
 
     def __call__(self, features: Array) -> Array:
-        """Reconstructions [B, H, W, C] in [0, 1], or latent codes [B, C], of features [B, h, w, c] at the split point.
+        """Reconstructions [B, H, W, C] in [0, 1], or latents [B, C], of features [B, h, w, c] at the split point.
 
         Raises:
           InputError: the features do not have the shape that the network has at this split point.
@@ -115,7 +115,7 @@ class Chain:
 
     @property
     def validation_psnr(self) -> float | None:
-        """PSNR in dB of the mean squared error on procedural images that the chain was not solved on; None if unknown, or of latent codes."""
+        """PSNR in dB of the mean squared error on procedural images that the chain was not solved on; None if unknown, or of latents."""
         if self.validation_mse is None or self.network.latent:
             return None
         return -10 * math.log10(max(self.validation_mse, 1e-10))

@@ -11,7 +11,7 @@ from dci_jax.typing import Array
 def scale(network: Network, start: int, stop: int) -> tuple[int, int]:
     """How much smaller, and how much larger, the features at split `stop` are than those at `start`.
 
-    In height and width; at least one of both is 1. A code counts as an image of one pixel.
+    In height and width; at least one of both is 1. A latent counts as an image of one pixel.
 
     Raises:
       InputError: they are no images [H, W, C], or differ by no whole factor.

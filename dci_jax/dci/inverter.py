@@ -25,7 +25,7 @@ from dci_jax.dci.grid import scale, shuffle, unshuffle
 from dci_jax.dci.normal_equations import moments
 from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
-from dci_jax.inputs.latents import LIMITS, code_prior
+from dci_jax.inputs.latents import LIMITS, latent_prior
 from dci_jax.network import Network, feature_shapes, run, single_block
 from dci_jax.typing import Array
 
@@ -38,7 +38,7 @@ class InverterSpec:
       index: of the block, from 0.
       stop: the split whose features a chain of its own is given; index + 1 where several splits share a chain.
       downsampling, upsampling: how much smaller, or larger, its output is than its input.
-      vector: its input is a code [B, C], which counts as an image of one pixel.
+      vector: its input is a latent [B, C], which counts as an image of one pixel.
       same: input and output have one shape, so that the output is a first estimate of the input.
       low, high: what the input can be at the least and at the most.
       channels: of a correction's regressors, with the ones.
@@ -67,26 +67,26 @@ class InverterSpec:
 
 
 def split_stages(network: Network) -> Network:
-    """The same network with every block that has parts in several blocks, the last of which has its name.
+    """The same network with every block that has stages in several blocks, the last of which has its name.
 
     Shallower blocks are easier to undo. What is behind the others is no split point: nothing is sent from there. A block
-    stays whole where the sizes of its parts' features differ by no whole factor.
+    stays whole where the sizes of its stages' features differ by no whole factor.
     """
     for index, block in reversed(list(enumerate(network.blocks))):
-        if not block.parts:
+        if not block.stages:
             continue
-        parts = tuple(
+        stages = tuple(
             block.replace(
-                name=block.name if number == len(block.parts) else f"{block.name}, part {number}",
+                name=block.name if number == len(block.stages) else f"{block.name}, stage {number}",
                 apply=apply,
                 nonnegative=block.nonnegative or number > 1,
-                parts=(),
+                stages=(),
             )
-            for number, apply in enumerate(block.parts, 1)
+            for number, apply in enumerate(block.stages, 1)
         )
-        divided = network.replace(blocks=(*network.blocks[:index], *parts, *network.blocks[index + 1 :]))
+        divided = network.replace(blocks=(*network.blocks[:index], *stages, *network.blocks[index + 1 :]))
         with contextlib.suppress(InputError):
-            for number in range(index, index + len(parts)):
+            for number in range(index, index + len(stages)):
                 scale(divided, number, number + 1)
             network = divided
     return network
@@ -98,25 +98,25 @@ def inverter_spec(network: Network, index: int, stop: int | None = None) -> Inve
     Raises:
       InputError: its features are no images, or differ from its input by no whole factor.
     """
-    factor, growth = scale(network, index, index + 1)
+    downsampling, upsampling = scale(network, index, index + 1)
     before, after = feature_shapes(network)[index : index + 2]
-    low, high = LIMITS[code_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
+    low, high = LIMITS[latent_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
     if network.blocks[index].nonnegative:
         low = max(low, 0.0)
-    target, sent = before[-1] * factor**2, after[-1] * growth**2
+    target, sent = before[-1] * downsampling**2, after[-1] * upsampling**2
     stop = stop or index + 1
     channels = (3 if stop > index + 1 else 2) * target + 2 * sent + 1
     return InverterSpec(
         index,
         stop,
-        factor,
-        growth,
+        downsampling,
+        upsampling,
         len(before) == 1,
         before == after,
         float(low),
         float(high),
         channels,
-        (after[0] // growth, after[1] // growth),
+        (after[0] // upsampling, after[1] // upsampling),
         target,
         sent + 1,
     )
@@ -166,7 +166,7 @@ def flops(g: InverterSpec, ks: tuple[int, int], height: int, width: int) -> tupl
 
 
 def first(g: InverterSpec, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]) -> Float[Array, "B *x"]:
-    """x_0 [B, H, W, C] (or codes [B, C]) of features f [B, h, w, c]; kernel [k, k, c growth^2 + 1, C factor^2]."""
+    """x_0 [B, H, W, C] (or latents [B, C]) of features f [B, h, w, c]; kernel [k, k, c upsampling^2 + 1, C downsampling^2]."""
     return _first(g.layout, kernel, f)
 
 

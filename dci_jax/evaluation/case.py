@@ -1,4 +1,4 @@
-"""What is reconstructed and how it is scored, as one type: images (`evaluation.images`) or a generator's codes (`evaluation.latents`)."""
+"""What is reconstructed and how it is scored, as one type: images (`evaluation.images`) or a generator's latents (`evaluation.latents`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

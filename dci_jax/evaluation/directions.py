@@ -1,8 +1,8 @@
-"""Which directions of a latent code an image shows at all: the spectrum of the generator's Jacobian.
+"""Which directions of a latent an image shows at all: the spectrum of the generator's Jacobian.
 
-A generator maps quite different codes to nearly the same image. Along the right singular vectors of
-dG/dz a code changes its image by the singular values; where those are tiny, no attack on 8-bit
-pixels can tell the code.
+A generator maps quite different latents to nearly the same image. Along the right singular vectors of
+dG/dz a latent changes its image by the singular values; where those are tiny, no attack on 8-bit
+pixels can tell the latent.
 """
 
 import functools
@@ -10,18 +10,18 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from dci_jax.inputs.latents import DEVIATIONS, code_prior
+from dci_jax.inputs.latents import DEVIATIONS, latent_prior
 from dci_jax.network import Network, run
 from dci_jax.typing import Array
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def spectrum(network: Network, codes: Array, index: int) -> tuple[Array, Array]:
-    """Singular values and right singular vectors of the features' Jacobian at each code.
+def spectrum(network: Network, latents: Array, index: int) -> tuple[Array, Array]:
+    """Singular values and right singular vectors of the features' Jacobian at each latent.
 
     Args:
       network: a generator.
-      codes: [N, C].
+      latents: [N, C].
       index: the split whose features are differentiated; the last for images.
 
     Returns:
@@ -29,11 +29,11 @@ def spectrum(network: Network, codes: Array, index: int) -> tuple[Array, Array]:
       step of one of the prior's standard deviations along the unit vector `vectors[n, i]`.
     """
 
-    def one(code):
-        jacobian = jax.jacfwd(lambda z: run(network, z[None], 0, index).ravel())(code)
+    def one(latent):
+        jacobian = jax.jacfwd(lambda z: run(network, z[None], 0, index).ravel())(latent)
         # J's R has its singular values and right singular vectors. J'J would square them, and lose the small ones.
         _, values, vectors = jnp.linalg.svd(jnp.linalg.qr(jacobian, mode="r"))
         rms = jnp.pad(values, (0, len(vectors) - len(values))) / jnp.sqrt(len(jacobian))
-        return DEVIATIONS[code_prior(network)] * rms, vectors
+        return DEVIATIONS[latent_prior(network)] * rms, vectors
 
-    return jax.lax.map(one, codes)
+    return jax.lax.map(one, latents)

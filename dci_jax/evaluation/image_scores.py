@@ -99,7 +99,7 @@ def measure(
     found: Float[Array, "B H W C"],
     labels: Int[Array, "B"],
 ) -> dict[str, Array]:
-    """`results.METRICS`, but those of codes, [B] of reconstructions [B, H, W, C].
+    """`results.METRICS`, but those of latents, [B] of reconstructions [B, H, W, C].
 
     Args:
       network: the target.

@@ -1,4 +1,4 @@
-"""How near a reconstructed code comes to the true one, and the image made from it to what was sent."""
+"""How near a reconstructed latent comes to the true one, and the image made from it to what was sent."""
 
 import functools
 
@@ -23,7 +23,7 @@ def corrupt(name: str, strength: float, key: Array, features: Array) -> Array:
 def measure(
     network: Network, index: int, truth: Float[Array, "B C"], found: Float[Array, "B C"], sent: Float[Array, "B *f"]
 ) -> dict[str, Array]:
-    """See `codes.read`: codes [B, C], the true and the found, and the features `sent` at split `index`."""
+    """See `latents.read`: latents [B, C], the true and the found, and the features `sent` at split `index`."""
     image, again = run(network, truth), run(network, found)
     whole = index == len(network.blocks)
     return compared(again, image) | {
@@ -31,7 +31,7 @@ def measure(
         "latent_error": metrics.latent_error(found, truth),
         "psnr_sent": metrics.psnr(sent, image) if whole else jnp.full(len(truth), jnp.nan),
         "sent": jnp.round((sent if whole else image) * 255).astype(jnp.uint8),
-        "code": found,
+        "latent": found,
     }
 
 
@@ -46,34 +46,34 @@ def compared(found: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> 
 
 
 @jax.jit
-def unlikeliness(network: Network, codes: Float[Array, "B C"]) -> Float[Array, "B"]:
-    """How far the BatchNorm statistics of each code's own features are from the running ones. [N].
+def unlikeliness(network: Network, latents: Float[Array, "B C"]) -> Float[Array, "B"]:
+    """How far the BatchNorm statistics of each latent's own features are from the running ones. [N].
 
     A generator's defective samples are those with features unlike what it had in training; a score
     without data.
     """
     running = tuple(block.params.get("batch_stats", {}) for block in network.blocks)
 
-    def one(code):
-        return batch_norm_statistics(trace(network, code[None])[1], running)
+    def one(latent):
+        return batch_norm_statistics(trace(network, latent[None])[1], running)
 
-    return jax.lax.map(one, codes, batch_size=32)
+    return jax.lax.map(one, latents, batch_size=32)
 
 
 @jax.jit
-def depths(network: Network, codes: Float[Array, "B C"], estimates: tuple[Array, ...]) -> dict[str, Array]:
-    """What each block's inverter made of the block behind it, on the way from an image to its code.
+def depths(network: Network, latents: Float[Array, "B C"], estimates: tuple[Array, ...]) -> dict[str, Array]:
+    """What each block's inverter made of the block behind it, on the way from an image to its latent.
 
     Args:
       network: a generator.
-      codes: the true ones, [B, C].
+      latents: the true ones, [B, C].
       estimates: (f_0, ..., f_N), from an attack's `unwind`.
 
     Returns:
       "errors" [B, N]: |f'_i - f_i| / |f_i - mean f_i| of i = 0 ... N - 1; "pictures" uint8
       [B, N, H, W, 3]: what the rest of the generator makes of each estimate.
     """
-    features, errors, pictures = trace(network, codes)[0], [], []
+    features, errors, pictures = trace(network, latents)[0], [], []
     for i, (estimate, truth) in enumerate(zip(estimates[:-1], features, strict=False)):
         axes = tuple(range(1, truth.ndim))
         spread = jnp.sqrt(jnp.sum((truth - truth.mean(0)) ** 2, axes))

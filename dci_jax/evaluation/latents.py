@@ -1,7 +1,7 @@
-"""A generator's private codes: drawn from its prior, reconstructed from its features and images, repaired.
+"""A generator's private latents: drawn from its prior, reconstructed from its features and images, repaired.
 
-A generator's input is a latent code and its features end in an image; reconstructing an input is GAN inversion. What
-the attacks learn from are codes of the prior, so no real image is needed.
+A generator's input is a latent and its features end in an image; reconstructing an input is GAN inversion. What
+the attacks learn from are latents of the prior, so no real image is needed.
 """
 
 import functools
@@ -32,15 +32,15 @@ from dci_jax.typing import Array, Reconstruct
 
 log = logging.getLogger("dci_jax")
 
-REPAIRED = 100  # codes whose images are corrupted, to be repaired
-SPECTRA = 64  # codes whose Jacobian is looked at
+REPAIRED = 100  # latents whose images are corrupted, to be repaired
+SPECTRA = 64  # latents whose Jacobian is looked at
 
 
 def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     """The `Case` of a config whose target is a generator.
 
     Args:
-      config: as in configs/default.py; of the images of section "data" no code need be known.
+      config: as in configs/default.py; of the images of section "data" no latent need be known.
       network: the target.
       splits: split points to reconstruct from.
 
@@ -53,8 +53,8 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     shape = shapes[-1]
     given = read_images(config.data.images, shape) if config.data.images else photographs(shape, tiles=1)
     key, _, _ = jax.random.split(jax.random.key(config.seed), 3)
-    codes = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
-    weights, guesses = ((network.latent, 1.0),), baselines(codes, config.seed)
+    latents = np.array(LATENTS[network.latent](key, config.data.count, network.input_shape))
+    weights, guesses = ((network.latent, 1.0),), baselines(latents, config.seed)
     # "none" once, or n would double
     corruptions = (NONE, *(Channel(kind, strength) for kind, strength in config.corruptions if kind != "none"))
     channels = {name: corruptions if name == last else (NONE,) for name in splits}
@@ -63,30 +63,30 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
         splits=splits,
         weights=weights,
         shape=network.input_shape,
-        names=tuple(f"code {i}" for i in range(len(codes))),
+        names=tuple(f"latent {i}" for i in range(len(latents))),
         baselines=guesses,
         channels=channels,
         learn_channels=lambda inputs, key, workdir: channels,
         sent=lambda split, channel, key, file: {},
-        begin=functools.partial(_begin, network, codes, config.batch, guesses["mean_code"]),
+        begin=functools.partial(_begin, network, latents, config.batch, guesses["mean_latent"]),
         learn=lambda key, workdir: Prior((), weights, network.input_shape),
-        guess=functools.partial(guess, network, codes, config.batch),
-        read=functools.partial(read, network, codes, config.batch),
-        finish=functools.partial(_finish, network, codes, given.pixels, config.batch),
+        guess=functools.partial(guess, network, latents, config.batch),
+        read=functools.partial(read, network, latents, config.batch),
+        finish=functools.partial(_finish, network, latents, given.pixels, config.batch),
         report=page.write,
         depends={"target.weights": network, "data.images": given.pixels},
     )
 
 
-def baselines(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """What needs no features at all, float32 [N, C]: the mean of the prior, and another private code at random."""
-    step = np.random.default_rng(seed).integers(1, max(len(codes), 2))
-    return {"mean_code": np.zeros_like(codes), "random_code": np.roll(codes, step, 0)}
+def baselines(latents: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """What needs no features at all, float32 [N, C]: the mean of the prior, and another private latent at random."""
+    step = np.random.default_rng(seed).integers(1, max(len(latents), 2))
+    return {"mean_latent": np.zeros_like(latents), "random_latent": np.roll(latents, step, 0)}
 
 
 def read(
     network: Network,
-    codes: np.ndarray,
+    latents: np.ndarray,
     batch: int,
     split: str,
     corruption: Channel,
@@ -95,22 +95,22 @@ def read(
     key: Array,
     file: Path,
 ) -> dict[str, np.ndarray]:
-    """Read every code back from its features at one split; kept in files, so that it is done once.
+    """Read every latent back from its features at one split; kept in files, so that it is done once.
 
     Args:
       network: a generator.
-      codes: the private ones, float32 [N, C]; where something happens to the features the first `REPAIRED` of them.
-      batch: codes at a time, shared by the devices.
+      latents: the private ones, float32 [N, C]; where something happens to the features the first `REPAIRED` of them.
+      batch: latents at a time, shared by the devices.
       split: split point; the last has the image itself for features.
       corruption: its kind is a key of `CORRUPTIONS`, applied to the features; other than "none" at the last split only.
-      reconstruct: features [B, ...] -> codes [B, C]. It never sees the codes.
+      reconstruct: features [B, ...] -> latents [B, C]. It never sees the latents.
       key: for the corruption.
       file: .npz, see `kept.each`.
 
     Returns:
-      Each [N]: "latent_cosine" and "latent_error" (relative l2) of the codes; "mse", "psnr" and
-      "ssim" of the image regenerated from the code, against the undamaged one; "psnr_sent" of what
-      was given to the attack, where that is an image. And "code" float32 [N, C], "reconstruction"
+      Each [N]: "latent_cosine" and "latent_error" (relative l2) of the latents; "mse", "psnr" and
+      "ssim" of the image regenerated from the latent, against the undamaged one; "psnr_sent" of what
+      was given to the attack, where that is an image. And "latent" float32 [N, C], "reconstruction"
       and "sent" uint8 [N, H, W, 3].
     """
     index = split_index(network, split)
@@ -120,72 +120,72 @@ def read(
         sent = corrupt(corruption.kind, corruption.strength, jax.random.fold_in(key, start), features)
         return measure(network, index, truth, reconstruct(sent), sent)
 
-    return each(file, batch, one, codes if corruption.kind == "none" else codes[:REPAIRED])
+    return each(file, batch, one, latents if corruption.kind == "none" else latents[:REPAIRED])
 
 
-def guess(network: Network, codes: np.ndarray, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+def guess(network: Network, latents: np.ndarray, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
     """Like `read` at the last split, for guesses [N, C] that were made without any features."""
 
     def one(truth, guess, _):
         index = len(network.blocks)
         return measure(network, index, truth, guess, features_at(network, index, truth))
 
-    return each(file, batch, one, codes, guesses)
+    return each(file, batch, one, latents, guesses)
 
 
 def read_given(
     network: Network, images: np.ndarray, batch: int, reconstruct: Reconstruct, file: Path
 ) -> dict[str, np.ndarray]:
-    """The same for given images uint8 [N, H, W, 3], which no code need belong to: no latent errors."""
+    """The same for given images uint8 [N, H, W, 3], which no latent need belong to: no latent errors."""
 
     def one(truth, _):
-        code = reconstruct(truth)
-        return compared(features_at(network, len(network.blocks), code), truth) | {"code": code}
+        latent = reconstruct(truth)
+        return compared(features_at(network, len(network.blocks), latent), truth) | {"latent": latent}
 
     return each(file, batch, one, images)
 
 
-def by_depth(network: Network, codes: np.ndarray, chain: Chain) -> dict[str, np.ndarray]:
-    """`depths` of codes, reconstructed from their images by the chain."""
-    codes = sharding.put(codes, sharding.replicated())
-    images = features_at(network, len(network.blocks), codes)
-    return depths(network, codes, chain.estimates(images))
+def by_depth(network: Network, latents: np.ndarray, chain: Chain) -> dict[str, np.ndarray]:
+    """`depths` of latents, reconstructed from their images by the chain."""
+    latents = sharding.put(latents, sharding.replicated())
+    images = features_at(network, len(network.blocks), latents)
+    return depths(network, latents, chain.estimates(images))
 
 
-def spectra(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
-    """Singular values and vectors of the image's Jacobian at these codes, which come along."""
-    values, vectors = spectrum(network, sharding.put(codes, sharding.replicated()), len(network.blocks))
+def spectra(network: Network, latents: np.ndarray) -> dict[str, np.ndarray]:
+    """Singular values and vectors of the image's Jacobian at these latents, which come along."""
+    values, vectors = spectrum(network, sharding.put(latents, sharding.replicated()), len(network.blocks))
     deviation = np.float32(DEVIATIONS[network.latent])
-    return {"values": values, "vectors": vectors, "codes": codes, "deviation": deviation}
+    return {"values": values, "vectors": vectors, "latents": latents, "deviation": deviation}
 
 
-def unlikely(network: Network, codes: np.ndarray, evaluation: Path, last: str) -> dict[str, np.ndarray]:
-    """`unlikeliness` of the private codes ("before"), and of what each attack made of their images."""
+def unlikely(network: Network, latents: np.ndarray, evaluation: Path, last: str) -> dict[str, np.ndarray]:
+    """`unlikeliness` of the private latents ("before"), and of what each attack made of their images."""
 
-    def score(codes):
-        return unlikeliness(network, sharding.put(codes, sharding.replicated()))
+    def score(latents):
+        return unlikeliness(network, sharding.put(latents, sharding.replicated()))
 
     files = {file.parent.name: file for file in evaluation.glob(f"*/{last} none.npz")}
-    return {"before": score(codes)} | {name: score(read_arrays(file)["code"]) for name, file in files.items()}
+    return {"before": score(latents)} | {name: score(read_arrays(file)["latent"]) for name, file in files.items()}
 
 
-def _begin(network, codes, batch, mean, evaluation):
-    sent = guess(network, codes, batch, mean, evaluation / "mean_code.npz")["sent"]
-    keep_originals(evaluation / "originals.npz", sent, tuple(f"code {i}" for i in range(len(codes))), ())
+def _begin(network, latents, batch, mean, evaluation):
+    sent = guess(network, latents, batch, mean, evaluation / "mean_latent.npz")["sent"]
+    keep_originals(evaluation / "originals.npz", sent, tuple(f"latent {i}" for i in range(len(latents))), ())
 
 
-def _finish(network, codes, given, batch, fitted, evaluation):
-    """Images that the generator did not make, every block on the way, and what of a code an image shows."""
+def _finish(network, latents, given, batch, fitted, evaluation):
+    """Images that the generator did not make, every block on the way, and what of a latent an image shows."""
     last = network.blocks[-1].name
     for name in fitted:
         if last in fitted[name]:
             read_given(network, given, batch, fitted[name][last], evaluation / name / "given images.npz")
     chain = next((r[last] for r in fitted.values() if isinstance(r.get(last), Chain)), None)
     if chain:
-        _keep(evaluation / "blocks.npz", lambda: by_depth(network, codes[:batch], chain))
-    _keep(evaluation / "directions.npz", lambda: spectra(network, codes[:SPECTRA]))
+        _keep(evaluation / "blocks.npz", lambda: by_depth(network, latents[:batch], chain))
+    _keep(evaluation / "directions.npz", lambda: spectra(network, latents[:SPECTRA]))
     if jax.tree.leaves(running_statistics(network)):
-        _keep(evaluation / "unlikeliness.npz", lambda: unlikely(network, codes, evaluation, last))
+        _keep(evaluation / "unlikeliness.npz", lambda: unlikely(network, latents, evaluation, last))
     if distributed.is_leader():
         np.savez(evaluation / "given.npz", pixels=given)
 
@@ -203,7 +203,7 @@ def _keep(file, make):
 def _check(config, network):
     if config.oracle.images:
         raise InputError(
-            f"oracle.images is {config.oracle.images}, but {network.name} takes codes, whose true prior every "
+            f"oracle.images is {config.oracle.images}, but {network.name} takes latents, whose true prior every "
             "attack has; leave it empty."
         )
     if any(kind != "none" for kind, _ in config.defenses):
@@ -213,7 +213,7 @@ def _check(config, network):
         )
     if config.data.count < 2:
         raise InputError(
-            f"data.count is {config.data.count}; give how many codes are drawn for evaluation, at least 2."
+            f"data.count is {config.data.count}; give how many latents are drawn for evaluation, at least 2."
         )
     for field, value in (
         ("target.deploy", config.target.deploy),
@@ -229,6 +229,6 @@ def _check(config, network):
                 f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it out."
             )
     log.info(
-        "%s takes codes: attacks learn from its prior, and sections inputs and synthesis are not looked at",
+        "%s takes latents: attacks learn from its prior, and sections inputs and synthesis are not looked at",
         network.name,
     )

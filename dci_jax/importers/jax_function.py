@@ -200,12 +200,12 @@ def _block(source, program, begin, end, places):
     cuts = [
         place for place in places if place.value in pooled(program, begin, end) and nonnegative(program, place.value)
     ]
-    parts = tuple(
+    stages = tuple(
         functools.partial(_apply, source, norms, a, b)
         for a, b in (itertools.pairwise([begin, *cuts[:1], end]) if cuts else ())
     )
     apply = functools.partial(_apply, source, norms, begin, end)
-    return Block(params, end.name, apply, nonnegative(program, begin.value), parts)
+    return Block(params, end.name, apply, nonnegative(program, begin.value), stages)
 
 
 def _apply(source: _Source, norms: dict, begin: Place, end: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:

@@ -71,7 +71,7 @@ def blocks(
     """One `Block` between each place and the next; the first place is the input's.
 
     Features are [B, H, W, C]: images are turned, tokens are laid on their grid (`to_grid`). Where an `inner` place, of a
-    ReLU, lies in front of a max pooling whose windows overlap, the block has parts.
+    ReLU, lies in front of a max pooling whose windows overlap, the block has stages.
     """
     by_name = {node.name: node for node in nodes}
     found = []
@@ -92,11 +92,11 @@ def blocks(
         apply = functools.partial(_apply, piece, before, after)
         pooled = {name for node in piece if _overlaps(node) for name in _inside(node, "value")}
         cuts = [p for p in inner if p.value in pooled & {n.name for n in piece} and _nonnegative(by_name, p.value)]
-        parts = tuple(
+        stages = tuple(
             functools.partial(_apply, between(piece, a.value, b.value), a, b)
             for a, b in (itertools.pairwise([before, *cuts, after]) if cuts else ())
         )
-        found.append(Block(params, after.name, apply, _nonnegative(by_name, before.value), parts))
+        found.append(Block(params, after.name, apply, _nonnegative(by_name, before.value), stages))
     return tuple(found)
 
 

@@ -1,1 +1,1 @@
-"""What an attacker learns from: synthesised and procedural images, and codes of a generator's prior."""
+"""What an attacker learns from: synthesised and procedural images, and latents of a generator's prior."""

@@ -1,4 +1,4 @@
-"""What an attacker trains on: an endless mixture of procedural images and a pool of synthesized ones; or codes.
+"""What an attacker trains on: an endless mixture of procedural images and a pool of synthesized ones; or latents.
 
 The pool stays on disk; grain reads a few batches ahead, so that host memory does not grow with it.
 """
@@ -52,14 +52,14 @@ class Shards:
 
 @dataclass(frozen=True)
 class Prior:
-    """A mixture of images; for a generator, codes from its prior.
+    """A mixture of images; for a generator, latents from its prior.
 
     Attributes:
       pool: sequence of uint8 [H, W, C]: synthesised images; real ones only for an oracle.
       weights: ((source, weight), ...): "synthetic" or a key of `GENERATORS` or `LATENTS`, and its share of
         a batch.
       shape: (H, W, C) of the images given out, those of the pool are cropped to it at random; or of
-        one code.
+        one latent.
       filter: (bands, shift) of `spectrum.filtered`, that procedural images go through; None: they stay as they are.
     """
 
@@ -69,7 +69,7 @@ class Prior:
     filter: tuple[Array, Array] | None = None
 
     def sample(self, key: Array, count: int) -> Array:
-        """`count` images [count, H, W, C] in [0, 1], or codes [count, C]; the same key gives the same."""
+        """`count` images [count, H, W, C] in [0, 1], or latents [count, C]; the same key gives the same."""
         return batches(self, key, count)(0)
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ def mixture(weights: dict[str, float], stored: int) -> tuple[tuple[str, float], 
 
 
 def batches(inputs: Prior, key: Array, count: int) -> Callable[[int], Array]:
-    """Step number -> the batch of that step: images [count, H, W, C] in [0, 1], or codes [count, C].
+    """Step number -> the batch of that step: images [count, H, W, C] in [0, 1], or latents [count, C].
 
     Args:
       inputs: the mixture.
@@ -142,7 +142,7 @@ def mix(
 
     Args:
       counts: (source, how many) for each source.
-      shape: (H, W, C), or (C,) of codes.
+      shape: (H, W, C), or (C,) of latents.
       key: PRNG key.
       found: uint8 [n, H, W, C] from the pool.
       filter: as in `Prior`.

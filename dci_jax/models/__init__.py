@@ -26,7 +26,7 @@ class Architecture:
       prefix: block name -> what its torch names begin with.
       deploy: the network -> the same function as it runs on a device, where that differs.
       embedded: the checkpoint inside this package, by training/target.py or training/generator.py.
-      latent: of a generator, the prior of its codes, a key of `dci_jax.inputs.latents.LATENTS`.
+      latent: of a generator, the prior of its latents, a key of `dci_jax.inputs.latents.LATENTS`.
     """
 
     build: Callable[..., Network]

@@ -1,4 +1,4 @@
-"""A small DCGAN generator of 32x32 images (Radford et al., ICLR 2016): latent codes -> images.
+"""A small DCGAN generator of 32x32 images (Radford et al., ICLR 2016): latents -> images.
 
 Transposed convolutions with BatchNorm and leaky ReLUs double the features from 4x4 on. The form and the names
 are those of the published generator of faces fletchersarip93/face-generator, which differs from the
@@ -14,7 +14,7 @@ from dci_jax.models.layers import BatchNorm, chain, conv
 from dci_jax.network import Network
 from dci_jax.typing import Array
 
-LATENT = 100  # entries of a code, uniform in [-1, 1]
+LATENT = 100  # entries of a latent, uniform in [-1, 1]
 SLOPE = 0.2  # of the leaky ReLUs, below zero
 KERNEL = 4  # side of the transposed convolutions' kernels
 
@@ -81,7 +81,7 @@ class Image(nn.Module):
 def dcgan(key: Array, train: bool = False) -> Network:
     """A randomly initialised generator, one block per layer; no head.
 
-    It takes codes [B, 100], uniform in [-1, 1], and gives images [B, 32, 32, 3] in [0, 1] at its last
+    It takes latents [B, 100], uniform in [-1, 1], and gives images [B, 32, 32, 3] in [0, 1] at its last
     split point, "image".
 
     Args:

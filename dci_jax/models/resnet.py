@@ -119,7 +119,7 @@ def resnet(key: Array, depth: int, classes: int = 1000, train: bool = False) -> 
     kind, counts = DEPTHS[depth]
     modules = [("stem", Stem(train)), *_stages(kind, counts, train=train)]
     blocks, head = chain(key, (64, 64, 3), modules, Head(classes))
-    blocks = (blocks[0].replace(parts=(tapped(Stem(train, pool=False)), _pooling)), *blocks[1:])
+    blocks = (blocks[0].replace(stages=(tapped(Stem(train, pool=False)), _pooling)), *blocks[1:])
     return Network(blocks, head, f"resnet{depth}", (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, crop=0.875)
 
 

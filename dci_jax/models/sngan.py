@@ -1,4 +1,4 @@
-"""The generators of SNGAN for 32, 64 and 128 pixels (Miyato et al., ICLR 2018, appendix B): latent codes -> images.
+"""The generators of SNGAN for 32, 64 and 128 pixels (Miyato et al., ICLR 2018, appendix B): latents -> images.
 
 A dense layer makes 4x4 features, residual blocks double them (Gulrajani et al., 2017), and
 BatchNorm, ReLU, a 3x3 convolution and tanh make the image. The forms for 32 and 128 pixels are the
@@ -16,7 +16,7 @@ from dci_jax.models.layers import BatchNorm, chain, conv
 from dci_jax.network import Network
 from dci_jax.typing import Array
 
-LATENT = 128  # entries of a code, standard normal
+LATENT = 128  # entries of a latent, standard normal
 BOTTOM = 4  # side of the first features
 
 # side of the image -> (ngf, by how much each residual block's width is smaller than it)
@@ -77,7 +77,7 @@ def upsample(x: Array) -> Array:
 def sngan(key: Array, size: int, ngf: int | None = None, train: bool = False) -> Network:
     """A randomly initialised generator, one block per layer of the paper's table; no head.
 
-    It takes codes [B, 128], standard normal, and gives images [B, size, size, 3] in [0, 1] at its
+    It takes latents [B, 128], standard normal, and gives images [B, size, size, 3] in [0, 1] at its
     last split point, "image".
 
     Args:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dci_jax.errors import InputError, reason
-from dci_jax.inputs.latents import LATENTS, code_prior
+from dci_jax.inputs.latents import LATENTS, latent_prior
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Network, logits, run, single_block
 
@@ -24,7 +24,7 @@ def check(network: Network) -> None:
     _check_numbers(network)
     _check_shapes(network)
     key = jax.random.key(0)
-    latent = code_prior(network)
+    latent = latent_prior(network)
     x = LATENTS[latent](key, 2, network.input_shape) if latent else dead_leaves(key, 2, network.input_shape)
     alone = x[:1]
     for index in range(len(network.blocks)):

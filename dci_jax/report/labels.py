@@ -27,8 +27,8 @@ BASELINES = {
     "mean_image": "mean of the other images",
     "random_image": "another private image",
     "thumbnail": "4 x 4 of the image's own colors",
-    "mean_code": "the prior's mean",
-    "random_code": "another private code",
+    "mean_latent": "the prior's mean",
+    "random_latent": "another private latent",
 }
 
 

@@ -38,7 +38,7 @@ def write(workdir: Path) -> Path:
     return page.write(
         folder / "index.html",
         "latents.html.jinja",
-        title=f"How well can the latent codes of {rows[0]['target']} be reconstructed?",
+        title=f"How well can the latents of {rows[0]['target']} be reconstructed?",
         count=rows[0]["n"],
         headline=next((r for r in rows if (r["attack"], r["split"], r["defense"]) == (shown, last, "none")), None),
         charts=_charts(rows, folder),
@@ -59,8 +59,8 @@ def _charts(rows, folder):
     return [
         page.depth_chart(plain, metric, label, folder / f"depth_{metric}.png")
         for metric, label in (
-            ("latent_cosine", "cosine similarity of codes"),
-            ("latent_error", "relative error of codes"),
+            ("latent_cosine", "cosine similarity of latents"),
+            ("latent_error", "relative error of latents"),
             ("psnr", "PSNR of the regenerated image, dB"),
         )
     ]
@@ -82,7 +82,7 @@ def _grid(evaluation, attacks, last):
     for attack in attacks:
         found = _loaded(evaluation, attack, f"{last} none")
         if not pictures:
-            pictures.append(_row("x", "made from a private code", found["sent"]))
+            pictures.append(_row("x", "made from a private latent", found["sent"]))
         caption = f"{found['psnr'].mean():.1f} dB, cosine {found['latent_cosine'].mean():.2f}"
         pictures.append(_row(f"G(R(x)), {labels.attack(attack)}", caption, found["reconstruction"]))
     return pictures
@@ -97,7 +97,7 @@ def _by_depth(evaluation):
         errors, pictures = saved["errors"].mean(0), saved["pictures"]
     return [
         _row(
-            f"f'{i}" if i else "the code",
+            f"f'{i}" if i else "the latent",
             f"relative error {error:.2f}; what the rest of the generator makes of it",
             pictures[:, i],
         )
@@ -109,14 +109,14 @@ def _directions(evaluation, attacks, last, folder):
     """The charts along the singular vectors of the image's Jacobian, and each attack's errors along them."""
     with np.load(evaluation / "directions.npz") as saved:
         values, vectors = saved["values"], saved["vectors"]
-        truth, unit = saved["codes"], saved["deviation"]
+        truth, unit = saved["latents"], saved["deviation"]
     count, entries = values.shape
     figure, axes = plt.subplots(figsize=(4.6, 3.6))
-    axes.semilogy(255 * np.median(values, 0), color="#1e293b", label="median over codes")
+    axes.semilogy(255 * np.median(values, 0), color="#1e293b", label="median over latents")
     low, high = np.quantile(255 * values, (0.05, 0.95), 0)
     axes.fill_between(range(entries), low, high, alpha=0.2, color="#1e293b")
     axes.axhline(255 * VISIBLE, color="#64748b", linestyle="--", label="one level of 8 bits")
-    axes.set_xlabel("direction of the code")
+    axes.set_xlabel("direction of the latent")
     axes.set_ylabel("change of the image, levels of 8 bits")
     charts = [page.figure(figure, axes, folder / "spectrum.png", "the Jacobian's spectrum")]
     seen = values >= VISIBLE
@@ -124,23 +124,23 @@ def _directions(evaluation, attacks, last, folder):
     figure, axes = plt.subplots(figsize=(4.6, 3.6))
     scatter, where = plt.subplots(figsize=(4.6, 3.6))
     for attack in attacks:
-        code = _loaded(evaluation, attack, f"{last} none")["code"][:count]
-        a, b = (np.einsum("nij,nj->ni", vectors, z) for z in (code, truth))
+        latent = _loaded(evaluation, attack, f"{last} none")["latent"][:count]
+        a, b = (np.einsum("nij,nj->ni", vectors, z) for z in (latent, truth))
         error = np.sqrt(np.mean((a - b) ** 2, 0)) / unit
         axes.plot(error, color=labels.color(attack), label=attack)
-        where.scatter(truth[:8].ravel(), code[:8].ravel(), s=3, color=labels.color(attack), label=attack)
+        where.scatter(truth[:8].ravel(), latent[:8].ravel(), s=3, color=labels.color(attack), label=attack)
         shown = np.sqrt(np.sum((a - b) ** 2 * seen) / np.sum(b**2 * seen))
         hidden = np.sqrt(np.sum((a - b) ** 2 * ~seen) / max(np.sum(b**2 * ~seen), 1e-12))
         cosine = np.sum(a * b * seen, 1) / np.sqrt(np.sum(a**2 * seen, 1) * np.sum(b**2 * seen, 1) + 1e-12)
         lines.append((attack, *(f"{x:.3f}" for x in (cosine.mean(), shown, hidden))))
     axes.axhline(1, color="#64748b", linestyle="--", label="no knowledge")
-    axes.set_xlabel("direction of the code")
+    axes.set_xlabel("direction of the latent")
     axes.set_ylabel("error, standard deviations of the prior")
     charts.append(page.figure(figure, axes, folder / "errors.png", "error along each direction"))
-    where.set_xlabel("entry of the true code")
+    where.set_xlabel("entry of the true latent")
     where.set_ylabel("entry of its reconstruction")
-    charts.append(page.figure(scatter, where, folder / "scatter.png", "true codes and their reconstructions"))
-    return {"codes": count, "entries": entries, "visible": seen.mean(0).sum(), "charts": charts, "lines": lines}
+    charts.append(page.figure(scatter, where, folder / "scatter.png", "true latents and their reconstructions"))
+    return {"latents": count, "entries": entries, "visible": seen.mean(0).sum(), "charts": charts, "lines": lines}
 
 
 def _repair(rows, evaluation, attacks, last):

@@ -76,7 +76,7 @@ FIELDS = {
         'folder, zip, npz, or "tfds:imagenet2012:validation"; empty: four photographs of scikit-image, for small '
         "networks in tiles",
     ),
-    "data.count": Field(0, SOME, "the first so many images; 0: all. Of a generator: so many codes are drawn"),
+    "data.count": Field(0, SOME, "the first so many images; 0: all. Of a generator: so many latents are drawn"),
     "data.labels": Field("", str, 'CSV "image,label", for top-1 (dci_jax/data/images.py); empty: no labels'),
     "features": Field(
         "",
@@ -250,7 +250,7 @@ FIELDS = {
     "gauss_newton.splits": Field((), POINTS, _ITS_POINTS),
     "gauss_newton.num_splits": Field(0, SOME, _SO_MANY),
     "gauss_newton.steps": Field(10, COUNT, "Gauss-Newton steps"),
-    "gauss_newton.inner": Field(30, COUNT, "conjugate gradients in each step; for codes it is solved exactly"),
+    "gauss_newton.inner": Field(30, COUNT, "conjugate gradients in each step; for latents it is solved exactly"),
     "gauss_newton.damping": Field(1e-2, POSITIVE, "at the start, relative to the mean square of J's columns"),
     "gauss_newton.total_variation": Field(
         (0.0, 0.01, 0.1, 1.0),

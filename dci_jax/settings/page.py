@@ -26,7 +26,7 @@ SECTIONS = {
     "rmle": "`rmle`: each image is optimised from a blank one, with AMSGrad.",
     "deepinversion": "`deepinversion`: rMLE with the network's BatchNorm statistics as its prior.",
     "deep_image_prior": "`deep_image_prior`: an untrained network for each image.",
-    "gauss_newton": "`gauss_newton`, and `dci+gauss_newton` from DCI's answer, for images or codes.",
+    "gauss_newton": "`gauss_newton`, and `dci+gauss_newton` from DCI's answer, for images or latents.",
     "inverse_network": "`inverse_network`: one trained decoder for each split point.",
     "oracle": "An attack trained on real images of the private ones' distribution: an upper reference, and not "
     "data-free. Images that are also evaluated are left out.",

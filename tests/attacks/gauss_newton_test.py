@@ -36,23 +36,23 @@ def test_a_damped_step_is_that_of_the_normal_equations():
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
-def test_it_finds_the_code_behind_an_image(generator):
-    codes = jax.random.normal(jax.random.key(0), (3, 128))
-    images = networks.run(generator, codes)
-    start = {"image": lambda _: codes + 0.1 * jax.random.normal(jax.random.key(1), codes.shape)}
+def test_it_finds_the_latent_behind_an_image(generator):
+    latents = jax.random.normal(jax.random.key(0), (3, 128))
+    images = networks.run(generator, latents)
+    start = {"image": lambda _: latents + 0.1 * jax.random.normal(jax.random.key(1), latents.shape)}
     found = attack(generator, "image", images, start=start, damping=1e-4, steps=8)
-    before = np.linalg.norm(start["image"](None) - codes)
-    assert np.linalg.norm(found - codes) < 0.1 * before
+    before = np.linalg.norm(start["image"](None) - latents)
+    assert np.linalg.norm(found - latents) < 0.1 * before
 
 
-def test_each_code_is_found_alone(generator):
+def test_each_latent_is_found_alone(generator):
     images = networks.run(generator, jax.random.normal(jax.random.key(0), (3, 128)))
     together = attack(generator, "image", images, steps=2)
     alone = attack(generator, "image", images[1:2], steps=2)
     np.testing.assert_allclose(together[1:2], alone, atol=1e-3)
 
 
-def test_what_the_features_do_not_show_stays_and_codes_stay_in_range():
+def test_what_the_features_do_not_show_stays_and_latents_stay_in_range():
     matrix = jnp.array([[2.0, 0.0], [1.0, 0.0]])
     block = Block(matrix, "image", lambda m, z: (z @ m.T, {}))
     network = Network((block,), None, "linear", (2,), latent="uniform")

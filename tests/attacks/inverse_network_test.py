@@ -31,8 +31,8 @@ def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
 
 def test_an_encoder_learns_a_generators_codes(generator, tmp_path):
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
-    codes = batches(inputs, jax.random.key(9), 20)(0)
-    features = networks.run(generator, codes, 0, 2)
+    latents = batches(inputs, jax.random.key(9), 20)(0)
+    features = networks.run(generator, latents, 0, 2)
     errors = []
     for steps in (1, 100):
         read = inverse_network(
@@ -47,5 +47,5 @@ def test_an_encoder_learns_a_generators_codes(generator, tmp_path):
             steps=steps,
             precision="float32",
         )
-        errors.append(np.mean((np.asarray(read["block2"](features)) - codes) ** 2))
+        errors.append(np.mean((np.asarray(read["block2"](features)) - latents) ** 2))
     assert errors[1] < 0.9 * errors[0]

@@ -34,7 +34,7 @@ def test_the_blocks_answer_reaches_the_estimate():
     assert np.abs(a - b).max() > 0.1
 
 
-# (block, features, factor, growth, depth): a residual one, one with other channels, one that halves, one that doubles, few layers.
+# (block, features, downsampling, upsampling, depth): a residual one, one with other channels, one that halves, one that doubles, few layers.
 ROUNDS = {
     "same": (jnp.tanh, (6, 6, 4), 1, 1, 2),
     "deeper": (jnp.tanh, (6, 6, 4), 1, 1, 3),
@@ -48,8 +48,8 @@ ROUNDS = {
 @pytest.mark.parametrize("case", ROUNDS)
 def test_what_is_known_before_a_round_changes_neither_value_nor_gradients(case):
     """Against the equation as it stands in the module's first lines, with all three inputs in every round."""
-    block, shape, factor, growth, depth = ROUNDS[case]
-    module = Inverter(factor, 4, width=8, num_corrections=3, depth=depth, nonnegative=True, growth=growth)
+    block, shape, downsampling, upsampling, depth = ROUNDS[case]
+    module = Inverter(downsampling, 4, width=8, num_corrections=3, depth=depth, nonnegative=True, upsampling=upsampling)
     rng = np.random.default_rng(0)
     f, weights = (jnp.array(rng.uniform(size=size), jnp.float32) for size in ((2, *shape), (2, 6, 6, 4)))
     params = module.init(jax.random.key(0), f, block)
@@ -60,13 +60,13 @@ def test_what_is_known_before_a_round_changes_neither_value_nor_gradients(case):
         return nn.Conv(len(bias), kernel.shape[:2], padding=1).apply({"params": {"kernel": kernel, "bias": bias}}, x)
 
     def equation(params, f):
-        f = unshuffle(f, growth)
-        x = shuffle(layer(params, "start", f), factor) if "start" in params["params"] else f
+        f = unshuffle(f, upsampling)
+        x = shuffle(layer(params, "start", f), downsampling) if "start" in params["params"] else f
         for r in range(3):
-            y = jnp.concatenate([unshuffle(x, factor), f, f - unshuffle(block(x), growth)], -1)
+            y = jnp.concatenate([unshuffle(x, downsampling), f, f - unshuffle(block(x), upsampling)], -1)
             for i in range(depth - 1):
                 y = nn.gelu(layer(params, f"round{r}_conv{i}", y))
-            x = nn.relu(x + shuffle(layer(params, f"round{r}_last", y), factor))
+            x = nn.relu(x + shuffle(layer(params, f"round{r}_last", y), downsampling))
         return x
 
     def of(way):
@@ -81,15 +81,15 @@ def test_factors_widths_and_signs_follow_the_network(network20):
     modules = inverters(network20, 10, width=1.5, cap=64, num_corrections=1, depth=2)
     shapes = feature_shapes(network20)
     assert [m.channels for m in modules] == [shape[-1] for shape in shapes[:-1]]
-    assert [m.factor for m in modules] == [1, 1, 1, 1, 2, 1, 1, 2, 1, 1]
+    assert [m.downsampling for m in modules] == [1, 1, 1, 1, 2, 1, 1, 2, 1, 1]
     assert [m.nonnegative for m in modules] == [False] + [True] * (len(modules) - 1)
     assert [modules[i].width for i in (0, 1, 4, 7)] == [24, 24, 48, 64]  # 96, but for the cap
 
 
-@pytest.mark.parametrize("factor", [1, 2, 4])
-def test_the_decoder_reaches_the_inputs_size(factor):
-    f = jnp.zeros((2, 32 // factor, 32 // factor, 16))
-    image, _ = Decoder(factor, 3, width=8).init_with_output(jax.random.key(0), f)
+@pytest.mark.parametrize("downsampling", [1, 2, 4])
+def test_the_decoder_reaches_the_inputs_size(downsampling):
+    f = jnp.zeros((2, 32 // downsampling, 32 // downsampling, 16))
+    image, _ = Decoder(downsampling, 3, width=8).init_with_output(jax.random.key(0), f)
     assert image.shape == (2, 32, 32, 3)
 
 
@@ -106,16 +106,16 @@ def test_a_block_that_enlarges_is_undone_at_its_inputs_size():
     def block(x):
         return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
 
-    module = Inverter(1, 6, width=8, num_corrections=1, depth=2, nonnegative=False, growth=2)
+    module = Inverter(1, 6, width=8, num_corrections=1, depth=2, nonnegative=False, upsampling=2)
     params = module.init(jax.random.key(0), block(x), block)
     assert module.apply(params, block(x), block).shape == x.shape
     assert params["params"]["round0_conv0"]["kernel"].shape == (3, 3, 6 + 2 * 24, 8)
 
 
-def test_a_code_is_an_image_of_one_pixel(generator):
+def test_a_latent_is_an_image_of_one_pixel(generator):
     modules = inverters(generator, 5, width=1.0, cap=64, num_corrections=1, depth=2)
-    assert [m.growth for m in modules] == [4, 2, 2, 2, 1]
-    assert [m.factor for m in modules] == [1] * 5
+    assert [m.upsampling for m in modules] == [4, 2, 2, 2, 1]
+    assert [m.downsampling for m in modules] == [1] * 5
     assert [m.vector for m in modules] == [True] + [False] * 4
     f = jnp.zeros((2, *feature_shapes(generator)[1]))
     found, params = modules[0].init_with_output(
@@ -125,9 +125,9 @@ def test_a_code_is_an_image_of_one_pixel(generator):
     assert params["params"]["start"]["kernel"].shape[:2] == (1, 1)
 
 
-@pytest.mark.parametrize("growth", [4, 8, 32])
-def test_the_encoder_ends_in_a_code(growth):
-    f = jnp.zeros((2, growth, growth, 3))
-    code, params = Encoder(growth, 100, width=8).init_with_output(jax.random.key(0), f)
-    assert code.shape == (2, 100)
+@pytest.mark.parametrize("upsampling", [4, 8, 32])
+def test_the_encoder_ends_in_a_latent(upsampling):
+    f = jnp.zeros((2, upsampling, upsampling, 3))
+    latent, params = Encoder(upsampling, 100, width=8).init_with_output(jax.random.key(0), f)
+    assert latent.shape == (2, 100)
     assert params["params"]["last"]["kernel"].shape[0] <= 8 * 16 * 4 * 8

@@ -7,15 +7,15 @@ from dci_jax.dci.inverter import split_stages
 
 
 def test_a_block_with_parts_is_several_blocks_with_the_same_answer_and_its_name_last():
-    parts = (lambda w, x: (w * x, {}), lambda w, x: (x + w, {}), lambda w, x: (x - 1, {}))
+    stages = (lambda w, x: (w * x, {}), lambda w, x: (x + w, {}), lambda w, x: (x - 1, {}))
     network = networks.sequential("mine", (4, 4, 3), [("all", lambda w, x: w * x + w - 1, jnp.float32(2.0))])
-    network = network.replace(blocks=(network.blocks[0].replace(parts=parts),))
+    network = network.replace(blocks=(network.blocks[0].replace(stages=stages),))
     found = split_stages(network)
-    assert networks.split_names(found) == ("all, part 1", "all, part 2", "all")
+    assert networks.split_names(found) == ("all, stage 1", "all, stage 2", "all")
     assert [block.nonnegative for block in found.blocks] == [False, True, True]
     x = jnp.full((1, 4, 4, 3), 0.75)
     np.testing.assert_array_equal(networks.run(found, x), networks.run(network, x))
-    assert split_stages(found) == found  # no parts are left
+    assert split_stages(found) == found  # no stages are left
 
 
 def test_a_block_stays_whole_where_a_part_changes_the_size_by_no_whole_factor():
@@ -31,8 +31,8 @@ def test_a_block_stays_whole_where_a_part_changes_the_size_by_no_whole_factor():
 
         network = networks.sequential("mine", (16, 16, 3), [("a", both, jnp.ones(3)), ("b", both, jnp.ones(3))])
         first, second = network.blocks
-        return split_stages(network.replace(blocks=(first.replace(parts=(convolved, pooled)), second)))
+        return split_stages(network.replace(blocks=(first.replace(stages=(convolved, pooled)), second)))
 
-    assert networks.split_names(pieces(1)) == ("a, part 1", "a", "b")
+    assert networks.split_names(pieces(1)) == ("a, stage 1", "a", "b")
     assert networks.split_names(pieces(0)) == ("a", "b")
     assert networks.feature_shapes(pieces(0))[1:] == ((8, 8, 3), (4, 4, 3))

@@ -255,20 +255,20 @@ def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(gene
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "num_images": 64, "num_corrections": 0, "samples_per_unknown": 1, "kernel_size": 1}
     reader = solve_chain.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)["block2"]
-    # 16 pixels of each code are enough for block2 with 16 codes; the code itself is one pixel and needs all that there are.
+    # 16 pixels of each latent are enough for block2 with 16 latents; the latent itself is one pixel and needs all that there are.
     assert solved == [[1, 1], [4, 1]]
-    codes = batches(inputs, jax.random.key(9), 5)(0)
-    assert reader(networks.run(generator, codes, 0, 2)).shape == codes.shape
+    latents = batches(inputs, jax.random.key(9), 5)(0)
+    assert reader(networks.run(generator, latents, 0, 2)).shape == latents.shape
 
 
 def test_codes_of_a_generator_are_read_back(generator, tmp_path):
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "num_images": 256, "batch": 64, "max_unknowns": (40000, 40000)}
     readers = solve_chain.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)
-    codes = batches(inputs, jax.random.key(9), 20)(0)
-    found = readers["block2"](networks.run(generator, codes, 0, 2))
-    assert found.shape == codes.shape
-    assert float(latent_cosine(found, codes).mean()) > 0.5
+    latents = batches(inputs, jax.random.key(9), 20)(0)
+    found = readers["block2"](networks.run(generator, latents, 0, 2))
+    assert found.shape == latents.shape
+    assert float(latent_cosine(found, latents).mean()) > 0.5
 
 
 def test_the_parts_of_a_block_are_undone_one_after_the_other_which_reads_more(tmp_path):
@@ -284,7 +284,7 @@ def test_the_parts_of_a_block_are_undone_one_after_the_other_which_reads_more(tm
     kernel = jax.random.normal(jax.random.key(3), (7, 7, 3, 24)) / 7
     pieces = [("stem", lambda kernel, x: pooled(kernel, convolved(kernel, x)[0]), kernel)]
     whole = networks.sequential("pooling", (32, 32, 3), pieces, mean=(0.5,), std=(0.3,))
-    apart = whole.replace(blocks=(whole.blocks[0].replace(parts=(convolved, pooled)),))
+    apart = whole.replace(blocks=(whole.blocks[0].replace(stages=(convolved, pooled)),))
     found = {}
     for name, network in (("whole", whole), ("apart", apart)):
         readers = solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path / name, **SETTINGS)

@@ -171,22 +171,22 @@ def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network,
 def test_codes_of_a_generator_are_read_back_by_the_same_training(generator, tmp_path):
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "divide_steps": 60, "conquer": (("image", 40),), "width": 0.5}
-    codes = batches(inputs, jax.random.key(9), 20)(0)
+    latents = batches(inputs, jax.random.key(9), 20)(0)
     cosines = []
     for steps in (settings, {**settings, "divide_steps": 0, "conquer": ()}):
         folder = tmp_path / str(steps["divide_steps"])
         readers = train_chain.dci_trained(generator, inputs, ("block2", "image"), jax.random.key(0), folder, **steps)
-        found = readers["block2"](networks.run(generator, codes, 0, 2))
-        assert readers["image"](networks.run(generator, codes)).shape == codes.shape
-        cosines.append(float(latent_cosine(found, codes).mean()))
+        found = readers["block2"](networks.run(generator, latents, 0, 2))
+        assert readers["image"](networks.run(generator, latents)).shape == latents.shape
+        cosines.append(float(latent_cosine(found, latents).mean()))
     assert cosines[0] > cosines[1] + 0.3
 
 
 def test_estimates_on_the_way_end_in_what_invert_gives(generator):
     modules = inverters(generator, 5, 1.0, 64, 1, 2)
     params = train_chain.initialize(modules, generator, jax.random.key(0))
-    codes = jax.random.normal(jax.random.key(1), (2, 128))
-    image = networks.run(generator, codes)
+    latents = jax.random.normal(jax.random.key(1), (2, 128))
+    image = networks.run(generator, latents)
     inverters_of = [TrainedInverter(params[i], modules[i], i) for i in reversed(range(5))]
     chain = Chain.of(inverters_of, generator, "image")
     found = chain.estimates(image)

@@ -15,12 +15,12 @@ def linear(matrix, latent):
 def test_a_linear_generators_spectrum_is_its_matrixs():
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(20, 5)).astype(np.float32)
-    codes = rng.normal(size=(3, 5)).astype(np.float32)
+    latents = rng.normal(size=(3, 5)).astype(np.float32)
     _, wanted, directions = np.linalg.svd(matrix)
-    values, vectors = spectrum(linear(matrix, "normal"), codes, 1)
+    values, vectors = spectrum(linear(matrix, "normal"), latents, 1)
     np.testing.assert_allclose(values, np.broadcast_to(wanted / 20**0.5, (3, 5)), rtol=1e-4)
     np.testing.assert_allclose(np.abs(vectors[1] @ directions.T), np.eye(5), atol=1e-3)
-    uniform, _ = spectrum(linear(matrix, "uniform"), codes, 1)
+    uniform, _ = spectrum(linear(matrix, "uniform"), latents, 1)
     np.testing.assert_allclose(uniform, values / 3**0.5, rtol=1e-5)
 
 
@@ -34,12 +34,12 @@ def test_directions_that_an_image_hardly_shows_keep_their_digits():
 
 
 def test_a_step_along_a_direction_changes_pixels_by_its_value(generator):
-    codes = jax.random.normal(jax.random.key(0), (2, 128))
+    latents = jax.random.normal(jax.random.key(0), (2, 128))
     index = len(generator.blocks)
-    values, vectors = spectrum(generator, codes, index)
+    values, vectors = spectrum(generator, latents, index)
     assert (np.diff(values, axis=1) <= 1e-7).all()
     step = 1e-2
     for i in (0, 50):
-        change = run(generator, codes + step * vectors[:, i]) - run(generator, codes)
+        change = run(generator, latents + step * vectors[:, i]) - run(generator, latents)
         rms = np.sqrt(np.mean(change**2, (1, 2, 3))) / step
         np.testing.assert_allclose(rms, values[:, i], rtol=0.1)

@@ -5,7 +5,7 @@ The generator is written from the description of the published one of faces, ind
 
 from torch import nn
 
-from tests.golden.seeded import SCALES, random_codes
+from tests.golden.seeded import SCALES, random_latents
 from tests.golden.sngan import write
 
 
@@ -35,4 +35,4 @@ class Generator(nn.Module):
 
 
 if __name__ == "__main__":
-    write("dcgan_32", Generator(), 0, SCALES["dcgan_32"], random_codes(100))
+    write("dcgan_32", Generator(), 0, SCALES["dcgan_32"], random_latents(100))

@@ -46,8 +46,8 @@ def random_images(size):
     return np.random.default_rng(7).uniform(size=(2, size, size, 3)).astype(np.float32)
 
 
-def random_codes(entries):
-    """Four latent codes [4, entries], standard normal."""
+def random_latents(entries):
+    """Four latents [4, entries], standard normal."""
     return np.random.default_rng(7).normal(size=(4, entries)).astype(np.float32)
 
 

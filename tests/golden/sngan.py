@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.golden.seeded import random_codes, random_state
+from tests.golden.seeded import random_latents, random_state
 
 FOLDER = Path(__file__).parent
 NARROW = {32: 8, 64: 64, 128: 64}  # side -> ngf
@@ -62,7 +62,7 @@ class Generator(nn.Module):
         return getattr(self, f"c{self.last}")(getattr(self, f"b{self.last}")(x).relu()).tanh()
 
 
-def answer(model, state, codes, train=False):
+def answer(model, state, latents, train=False):
     """Images [B, H, W, 3] in [0, 1] and {BatchNorm layer: (mean, biased variance) of its input}; `state` must be all of the model."""
     counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     model.load_state_dict({**counters, **{k: torch.tensor(v) for k, v in state.items()}})
@@ -80,14 +80,14 @@ def answer(model, state, codes, train=False):
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(listen(name))
     with torch.no_grad():
-        images = model.train(train)(torch.tensor(codes))
+        images = model.train(train)(torch.tensor(latents))
     return (images.permute(0, 2, 3, 1).numpy() + 1) / 2, statistics
 
 
-def write(name, model, seed, scales, codes):
+def write(name, model, seed, scales, latents):
     """`name`.npz: one pixel in EVERY of the images, and of every BatchNorm layer [2, channels]."""
     shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if v.ndim}
-    images, statistics = answer(model, random_state(shapes, seed, scales), codes)
+    images, statistics = answer(model, random_state(shapes, seed, scales), latents)
     kept = {layer: np.float32(both) for layer, both in statistics.items()}
     np.savez(FOLDER / f"{name}.npz", images=images[:2, ::EVERY, ::EVERY], **kept)
     print(name, "images' mean and standard deviation", images.mean(), images.std())
@@ -95,4 +95,4 @@ def write(name, model, seed, scales, codes):
 
 if __name__ == "__main__":
     for size, ngf in NARROW.items():
-        write(f"sngan_{size}", Generator(size, ngf), size, None, random_codes(128))
+        write(f"sngan_{size}", Generator(size, ngf), size, None, random_latents(128))

@@ -244,9 +244,9 @@ def test_a_block_has_parts_where_windows_that_overlap_pool_what_a_relu_gave():
     (block,) = blocks(graph("relu"), places, weights, inner)
     network = Network((block,), None, "by_hand", (8, 8, 3))
     found = split_stages(network)
-    assert split_names(found) == ("block, part 1", "block")
+    assert split_names(found) == ("block, stage 1", "block")
     assert feature_shapes(found) == ((8, 8, 3), (8, 8, 4), (4, 4, 5))
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
     np.testing.assert_allclose(run(found, x), run(network, x), rtol=1e-5, atol=1e-5)
-    assert blocks(graph("silu"), places, weights, inner)[0].parts == ()
-    assert blocks(graph("relu", 2), places, weights, inner)[0].parts == ()  # nothing is gained there
+    assert blocks(graph("silu"), places, weights, inner)[0].stages == ()
+    assert blocks(graph("relu", 2), places, weights, inner)[0].stages == ()  # nothing is gained there

@@ -83,7 +83,7 @@ def test_statistics_are_those_of_what_goes_into_a_norm(params):
 
 def test_a_convolution_and_the_pooling_behind_it_are_two_stages_and_relu_is_known(params):
     network = dci_jax.from_jax(normalized, params, (16, 24, 3))
-    assert [len(block.parts) for block in network.blocks][:1] == [2]
+    assert [len(block.stages) for block in network.blocks][:1] == [2]
     assert len(split_stages(network).blocks) == len(network.blocks) + 1
     assert [block.nonnegative for block in network.blocks][:2] == [False, True]
 

@@ -10,18 +10,18 @@ from dci_jax.inputs.latents import DEVIATIONS, LATENTS, clip
     [("normal", 1.0, -np.inf, np.inf), ("uniform", 3**-0.5, -1.0, 1.0)],
 )
 def test_codes_have_the_mean_spread_and_range_of_their_prior(prior, deviation, least, most):
-    codes = np.asarray(LATENTS[prior](jax.random.key(0), 500, (100,)))
-    assert codes.shape == (500, 100)
-    assert codes.dtype == np.float32
-    assert abs(codes.mean()) < 0.02
-    assert abs(codes.std() - deviation) < 0.02
-    assert least <= codes.min() < -0.99
-    assert 0.99 < codes.max() <= most
-    assert np.abs(np.corrcoef(codes[:2])[0, 1]) < 0.4  # one code is not the other
+    latents = np.asarray(LATENTS[prior](jax.random.key(0), 500, (100,)))
+    assert latents.shape == (500, 100)
+    assert latents.dtype == np.float32
+    assert abs(latents.mean()) < 0.02
+    assert abs(latents.std() - deviation) < 0.02
+    assert least <= latents.min() < -0.99
+    assert 0.99 < latents.max() <= most
+    assert np.abs(np.corrcoef(latents[:2])[0, 1]) < 0.4  # one latent is not the other
 
 
 @pytest.mark.parametrize("prior", LATENTS)
-def test_a_key_gives_the_same_codes_again_and_another_key_others(prior):
+def test_a_key_gives_the_same_latents_again_and_another_key_others(prior):
     first, again, other = (LATENTS[prior](jax.random.key(seed), 2, (5,)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.any(first == other)

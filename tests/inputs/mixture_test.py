@@ -87,10 +87,10 @@ def test_an_empty_pool_is_refused_only_if_it_is_asked():
 
 
 def test_codes_come_from_their_prior_and_are_not_flipped():
-    codes = Prior((), (("uniform", 1.0),), (5,))
-    found = np.asarray(batches(codes, KEY, 200)(3))
+    latents = Prior((), (("uniform", 1.0),), (5,))
+    found = np.asarray(batches(latents, KEY, 200)(3))
     assert found.shape == (200, 5)
     assert -1 <= found.min() < -0.9
     assert 0.9 < found.max() <= 1
-    np.testing.assert_array_equal(found, batches(codes, KEY, 200)(3))
-    assert (found != np.asarray(batches(codes, KEY, 200)(4))).all()
+    np.testing.assert_array_equal(found, batches(latents, KEY, 200)(3))
+    assert (found != np.asarray(batches(latents, KEY, 200)(4))).all()

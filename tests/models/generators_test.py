@@ -18,7 +18,7 @@ from tests.golden.seeded import (
     SCALES,
     by_torch_name,
     difference,
-    random_codes,
+    random_latents,
     random_state,
     torch_shapes,
 )
@@ -60,14 +60,14 @@ def load(name, state, folder, **kwargs):
 
 
 @jax.jit
-def trace(network, codes):
+def trace(network, latents):
     with jax.default_matmul_precision("highest"):
-        return networks.trace(network, codes)
+        return networks.trace(network, latents)
 
 
-def answer(network, codes, name):
+def answer(network, latents, name):
     """Images and {torch's name of a BatchNorm layer: (mean, variance) of its input}."""
-    features, statistics = trace(network, codes)
+    features, statistics = trace(network, latents)
     trees = [
         (prefix(name)(part.name), {"batch_stats": tree}) for part, tree in zip(network.blocks, statistics, strict=True)
     ]
@@ -101,8 +101,8 @@ def torch_generator(name):
 def test_images_and_statistics_equal_those_of_pytorch_on_seeded_weights(name, tmp_path):
     network = abstract(name)
     state = random_state(shapes(network, name), SEEDS[name], SCALES.get(name))
-    codes = random_codes(*network.input_shape)
-    images, statistics = answer(load(name, state, tmp_path), codes, name)
+    latents = random_latents(*network.input_shape)
+    images, statistics = answer(load(name, state, tmp_path), latents, name)
     golden = dict(np.load(ROOT / "tests" / "golden" / f"{name}.npz"))
     assert difference(images[:2, ::3, ::3], golden.pop("images")) < 1e-4
     same_statistics(statistics, golden, name)
@@ -133,9 +133,9 @@ def test_a_checkpoint_of_pytorch_gives_its_images_and_statistics_live(name, tmp_
             state[key] = value * 1e-3
         elif key.endswith(".weight") and value.ndim == 1:
             state[key] = value * 1e-3**0.5
-    codes = random_codes(*abstract(name).input_shape)
-    wanted_images, wanted = torch_answer(model, state, codes)
-    images, statistics = answer(from_torch(model, name, tmp_path), codes, name)
+    latents = random_latents(*abstract(name).input_shape)
+    wanted_images, wanted = torch_answer(model, state, latents)
+    images, statistics = answer(from_torch(model, name, tmp_path), latents, name)
     assert difference(images, wanted_images) < 1e-4
     same_statistics(statistics, wanted, name)
 
@@ -147,15 +147,15 @@ def test_in_training_the_batch_normalises_as_in_pytorch(name, tmp_path):
     from tests.golden.sngan import answer as torch_answer
 
     state = random_state(shapes(abstract(name), name), 2, SCALES.get(name))
-    codes = random_codes(*abstract(name).input_shape)
-    wanted_images, wanted = torch_answer(model, state, codes, train=True)
-    images, statistics = answer(from_torch(model, name, tmp_path, train=True), codes, name)
+    latents = random_latents(*abstract(name).input_shape)
+    wanted_images, wanted = torch_answer(model, state, latents, train=True)
+    images, statistics = answer(from_torch(model, name, tmp_path, train=True), latents, name)
     assert difference(images, wanted_images) < 1e-4
     same_statistics(statistics, wanted, name)
 
 
 @pytest.mark.parametrize("name", BUILD)
-def test_a_code_goes_in_and_an_image_comes_out_at_the_last_split(name):
+def test_a_latent_goes_in_and_an_image_comes_out_at_the_last_split(name):
     network = abstract(name)
     side = int(name.rpartition("_")[2])
     features = networks.feature_shapes(network)
@@ -165,9 +165,9 @@ def test_a_code_goes_in_and_an_image_comes_out_at_the_last_split(name):
     assert networks.classes(network) is None
     assert len(features) == len(network.blocks) + 1
     assert {shape[:2] for shape in features[1:]} == {(s, s) for s in (4, 8, 16, 32, 64, 128) if s <= side}
-    codes = jax.ShapeDtypeStruct((2, *network.input_shape), np.float32)
+    latents = jax.ShapeDtypeStruct((2, *network.input_shape), np.float32)
     features, _ = jax.eval_shape(
-        lambda network, x: networks.trace(networks.with_dtype(network, "bfloat16"), x), network, codes
+        lambda network, x: networks.trace(networks.with_dtype(network, "bfloat16"), x), network, latents
     )
     assert {feature.dtype for feature in features[1:]} == {jax.numpy.dtype("bfloat16")}
 
@@ -177,8 +177,8 @@ def test_what_is_said_of_its_features_is_true(name, tmp_path):
     network = abstract(name)
     state = random_state(shapes(network, name), 2, SCALES.get(name))
     network = load(name, state, tmp_path)
-    codes = random_codes(*network.input_shape)
-    features, statistics = trace(network, codes)
+    latents = random_latents(*network.input_shape)
+    features, statistics = trace(network, latents)
     chex.assert_trees_all_equal_shapes(statistics, networks.running_statistics(network))
     for block, before in zip(network.blocks, features, strict=False):
         assert block.nonnegative == (np.min(before) >= 0), block.name
@@ -261,8 +261,8 @@ def test_generators_and_no_others_have_a_prior():
         "dcgan_32": "uniform",
     }
     for name in BUILD:
-        codes = LATENTS[priors[name]](jax.random.key(0), 3, abstract(name).input_shape)
-        assert codes.shape == (3, *abstract(name).input_shape)
+        latents = LATENTS[priors[name]](jax.random.key(0), 3, abstract(name).input_shape)
+        assert latents.shape == (3, *abstract(name).input_shape)
 
 
 def test_the_embedded_generator_is_small_and_makes_images_that_differ():
@@ -275,8 +275,8 @@ def test_the_embedded_generator_is_small_and_makes_images_that_differ():
     with safe_open(path, "numpy") as file:
         assert float(file.metadata()["frechet"].split()[0]) < 10
     network = models.load("sngan_narrow")
-    codes = np.array(LATENTS["normal"](jax.random.key(0), 64, network.input_shape))
-    images = np.asarray(networks.run(network, codes))
+    latents = np.array(LATENTS["normal"](jax.random.key(0), 64, network.input_shape))
+    images = np.asarray(networks.run(network, latents))
     assert 0.2 < images.mean() < 0.8
     assert images.std(0).mean() > 0.1
 
@@ -292,15 +292,15 @@ def test_the_published_faces_equal_those_of_pytorch_and_differ_among_each_other(
     import torch
 
     network = models.load("dcgan_32", faces)
-    codes = np.array(LATENTS["uniform"](jax.random.key(0), 16, network.input_shape))
-    features, _ = trace(network, codes)
+    latents = np.array(LATENTS["uniform"](jax.random.key(0), 16, network.input_shape))
+    features, _ = trace(network, latents)
     images = np.asarray(features[-1])
     rest = jax.jit(partial(networks.run, start=2))(network, features[2])
     np.testing.assert_allclose(rest, images, atol=1e-5)
     model = torch_generator("dcgan_32").eval()
     model.load_state_dict(torch.load(faces, weights_only=True, map_location="cpu"))
     with torch.no_grad():
-        wanted = (model(torch.tensor(codes)).permute(0, 2, 3, 1).numpy() + 1) / 2
+        wanted = (model(torch.tensor(latents)).permute(0, 2, 3, 1).numpy() + 1) / 2
     assert np.max(np.abs(images - wanted)) < 1e-4
     assert 0 <= images.min() < 0.1 < 0.9 < images.max() <= 1
     assert np.mean(images.std(0)) > 0.1
@@ -309,10 +309,10 @@ def test_the_published_faces_equal_those_of_pytorch_and_differ_among_each_other(
 def test_codes_of_its_prior_give_the_published_generator_the_statistics_it_was_trained_with(faces):
     network = models.load("dcgan_32", faces)
 
-    codes = LATENTS["uniform"](jax.random.key(1), 256, network.input_shape)
-    _, found = answer(network, codes, "dcgan_32")
+    latents = LATENTS["uniform"](jax.random.key(1), 256, network.input_shape)
+    _, found = answer(network, latents, "dcgan_32")
     running = by_torch_name([(prefix("dcgan_32")(part.name), part.params) for part in network.blocks])
     for layer, (mean, var) in found.items():
         spread = np.sqrt(running[f"{layer}.running_var"])
         assert np.mean(np.abs(mean - running[f"{layer}.running_mean"]) / spread) < 0.05, layer
-        assert np.mean(np.abs(np.sqrt(var) / spread - 1)) < 0.05, layer  # normal codes: 0.7
+        assert np.mean(np.abs(np.sqrt(var) / spread - 1)) < 0.05, layer  # normal latents: 0.7

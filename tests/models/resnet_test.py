@@ -137,7 +137,7 @@ def test_published_weights_recognise_the_photographs(depth, top1, shared):
 def test_the_parts_of_a_stem_are_its_convolution_and_its_pooling():
     network = models.MODELS["resnet18"].build(jax.random.key(0)).replace(input_shape=(32, 32, 3))
     found = split_stages(network)
-    assert networks.split_names(found)[:3] == ("stem, part 1", "stem", "layer1.0")
+    assert networks.split_names(found)[:3] == ("stem, stage 1", "stem", "layer1.0")
     assert networks.feature_shapes(found)[:4] == ((32, 32, 3), (16, 16, 64), (8, 8, 64), (8, 8, 64))
     images = random_images(32)
     whole, _ = networks.trace(network, images, stop=1)

@@ -139,5 +139,5 @@ def test_a_generators_run_gets_a_generators_page_again(workdir, monkeypatch):
     for row in rows:
         row[at] = "0.5"
     (workdir / "summary.csv").write_text("\n".join([head, *map(",".join, rows)]))
-    monkeypatch.setattr(command.latents, "write", lambda folder: folder / "codes.html")
-    assert command.again(workdir) == workdir / "codes.html"
+    monkeypatch.setattr(command.latents, "write", lambda folder: folder / "latents.html")
+    assert command.again(workdir) == workdir / "latents.html"

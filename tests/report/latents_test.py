@@ -10,7 +10,7 @@ from dci_jax import results
 from dci_jax.report import latents, recorded
 from tests.report.cells import cell
 
-NAMES = tuple(f"code {i}" for i in range(4))
+NAMES = tuple(f"latent {i}" for i in range(4))
 COSTS = {"bytes_sent": 4096, "device_flops": 8, "depth": 1.0, "device_parameters": 3, "batch_norms": 1}
 PIXELS = np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3), np.uint8)
 
@@ -27,15 +27,15 @@ def inverted(tmp_path):
     rng, evaluation, rows = np.random.default_rng(0), tmp_path / "evaluation", []
     (evaluation / "dci").mkdir(parents=True)
     scores = {m: np.linspace(0.1, 1, 4) for m in ("psnr", "ssim", "latent_cosine", "latent_error", "psnr_sent")}
-    codes = np.float32(rng.normal(size=(4, 8)))
+    latents = np.float32(rng.normal(size=(4, 8)))
     for split, attack, corruption in (
         ("image", "dci", "none"),
         ("image", "dci", "blur 1"),
-        ("any", "mean_code", "none"),
+        ("any", "mean_latent", "none"),
     ):
         rows += results.lines(scores, NAMES, **cell(split, attack, corruption, target="<b>net", seed=0))
         if split != "any":
-            found = scores | {"sent": PIXELS, "reconstruction": PIXELS, "code": codes + 0.1}
+            found = scores | {"sent": PIXELS, "reconstruction": PIXELS, "latent": latents + 0.1}
             np.savez(evaluation / attack / f"{split} {corruption}.npz", **found)
     np.savez(evaluation / "dci" / "given images.npz", reconstruction=PIXELS, psnr=scores["psnr"])
     np.savez(evaluation / "given.npz", pixels=PIXELS)
@@ -43,13 +43,17 @@ def inverted(tmp_path):
     np.savez(evaluation / "unlikeliness.npz", before=np.arange(4.0), dci=np.arange(4.0) / 2)
     vectors = np.stack([np.eye(8)] * 4)
     np.savez(
-        evaluation / "directions.npz", values=rng.uniform(0.001, 1, (4, 8)), vectors=vectors, codes=codes, deviation=1.0
+        evaluation / "directions.npz",
+        values=rng.uniform(0.001, 1, (4, 8)),
+        vectors=vectors,
+        latents=latents,
+        deviation=1.0,
     )
     begin(tmp_path, {"seed": 0}, rows)
     return tmp_path
 
 
-def test_the_page_of_codes_has_every_part_and_escapes_names(inverted):
+def test_the_page_of_latents_has_every_part_and_escapes_names(inverted):
     text = latents.write(inverted).read_text()
     for part in (
         "against depth",

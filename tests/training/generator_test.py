@@ -53,10 +53,10 @@ def test_training_leaves_a_generator_that_can_be_read_back(folder):
     curve = [json.loads(line) for line in (folder / "run" / "curve.jsonl").read_text().splitlines()]
     assert [row["step"] for row in curve] == [2]
     network = models.load("sngan_narrow", file)
-    codes = np.random.default_rng(1).normal(size=(64, 128)).astype(np.float32)
+    latents = np.random.default_rng(1).normal(size=(64, 128)).astype(np.float32)
     running = networks.running_statistics(network)[1]["b2"]["var"]
-    found = networks.trace(network, codes)[1][1]["b2"]["var"]
-    # The statistics are those of the weights that were kept, over codes of the prior.
+    found = networks.trace(network, latents)[1][1]["b2"]["var"]
+    # The statistics are those of the weights that were kept, over latents of the prior.
     assert np.median(np.abs(np.log(running / found))) < 0.3
     assert not np.allclose(running, 1, atol=0.01)
 

@@ -30,9 +30,9 @@ class Inverter(nn.Module):
     It works at the smaller of the two sizes; the larger is folded into channels (`unshuffle`).
 
     Attributes:
-      factor: how much the block shrinks its input: H = h factor.
-      growth: how much it enlarges it: h = H growth.
-      vector: the block's input is a code [B, channels], which counts as an image of one pixel.
+      downsampling: how much the block shrinks its input: H = h downsampling.
+      upsampling: how much it enlarges it: h = H upsampling.
+      vector: the block's input is a latent [B, channels], which counts as an image of one pixel.
       channels: of the block's input.
       width: channels of the hidden layers at the input's resolution.
       num_corrections: corrections by the block's own answer.
@@ -41,28 +41,28 @@ class Inverter(nn.Module):
       dtype: of the convolutions; the estimate itself is kept in float32.
     """
 
-    factor: int
+    downsampling: int
     channels: int
     width: int
     num_corrections: int
     depth: int
     nonnegative: bool
     dtype: str = "float32"
-    growth: int = 1
+    upsampling: int = 1
     vector: bool = False
 
     @nn.compact
     def __call__(self, f: Array, block: Callable[[Array], Array]) -> Array:
-        """`block` is the frozen `F_i`, from [B, H, W, C] (or codes [B, C]) to [B, h, w, c]."""
+        """`block` is the frozen `F_i`, from [B, H, W, C] (or latents [B, C]) to [B, h, w, c]."""
 
         def answer(x):
-            return unshuffle(block(x[:, 0, 0] if self.vector else x), self.growth)
+            return unshuffle(block(x[:, 0, 0] if self.vector else x), self.upsampling)
 
-        f = unshuffle(f, self.growth)
+        f = unshuffle(f, self.upsampling)
         size = 1 if f.shape[1:3] == (1, 1) else 3
-        sent, channels = f.shape[-1], self.channels * self.factor**2
-        same = self.factor == self.growth == 1 and sent == self.channels
-        x = f if same else shuffle(_conv(f, channels, "start", self.dtype, size=size), self.factor)
+        sent, channels = f.shape[-1], self.channels * self.downsampling**2
+        same = self.downsampling == self.upsampling == 1 and sent == self.channels
+        x = f if same else shuffle(_conv(f, channels, "start", self.dtype, size=size), self.downsampling)
         x = x.astype(jnp.float32)
         corrections = [self._correction(r, (channels, sent, sent), size) for r in range(self.num_corrections)]
         # A first layer is linear: what it makes of the features is known before the first round, where they are the estimate, too.
@@ -72,12 +72,12 @@ class Inverter(nn.Module):
         for r, (((_, bias), *layers), (of_x, _, of_difference)) in enumerate(zip(corrections, parts, strict=True)):
             y, kernel = f - answer(x), of_difference
             if not (same and r == 0):
-                y = jnp.concatenate([unshuffle(x, self.factor), y], -1)
+                y = jnp.concatenate([unshuffle(x, self.downsampling), y], -1)
                 kernel = jnp.concatenate([of_x, of_difference], 2)
             y = biased(unbiased(materialize(y), kernel, self.dtype) + shares[r], bias)
             for weights in layers:
                 y = conv(nn.gelu(y), weights, self.dtype)
-            x = x + shuffle(y, self.factor)
+            x = x + shuffle(y, self.downsampling)
             x = materialize(nn.relu(x) if self.nonnegative else x)
         return x[:, 0, 0] if self.vector else x
 

@@ -172,7 +172,7 @@ def phases(
       conquer_warmup: steps over which that rate first rises from zero. The gradient of a chain is far
         larger than that of one inverter, and Adam's first steps are as long whatever the gradient:
         without a rise they throw away what the divide phase had learned.
-      conquer_clip: global norm that the gradient is cut to in conquer; infinite: never. Where a code has no
+      conquer_clip: global norm that the gradient is cut to in conquer; infinite: never. Where a latent has no
         bounds a single batch can otherwise throw a chain out.
       conquer: ((split point, steps), ...): the stages, deeper by deeper.
       deepest_steps: last steps on the deepest split alone, with conquer's rate, in a copy of the chain that the other

@@ -5,7 +5,7 @@ import jax
 
 from dci_jax.dci.trained.inverter_network import Inverter
 from dci_jax.dci.trained.objective import undo
-from dci_jax.inputs.latents import clip, code_prior
+from dci_jax.inputs.latents import clip, latent_prior
 from dci_jax.network import Network
 from dci_jax.typing import Array, Pytree
 
@@ -30,7 +30,7 @@ class TrainedInverter:
         Each inverter is a program of its own, which all split points share.
         """
         found = _undo(self.module, self.params, network, self.index, features)
-        return found if self.index else clip(code_prior(network), found)
+        return found if self.index else clip(latent_prior(network), found)
 
     def __repr__(self) -> str:
         return f"trained, {self.module.width} hidden channels, {self.module.num_corrections} corrections"

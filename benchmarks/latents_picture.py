@@ -1,4 +1,4 @@
-"""Images of a generator's codes over what each attack made of them: `python -m benchmarks.codes_picture OUT.png EVALUATION ...`
+"""Images of a generator's latents over what each attack made of them: `python -m benchmarks.latents_picture OUT.png EVALUATION ...`
 
 Each EVALUATION is an .npz of a run's evaluation folder, such as "WORKDIR/evaluation/dci_trained/image none.npz";
 the first row shows the images that were given to the first.

@@ -1,9 +1,9 @@
-"""What a generator's codes cost to read back: DCI's pass beside steps of latent optimisation and of Gauss-Newton.
+"""What a generator's latents cost to read back: DCI's pass beside steps of latent optimisation and of Gauss-Newton.
 
-    python -m benchmarks.code_time sngan_narrow [WEIGHTS]
+    python -m benchmarks.latent_time sngan_narrow [WEIGHTS]
 
 Takes configs/NAME.py; the inverters' weights are random, which costs the same. Prints JSON: milliseconds for
-each code in batches of `config.batch`, medians of turns that alternate, and how many steps take as long as a
+each latent in batches of `config.batch`, medians of turns that alternate, and how many steps take as long as a
 pass, and a hundred times as long.
 """
 
@@ -29,7 +29,7 @@ REPEATS, STEPS = 20, 20  # steps of latent optimisation in each turn; a single o
 
 
 def readers(config, network):
-    """Name -> a function from features to codes."""
+    """Name -> a function from features to latents."""
     last = network.blocks[-1].name
     modules, _ = phases(network, (last,), **of_phases(config.dci_trained))
     params = initialize(modules, network, jax.random.key(0))
@@ -78,11 +78,11 @@ def main(name, weights=""):
     print(
         json.dumps(
             {
-                "command": " ".join(["python", "-m", "benchmarks.code_time", *sys.argv[1:]]),
+                "command": " ".join(["python", "-m", "benchmarks.latent_time", *sys.argv[1:]]),
                 "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
                 "python": platform.python_version(),
                 "jax": jax.__version__,
-                "codes": config.batch,
+                "latents": config.batch,
                 "one": rows,
             },
             indent=1,
