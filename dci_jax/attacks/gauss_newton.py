@@ -136,10 +136,10 @@ def solve(
     for _ in range(steps):
         # No loop in the program: XLA:CPU runs convolutions in one many times slower.
         distributed.stop_if_asked()
-        slope, scale = outlook(network, split, smooth, features, x)
+        slope, scale, push, pull = outlook(network, split, smooth, features, x)
         state = jnp.zeros_like(x), -slope, -slope
         for _ in range(inner):
-            state = conjugate(network, split, smooth, features, x, dampings * scale, state)
+            state = conjugate(push, pull, smooth, features, x, dampings * scale, state)
         x, dampings = taken(network, split, smooth, features, x, dampings, state[0])
     return x
 
@@ -154,20 +154,22 @@ def losses(
 
 @functools.partial(jax.jit, static_argnums=1)
 def outlook(network, split, smooth, features, x):
-    """(gradient [B, H, W, C] of `losses`, mean square of J's columns [B])."""
-    slope = jax.grad(lambda x: jnp.sum(losses(network, split, smooth, features, x)))(x)
+    """(gradient [B, H, W, C] of `losses`, mean square of J's columns [B], J and J' as functions); J stays while d is solved for."""
+    found, push = jax.linearize(lambda x: run(network, x, 0, split), x)
+    _, pull = jax.vjp(lambda x: run(network, x, 0, split), x)
+    (slope,) = pull(2 * (found - features) / _each(_spread(features), found))
+    slope += smooth * jax.grad(lambda x: jnp.sum(jax.vmap(lambda image: tv(image[None]))(x)))(x)
     signs = jax.random.rademacher(jax.random.key(0), x.shape[1:], jnp.float32)
-    _, moved = _pushed(network, split, x, jnp.broadcast_to(signs, x.shape))
+    moved = push(jnp.broadcast_to(signs, x.shape))
     size = x[0].size
-    return slope, 2 * _dot(moved, moved) / _spread(features) / size
+    return slope, 2 * _dot(moved, moved) / _spread(features) / size, push, pull
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def conjugate(network, split, smooth, features, x, damped, state):
+@jax.jit
+def conjugate(push, pull, smooth, features, x, damped, state):
     """One step of conjugate gradients (Hestenes & Stiefel, 1952), each image on its own: (d, residual, direction)."""
     d, residual, direction = state
-    _, moved = _pushed(network, split, x, direction)
-    _, pull = jax.vjp(lambda x: run(network, x, 0, split), x)
+    moved = push(direction)
     (curved,) = pull(2 * moved / _each(_spread(features), moved))
     curved += smooth * _diffused(x, direction) + _each(damped, x) * direction
     before = _dot(residual, residual)
@@ -184,10 +186,6 @@ def taken(network, split, smooth, features, x, dampings, d):
     new = jnp.clip(x + d, 0, 1)
     better = loss(new) < loss(x)
     return jnp.where(_each(better, x), new, x), dampings * jnp.where(better, _FALL, _RISE)
-
-
-def _pushed(network, split, x, direction):
-    return jax.jvp(lambda x: run(network, x, 0, split), (x,), (direction,))
 
 
 def _diffused(x, direction):
