@@ -14,6 +14,13 @@ from configs import audit
 def get_config():
     config = audit.get_config()
     config.splits = ("layer1.2",)
+    config.attacks = (
+        "dci",
+        "adapted_dci",
+        "adapted_dci+refine",
+        "adapted_dci+gauss_newton",
+        "adapted_inverse_network",
+    )
     config.defenses = (
         ("none", 0.0),
         ("gaussian", 1.0),

@@ -30,6 +30,7 @@ def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(tmp_path, caps
     assert capsys.readouterr().out.count("done before") == 2
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_or_runs_out_of_time_is_said_to_be_unfinished(tmp_path):
     fails = accelerator.Stage(("dci_jax.main", "--config=nowhere.py", "--workdir={out}"))
     found = accelerator.perform("fails", fails, tmp_path, tmp_path, False, 60)

@@ -83,6 +83,7 @@ def test_a_convolutional_network_takes_images_of_another_side_and_others_say_tha
         with_side(rigid, 16)
 
 
+@pytest.mark.slow
 def test_the_device_runs_the_deploy_form_where_there_is_one(monkeypatch):
     import jax
 
@@ -244,12 +245,13 @@ def test_a_field_of_the_audit_that_is_wrong_is_refused(changes, said, monkeypatc
         check(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar_resnet20", "he_cnn", "repvgg_cifar"])
 def test_the_audit_takes_any_network_and_costly_attacks_the_middle_one_of_its_splits(name):
     config = audit.get_config()
     config.target.name = name
     case = check(config, planned=True)
-    for attack in ("dci", "adapted_dci+refine", "adapted_inverse_network"):
+    for attack in ("dci", "adapted_dci+gauss_newton", "adapted_dci+refine", "inverse_network"):
         splits, settings = registry.settings(config, registry.find(attack), case.splits)
         assert splits == (case.splits if attack == "dci" else (case.splits[len(case.splits) // 2],))
         assert "num_splits" not in settings

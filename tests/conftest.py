@@ -1,6 +1,8 @@
 """What several tests share: a small network, the tiny config, and paths that may be absent."""
 
+import fcntl
 import os
+import shutil
 import signal
 
 import jax
@@ -126,8 +128,15 @@ def place(tmp_path_factory, network20):
 
 
 @pytest.fixture(scope="session")
-def finished(place):
-    """The workdir of an undisturbed run of configs/tiny.py on one device."""
-    done = call(place, place / "run")
-    assert done.returncode == 0, done.stderr
+def finished(place, tmp_path_factory):
+    """The workdir of an undisturbed run of configs/tiny.py on one device: one for all workers, each of which has a copy."""
+    shared = tmp_path_factory.getbasetemp().parent / "finished"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            done = call(place, place / "run")
+            assert done.returncode == 0, done.stderr
+            shutil.copytree(place / "run", shared)
+    if not (place / "run").exists():
+        shutil.copytree(shared, place / "run")
     return place / "run"

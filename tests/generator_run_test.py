@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.command_line import call, call_each, lines
+from tests.command_line import call, lines
 
 TINY = [
     "--config.target.name=tests.conftest:narrow_generator",
@@ -94,34 +94,7 @@ def test_the_same_line_again_does_nothing_anew(inverted, place):
     assert json.loads((inverted / "timing.json").read_text())["attack dci_trained"]["compile_s"] >= before
 
 
-REFUSED = [
-    (["--config.attacks=('deepinversion',)"], "'deepinversion' cannot reconstruct latents"),
-    (["--config.oracle.images=faces"], "oracle.images is faces"),
-    (["--config.defenses=(('gaussian', 0.1),)"], "name what happens to them in corruptions"),
-    (["--config.corruptions=(('scratch', 1.0),)"], "No corruption is called 'scratch'"),
-    (["--config.data.count=1"], "data.count is 1"),
-    (["--config.gauss_newton.splits=('layer1',)"], "no split point 'layer1'"),
-    (["--config.dci_trained.batch=4"], "5 split points"),
-    # A tuple given again is added to the first.
-    (["--config.attacks=('dci_trained',)"], "attacks names 'dci_trained' twice"),
-]
-
-
-@pytest.fixture(scope="module")
-def refusals(place):
-    mores = [[*TINY, *more] for more, _ in REFUSED]
-    return call_each(place, place / "never", mores)
-
-
-@pytest.mark.parametrize("case", range(len(REFUSED)), ids=[named for _, named in REFUSED])
-def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, refusals, case):
-    code, said = refusals[case]
-    assert code == 2, said
-    assert REFUSED[case][1] in said.splitlines()[-1]
-    assert "Traceback" not in said
-    assert not (place / "never").exists()
-
-
+@pytest.mark.slow
 def test_a_dry_run_prints_the_plan(place):
     done = call(place, place / "never", *TINY, "--dry_run")
     assert done.returncode == 0, done.stderr

@@ -223,6 +223,7 @@ def configs():
             yield path.stem, variant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), list(configs()))
 def test_every_config_and_variant_passes_the_checks_and_has_all_fields(name, variant, tmp_path):
     module = importlib.import_module(f"configs.{name}")

@@ -29,6 +29,7 @@ def small(shape):
     return dci_jax.sequential("small", shape, [("first", conv, weights[0]), ("second", conv, weights[1])], head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(24, 40, 3), (28, 28, 1)])
 def test_an_audit_takes_them(shape, tmp_path):
     rng = np.random.default_rng(1)
@@ -49,6 +50,7 @@ def test_an_audit_takes_them(shape, tmp_path):
     assert report.files["report/index.html"]
 
 
+@pytest.mark.slow
 def test_a_prior_is_fitted_to_grey_images():
     network = dci_jax.from_jax(grey_norm, grey_variables(), (16, 16, 1), name="grey")
     prior = dci_jax.fit_prior(

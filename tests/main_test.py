@@ -69,12 +69,18 @@ REFUSED = [
     (["--coordinator=localhost:abc", "--processes=2", "--process=0"], "HOST:PORT"),
     (["dry_run"], "Unexpected argument 'dry_run'; did you mean --dry_run?"),
     (["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process=2"),
+    (["--config=configs/absent.py"], "No such file"),
+    (["--config=configs/resnet50.py:midle"], "no variant midle; its variants are whole, shallow, middle"),
+    (["--config=configs/resnet50.py:"], "no variant ''; its variants are whole"),
+    (["--config=configs/tiny.py:x"], "it has no variants; leave out the colon"),
+    (["--config={place}/broken.py"], "ValueError: two lines of its own"),
 ]
 
 
 @pytest.fixture(scope="module")
 def refusals(place):
-    mores = [[*more] for more, _ in REFUSED]
+    (place / "broken.py").write_text("raise ValueError('two lines\\nof its own')")
+    mores = [[text.replace("{place}", str(place)) for text in more] for more, _ in REFUSED]
     return call_each(place, place / "never", mores)
 
 
@@ -94,25 +100,7 @@ def test_help_lists_the_flags(capsys, flag):
     assert all(f"--{name}: " in shown for name in ("config", "workdir", "dry_run"))
 
 
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ("configs/absent.py", "No such file"),
-        ("configs/resnet50.py:midle", "no variant midle; its variants are whole, shallow, middle"),
-        ("configs/resnet50.py:", "no variant ''; its variants are whole"),
-        ("configs/tiny.py:x", "it has no variants; leave out the colon"),
-        ("{place}/broken.py", "ValueError: two lines of its own"),
-    ],
-)
-def test_a_config_file_that_cannot_be_had_is_bad_input_too(place, config, said):
-    (place / "broken.py").write_text("raise ValueError('two lines\\nof its own')")
-    done = call(place, place / "never", config=config.format(place=place))
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert "Traceback" not in done.stderr
-
-
+@pytest.mark.slow
 def test_a_run_leaves_everything(finished):
     rows = lines(finished)
     cells = {(row["attack"], row["split"]) for row in rows}
@@ -163,6 +151,7 @@ def test_a_run_leaves_everything(finished):
     assert environment["command"].startswith("python -m dci_jax.main --config=configs/tiny.py")
 
 
+@pytest.mark.slow
 def test_the_plan_states_parameters_flops_and_memory_and_does_nothing(place):
     done = call(place, place / "planned", "--dry_run")
     assert done.returncode == 0, done.stderr
@@ -249,6 +238,7 @@ DEFENDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "cells"), [((), 2), pytest.param(DEFENDED, 12, marks=pytest.mark.slow)])
 def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_path, more, cells):
     (tmp_path / "others").mkdir()
@@ -268,6 +258,7 @@ def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_
     assert {name.parts[0] for name in fitted[0]} == set(kept)
 
 
+@pytest.mark.slow
 def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(place, finished):
     before = (finished / "results.jsonl").read_bytes()
     again = call(place, finished)

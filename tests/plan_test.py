@@ -66,11 +66,13 @@ def step_bytes(network, remat):
     return plan.peak_bytes(traced.jaxpr.jaxpr), compiled
 
 
+@pytest.mark.slow
 def test_the_estimate_is_near_what_the_compiler_states(network):
     estimate, compiled = step_bytes(network, remat=False)
     assert estimate == pytest.approx(compiled, rel=0.35)
 
 
+@pytest.mark.slow
 def test_rematerialisation_needs_less(network):
     # XLA's CPU compiler computes nothing twice, so only the traced program can tell.
     assert step_bytes(network, remat=True)[0] < 0.6 * step_bytes(network, remat=False)[0]
@@ -121,6 +123,7 @@ def test_a_chain_counts_its_passes_through_the_network_and_back():
     assert total / 128 - sums == pytest.approx(passes, rel=0.1)
 
 
+@pytest.mark.slow
 def test_every_attack_has_its_rows(monkeypatch, network):
     monkeypatch.setattr(models, "load", lambda *_: network)
     monkeypatch.setattr(plan, "matrix_product_rate", lambda precision: 1e9)

@@ -27,6 +27,7 @@ from dci_jax.typing import Array, Pytree
 # convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868);
 # how much, benchmarks/dispatch.py measures.
 _PER_DISPATCH = 10
+_FEW = 30  # updates for which a program that no other process can read from the cache does not pay
 _AHEAD = 4  # dispatches in flight: enough to hide Python, few enough to bound the batches in memory
 
 
@@ -64,9 +65,9 @@ def jitted(compiler_options: dict[str, bool] | None) -> Callable:
 _half = set()  # losses that compute in bfloat16
 
 
-def take_step(loss: Callable, *rest: Any) -> tuple[Pytree, Pytree, dict[str, Array]]:
-    """`step()`, or the same without oneDNN where the loss computes in bfloat16."""
-    if loss not in _half:
+def take_step(loss: Callable, *rest: Any, few: bool = False) -> tuple[Pytree, Pytree, dict[str, Array]]:
+    """`step()`, or the same without oneDNN where the loss computes in bfloat16, or a `few` updates are made."""
+    if loss not in _half and not few:
         try:
             return step()(loss, *rest)
         except HalfPrecision:
@@ -144,7 +145,9 @@ def minimize(
                     checkpoints.save(done, (variables, state))
                 raise distributed.Preempted
             some = tuple(batches(number) for number in range(done, done + size))
-            variables, state, terms = take_step(loss, optimizer, project, layout, variables, state, frozen, some)
+            variables, state, terms = take_step(
+                loss, optimizer, project, layout, variables, state, frozen, some, few=steps < _FEW
+            )
             done += size
             flying.append(terms)
             if len(flying) > _AHEAD:

@@ -84,12 +84,14 @@ def quality(reader, features, images):
     return float(psnr(reader(features), images).mean())
 
 
+@pytest.mark.slow
 def test_dci_solved_on_defended_features_reads_more(defended, images, blind):
     channel, features, knows = defended
     gained = quality(knows[SPLIT], features, images) - quality(blind, features, images)
     assert gained > WORTH[channel.kind][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "settings"), [(rmle.rmle, REFINE), (gauss_newton.gauss_newton, GAUSS_NEWTON)])
 def test_what_starts_from_it_does_not_fall_below_it(attack, settings, defended, network, images, tmp_path):
     channel, features, start = defended
@@ -109,6 +111,7 @@ def test_refinement_does_not_compare_what_dropout_left_out(attack, settings, net
     assert found[1] > found[0] + 3
 
 
+@pytest.mark.slow
 def test_an_inverse_network_learns_from_defended_features(network, images, tmp_path):
     settings = dict(width=8, batch=8, learning_rate=1e-2, steps=40, precision="float32")
     channel, found = Channel("gaussian", 3.0), []

@@ -28,6 +28,7 @@ def distance(network, images):
     return float(batch_norm_statistics(found, networks.running_statistics(network)))
 
 
+@pytest.mark.slow
 def test_statistics_come_nearer_to_the_networks_own(network, images):
     features = networks.run(network, images, 0, 2)
     with_prior, without = attack(network, features, 1.0), attack(network, features, 0.0)

@@ -36,6 +36,7 @@ def test_a_damped_step_is_that_of_the_normal_equations():
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_finds_the_latent_behind_an_image(generator):
     latents = jax.random.normal(jax.random.key(0), (3, 128))
     images = networks.run(generator, latents)
@@ -45,6 +46,7 @@ def test_it_finds_the_latent_behind_an_image(generator):
     assert np.linalg.norm(found - latents) < 0.1 * before
 
 
+@pytest.mark.slow
 def test_each_latent_is_found_alone(generator):
     images = networks.run(generator, jax.random.normal(jax.random.key(0), (3, 128)))
     together = attack(generator, "image", images, steps=2)

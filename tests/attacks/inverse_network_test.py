@@ -1,11 +1,13 @@
 import jax
 import numpy as np
+import pytest
 
 from dci_jax import network as networks
 from dci_jax.attacks.inverse_network import inverse_network
 from dci_jax.inputs.mixture import Prior, batches
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
     inputs = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
     images = np.asarray(batches(inputs, jax.random.key(9), 20)(0))
@@ -29,7 +31,8 @@ def test_training_lowers_the_error_on_images_it_has_not_seen(network, tmp_path):
     assert errors[1] < 0.5 * images.var()
 
 
-def test_an_encoder_learns_a_generators_codes(generator, tmp_path):
+@pytest.mark.slow
+def test_an_encoder_learns_a_generators_latents(generator, tmp_path):
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     latents = batches(inputs, jax.random.key(9), 20)(0)
     features = networks.run(generator, latents, 0, 2)

@@ -30,6 +30,7 @@ def drawn(*shapes):
     return [jax.random.normal(jax.random.key(seed), shape) for seed, shape in enumerate(shapes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("image", "kernel", "stride", "pad"), SHAPES)
 def test_value_gradients_and_directions_are_those_of_xlas_convolution(image, kernel, stride, pad):
     x, k, dx, dk = drawn(image, kernel, image, kernel)
@@ -74,6 +75,7 @@ WAYS = [  # function, stride, channels behind it of 3 in front of it
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "stride", "behind"), WAYS)
 @pytest.mark.parametrize(
     ("size", "pads"), [((3, 3), ((1, 1), (1, 1))), ((2, 3), ((0, 1), (2, 0))), ((4, 2), ((3, 0), (0, 1)))]

@@ -51,6 +51,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @taken
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)

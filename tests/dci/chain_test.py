@@ -45,6 +45,7 @@ def features(network):
     return dci_jax.features_at(network, "second", IMAGES)
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_sharded_features_give_what_the_call_gives(chain, features):
     plain = chain(features)
     assert plain.shape == IMAGES.shape

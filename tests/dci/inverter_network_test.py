@@ -45,6 +45,7 @@ ROUNDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ROUNDS)
 def test_what_is_known_before_a_round_changes_neither_value_nor_gradients(case):
     """Against the equation as it stands in the module's first lines, with all three inputs in every round."""

@@ -31,6 +31,7 @@ def test_one_product_for_each_shift_gives_the_matrix_of_all_neighbourhoods(size,
     assert normal.energy == pytest.approx(np.sum(t.astype(float) ** 2), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 @pytest.mark.parametrize(("height", "width"), [(9, 8), (1, 4), (2, 2)])
 def test_a_device_adds_up_and_assembles_what_the_host_does_to_the_last_digit(size, height, width):

@@ -65,6 +65,7 @@ def test_the_next_inverter_is_solved_on_what_the_deeper_one_made(network, solved
     assert float(jnp.abs(own - other).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_one_chain_serves_all_splits_and_its_deepest_inverter_is_that_of_an_own_chain(network, solved, tmp_path):
     readers = solve_chain.dci_shared(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path, **SETTINGS)
     for name, least in (("stem", 30), ("layer1.0", 22)):
@@ -111,6 +112,7 @@ def test_a_correction_in_a_chain_of_its_own_follows_what_was_sent_as_well(networ
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_path, monkeypatch):
     polls = iter([False] * 8 + [True])
     with monkeypatch.context() as patch:
@@ -261,7 +263,8 @@ def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(gene
     assert reader(networks.run(generator, latents, 0, 2)).shape == latents.shape
 
 
-def test_codes_of_a_generator_are_read_back(generator, tmp_path):
+@pytest.mark.slow
+def test_latents_of_a_generator_are_read_back(generator, tmp_path):
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "num_images": 256, "batch": 64, "max_unknowns": (40000, 40000)}
     readers = solve_chain.dci(generator, inputs, ("block2",), KEY, tmp_path, **settings)
@@ -271,6 +274,7 @@ def test_codes_of_a_generator_are_read_back(generator, tmp_path):
     assert float(latent_cosine(found, latents).mean()) > 0.5
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_block_are_undone_one_after_the_other_which_reads_more(tmp_path):
     def convolved(kernel, x):
         y = jax.lax.conv_general_dilated(

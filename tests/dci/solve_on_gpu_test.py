@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from dci_jax import network as networks
 from dci_jax.dci import solve_chain, solve_inverter
@@ -20,6 +21,7 @@ SETTINGS = dict(
 INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 
 
+@pytest.mark.slow
 def test_a_gpu_that_solves_for_itself_finds_the_same_chain(network, tmp_path, monkeypatch):
     here = solve_chain.dci(network, INPUTS, ("layer1.0",), jax.random.key(0), tmp_path / "here", **SETTINGS)["layer1.0"]
     monkeypatch.setattr(solve_inverter, "on_gpu", lambda unknowns: True)

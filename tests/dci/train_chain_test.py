@@ -48,6 +48,7 @@ def chain(network):
     return modules, jax.tree.map(lambda p: p + rng.normal(0, 0.05, p.shape).astype("f4"), params)
 
 
+@pytest.mark.slow
 def test_training_reads_images_back_and_every_split_has_its_reader(network, tmp_path):
     splits = ("stem", "layer1.0")
     readers = train_chain.dci_trained(network, INPUTS, splits, jax.random.key(0), tmp_path, **SETTINGS)
@@ -70,6 +71,7 @@ def test_training_reads_images_back_and_every_split_has_its_reader(network, tmp_
         assert error < 0.5 * images.var(), name
 
 
+@pytest.mark.slow
 def test_the_divide_loss_is_the_sum_of_blocks_that_do_not_touch_each_other(network, chain, images):
     modules, params = chain
     objective = Objective("l1", 1.0, 1.0, 0.5)
@@ -135,6 +137,7 @@ def test_the_weights_of_the_terms_count(network, chain):
         assert float(loss) == pytest.approx(2 * float(terms[name]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_rematerialisation_does_not_change_the_gradient(network, chain):
     modules, params = chain
     images = np.random.default_rng(2).uniform(size=(3, 32, 32, 3)).astype(np.float32)
@@ -157,6 +160,7 @@ def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_pat
     assert np.mean((found - images) ** 2) < 0.5 * images.var()
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network, tmp_path):
     settings = {**SETTINGS, "precision": "bfloat16", "divide_steps": 60, "conquer": (("stem", 5),)}
     read = train_chain.dci_trained(network, INPUTS, ("stem",), jax.random.key(0), tmp_path, **settings)["stem"]
@@ -168,7 +172,7 @@ def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network,
 
 
 @pytest.mark.slow
-def test_codes_of_a_generator_are_read_back_by_the_same_training(generator, tmp_path):
+def test_latents_of_a_generator_are_read_back_by_the_same_training(generator, tmp_path):
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "divide_steps": 60, "conquer": (("image", 40),), "width": 0.5}
     latents = batches(inputs, jax.random.key(9), 20)(0)
@@ -182,6 +186,7 @@ def test_codes_of_a_generator_are_read_back_by_the_same_training(generator, tmp_
     assert cosines[0] > cosines[1] + 0.3
 
 
+@pytest.mark.slow
 def test_estimates_on_the_way_end_in_what_invert_gives(generator):
     modules = inverters(generator, 5, 1.0, 64, 1, 2)
     params = train_chain.initialize(modules, generator, jax.random.key(0))
@@ -196,6 +201,7 @@ def test_estimates_on_the_way_end_in_what_invert_gives(generator):
     np.testing.assert_array_equal(found[0], chain(image))
 
 
+@pytest.mark.slow
 def test_steps_on_the_deepest_split_alone_leave_the_others_as_they_were(network, tmp_path):
     settings = {**SETTINGS, "divide_steps": 2, "conquer": (("layer1.0", 2),)}
     images = np.asarray(batches(INPUTS, jax.random.key(9), 2)(0))

@@ -39,7 +39,7 @@ def channels(network, tmp_path_factory):
     """Every defense, having learned for a moment."""
     index, folder = split_index(network, SPLIT), tmp_path_factory.mktemp("defenses")
     asked = [Channel(kind, STRENGTHS.get(kind, 0.5)) for kind in DEFENSES]
-    return {c.kind: learn(c, network, index, INPUTS, jax.random.key(0), folder / c.label, 20) for c in asked}
+    return {c.kind: learn(c, network, index, INPUTS, jax.random.key(0), folder / c.label, 1) for c in asked}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,7 @@ def test_an_example_does_not_depend_on_the_others(kind, channels, features):
     np.testing.assert_allclose(send(channels[kind], jax.random.key(0), features)[1:2], alone, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DEFENSES)
 def test_the_attackers_network_gives_what_is_received_on_average(kind, channels, network):
     index, images = split_index(network, SPLIT), jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
@@ -203,11 +204,12 @@ def test_a_bottleneck_sends_its_narrow_side(channels, features):
     assert narrow.max() < message_bytes(channels["none"], features, features).min() / 4
 
 
+@pytest.mark.slow
 def test_learning_costs_the_server_less_and_hides_more(network, tmp_path):
     index = split_index(network, SPLIT)
     found = {
         strength: learn(
-            Channel("learned_noise", strength), network, index, INPUTS, jax.random.key(0), tmp_path / f"{strength}", 60
+            Channel("learned_noise", strength), network, index, INPUTS, jax.random.key(0), tmp_path / f"{strength}", 20
         ).params["scale"]
         for strength in (0.01, 3.0)
     }

@@ -36,6 +36,7 @@ def test_it_is_the_error_of_the_linear_gaussian_model(monkeypatch):
     assert abs(found / expected - 1) < 0.1
 
 
+@pytest.mark.slow
 def test_what_is_not_linear_tells_less():
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=(48, 48)), jnp.float32)
 
@@ -72,6 +73,7 @@ def test_receptive_fields_are_those_of_the_convolutions():
     assert information.receptive_fields(network) == [(3, 3), (5, 5), (13, 13)]
 
 
+@pytest.mark.slow
 def test_the_public_scores_are_by_name_and_refuse_what_they_cannot_do(network):
     first = split_names(network)[0]
     found = dci_jax.leakage_scores(network, (first,), num_images=1)

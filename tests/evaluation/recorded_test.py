@@ -76,6 +76,7 @@ def test_what_does_not_fit_a_dump_is_refused(changes, said, network, tmp_path, m
         check(config)
 
 
+@pytest.mark.slow
 def test_what_was_sent_is_read_back_without_its_images(tmp_path):
     network = models.load("cifar_resnet20", "")
     sent = features_at(network, split_index(network, "stem"), PIXELS / np.float32(255))

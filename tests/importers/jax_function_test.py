@@ -23,6 +23,7 @@ SPLITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPLITS)
 def test_a_function_of_every_library_is_cut_at_its_modules(name, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
@@ -141,6 +142,7 @@ def test_weights_that_diverged_are_refused(params):
         dci_jax.from_jax(normalized, broken, (16, 16, 3))
 
 
+@pytest.mark.slow
 def test_a_chain_is_solved_for_it_and_reconstructs(params):
     network = dci_jax.from_jax(normalized, params, (16, 24, 3))
     prior = dci_jax.Prior((), (("pink_noise", 1.0),), network.input_shape)

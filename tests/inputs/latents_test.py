@@ -9,7 +9,7 @@ from dci_jax.inputs.latents import DEVIATIONS, LATENTS, clip
     ("prior", "deviation", "least", "most"),
     [("normal", 1.0, -np.inf, np.inf), ("uniform", 3**-0.5, -1.0, 1.0)],
 )
-def test_codes_have_the_mean_spread_and_range_of_their_prior(prior, deviation, least, most):
+def test_latents_have_the_mean_spread_and_range_of_their_prior(prior, deviation, least, most):
     latents = np.asarray(LATENTS[prior](jax.random.key(0), 500, (100,)))
     assert latents.shape == (500, 100)
     assert latents.dtype == np.float32

@@ -86,7 +86,7 @@ def test_an_empty_pool_is_refused_only_if_it_is_asked():
     assert batches(inputs({"white_noise": 1.0}, POOL[:0]), KEY, 2)(0).shape == (2, 8, 8, 3)
 
 
-def test_codes_come_from_their_prior_and_are_not_flipped():
+def test_latents_come_from_their_prior_and_are_not_flipped():
     latents = Prior((), (("uniform", 1.0),), (5,))
     found = np.asarray(batches(latents, KEY, 200)(3))
     assert found.shape == (200, 5)

@@ -49,6 +49,7 @@ def colored():
     return remembering(cifar_resnet(KEY, depth=20), filtered(images, bands, shift), 4), bands, shift
 
 
+@pytest.mark.slow
 def test_colours_sharpness_and_borders_are_found(colored, tmp_path, caplog):
     network, bands, shift = colored
     with caplog.at_level(logging.INFO, "dci_jax"):
@@ -65,6 +66,7 @@ def test_colours_sharpness_and_borders_are_found(colored, tmp_path, caplog):
     assert np.mean((new - truth) ** 2) < 0.5 * np.mean((old - truth) ** 2)
 
 
+@pytest.mark.slow
 def test_what_was_fitted_is_kept_and_images_go_through_it(colored, tmp_path):
     network, file = colored[0], tmp_path / "filter.npz"
     settings = {**SETTINGS, "steps": 10, "batch": 16, "padding": (4,)}
@@ -78,6 +80,7 @@ def test_what_was_fitted_is_kept_and_images_go_through_it(colored, tmp_path):
     np.testing.assert_allclose(255 * through, np.round(255 * through), atol=1e-4)  # in 8 bits
 
 
+@pytest.mark.slow
 def test_images_of_the_bank_are_left_as_they_are(colored, tmp_path):
     pool = np.full((4, 32, 32, 3), 51, np.uint8)
     inputs = Prior(pool, (("synthetic", 1.0),), (32, 32, 3))
@@ -98,6 +101,7 @@ def test_without_batch_norm_or_steps_nothing_is_changed(network, tmp_path, caplo
     assert not file.exists()
 
 
+@pytest.mark.slow
 def test_statistics_that_no_images_have_are_not_followed(tmp_path, caplog):
     """Means of 0 and variances of 1, as in a network whose BatchNorm layers were never told."""
     settings = {**SETTINGS, "steps": 20, "batch": 16, "padding": (0,)}
@@ -105,6 +109,7 @@ def test_statistics_that_no_images_have_are_not_followed(tmp_path, caplog):
     assert "stay as they are" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_mismatch_is_zero_on_what_is_remembered(colored):
     network, depth = colored[0], 4
     images = batches(INPUTS, jax.random.key(3), 256)(0)

@@ -24,6 +24,7 @@ def neighbours(images):
     return np.corrcoef(images[:, :, 1:].ravel(), images[:, :, :-1].ravel())[0, 1]
 
 
+@pytest.mark.slow
 def test_procedural_images_are_smooth_like_photographs_and_white_noise_is_not():
     images = {
         name: np.asarray(generate(jax.random.key(0), 64, SHAPE)) for name, generate in procedural.GENERATORS.items()

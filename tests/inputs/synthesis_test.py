@@ -37,6 +37,7 @@ def distance(network, images):
     return float(batch_norm_statistics(found, networks.running_statistics(network)))
 
 
+@pytest.mark.slow
 def test_statistics_come_closer_and_pixels_stay_valid(network, tmp_path):
     key = jax.random.key(0)
     images = synthesize(network, key, tmp_path / "long", **SETTINGS)
@@ -59,6 +60,7 @@ def stack(images):
     return np.stack([images[i] for i in range(8)])
 
 
+@pytest.mark.slow
 def test_finished_batches_are_kept_and_the_rest_equals_an_undisturbed_run(network, tmp_path):
     settings = {**SETTINGS, "stages": ((16, 1), (32, 2)), "warmup": 1}
     whole = synthesize(network, jax.random.key(0), tmp_path, **settings)
@@ -144,6 +146,7 @@ def test_the_first_stage_shows_the_network_averages():
     np.testing.assert_array_equal(average(images, 1), images)
 
 
+@pytest.mark.slow
 def test_bfloat16_changes_the_convolutions_and_neither_type_nor_gist_of_the_loss(network, images):
     labels = jnp.zeros(2, jnp.int32)
     names = ("statistics", "cross_entropy", "total_variation", "l2", "first")
@@ -157,6 +160,7 @@ def test_bfloat16_changes_the_convolutions_and_neither_type_nor_gist_of_the_loss
     assert float(losses["bfloat16"]) == pytest.approx(float(losses["float32"]), rel=0.05)
 
 
+@pytest.mark.slow
 def test_every_batch_runs_the_program_of_the_first(network, tmp_path):
     programs = []
     for batches in (1, 3):

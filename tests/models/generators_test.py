@@ -97,6 +97,7 @@ def torch_generator(name):
     return reference_sngan.Generator(size, reference_sngan.NARROW[size])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILD)
 def test_images_and_statistics_equal_those_of_pytorch_on_seeded_weights(name, tmp_path):
     network = abstract(name)
@@ -306,7 +307,7 @@ def test_the_published_faces_equal_those_of_pytorch_and_differ_among_each_other(
     assert np.mean(images.std(0)) > 0.1
 
 
-def test_codes_of_its_prior_give_the_published_generator_the_statistics_it_was_trained_with(faces):
+def test_latents_of_its_prior_give_the_published_generator_the_statistics_it_was_trained_with(faces):
     network = models.load("dcgan_32", faces)
 
     latents = LATENTS["uniform"](jax.random.key(1), 256, network.input_shape)

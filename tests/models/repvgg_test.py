@@ -100,6 +100,7 @@ def test_a_state_dict_of_pytorch_gives_its_answers_and_all_its_statistics_live(n
         assert difference(found["bias"], bias) < 1e-5, block.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_the_deploy_form_is_the_same_function_without_batch_norm(name, tmp_path):
     state, images = random_state(shapes(name), 2, SCALES[name]), random_images(SIZES[name])

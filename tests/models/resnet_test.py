@@ -61,6 +61,7 @@ def answer(network, images):
     return logits, {layer: (named[f"{layer}.running_mean"], named[f"{layer}.running_var"]) for layer in layers}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTS)
 def test_answers_and_statistics_equal_those_of_pytorch_on_seeded_weights(name, tmp_path):
     seed = int(name[6:8])
@@ -134,6 +135,7 @@ def test_published_weights_recognise_the_photographs(depth, top1, shared):
     assert right / len(files) == pytest.approx(top1, abs=0.005)
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_stem_are_its_convolution_and_its_pooling():
     network = models.MODELS["resnet18"].build(jax.random.key(0)).replace(input_shape=(32, 32, 3))
     found = split_stages(network)

@@ -35,6 +35,7 @@ def runs(finished, tmp_path):
     return folders
 
 
+@pytest.mark.slow
 def test_runs_are_called_by_what_is_special_in_them(runs):
     assert joint.names(runs) == [
         "dci_trained.width=1.5",
@@ -43,6 +44,7 @@ def test_runs_are_called_by_what_is_special_in_them(runs):
     ]
 
 
+@pytest.mark.slow
 def test_the_page_averages_seeds_and_shows_defenses(runs, capsys, finished):
     assert command.main([str(run) for run in runs]) == 0
     page = runs[0].parent / "report" / "index.html"

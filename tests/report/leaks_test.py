@@ -88,6 +88,7 @@ GUESSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKS)
 def test_what_a_person_would_recognise_leaks(name, private):
     found, share = judged(private, LEAKS[name](np.float32(private[0].pixels) / 255))

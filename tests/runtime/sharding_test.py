@@ -6,6 +6,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from dci_jax.runtime import sharding
 from tests.command_line import ROOT
@@ -63,6 +64,7 @@ for count in (16, 10):
     assert said == ["2", "True", "10", "True"]
 
 
+@pytest.mark.slow
 def test_the_inputs_of_a_step_do_not_depend_on_the_devices(tmp_path):
     program = """
 import jax, numpy as np

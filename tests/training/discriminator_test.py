@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax.traverse_util import flatten_dict
 
 from training.discriminator import Discriminator, power_iteration, spectral_norm
@@ -33,6 +34,7 @@ def test_scaling_a_weight_changes_nothing():
     np.testing.assert_allclose(NARROW.apply({**found, "params": scaled}, images), scores, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_singular_vectors_take_no_gradient():
     images = jax.random.uniform(jax.random.key(1), (3, 32, 32, 3))
     gradient = jax.grad(lambda v: NARROW.apply(v, images).sum())(variables(5))
