@@ -55,6 +55,7 @@ def test_ms_ssim_is_one_for_equal_images_falls_with_noise_and_is_unknown_for_sma
     assert np.isnan(metrics.ms_ssim(a[:, :64, :64], a[:, :64, :64])).all()
 
 
+@pytest.mark.slow
 def test_the_finest_scale_of_ms_ssim_has_the_finest_scales_weight():
     """A checkerboard of single pixels is gone at the second scale, so that the first one's contrast alone is left."""
     places = np.indices((192, 192)).sum(0) % 2

@@ -100,6 +100,7 @@ def test_what_starts_from_it_does_not_fall_below_it(attack, settings, defended, 
     assert after > before - 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "settings"), [(rmle.rmle, REFINE), (gauss_newton.gauss_newton, GAUSS_NEWTON)])
 def test_refinement_does_not_compare_what_dropout_left_out(attack, settings, network, images, tmp_path):
     channel = Channel("dropout", 0.5)

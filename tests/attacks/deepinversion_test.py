@@ -35,6 +35,7 @@ def test_statistics_come_nearer_to_the_networks_own(network, images):
     assert distance(network, with_prior) < 0.8 * distance(network, without)
 
 
+@pytest.mark.slow
 def test_without_weight_it_still_finds_the_images(network, images):
     found = np.asarray(attack(network, networks.run(network, images, 0, 2), 0.0))
     assert np.mean((found - images) ** 2) < 0.5 * images.var()

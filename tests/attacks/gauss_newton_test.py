@@ -146,6 +146,7 @@ def test_images_that_choose_are_none_that_inverters_are_solved_on(network):
         assert float(distances.min()) > 1e-3
 
 
+@pytest.mark.slow
 def test_behind_noise_that_says_nothing_the_start_is_kept(network, tmp_path):
     channel, start = Channel("gaussian", 100.0), {"stem": lambda f: jnp.full((len(f), 32, 32, 3), 0.5)}
     features = sent(network, 1, channel, jax.random.key(2), batches(INPUTS, jax.random.key(5), 2)(0))

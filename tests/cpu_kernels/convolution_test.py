@@ -51,6 +51,7 @@ def test_value_gradients_and_directions_are_those_of_xlas_convolution(image, ker
         np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("image", "kernel", "stride", "pad"), SHAPES[-6:])
 def test_a_gradient_can_be_differentiated_again(image, kernel, stride, pad):
     x, k, dx, dk = drawn(image, kernel, image, kernel)

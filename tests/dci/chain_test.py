@@ -56,6 +56,7 @@ def test_jit_vmap_and_sharded_features_give_what_the_call_gives(chain, features)
     np.testing.assert_allclose(chain(split), plain, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gradient_through_a_chain_is_that_of_differences(chain, features):
     def brightness(f):
         return jnp.mean(chain(f)[0])

@@ -107,6 +107,7 @@ def test_the_deepest_loss_is_that_of_the_chain_read_back(network, chain):
     assert loss == pytest.approx(float(terms["layer"] + 2 * terms["image"] + 3 * terms["cycle"]))
 
 
+@pytest.mark.slow
 def test_the_conquer_loss_is_that_of_each_group_read_back_alone(network, chain):
     modules, params = chain
     images = np.random.default_rng(2).uniform(size=(6, 32, 32, 3)).astype(np.float32)

@@ -51,6 +51,7 @@ def test_what_is_not_linear_tells_less():
     assert scores[0] > scores[1] + 3 > scores[2] + 6
 
 
+@pytest.mark.slow
 def test_fewer_features_tell_less():
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=(48, 48)), jnp.float32)
     many, few = (information.score(linear(matrix[:, :count]), 1, KEY, 4) for count in (48, 8))

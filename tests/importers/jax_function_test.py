@@ -69,6 +69,7 @@ def params():
     return jax.tree.map(np.float32, found)
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_what_goes_into_a_norm(params):
     network = dci_jax.from_jax(normalized, params, (16, 24, 3), mean=(0.5,), std=(0.2,))
     images = np.random.default_rng(1).uniform(0, 1, (4, 16, 24, 3)).astype(np.float32)

@@ -128,6 +128,7 @@ def test_the_mismatch_is_zero_on_what_is_remembered(colored):
     assert off == pytest.approx(np.log(2) ** 2, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_which_blocks_tell():
     assert told_by(cifar_resnet(KEY, depth=20)) == 4  # stem and the first stage
     assert told_by(he_cnn(KEY)) == 0
@@ -145,13 +146,14 @@ def test_what_cannot_work_is_refused(steps, padding, said):
     check(60, (0, 16), 32)
 
 
-def test_a_damaged_file_is_told(colored, tmp_path):
+def test_a_damaged_file_is_told(network, tmp_path):
     file = tmp_path / "filter.npz"
     np.savez(file, bands=np.zeros((2, 3, 3)))
     with pytest.raises(InputError, match=r"filter.npz"):
-        fit_filter(colored[0], INPUTS, KEY, file, **SETTINGS)
+        fit_filter(network, INPUTS, KEY, file, **SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_each_layer_is_compared_with_its_own_memory(colored, depth):
     """On other images than those that are remembered, so that no two layers differ alike."""

@@ -48,6 +48,7 @@ def test_statistics_come_closer_and_pixels_stay_valid(network, tmp_path):
     assert distance(network, stack(images)) < 0.9 * distance(network, stack(before))
 
 
+@pytest.mark.slow
 def test_what_they_start_from_is_filtered(network, tmp_path):
     black = 0 * identity(3), np.full(3, -0.5, np.float32)
     settings = {**SETTINGS, "batches": 1, "stages": ((32, 1),), "start": "dead_leaves"}
@@ -102,6 +103,7 @@ def without_batch_norm(network):
     )
 
 
+@pytest.mark.slow
 def test_without_batch_norm_the_label_and_the_priors_shape_the_images_and_a_warning_says_so(network, tmp_path, caplog):
     bare = without_batch_norm(network)
     settings = {**SETTINGS, "batches": 1, "cross_entropy": 1.0}

@@ -173,6 +173,7 @@ def test_a_latent_goes_in_and_an_image_comes_out_at_the_last_split(name):
     assert {feature.dtype for feature in features[1:]} == {jax.numpy.dtype("bfloat16")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILD)
 def test_what_is_said_of_its_features_is_true(name, tmp_path):
     network = abstract(name)
@@ -266,6 +267,7 @@ def test_generators_and_no_others_have_a_prior():
         assert latents.shape == (3, *abstract(name).input_shape)
 
 
+@pytest.mark.slow
 def test_the_embedded_generator_is_small_and_makes_images_that_differ():
     from importlib import resources
 

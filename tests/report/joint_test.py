@@ -64,6 +64,7 @@ def test_the_page_averages_seeds_and_shows_defenses(runs, capsys, finished):
     assert text.count("data:image/png") == 3
 
 
+@pytest.mark.slow
 def test_runs_that_are_not_finished_are_left_out_and_said_so(runs, tmp_path, capsys):
     (runs[1] / "summary.csv").unlink()
     out = tmp_path / "out"

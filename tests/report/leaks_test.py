@@ -15,7 +15,7 @@ POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, server_agreemen
 TILES = {32: 4, 224: 2}  # 64 images of 32 px, 16 of 224
 
 
-@pytest.fixture(scope="module", params=TILES)
+@pytest.fixture(scope="module", params=[32, pytest.param(224, marks=pytest.mark.slow)])
 def private(request):
     """(images uint8, their names, the rows of their baselines)."""
     found = photographs((request.param, request.param, 3), tiles=TILES[request.param])
@@ -88,7 +88,6 @@ GUESSES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKS)
 def test_what_a_person_would_recognise_leaks(name, private):
     found, share = judged(private, LEAKS[name](np.float32(private[0].pixels) / 255))

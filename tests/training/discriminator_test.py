@@ -16,6 +16,7 @@ def variables(iterations):
     return found
 
 
+@pytest.mark.slow
 def test_the_power_iteration_finds_the_largest_singular_value():
     found = variables(200)
     kernels = {k: v for k, v in flatten_dict(found["params"]).items() if k[-1] == "kernel"}
