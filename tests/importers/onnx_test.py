@@ -333,6 +333,23 @@ def test_a_bundle_keeps_the_file_and_what_it_does_not_say(file, tmp_path, capsys
         dci_jax.load_network("bundle", out)
 
 
+def test_weights_outside_of_the_files_folder_are_not_read(file, tmp_path):
+    (tmp_path / "in").mkdir()
+    named = onnx.load(file)
+    onnx.save(named, tmp_path / "in" / "m.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    assert dci_jax.from_onnx(tmp_path / "in" / "m.onnx").name  # beside the file they are
+    for where in ("../weights", str(tmp_path / "weights")):
+        (tmp_path / "weights").write_bytes((tmp_path / "in" / "weights").read_bytes())
+        named = onnx.load(tmp_path / "in" / "m.onnx", load_external_data=False)
+        for tensor in named.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = where
+        (tmp_path / "in" / "other.onnx").write_bytes(named.SerializeToString())
+        with pytest.raises(InputError, match="cannot be read as ONNX"):
+            dci_jax.from_onnx(tmp_path / "in" / "other.onnx")
+
+
 @pytest.mark.parametrize("flag", ["--weights=w.pth", "--random", "--classes=3", "--size=20", "--channels=1"])
 def test_options_that_a_file_cannot_follow_are_refused(flag, file, tmp_path, capsys):
     assert convert.main([str(file), f"--out={tmp_path / 'bundle'}", flag]) == 2
