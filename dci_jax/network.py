@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.errors import InputError, reason
+from dci_jax.tensors import Layout
 from dci_jax.typing import Array, Pytree
 
 
@@ -29,6 +30,7 @@ class Block:
       nonnegative: whether the block's *input* is never negative (the output of a ReLU).
       stages: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
         taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.split_stages`); () for a block of one stage.
+      tensors: where several tensors are sent from behind the block, how they lie in its one array (`tensors.layout`); else ().
     """
 
     params: Pytree
@@ -38,6 +40,7 @@ class Block:
     stages: tuple[Callable[[Pytree, Array], tuple[Array, Pytree]], ...] = flax.struct.field(
         pytree_node=False, default=()
     )
+    tensors: Layout = flax.struct.field(pytree_node=False, default=())
 
 
 @flax.struct.dataclass

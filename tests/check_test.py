@@ -255,11 +255,11 @@ def test_the_audit_takes_any_network_and_costly_attacks_the_middle_one_of_its_sp
         splits, settings = registry.settings(config, registry.find(attack), case.splits)
         assert splits == (case.splits if attack == "dci" else (case.splits[len(case.splits) // 2],))
         assert "num_splits" not in settings
-    config.refine.num_splits = 3
-    splits, _ = registry.settings(config, registry.find("dci+refine"), tuple("abcdefghi"))
+    config.gauss_newton.num_splits = 3
+    splits, _ = registry.settings(config, registry.find("dci+gauss_newton"), tuple("abcdefghi"))
     assert splits == ("b", "e", "h")
-    config.refine.splits = case.splits[:1]
-    with pytest.raises(InputError, match=r"refine\.num_splits 3; give one of them"):
+    config.gauss_newton.splits = case.splits[:1]
+    with pytest.raises(InputError, match=r"gauss_newton\.num_splits 3; give one of them"):
         check(config, planned=True)
 
 

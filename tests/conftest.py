@@ -28,9 +28,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Programs of quick tests run for milliseconds and take the compiler seconds; processes that they start do the same."""
-    if not config.getoption("--slow"):
-        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+    """Programs of tests run for milliseconds and take the compiler seconds; processes that they start do the same."""
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
 
 def pytest_collection_modifyitems(config, items):

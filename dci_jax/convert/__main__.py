@@ -143,7 +143,7 @@ def from_torch(settings: argparse.Namespace, draft: Path) -> str:
         crop=settings.crop,
     )
     log.info("exported %s: images of %s", found.name, "x".join(map(str, found.shape)))
-    data = graph.read(found.program)
+    data = graph.read(found.program, bool(found.tensors))
     manifest = _manifest(settings, found, data)
     with replacing(draft / bundle.WEIGHTS, "wb") as stream:
         stream.write(safetensors.numpy.save(data.weights))
@@ -181,7 +181,7 @@ def _manifest(settings, found, data):
         "places": [dataclasses.asdict(place) | {"default": place.default or every} for place in data.places],
         "nodes": [dataclasses.astuple(node) for node in data.nodes],
         "output": data.output,
-    }
+    } | ({"tensors": found.tensors} if found.tensors else {})
 
 
 def _write(folder, manifest):

@@ -1,7 +1,7 @@
 """An exported program as plain data: its nodes, its weights, and the places where one tensor alone is alive."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from dci_jax.errors import InputError
 from dci_jax.importers.aten import OPERATORS
 from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, between, weights_of
 from dci_jax.importers.split_points import split_points
+from dci_jax.tensors import OUTPUTS
 
 _IGNORED = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 _PREFIXES = 16  # tokens before those of the grid, at most: a class token, registers
@@ -38,8 +39,8 @@ class Graph:
     classes: int
 
 
-def read(program: Any) -> Graph:
-    """The graph of a program in core ATen operators (`source.load`).
+def read(program: Any, joined: bool = False) -> Graph:
+    """The graph of a program in core ATen operators (`source.load`); of `joined` features the answer is the last place.
 
     Raises:
       InputError: an operator that `aten.OPERATORS` does not have, more than one input or answer, or a size that is no
@@ -83,7 +84,9 @@ def read(program: Any) -> Graph:
     shape = answer.meta["val"].shape
     weighted = {node.name for node in nodes if node.operator in WEIGHTED and weights_of(node)}
     operators = {node.name: getattr(node.target, "__name__", "").partition(".")[0] for node in kept}
-    places = split_points(tuple(_places(kept, inputs[0], answer)), modules(kept), operators, weighted)
+    places = split_points(tuple(_places(kept, inputs[0], answer, joined)), modules(kept), operators, weighted)
+    if joined:
+        places = (*places[:-1], replace(places[-1], name=OUTPUTS, default=True))
     named = {node.name: node for node in kept} | {INPUT: inputs[0]}
     return Graph(nodes, places, answer.name, arrays, named, int(shape[1]) if len(shape) == 2 else 0)
 
@@ -177,7 +180,7 @@ def _array(tensor):
     return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
 
 
-def _places(kept, start, answer):
+def _places(kept, start, answer, joined):
     """Cuts: behind the node, nothing that depends on the input is used later but the node itself."""
     last = {}
     for number, node in enumerate(kept):
@@ -192,7 +195,7 @@ def _places(kept, start, answer):
         if not isinstance(value, torch.Tensor):
             continue
         shape = list(value.shape)
-        if alive != {node} or node is answer or str(shape[0]) != str(start.meta["val"].shape[0]):
+        if alive != {node} or (node is answer and not joined) or str(shape[0]) != str(start.meta["val"].shape[0]):
             continue
         if len(shape) == 4 and min(shape[1:]) > 0:
             layout = _layout(shape, layout, start.meta["val"].shape[2:])

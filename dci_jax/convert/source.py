@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Mapping
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import torch
 
 from dci_jax import import_from_string
 from dci_jax.checkpoints import read
+from dci_jax.convert.answers import one_answer
 from dci_jax.errors import InputError, reason
+from dci_jax.tensors import Layout
 
 log = logging.getLogger("dci_jax")
 
@@ -28,6 +30,7 @@ class Source:
       shape: (H, W, C) of one input.
       mean, std: per channel, of the normalisation of images in [0, 1].
       crop: as `dci_jax.network.Network.crop`.
+      tensors: how several features lie in its answer (`dci_jax.tensors`); () of one.
     """
 
     program: Any
@@ -36,6 +39,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: float
+    tensors: Layout = ()
 
 
 def load(
@@ -102,7 +106,8 @@ def load(
         log.warning("no --mean and --std: images go into %s as they are, in [0, 1]", what)
     name = what.removeprefix("timm:").rpartition(":")[2]
     name = Path(name).stem if what.endswith(".pt2") else name
-    return Source(_exported(model, what, (channels, *sides)), name, (*sides, channels), mean, std, crop)
+    program, lay = _exported(model, what, (channels, *sides))
+    return Source(program, name, (*sides, channels), mean, std, crop, lay)
 
 
 def _timm(name, random, size, classes):
@@ -212,19 +217,6 @@ def _fill(model, weights):
     model.load_state_dict({key: torch.from_numpy(np.array(tensor)) for key, tensor in tensors.items()}, strict=False)
 
 
-def _tensors(answer, name="answer"):
-    """(name, tensor) of all floating-point tensors in a network's answer, in their order."""
-    if isinstance(answer, torch.Tensor):
-        if answer.is_floating_point() and answer.ndim > 1:
-            yield name, answer
-    elif isinstance(answer, Mapping):
-        for key, value in answer.items():
-            yield from _tensors(value, f"{name}[{key!r}]")
-    elif isinstance(answer, list | tuple):
-        for number, value in enumerate(answer):
-            yield from _tensors(value, f"{name}[{number}]")
-
-
 def _exported(model, what, shape):
     for path, module in model.named_modules():
         if getattr(module, "track_running_stats", True) is False and isinstance(
@@ -242,25 +234,13 @@ def _exported(model, what, shape):
         raise InputError(
             f"{what} does not take images of {list(shape)} ({reason(error)}); give --size or --channels if the images are others, or correct the network."
         ) from error
-    if not isinstance(answer, torch.Tensor):
-        found = list(_tensors(answer))
-        if not found:
-            raise InputError(
-                f"{what} returns a {type(answer).__name__} without a tensor [B, ...]; give a network that returns one."
-            )
-        log.warning(
-            "%s returns %d tensors (%s): %s is taken for its answer, and places are what this one is computed from. Where the others "
-            "are computed from something else, a device sends that, too",
-            what,
-            len(found),
-            ", ".join(name for name, _ in found),
-            found[0][0],
-        )
-        model.register_forward_hook(lambda module, given, answer: next(_tensors(answer))[1])
+    lay = one_answer(model, answer, tuple(shape[1:]), what)
     batch = torch.export.Dim("batch", min=1)
     try:
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
-        return program.run_decompositions()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.export's, of its own parts
+            program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
+            return program.run_decompositions(), lay
     except Exception as error:  # torch.export's own, of many kinds
         raise InputError(
             f"{what} cannot be exported for any batch size ({type(error).__name__}: {reason(error)}); a .pt2 file has to be "

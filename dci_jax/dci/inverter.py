@@ -27,6 +27,7 @@ from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, latent_prior
 from dci_jax.network import Network, feature_shapes, run, single_block
+from dci_jax.tensors import Layout, largest_grid, on_largest_grid
 from dci_jax.typing import Array
 
 
@@ -45,6 +46,7 @@ class InverterSpec:
       grid: (height, width) of the smaller side, for one input of the network's own size.
       target: channels of the input, folded.
       sent: channels of a first map's regressors, the output folded and the ones.
+      tensors: how several tensors lie in the output, `Block.tensors`; () of one.
     """
 
     index: int
@@ -59,6 +61,7 @@ class InverterSpec:
     grid: tuple[int, int]
     target: int
     sent: int
+    tensors: Layout = ()
 
     @property
     def layout(self) -> "InverterSpec":
@@ -99,7 +102,9 @@ def inverter_spec(network: Network, index: int, stop: int | None = None) -> Inve
       InputError: its features are no images, or differ from its input by no whole factor.
     """
     downsampling, upsampling = scale(network, index, index + 1)
-    before, after = feature_shapes(network)[index : index + 2]
+    before, output = feature_shapes(network)[index : index + 2]
+    tensors = network.blocks[index].tensors
+    after = largest_grid(output, tensors)
     low, high = LIMITS[latent_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
     if network.blocks[index].nonnegative:
         low = max(low, 0.0)
@@ -112,13 +117,14 @@ def inverter_spec(network: Network, index: int, stop: int | None = None) -> Inve
         downsampling,
         upsampling,
         len(before) == 1,
-        before == after,
+        before == output and not tensors,
         float(low),
         float(high),
         channels,
         (after[0] // upsampling, after[1] // upsampling),
         target,
         sent + 1,
+        tensors,
     )
 
 
@@ -233,7 +239,8 @@ def back(pull, error):
 @functools.partial(jax.jit, static_argnums=0)
 def _stacked(g, x, residual, gradients, f):
     x, *gradients = (unshuffle(_image(g, a), g.downsampling) for a in (x, *gradients))
-    return jnp.concatenate([x, unshuffle(residual, g.upsampling), *gradients, _sent(g, f)], -1)
+    residual = unshuffle(on_largest_grid(residual, g.tensors), g.upsampling)
+    return jnp.concatenate([x, residual, *gradients, _sent(g, f)], -1)
 
 
 def first_moments(size: int, g: InverterSpec, f: Sequence[Array], true: Sequence[Array]) -> dict[str, Array]:
@@ -272,7 +279,7 @@ def _correction_moments(size, g, u, x, true):
 
 
 def _sent(g, f):
-    f = unshuffle(f, g.upsampling)
+    f = unshuffle(on_largest_grid(f, g.tensors), g.upsampling)
     return jnp.concatenate([f, jnp.ones_like(f[..., :1])], -1)
 
 

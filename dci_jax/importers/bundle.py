@@ -70,9 +70,11 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
         weights = _weights(folder / WEIGHTS, nodes)
         chosen = _chosen(folder, places, splits)
         begin, last = Place("", INPUT, "image"), Place("", manifest["output"], "vector")
-        found = blocks(nodes, [begin, *chosen, last], weights, [place for place in places if place not in chosen])
+        tensors = tuple((int(channels), int(factor)) for channels, factor in manifest.get("tensors", ()))
+        ends = [begin, *chosen] if tensors else [begin, *chosen, last]
+        found = blocks(nodes, ends, weights, [place for place in places if place not in chosen])
         return Network(
-            found[:-1],
+            (*found[:-1], found[-1].replace(tensors=tensors)) if tensors else found[:-1],
             found[-1] if manifest["classes"] else None,
             manifest["name"],
             tuple(manifest["shape"]),

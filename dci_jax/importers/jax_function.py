@@ -7,9 +7,8 @@ that depends on the input is alive; a module is what parameters share a path.
 import functools
 import itertools
 import logging
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +16,25 @@ import numpy as np
 from jax.extend import core
 
 from dci_jax.cpu_kernels.moments import moments
-from dci_jax.errors import InputError, reason
-from dci_jax.importers import jaxpr
-from dci_jax.importers.jax_places import between, channel_axis, find_norms, find_places, nonnegative, pooled
-from dci_jax.importers.jaxpr import INPUT, Program
+from dci_jax.errors import InputError
+from dci_jax.importers.jax_places import (
+    between,
+    channel_axis,
+    find_norms,
+    find_places,
+    nonnegative,
+    pooled,
+)
+from dci_jax.importers.jax_source import Source, source_of
+from dci_jax.importers.jaxpr import INPUT
 from dci_jax.importers.program import Place, from_grid, to_grid
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Block, Network, logits, run
+from dci_jax.tensors import OUTPUTS
 from dci_jax.typing import Array, Pytree
 
 log = logging.getLogger("dci_jax")
 
-_COLLECTIONS = ("params", "batch_stats", "state", "non_trainable", "trainable")
 _CLOSE, _CLOSE_IN_HALF = 1e-3, 5e-2  # relative differences, of 2-norms
 
 
@@ -46,7 +52,8 @@ def from_jax(
     """Make a network out of a JAX function, and check it against the function, forward and gradient.
 
     Args:
-      apply: `(variables, images [B, H, W, C]) -> logits [B, classes]`, or features; pure, in evaluation mode, for any B.
+      apply: `(variables, images [B, H, W, C]) -> logits [B, classes]`, or features; pure, in evaluation mode, for any B. Of several
+        features [B, h, w, C], in a tuple, list or dict, all are sent at the last split point, "outputs" (`dci_jax.tensors`).
       variables: its parameters and state, any pytree; BatchNorm's running statistics are found by their names (`mean`,
         `running_mean`, `moving_mean` and so on).
       input_shape: (H, W, C) of one image, or an example [B, H, W, C].
@@ -56,19 +63,21 @@ def from_jax(
       crop: the side of the centered square that is cut out of a picture, as a share of its shorter side.
 
     Raises:
-      InputError: the function does not take such images, does not return one array, has no split point, or the network made of
-        it differs from it.
+      InputError: the function does not take such images, returns no such array, has no split point, or the network made of it
+        differs from it.
     """
     name = name or getattr(apply, "__name__", type(apply).__name__)
     shape = tuple(getattr(input_shape, "shape", (0, *input_shape))[1:])
     _check(shape, mean, std, crop, splits)
-    source = _source(apply, variables, shape, name)
+    source = source_of(apply, variables, shape, name)
     program = source.program(2, *source.shape[:2])
     places = find_places(program, source.program(3, *source.shape[:2]))
     unknown = [split for split in splits if split not in {place.name for place in places}]
     if unknown:
         known = ", ".join(place.name for place in places)
         raise InputError(f"{name} has no split point {unknown[0]!r}; choose from: {known}.")
+    if source.tensors:
+        places = [replace(p, name=OUTPUTS, default=True) if p.value == program.output else p for p in places]
     chosen = [place for place in places if place.default or place.name in splits]
     if not chosen:
         raise InputError(
@@ -79,6 +88,8 @@ def from_jax(
     ends = [Place("", INPUT, "grid", source.shape[:2]), *chosen]
     ends += [Place("", program.output, "vector")] if head else []
     blocks = tuple(_block(source, program, a, b, places) for a, b in itertools.pairwise(ends))
+    if source.tensors:
+        blocks = (*blocks[:-1], blocks[-1].replace(tensors=source.tensors))
     network = Network(
         blocks[:-1] if head else blocks, blocks[-1] if head else None, name, source.shape, tuple(mean), tuple(std), crop
     )
@@ -98,93 +109,6 @@ def _check(shape, mean, std, crop, splits):
         raise InputError(f"crop is {crop}; give a share of the image's side, above 0 and at most 1.")
     if isinstance(splits, str):
         raise InputError(f"splits is {splits!r}; give a tuple of names, such as ({splits!r},).")
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """The function with its parameters by name; equal to itself alone, as its programs are."""
-
-    function: Callable
-    arrays: dict[str, Array]
-    shape: tuple[int, int, int]
-    name: str
-
-    @functools.cache  # noqa: B019  # programs live as long as the network
-    def program(self, batch: int, height: int, width: int) -> Program:
-        """The function traced for a batch of images of that size, by the same equations for every batch and size."""
-        x = jax.ShapeDtypeStruct((batch, height, width, self.shape[2]), jnp.float32)
-        shapes = [jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in self.arrays.values()]
-        with jax.default_matmul_precision("highest"):
-            found = jaxpr.traced(self.function, list(self.arrays), shapes, x)
-        if (batch, height, width) != (2, *self.shape[:2]):
-            known = self.program(2, *self.shape[:2])
-            if [e.primitive for e in found.equations] != [e.primitive for e in known.equations]:
-                raise InputError(
-                    f"{self.name} does another computation for {batch} images of {height} x {width} than for 2 of "
-                    f"{self.shape[0]} x {self.shape[1]}; let it treat every image alike."
-                )
-        return found
-
-    @functools.cache  # noqa: B019
-    def alike(self, height: int, width: int) -> bool:
-        """Whether one image alone has the same equations: not where something is broadcast over the batch."""
-        try:
-            self.program(1, height, width)
-        except InputError:
-            return False
-        return True
-
-
-def _source(apply, variables, shape, name):
-    found, tree = jax.tree_util.tree_flatten_with_path(variables)
-    kept = [i for i, (_, leaf) in enumerate(found) if isinstance(leaf, jax.Array | np.ndarray | np.generic)]
-    names, arrays = _names([found[i][0] for i in kept]), [found[i][1] for i in kept]
-    leaves = [leaf for _, leaf in found]
-
-    def function(arrays, x):
-        given = list(leaves)
-        for i, array in zip(kept, arrays, strict=True):
-            given[i] = array
-        return apply(jax.tree.unflatten(tree, given), x)
-
-    if not kept:
-        log.warning("%s: there is no array in the variables, so its weights are constants without names", name)
-    source = _Source(function, {n: jnp.asarray(a) for n, a in zip(names, arrays, strict=True)}, shape, name)
-    try:
-        y = jax.eval_shape(function, arrays, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
-    except Exception as error:  # of every kind: it is the user's function
-        raise InputError(f"{name} does not take images [2, {', '.join(map(str, shape))}] ({reason(error)}).") from error
-    if not hasattr(y, "shape") or y.ndim not in (2, 4) or y.shape[0] != 2:
-        what = f"{list(y.shape)}" if hasattr(y, "shape") else f"a {type(y).__name__}"
-        raise InputError(f"{name} returns {what} for 2 images; let it return one array, [B, classes] or [B, h, w, C].")
-    bad = [n for n, a in source.arrays.items() if jnp.issubdtype(a.dtype, jnp.floating) and not jnp.isfinite(a).all()]
-    if bad:
-        raise InputError(
-            f"{name}: {bad[0]!r} has numbers that are not finite; give a network whose training did not diverge."
-        )
-    return source
-
-
-def _names(paths):
-    """The names of parameters, "block1.conv.kernel", from their paths in a pytree; collections and positions in a tuple go."""
-    found, roots = [], set()
-    for path in paths:
-        if len(path) > 1 and isinstance(path[0], jax.tree_util.SequenceKey):
-            path = path[1:]
-        parts = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
-        parts = [piece for part in parts for piece in re.split(r"[/.~]+", part) if piece]
-        if parts and parts[-1] in ("value", "raw_value"):
-            parts.pop()
-        if len(parts) > 1 and parts[0] in _COLLECTIONS:
-            parts = parts[1:]
-        name = ".".join(parts) or "parameter"
-        while name in found:
-            name += "_"
-        found.append(name)
-        roots.add(parts[0] if len(parts) > 2 else None)
-    if len(roots) == 1 and None not in roots:  # one module around all, such as Haiku's
-        found = [name.partition(".")[2] for name in found]
-    return found
 
 
 def _block(source, program, begin, end, places):
@@ -208,7 +132,7 @@ def _block(source, program, begin, end, places):
     return Block(params, end.name, apply, nonnegative(program, begin.value), stages)
 
 
-def _apply(source: _Source, norms: dict, begin: Place, end: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:
+def _apply(source: Source, norms: dict, begin: Place, end: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:
     """The `apply` of a Block: the function traced for images of the size that gives such features, from place to place."""
     if len(x) == 1 and not source.alike(*_size(source, begin, x)):
         y, statistics = _apply(source, norms, begin, end, params, jnp.concatenate([x, x]))

@@ -43,9 +43,7 @@ def find_places(program: Program, other: Program) -> list[Place]:
             needed.add(value)
             waiting += program.values[value].above
     found, living, grid = [], {INPUT}, program.input.aval.shape[1:3]
-    image = any(
-        e.primitive.name == _WEIGHTED[0] and e.params["dimension_numbers"].out_spec[1] == 1 for e in program.equations
-    )
+    image = channels_come_first(program)
     for name, value in alive.items():
         if name not in needed:
             continue
@@ -64,6 +62,13 @@ def find_places(program: Program, other: Program) -> list[Place]:
     operators = {name: program.equations[value.equation].primitive.name for name, value in kept.items()}
     weighted = {name for name, value in kept.items() if operators[name] in _WEIGHTED and value.leaves}
     return split_points(tuple(found), _modules(kept, weighted, found), operators, weighted)
+
+
+def channels_come_first(program: Program) -> bool:
+    """Whether a function convolves images [B, C, H, W], as those from PyTorch do."""
+    return any(
+        e.primitive.name == _WEIGHTED[0] and e.params["dimension_numbers"].out_spec[1] == 1 for e in program.equations
+    )
 
 
 def _modules(values: dict[str, Value], weighted: set[str], places: list[Place]) -> dict[str, list[str]]:

@@ -51,7 +51,9 @@ def audit() -> ConfigDict:
     config.dci.max_unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
     # The attackers that take minutes, at the middle one of the split points.
     config.gauss_newton.num_splits = config.inverse_network.num_splits = config.refine.num_splits = 1
-    config.refine.steps = 100  # for those who add "adapted_dci+refine"; Gauss-Newton reconstructs more behind most defenses
+    config.refine.steps = (
+        100  # for those who add "adapted_dci+refine"; Gauss-Newton reconstructs more behind most defenses
+    )
     config.gauss_newton.update(steps=5, inner=20, total_variation=(0.0, 0.1, 1.0))
     config.inverse_network.steps = 100
     config.inverse_network.width = 16

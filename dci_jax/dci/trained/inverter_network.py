@@ -19,6 +19,7 @@ from flax import linen as nn
 
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.dci.grid import scale, shuffle, unshuffle
+from dci_jax.errors import InputError
 from dci_jax.models.learned import Weights, biased, conv, unbiased
 from dci_jax.network import Network, feature_shapes
 from dci_jax.typing import Array
@@ -102,9 +103,14 @@ def inverters(
       num_corrections, depth: see `Inverter`.
 
     Raises:
-      InputError: a block's features are no images, or not smaller by a whole factor.
+      InputError: a block's features are no images, not smaller by a whole factor, or several tensors.
     """
     shapes = feature_shapes(network)
+    for block in network.blocks[:stop]:
+        if block.tensors:
+            raise InputError(
+                f"{network.name}: {block.name} sends {len(block.tensors)} tensors, which trained inverters do not take; use the attack dci."
+            )
     scales = [scale(network, i, i + 1) for i in range(stop)]
     return tuple(
         Inverter(
