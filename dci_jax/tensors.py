@@ -75,6 +75,11 @@ def largest_grid(shape: tuple[int, ...], lay: Layout) -> tuple[int, ...]:
     return shape[0] * most, shape[1] * most, sum(channels for channels, _ in lay)
 
 
+def shapes(shape: tuple[int, int, int], lay: Layout) -> tuple[tuple[int, int, int], ...]:
+    """The shape (h, w, c) of each tensor in a joined array of that shape."""
+    return tuple((shape[0] * factor, shape[1] * factor, channels) for channels, factor in lay)
+
+
 def _folded(x, factor):
     batch, height, width, channels = x.shape
     parts = x.reshape(batch, height // factor, factor, width // factor, factor, channels)

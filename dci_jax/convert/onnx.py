@@ -15,6 +15,7 @@ from dci_jax.importers import bundle, onnx_file
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Network, logits, run, split_names
 from dci_jax.runtime.files import replacing
+from dci_jax.tensors import join
 
 CLOSE = 1e-4  # of the largest number
 
@@ -92,9 +93,14 @@ def difference(network: Network, model, path: str) -> float:
     normalized = (x - np.float32(network.mean)) / np.float32(network.std)
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        (theirs,) = session.run(None, {start.name: np.ascontiguousarray(np.moveaxis(normalized, 3, 1))})
+        answers = session.run(None, {start.name: np.ascontiguousarray(np.moveaxis(normalized, 3, 1))})
     except Exception as error:  # of every kind, by operator
         raise InputError(f"{path} cannot be run by ONNX Runtime ({reason(error)}), so it cannot be checked.") from error
     ours = jax.jit(lambda x: logits(network, run(network, x)) if network.head else run(network, x))(x)
+    axes = 2 if network.head else 4
+    if network.blocks[-1].tensors:
+        theirs = np.asarray(join([np.moveaxis(a, 1, -1) for a in answers if a.ndim == axes]))
+    else:
+        theirs = next(a for a in answers if a.ndim == axes)
     ours = np.moveaxis(ours, 3, 1) if ours.ndim == 4 and ours.shape != theirs.shape else ours
     return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))

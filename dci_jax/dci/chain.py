@@ -21,9 +21,10 @@ from dci_jax.defenses.channel import NONE, Channel, with_defense
 from dci_jax.errors import InputError, reason
 from dci_jax.network import Network, feature_shapes, split_index, with_side
 from dci_jax.runtime.digest import sha256_of
+from dci_jax.tensors import join
 from dci_jax.typing import Array
 
-FORMAT, VERSION = "dci_jax chain", 1
+FORMAT, VERSION = "dci_jax chain", 2
 
 
 @flax.struct.dataclass
@@ -79,6 +80,8 @@ class Chain:
     def __call__(self, features: Array) -> Array:
         """Reconstructions [B, H, W, C] in [0, 1], or latents [B, C], of features [B, h, w, c] at the split point.
 
+        Where several tensors are sent, give them as a tuple, or in one array (`dci_jax.tensors.join`).
+
         Raises:
           InputError: the features do not have the shape that the network has at this split point.
         """
@@ -90,6 +93,8 @@ class Chain:
         Raises:
           InputError: see `__call__`.
         """
+        if isinstance(features, tuple | list) and features and all(getattr(t, "ndim", 0) == 4 for t in features):
+            features = join(features)
         features = jnp.asarray(() if features is None else features, jnp.float32)
         if features.ndim != len(self.feature_shape) + 1 or features.shape[1:] != self.feature_shape:
             raise InputError(
@@ -194,7 +199,8 @@ def _inverter(kind, number, tensors):
     """The inverter that the file describes by `kind`, from the tensors under its number."""
     mine = {name.partition("/")[2]: t for name, t in tensors.items() if name.split("/")[0] == number}
     if "solved" in kind:
-        spec = kind["solved"] | {"grid": tuple(kind["solved"]["grid"])}
+        solved = kind["solved"]
+        spec = solved | {"grid": tuple(solved["grid"]), "tensors": tuple(map(tuple, solved["tensors"]))}
         return Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec))
     module = inverter_network.Inverter(**kind["trained"])
     return TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"])

@@ -10,6 +10,7 @@ from dci_jax.errors import InputError
 from dci_jax.evaluation.information import receptive_fields, score
 from dci_jax.evaluation.kept import costs
 from dci_jax.network import Network, feature_shapes, split_index, split_names
+from dci_jax.tensors import shapes as tensor_shapes
 
 
 def split_points(network: Network) -> list[dict[str, Any]]:
@@ -19,7 +20,7 @@ def split_points(network: Network) -> list[dict[str, Any]]:
       network: the target.
 
     Returns:
-      a dict for each: "name"; "shape" of the features, channels last; "values", how many numbers these are, and
+      a dict for each: "name"; "shape" of the features, channels last, and of the "tensors" that they are sent as; "values", how many numbers these are, and
       "share_of_input", as a share of the input's; "bytes_float32" and "bytes_8bit" of a payload; "device_flops" up to there,
       and "share_of_flops" of those up to the last one; "device_parameters"; "batch_norms", the BatchNorm layers on the device;
       "depth", the blocks up to there; "receptive_field" (height, width) in pixels that a feature in the middle depends on, cut at the
@@ -33,6 +34,7 @@ def split_points(network: Network) -> list[dict[str, Any]]:
         {
             "name": name,
             "shape": shape,
+            "tensors": tensor_shapes(shape, block.tensors) if block.tensors else (shape,),
             "values": math.prod(shape),
             "share_of_input": math.prod(shape) / math.prod(shapes[0]),
             "bytes_float32": 4 * math.prod(shape),
@@ -44,7 +46,9 @@ def split_points(network: Network) -> list[dict[str, Any]]:
             "depth": depth,
             "receptive_field": field,
         }
-        for depth, (name, shape, field) in enumerate(zip(names, shapes[1:], fields, strict=True), 1)
+        for depth, (name, shape, field, block) in enumerate(
+            zip(names, shapes[1:], fields, network.blocks, strict=True), 1
+        )
     ]
 
 
@@ -84,7 +88,7 @@ def as_text(network: Network) -> str:
     lines = [f"  {'split point':32} {'features':>16} {'float32':>11} {'8 bits':>10} {'FLOPs':>6} {'sees, pixels':>13}"]
     for row in split_points(network):
         sees = "x".join(map(str, row["receptive_field"] or ()))
-        shape = "x".join(map(str, row["shape"]))
+        shape = " + ".join("x".join(map(str, tensor)) for tensor in row["tensors"])
         share = f"{row['share_of_flops']:.0%}"
         lines.append(
             f"  {row['name']:32} {shape:>16} {row['bytes_float32'] / 1024:7.1f} KiB {row['bytes_8bit'] / 1024:6.1f} KiB {share:>6} {sees:>13}"

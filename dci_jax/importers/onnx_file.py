@@ -120,10 +120,9 @@ def image_shape(model: Any, size: tuple[int, int], path: str | Path) -> tuple[in
     """
     given = {i.name for i in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in given]
-    outputs = len(model.graph.output)
-    if len(inputs) != 1 or outputs != 1:
+    if len(inputs) != 1 or not model.graph.output:
         raise InputError(
-            f"{path} has {len(inputs)} inputs and {outputs} outputs; give a network with one image and one answer."
+            f"{path} has {len(inputs)} inputs and {len(model.graph.output)} outputs; give a network that takes one image."
         )
     dims = inputs[0].type.tensor_type.shape.dim
     known = [d.dim_value for d in dims]
@@ -161,10 +160,8 @@ def function(model: Any, path: str | Path) -> tuple[Callable[[dict, Array], Arra
     names = _named(model, weights)
     variables = {name: jnp.asarray(arrays[value], jnp.float32) for (value, _), name in names.items()}
     static = {n: a for n, a in arrays.items() if n not in weights}
-    ((start,), (end,)) = (
-        [i.name for i in model.graph.input if i.name not in {w.name for w in model.graph.initializer}],
-        [o.name for o in model.graph.output],
-    )
+    (start,) = (i.name for i in model.graph.input if i.name not in {w.name for w in model.graph.initializer})
+    ends = [o.name for o in model.graph.output]
     fixed = next(i for i in model.graph.input if i.name == start).type.tensor_type.shape.dim[0].dim_value
     nodes = [node for node in model.graph.node if not set(node.output) <= arrays.keys()]
 
@@ -175,7 +172,7 @@ def function(model: Any, path: str | Path) -> tuple[Callable[[dict, Array], Arra
             grow = len(images), fixed, not {*node.input[1:]}.isdisjoint(static)
             found = _run(model, node, values | own, grow if fixed not in (0, len(images)) else None, path)
             values |= zip(node.output, found, strict=False)
-        return values[end]
+        return values[ends[0]] if len(ends) == 1 else tuple(values[end] for end in ends)
 
     return apply, variables
 

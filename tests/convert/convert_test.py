@@ -12,6 +12,7 @@ import pytest
 from dci_jax.dci.inverter import inverter_spec
 from dci_jax.importers import bundle
 from dci_jax.network import Network, feature_shapes, run, running_statistics, split_names
+from dci_jax.tensors import separate
 from tests.command_line import ROOT
 
 pytestmark = pytest.mark.slow
@@ -102,8 +103,8 @@ def nothing_to_see():
     return Two()
 
 
-def boxes_and_classes():
-    """A detector, of whose answers the first tensor is taken."""
+def pyramid():
+    """A detector that answers with features of two sizes, in a list in a dict."""
 
     class Detector(torch.nn.Module):
         def __init__(self):
@@ -115,7 +116,7 @@ def boxes_and_classes():
 
         def forward(self, x):
             y = self.body(x)
-            return {"scales": [(self.classes(y), self.boxes(y))], "count": 1}
+            return {"scales": [(self.classes(y), self.boxes(torch.nn.functional.max_pool2d(y, 2)))], "count": 1}
 
     torch.manual_seed(0)
     return Detector()
@@ -190,15 +191,33 @@ def test_a_pt2_file_and_its_function_are_one_network(tmp_path, capsys):
     np.testing.assert_allclose(run(a, x), run(b, x), atol=1e-5)
 
 
-def test_of_lists_and_dicts_the_first_tensor_is_the_answer(tmp_path, capsys, caplog):
-    code, _, error = converted(capsys, f"{HERE}:boxes_and_classes", "--size=32", f"--out={tmp_path / 'b'}")
+def logits_and_more():
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)), torch.nn.functional.relu(x)
+
+    return Two()
+
+
+def test_of_several_features_all_are_sent(tmp_path, capsys):
+    code, out, error = converted(capsys, f"{HERE}:pyramid", "--size=32", f"--out={tmp_path / 'b'}")
     assert code == 0, error
-    assert "returns 2 tensors (answer['scales'][0][0], answer['scales'][0][1])" in caplog.text
+    assert "16x16x5 + 8x8x4" in out
     network = bundle.load(tmp_path / "b")
     assert split_names(network)[0].startswith("body")
+    assert split_names(network)[-1] == "outputs"
+    assert network.blocks[-1].tensors == ((5, 2), (4, 1))
     x = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
-    theirs = boxes_and_classes().body(torch.from_numpy(np.moveaxis(np.array(x), 3, 1).copy())).detach().numpy()
-    np.testing.assert_allclose(run(network, x), np.moveaxis(theirs, 1, 3), atol=1e-5)
+    ((classes, boxes),) = pyramid()(torch.from_numpy(np.moveaxis(np.array(x), 3, 1).copy()))["scales"]
+    theirs = [np.moveaxis(t.detach().numpy(), 1, 3) for t in (classes, boxes)]
+    for ours, wanted in zip(separate(run(network, x), network.blocks[-1].tensors), theirs, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+def test_logits_that_come_first_are_the_answer(tmp_path, capsys, caplog):
+    code, out, _ = converted(capsys, f"{HERE}:logits_and_more", "--size=32", f"--out={tmp_path / 'b'}")
+    assert "returns 2 tensors (answer[0], answer[1]): answer[0] is taken for its answer" in caplog.text
+    assert (code, "no split point" in out) != (0, True)
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_a_file_for_one_image_takes_many_and_says_that_no_statistics_are_left(tm
         (lambda m: m.graph.node[0].__setattr__("op_type", "QLinearConv"), "QLinearConv"),
         (lambda m: m.graph.node[0].__setattr__("domain", "com.microsoft"), "com.microsoft.Conv"),
         (lambda m: m.graph.input.append(helper.make_tensor_value_info("z", 1, [1])), "2 inputs and 1 outputs"),
-        (lambda m: m.graph.output.append(onnx.ValueInfoProto(name="flat")), "1 inputs and 2 outputs"),
+        (lambda m: m.graph.ClearField("output"), "1 inputs and 0 outputs"),
         (lambda m: m.graph.ClearField("node"), "has no graph"),
         (lambda m: m.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", 1, [1, 16, 16, 3])), "channels first"),
         (lambda m: m.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", 1, [1, 40])), "2 axes"),
@@ -310,6 +310,21 @@ def test_what_cannot_be_read_is_one_sentence(change, said, tmp_path):
     onnx.save(found, tmp_path / "wrong.onnx")
     with pytest.raises(InputError, match=said):
         dci_jax.from_onnx(tmp_path / "wrong.onnx")
+
+
+def test_of_several_features_all_are_sent(tmp_path):
+    found = residual()
+    found.graph.ClearField("output")
+    for name in ("/relu/Relu_output_0", "/layer1/layer1.1/relu_1/Relu_output_0"):
+        found.graph.output.append(helper.make_tensor_value_info(name, 1, None))
+    onnx.save(found, tmp_path / "two.onnx")
+    network = dci_jax.from_onnx(tmp_path / "two.onnx")
+    assert split_names(network)[-1] == "outputs"
+    assert network.blocks[-1].tensors == ((8, 1), (8, 1))
+    x = np.random.default_rng(0).uniform(size=(2, 16, 16, 3)).astype(np.float32)
+    theirs = ReferenceEvaluator(onnx.load(tmp_path / "two.onnx")).run(None, {"x": np.moveaxis(x, 3, 1)})
+    wanted = np.concatenate([np.moveaxis(answer, 1, 3) for answer in theirs], -1)
+    np.testing.assert_allclose(run(network, x), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_no_file_and_no_onnx_are_one_sentence(tmp_path):

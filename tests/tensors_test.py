@@ -1,0 +1,109 @@
+"""Several tensors at one split: one array that loses nothing, and inverters that see all of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import dci_jax
+from dci_jax import network as networks
+from dci_jax.dci.trained.inverter_network import inverters
+from dci_jax.defenses.channel import NONE, message_bytes
+from dci_jax.errors import InputError
+from dci_jax.inputs.mixture import Prior
+from dci_jax.tensors import join, largest_grid, layout, on_largest_grid, separate, shapes
+
+SHAPES = ((4, 8, 3), (2, 4, 5), (8, 16, 1))
+
+
+@pytest.fixture
+def tensors():
+    rng = np.random.default_rng(0)
+    return [jnp.array(rng.normal(size=(2, *shape)), jnp.float32) for shape in SHAPES]
+
+
+def test_joined_tensors_come_apart_again_and_no_number_is_there_twice(tensors):
+    joined, lay = join(tensors), layout(SHAPES)
+    assert lay == ((3, 2), (5, 1), (1, 4))
+    assert shapes(joined.shape[1:], lay) == SHAPES
+    assert joined.size == sum(t.size for t in tensors)
+    for a, b in zip(separate(joined, lay), tensors, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # As pixel_unshuffle: channel, row, column.
+    np.testing.assert_array_equal(joined[:, 1, 2, :4].reshape(2, 2, 2), tensors[0][:, 2:4, 4:6, 0])
+
+
+def test_on_the_largest_grid_small_tensors_are_repeated(tensors):
+    joined, lay = join(tensors), layout(SHAPES)
+    seen = on_largest_grid(joined, lay)
+    assert seen.shape[1:] == largest_grid(joined.shape[1:], lay) == (8, 16, 9)
+    np.testing.assert_array_equal(seen[..., 8], tensors[2][..., 0])
+    np.testing.assert_array_equal(seen[:, 5, 6, 3:8], tensors[1][:, 1, 1])
+    assert on_largest_grid(tensors[0], ()) is tensors[0]
+
+
+def test_grids_that_do_not_divide_are_refused():
+    with pytest.raises(InputError, match="no whole multiples of the smallest"):
+        layout(((6, 6, 1), (4, 4, 1)))
+    with pytest.raises(InputError, match="no whole multiples"):
+        layout(((4, 8, 1), (2, 2, 1)))
+
+
+class Encoder(nn.Module):
+    """Of a U-Net with one halving; what it returns is chosen by number."""
+
+    sent: tuple = (0, 1)
+
+    @nn.compact
+    def __call__(self, x):
+        a = nn.relu(nn.Conv(6, (3, 3), name="a")(x))
+        b = nn.relu(nn.Conv(8, (3, 3), name="b")(nn.max_pool(a, (2, 2), (2, 2))))
+        boxes = jnp.mean(b, (1, 2, 3))[:, None, None]  # no features
+        return {"features": [(a, b)[i] for i in self.sent], "boxes": boxes}
+
+
+def encoder(*sent):
+    module = Encoder(sent)
+    variables = Encoder().init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    return module, variables, dci_jax.from_jax(module.apply, variables, (16, 16, 3), name="encoder")
+
+
+def test_a_network_sends_all_features_that_it_returns(tensors):
+    module, variables, network = encoder(0, 1)
+    assert networks.split_names(network)[-1] == "outputs"
+    assert network.blocks[-1].tensors == ((6, 2), (8, 1))
+    x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    a, b = module.apply(variables, x)["features"]
+    f = networks.run(network, x)
+    np.testing.assert_allclose(f, join([a, b]), atol=1e-5)
+    (*_, row) = dci_jax.split_points(network)
+    assert row["tensors"] == ((16, 16, 6), (8, 8, 8))
+    assert row["values"] == 16 * 16 * 6 + 8 * 8 * 8
+    assert (message_bytes(NONE, f, f) <= 4 * row["values"] * 1.1).all()
+    with pytest.raises(InputError, match="outputs sends 2 tensors"):
+        inverters(network, len(network.blocks), 1.0, 64, 1, 1)
+
+
+def test_an_answer_without_features_is_refused():
+    with pytest.raises(InputError, match=r"returns \[2\], \[2, 1, 3\] for 2 images"):
+        dci_jax.from_jax(lambda v, x: (x.mean((1, 2, 3)), x.mean((1, 2))[:, None]), {}, (16, 16, 3))
+
+
+@pytest.mark.slow
+def test_all_tensors_together_read_more_than_each_alone_and_a_chain_is_kept(tmp_path):
+    found, prior = {}, Prior((), (("dead_leaves", 1.0),), (16, 16, 3))
+    settings = dict(num_images=32, num_validation=16, num_corrections=1, kernel_size=3, max_unknowns=(1000, 500))
+    for sent in ((0,), (1,), (0, 1)):
+        module, variables, network = encoder(*sent)
+        name = networks.split_names(network)[-1]
+        chain = dci_jax.solve_chain(network, name, prior, key=jax.random.key(2), progress=False, **settings)
+        found[sent] = chain.validation_psnr
+    assert found[0, 1] > found[(1,)] + 3
+    assert found[0, 1] > found[(0,)] - 0.5
+    x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    together = module.apply(variables, x)["features"]
+    np.testing.assert_allclose(chain(tuple(together)), chain(join(together)), atol=1e-6)
+    chain.save(tmp_path / "chain.safetensors")
+    again = dci_jax.load_chain(tmp_path / "chain.safetensors", network)
+    np.testing.assert_array_equal(again(join(together)), chain(join(together)))
