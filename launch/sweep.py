@@ -179,6 +179,8 @@ def _check(known, count):
         raise ValueError(f"--index is {known.index}; give 0 to {count - 1}.")
     if known.place == "slurm" and not known.dry_run and not shutil.which("sbatch"):
         raise ValueError("There is no sbatch on the PATH; start this where SLURM is, or give --dry_run.")
+    if known.place == "kubernetes" and (found := jobset.wrong(known)):
+        raise ValueError(found)
 
 
 def main(argv: list[str]) -> int:

@@ -216,7 +216,13 @@ def test_a_dry_run_prints_what_it_would_start_and_starts_nothing(name, before, s
 
 
 def manifest(capsys, *arguments):
-    common = ["--image=registry/dci_trained:1", "--claim=runs", "--dry_run", "--config=c.py", "--workdir=/runs/x"]
+    common = [
+        "--image=registry/dci_trained:1",
+        "--claim=runs",
+        "--dry_run",
+        "--config=configs/tiny.py",
+        "--workdir=/runs/x",
+    ]
     assert jobset.main([*arguments, *common]) == 0
     return yaml.safe_load(capsys.readouterr().out)
 
@@ -247,13 +253,54 @@ def test_a_jobset_of_several_hosts(capsys, valid, accelerator):
     job = valid(manifest(capsys, f"--accelerator={accelerator}", "--hosts=4", "--name=audit"))
     assert (job["completions"], job["parallelism"]) == (4, 4)
     (container,) = job["template"]["spec"]["containers"]
-    assert container["command"][:5] == ["python", "-m", "dci_jax.main", "--config=c.py", "--workdir=/runs/x"]
+    assert container["command"][:5] == ["python", "-m", "dci_jax.main", "--config=configs/tiny.py", "--workdir=/runs/x"]
     found = [a for a in container["command"] if a.startswith("--coordinator")]
     assert found == (["--coordinator=audit-worker-0-0.audit:8476"] if accelerator == "gpu" else [])
     assert {
         "action": "FailJob",
         "onExitCodes": {"containerName": "dci-jax", "operator": "In", "values": [1, 2]},
     } in job["podFailurePolicy"]["rules"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("--name=Audit_1", "--name is 'Audit_1'"),
+        (f"--name={'a' * 41}", "at most 40"),
+        ("--name=", "--name is ''"),
+        ("--claim=Runs!", "--claim is 'Runs!'"),
+        ("--image=", "--image is ''"),
+        ("--image=a b", "--image is 'a b'"),
+        ("--hosts=0", "--hosts is 0"),
+        ("--hosts=-2", "--hosts is -2"),
+        ("--workdir=/tmp/x", "a folder below /runs"),
+        ("--workdir=/runs/../x", "a folder below /runs"),
+        ("--workdir=", "--workdir is ''"),
+        ("--config=configs/absent.py", "no file of this checkout"),
+        ("--config=", "There is no --config"),
+        ("--dryrun", "Unexpected argument '--dryrun'"),
+        ("configs/tiny.py", "Unexpected argument 'configs/tiny.py'"),
+    ],
+)
+def test_what_no_cluster_could_run_is_refused(change, said, capsys):
+    sound = ["--image=registry/dci_jax:1", "--claim=runs", "--dry_run", "--config=configs/tiny.py", "--workdir=/runs/x"]
+    assert jobset.main([*sound, change]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert not shown.out
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_a_sweep_that_no_cluster_could_run_is_refused(swept, capsys):
+    assert sweep.main(["kubernetes", *swept, "--image=i", "--claim=C!", "--dry_run"]) == 2
+    assert "--claim is 'C!'" in capsys.readouterr().err
+
+
+def test_without_kubectl_nothing_is_applied(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    sound = ["--image=registry/dci_jax:1", "--claim=runs", "--config=configs/tiny.py", "--workdir=/runs/x"]
+    assert jobset.main(sound) == 2
+    assert "no kubectl" in capsys.readouterr().err
 
 
 def test_a_sweep_on_kubernetes_has_an_index_for_each_point(swept, capsys, valid):
