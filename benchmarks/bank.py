@@ -5,13 +5,13 @@ prints the process's anonymous memory before and after: it must not grow with th
 """
 
 import re
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from benchmarks.usage import arguments
 from dci_jax.inputs.mixture import Prior, Shards, batches
 
 SHARD, BATCH, SIDE = 128, 64, 224
@@ -24,7 +24,7 @@ def resident():
 
 
 if __name__ == "__main__":
-    folder, count, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    folder, count, steps = (kind(text) for kind, text in zip((Path, int, int), arguments(__doc__, 3, 3), strict=True))
     folder.mkdir(parents=True, exist_ok=True)
     files = tuple(folder / f"batch_{i:05d}.npy" for i in range(count // SHARD))
     for i, file in enumerate(files):

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from safetensors.numpy import save_file
 
 from benchmarks import peers
@@ -31,6 +30,11 @@ from dci_jax.dci.trained.train_chain import of_phases
 from dci_jax.inputs.synthesis import clip, synthesis_loss
 from dci_jax.network import feature_shapes, run, split_index, with_dtype
 from tests.golden.seeded import SCALES, random_state, torch_shapes
+
+try:
+    import torch
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 JITTER = 2  # pixels
 

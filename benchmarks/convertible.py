@@ -12,11 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-import timm
-import torch
-
 from dci_jax.convert import graph, source
 from dci_jax.errors import InputError
+
+try:
+    import timm
+    import torch
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 
 def smallest(module: str) -> tuple[float, str] | None:

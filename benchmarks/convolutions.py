@@ -13,12 +13,17 @@ import statistics
 import time
 
 import jax
-import torch
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks import command
+from benchmarks.usage import arguments
 from dci_jax.cpu_kernels.convolution import convolve
 from dci_jax.cpu_kernels.onednn import options
+
+try:
+    import torch
+    from torch.nn.grad import conv2d_input, conv2d_weight
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 SHAPES = (  # batch, side, channels in, out, kernel, stride
     (128, 32, 3, 16, 3, 1),
@@ -131,4 +136,5 @@ def main():
 
 
 if __name__ == "__main__":
+    arguments(__doc__, 0, 0)
     main()

@@ -10,6 +10,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from benchmarks.usage import arguments
 from dci_jax.cpu_kernels.max_pool import max_pool
 
 REPEATS = 20
@@ -59,4 +60,5 @@ def main():
 
 
 if __name__ == "__main__":
+    arguments(__doc__, 0, 0)
     main()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.scaling import phases, same
+from benchmarks.usage import arguments
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import step
 
@@ -60,4 +61,5 @@ def main():
 
 
 if __name__ == "__main__":
+    arguments(__doc__, 0, 0)
     main()

@@ -13,16 +13,23 @@ import time
 from pathlib import Path
 
 from benchmarks import cases, command, peers, side_by_side  # before JAX: it sets what JAX reads
+from benchmarks.usage import arguments
 
 import jax  # isort: skip
 import numpy as np
 import optax
-import torch
 
 from configs import default
-from dci_jax.dci.trained.train_chain import invert, of_phases
+from dci_jax.dci.chain import Chain
+from dci_jax.dci.trained.train_chain import of_phases
+from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.network import run, split_index
 from dci_jax.runtime.training_loop import minimize
+
+try:
+    import torch
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 NAME, SPLIT = "cifar_resnet20", "layer2.2"
 ITERATIONS, PASSES, WARM = 5000, 50, 5
@@ -36,8 +43,11 @@ def passes():
     features = run(network, cases.uniform(1, 32), 0, split_index(network, SPLIT))
     params, network, features = jax.device_put((params, network, features))
 
+    found = [TrainedInverter(params[i], modules[i], i) for i in reversed(range(len(modules)))]
+    chain, apply = Chain.of(found, network, SPLIT), jax.jit(lambda chain, features: chain(features))
+
     def in_jax():
-        return np.asarray(invert(modules, params, network, features))
+        return np.asarray(apply(chain, features))
 
     yield "jax float32", in_jax
 
@@ -133,5 +143,4 @@ def main(out):
 
 
 if __name__ == "__main__":
-    out = sys.argv[1] if len(sys.argv) == 2 else ""
-    sys.exit(main(out) if out.endswith(".json") else "Give OUT.json.")
+    sys.exit(main(*arguments(__doc__, 1, 1)))

@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from benchmarks.usage import arguments
 from configs import paper, resnet18, resnet50
 from dci_jax import models
 from dci_jax.dci import cost
@@ -130,4 +131,5 @@ def main():
 
 
 if __name__ == "__main__":
+    arguments(__doc__, 0, 0)
     main()

@@ -17,10 +17,13 @@ import time
 
 import jax
 
+from benchmarks.usage import arguments
 from dci_jax import models
 from dci_jax.attacks.gauss_newton import gauss_newton
 from dci_jax.attacks.rmle import rmle
-from dci_jax.dci.trained.train_chain import initialize, invert, of_phases, phases
+from dci_jax.dci.chain import Chain
+from dci_jax.dci.trained.train_chain import initialize, of_phases, phases
+from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.inputs.latents import LATENTS
 from dci_jax.network import run
 from dci_jax.runtime import sharding
@@ -33,6 +36,8 @@ def readers(config, network):
     last = network.blocks[-1].name
     modules, _ = phases(network, (last,), **of_phases(config.dci_trained))
     params = initialize(modules, network, jax.random.key(0))
+    inverters = [TrainedInverter(params[i], modules[i], i) for i in reversed(range(len(modules)))]
+    chain = Chain.of(inverters, network, last)
     optimise = rmle(
         network,
         None,
@@ -45,7 +50,7 @@ def readers(config, network):
     )[last]
     newton = gauss_newton(network, None, (last,), None, None, steps=1, damping=config.gauss_newton.damping)[last]
     return {
-        "dci_trained": functools.partial(invert, modules, params, network),
+        "dci_trained": functools.partial(jax.jit(lambda chain, features: chain(features)), chain),
         "latent optimisation": optimise,
         "gauss_newton": newton,
     }
@@ -91,4 +96,4 @@ def main(name, weights=""):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*arguments(__doc__, 1, 2))

@@ -4,10 +4,10 @@ Each EVALUATION is an .npz of a run's evaluation folder, such as "WORKDIR/evalua
 the first row shows the images that were given to the first.
 """
 
-import sys
-
 import numpy as np
 from PIL import Image
+
+from benchmarks.usage import arguments
 
 SHOWN, SCALE = 12, 2  # images in a row, and how much larger they are drawn
 
@@ -20,4 +20,4 @@ def main(out, *files):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*arguments(__doc__, 2))

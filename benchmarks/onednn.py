@@ -13,6 +13,7 @@ import sys
 from benchmarks import command
 from benchmarks.cases import cases  # before JAX computes: it sets what XLA reads
 from benchmarks.side_by_side import TURNS, jax_step, turn
+from benchmarks.usage import arguments
 from dci_jax.cpu_kernels.onednn import options
 from dci_jax.runtime.training_loop import jitted
 
@@ -51,4 +52,5 @@ def main():
 
 
 if __name__ == "__main__":
+    arguments(__doc__, 0, 0)
     sys.exit(main())

@@ -9,13 +9,17 @@ import re
 
 import jax
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
 
 from dci_jax import models
 from dci_jax.checkpoints.assign import to_torch, torch_name
 from tests.golden import cifar_resnet, resnet
+
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 
 class Target(nn.Module):

@@ -4,12 +4,12 @@
         dci/layer1.2 dci+refine/layer1.2 dci/layer2.0 rmle/layer1.2
 """
 
-import sys
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 
+from benchmarks.usage import arguments
 from dci_jax.report.images import assemble
 
 matplotlib.use("Agg")
@@ -45,4 +45,4 @@ def main(workdir, out, *cells):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*arguments(__doc__, 3))

@@ -18,6 +18,7 @@ import jax
 
 from benchmarks.cases import cases
 from benchmarks.side_by_side import GPU, jax_step
+from benchmarks.usage import arguments
 
 STEPS = 5
 MOVES = {"bitcast", "broadcast", "concatenate", "copy", "fusion", "pad", "reverse", "slice", "transpose", "wrapped"}
@@ -70,6 +71,8 @@ def main(name):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in cases(GPU):
-        sys.exit(f"Give one case of: {', '.join(cases(GPU))}.")
-    main(sys.argv[1])
+    (case,) = arguments(__doc__, 1, 1)
+    if case not in cases(GPU):
+        print(f"There is no case {case!r}; give one of: {', '.join(cases(GPU))}.", file=sys.stderr)
+        sys.exit(2)
+    main(case)

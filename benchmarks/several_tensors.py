@@ -5,7 +5,6 @@ branches of other resolutions that exchange (HRNet), and a detector's neck (PAN,
 """
 
 import json
-import sys
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 import dci_jax
+from benchmarks.usage import arguments
 from dci_jax.data.images import photographs
 from dci_jax.inputs.mixture import Prior
 
@@ -149,6 +149,4 @@ def main(out: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(sys.argv[1])
+    main(*arguments(__doc__, 1, 1))

@@ -25,15 +25,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import torch
 
 from benchmarks import command
 from benchmarks.cases import cases
+from benchmarks.usage import arguments
 from dci_jax.cpu_kernels.onednn import fenced, options
 from dci_jax.plan import matrix_product_rate
 from dci_jax.runtime import sharding
 from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.training_loop import step
+
+try:
+    import torch
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 TURNS, SETTLED, TIMED = 8, 2, 4
 GATE_IMAGES = 4
@@ -243,5 +248,4 @@ def main(out, *names):
 
 
 if __name__ == "__main__":
-    out = "".join(sys.argv[1:2])
-    sys.exit(main(*sys.argv[1:]) if out.endswith(".json") else "Give OUT.json, and cases, if not all.")
+    sys.exit(main(*arguments(__doc__, 1)))

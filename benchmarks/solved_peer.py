@@ -17,10 +17,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import torch
-from torch.nn import functional
 
 from benchmarks import peers
+from benchmarks.usage import arguments
 from dci_jax import models
 from dci_jax.data.images import photographs
 from dci_jax.dci import inverter as linear_inverter
@@ -31,6 +30,12 @@ from dci_jax.dci.trained import train_chain
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 from dci_jax.network import features_at, split_index
+
+try:
+    import torch
+    from torch.nn import functional
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 SPLIT = "layer1.2"
 SHARES = (("dead_leaves", 0.8), ("pink_noise", 0.2))
@@ -226,5 +231,4 @@ def trained(network, inputs, key, seconds, truth, features):
 
 
 if __name__ == "__main__":
-    out = sys.argv[1] if len(sys.argv) == 2 else ""
-    sys.exit(main(out) if out.endswith(".json") else "Give OUT.json.")
+    sys.exit(main(*arguments(__doc__, 1, 1)))

@@ -4,11 +4,10 @@ Prints, for each network and for the same dead leaves, DeepInversion's own sum o
 project's relative mean (losses.batch_norm_statistics): the value, and the norm of its gradient per pixel.
 """
 
-import sys
-
 import jax
 import jax.numpy as jnp
 
+from benchmarks.usage import arguments
 from dci_jax import models
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.losses import batch_norm_statistics
@@ -35,7 +34,8 @@ def measure(network, images):
 
 
 if __name__ == "__main__":
+    pairs = arguments(__doc__, 1)
     images = jax.jit(dead_leaves, static_argnums=(1, 2))(jax.random.key(0), 16, (112, 112, 3))
-    for argument in sys.argv[1:]:
+    for argument in pairs:
         name, _, path = argument.partition("=")
         print(name, measure(models.load(name, path), images))

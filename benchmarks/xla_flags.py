@@ -16,6 +16,8 @@ import time
 import jax
 import jax.numpy as jnp
 
+from benchmarks.usage import arguments
+
 FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 SHAPES = ((32, 32, 64), (128, 32, 16), (128, 8, 64), (4, 56, 64), (4, 14, 256))  # 3x3, stride 1
 ROUNDS, REPEATS = 5, 20
@@ -95,4 +97,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["child"]:
         print(json.dumps(measure()))
     else:
+        arguments(__doc__, 0, 0)
         main()

@@ -19,6 +19,10 @@ if [ "${1:-}" = --dry_run ]; then
     dry_run=(echo)
     shift
 fi
+if [ $# = 0 ]; then
+    echo "launch/slurm.sh [--dry_run] --config=... --workdir=...: give the flags of a run" >&2
+    exit 2
+fi
 if [ "${1:-}" = sweep ]; then
     shift
     line=(python -m launch.sweep point --index="${SLURM_ARRAY_TASK_ID:-0}" "$@")

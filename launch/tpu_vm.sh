@@ -9,8 +9,11 @@ if [ "${1:-}" = --dry_run ]; then
     dry_run=(echo)
     shift
 fi
-name=${1:?give the name of the TPU VM}
-zone=${2:?give its zone}
+if [ $# -lt 3 ]; then
+    echo "launch/tpu_vm.sh [--dry_run] NAME ZONE --config=... --workdir=...: give the TPU VM's name, its zone, and the flags of a run" >&2
+    exit 2
+fi
+name=$1 zone=$2
 shift 2
 on_all_hosts=(gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all)
 copy=(gcloud compute tpus tpu-vm scp --recurse "$PWD" "$name:dci_jax" --zone="$zone" --worker=all)

@@ -7,9 +7,11 @@ if [ "${1:-}" = --dry_run ]; then
     dry_run=(echo)
     shift
 fi
-cluster=${1:?give the cluster}
-kind=${2:?give the type, such as v5litepod-256}
-image=${3:?give the container image}
+if [ $# -lt 4 ]; then
+    echo "launch/xpk.sh [--dry_run] CLUSTER TYPE IMAGE --config=... --workdir=...: give a cluster, a type such as v5litepod-256, a container image, and the flags of a run" >&2
+    exit 2
+fi
+cluster=$1 kind=$2 image=$3
 shift 3
 "${dry_run[@]}" xpk workload create --cluster="$cluster" --workload=dci-jax --tpu-type="$kind" \
     --num-slices=1 --docker-image="$image" --max-restarts=100 --restart-on-exit-codes=75 \

@@ -262,6 +262,15 @@ def test_a_jobset_of_several_hosts(capsys, valid, accelerator):
     } in job["podFailurePolicy"]["rules"]
 
 
+@pytest.mark.parametrize("name", ["slurm.sh", "tpu_vm.sh", "xpk.sh", "ablation.sh"])
+def test_a_script_without_arguments_says_what_to_give(name, stubs):
+    done = script(name, stubs=stubs)
+    assert done.returncode == 2
+    assert f"launch/{name}" in done.stderr
+    assert ": give " in done.stderr
+    assert not done.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

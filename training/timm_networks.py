@@ -12,12 +12,16 @@ import sys
 import time
 
 import numpy as np
-import timm
-import torch
 
 from dci_jax.data import images as data
 from dci_jax.errors import InputError
 from training.arguments import check_file, number, whole
+
+try:
+    import timm
+    import torch
+except ImportError as error:
+    raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
