@@ -1,6 +1,6 @@
 """What is read from one tensor of a split alone, and from all that are sent: `python -m benchmarks.several_tensors OUT.json`.
 
-Four small networks for 64 px with random weights, as people split them: the encoder of a U-Net with its skips, a feature pyramid, two
+Four small networks for 32 px with random weights, as people split them: the encoder of a U-Net with its skips, a feature pyramid, two
 branches of other resolutions that exchange (HRNet), and a detector's neck (PAN, as YOLO's). PSNR of `dci` on tiles of four photographs.
 """
 
@@ -17,8 +17,8 @@ from benchmarks.usage import arguments
 from dci_jax.data.images import photographs
 from dci_jax.inputs.mixture import Prior
 
-SIDE = 64
-SETTINGS = dict(num_images=128, num_validation=32, num_corrections=2, kernel_size=3, max_unknowns=(3000, 1500))
+SIDE = 32
+SETTINGS = dict(num_images=96, num_validation=32, num_corrections=2, kernel_size=3, max_unknowns=(3000, 1500))
 
 
 class Conv(nn.Module):
@@ -139,7 +139,7 @@ def measured(module: nn.Module, sent: tuple[int, ...], images: np.ndarray) -> di
 
 def main(out: str) -> None:
     """Measure all, and write them."""
-    images = np.float32(photographs((SIDE, SIDE, 3), tiles=2).pixels) / 255
+    images = np.float32(photographs((SIDE, SIDE, 3), tiles=4).pixels) / 255
     rows = []
     for network, choices in SENT.items():
         for sent in choices:
