@@ -77,14 +77,25 @@ REFUSED = [
 ]
 
 
+QUICK = range(0, len(REFUSED), 4)  # the others with --slow
+
+
 @pytest.fixture(scope="module")
-def refusals(place):
+def refusals(place, pytestconfig):
+    """Case -> (exit code, stderr)."""
+    cases = range(len(REFUSED)) if pytestconfig.getoption("--slow") else QUICK
     (place / "broken.py").write_text("raise ValueError('two lines\\nof its own')")
-    mores = [[text.replace("{place}", str(place)) for text in more] for more, _ in REFUSED]
-    return call_each(place, place / "never", mores)
+    mores = [[text.replace("{place}", str(place)) for text in REFUSED[case][0]] for case in cases]
+    return dict(zip(cases, call_each(place, place / "never", mores), strict=True))
 
 
-@pytest.mark.parametrize("case", range(len(REFUSED)), ids=[named for _, named in REFUSED])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=() if case in QUICK else pytest.mark.slow, id=named)
+        for case, (_, named) in enumerate(REFUSED)
+    ],
+)
 def test_bad_input_is_one_sentence_and_code_2_before_any_work(place, refusals, case):
     code, said = refusals[case]
     assert code == 2, said

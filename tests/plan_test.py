@@ -140,6 +140,7 @@ def test_every_attack_has_its_rows(monkeypatch, network):
     assert all(float(row[7]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_network_whose_weights_are_not_at_hand_is_planned_by_its_shapes(monkeypatch):
     monkeypatch.setattr(models, "load", lambda *_: pytest.fail("would be fetched"))
     config = resnet50.get_config()

@@ -72,6 +72,7 @@ def image_problem(network, count=2):
     return images, networks.run(network, images, 0, 1), jnp.clip(images + noise, 0, 1)
 
 
+@pytest.mark.slow
 def test_an_image_comes_nearer_and_is_found_alone(network, tmp_path):
     images, features, near = image_problem(network)
     found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: near[: len(f)]})
@@ -90,6 +91,7 @@ def test_the_loss_never_rises_even_from_the_worst_start(network, tmp_path):
     assert found.max() <= 1
 
 
+@pytest.mark.slow
 def test_pixels_that_the_features_do_not_show_stay(tmp_path):
     # Even columns alone are sent on.
     block = Block(jnp.float32(2), "half", lambda w, x: (w * x[:, :, ::2], {}))

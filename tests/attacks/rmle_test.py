@@ -20,6 +20,7 @@ def roughness(x):
     return np.abs(np.diff(x, axis=1)).mean()
 
 
+@pytest.mark.slow
 def test_it_finds_the_image_behind_a_shallow_split(network, images):
     features = networks.run(network, images, 0, 1)
     found = attack(network, features)

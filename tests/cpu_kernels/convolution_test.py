@@ -124,6 +124,7 @@ def test_only_what_fits_is_folded():
     assert not convolution._foldable((2, 2), ((2, 2),) * 2, (8, 224, 224, 3), (7, 7, 3, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "stride"), [(6, 2), (6, 1), (2, 1), (200, 1)])
 def test_per_example_gradients_of_a_layer(width, stride):
     """`jax.vmap` of a gradient, which a linear function of its own would not allow."""

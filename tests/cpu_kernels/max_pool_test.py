@@ -36,6 +36,7 @@ def test_of_equal_values_the_first_has_the_gradient():
     np.testing.assert_array_equal(gradient[0, :, :, 0], np.tile([[1, 0], [0, 0]], (2, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [1, 2, 3])
 def test_images_smaller_than_a_window_are_pooled(side):
     x = jax.random.normal(jax.random.key(0), (2, side, side, 3))

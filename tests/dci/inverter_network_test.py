@@ -126,6 +126,7 @@ def test_a_latent_is_an_image_of_one_pixel(generator):
     assert params["params"]["start"]["kernel"].shape[:2] == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upsampling", [4, 8, 32])
 def test_the_encoder_ends_in_a_latent(upsampling):
     f = jnp.zeros((2, upsampling, upsampling, 3))

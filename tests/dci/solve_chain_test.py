@@ -246,6 +246,7 @@ def test_a_few_images_do_where_their_pixels_are_enough(network20):
     assert capped[4] == 50
 
 
+@pytest.mark.slow
 def test_a_deeper_inverter_reads_back_all_that_a_shallower_one_is_solved_on(generator, tmp_path, monkeypatch):
     solved, whole = [], solve_chain.solve_inverter
 

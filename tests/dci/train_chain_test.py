@@ -89,6 +89,7 @@ def test_the_divide_loss_is_the_sum_of_blocks_that_do_not_touch_each_other(netwo
     chex.assert_trees_all_close(gradient(changed)[0], gradient(params)[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_deepest_loss_is_that_of_the_chain_read_back(network, chain):
     modules, params = chain
     images = jax.random.uniform(jax.random.key(3), (3, 32, 32, 3))
@@ -128,6 +129,7 @@ def test_the_conquer_loss_is_that_of_each_group_read_back_alone(network, chain):
     assert float(terms["cycle"]) == pytest.approx(cycle, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_terms_count(network, chain):
     modules, params = chain
     images = np.random.default_rng(2).uniform(size=(3, 32, 32, 3)).astype(np.float32)

@@ -52,6 +52,7 @@ def defend(kind, strength):
     return np.asarray(send(Channel(kind, strength), jax.random.key(0), FEATURES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DEFENSES)
 def test_shape_is_kept_and_only_random_ones_differ_from_send_to_send(kind, channels, features):
     first, again, other = (send(channels[kind], jax.random.key(seed), features) for seed in (0, 0, 1))
@@ -61,6 +62,7 @@ def test_shape_is_kept_and_only_random_ones_differ_from_send_to_send(kind, chann
     assert (kind == "none") == np.array_equal(first, features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DEFENSES)
 def test_an_example_does_not_depend_on_the_others(kind, channels, features):
     if DEFENSES[kind].random:
@@ -237,6 +239,7 @@ def test_levels_close_together_are_not_merged_in_a_chain():
 DETERMINISTIC = ("quantize", "topk", "topk_channels", "jpeg", "bottleneck", "prune_channels", "nopeek")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DETERMINISTIC)
 def test_the_truth_agrees_with_what_arrived_and_another_guess_is_pulled(kind, channels, features):
     channel = channels[kind]

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dci_jax.evaluation.directions import spectrum
 from dci_jax.network import Block, Network, run
@@ -33,6 +34,7 @@ def test_directions_that_an_image_hardly_shows_keep_their_digits():
     np.testing.assert_allclose(values[0] * 20**0.5, wanted, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_a_step_along_a_direction_changes_pixels_by_its_value(generator):
     latents = jax.random.normal(jax.random.key(0), (2, 128))
     index = len(generator.blocks)

@@ -39,6 +39,7 @@ def test_errors_are_relative_and_images_are_made_anew(generator, latents, tmp_pa
     np.testing.assert_allclose(found["psnr"], wanted, atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_attack_is_given_what_is_damaged_and_measured_against_what_is_not(generator, latents, tmp_path):
     given = []
 
@@ -63,6 +64,7 @@ def test_guesses_need_no_features(generator, latents, tmp_path):
     assert (found["psnr"] < 50).all()
 
 
+@pytest.mark.slow
 def test_given_images_are_compared_with_what_is_made_anew(generator, latents, tmp_path):
     image = np.round(np.asarray(network.run(generator, latents)) * 255).astype(np.uint8)
     rest = iter((latents[:2], latents[2:]))

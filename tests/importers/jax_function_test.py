@@ -90,6 +90,7 @@ def test_a_convolution_and_the_pooling_behind_it_are_two_stages_and_relu_is_know
     assert [block.nonnegative for block in network.blocks][:2] == [False, True]
 
 
+@pytest.mark.slow
 def test_images_of_another_size_are_taken(params):
     network = with_side(dci_jax.from_jax(normalized, params, (16, 16, 3)), 32)
     x = np.random.default_rng(1).uniform(0, 1, (2, 32, 32, 3)).astype(np.float32)

@@ -77,6 +77,7 @@ def test_answers_equal_pytorchs(he, images):
     np.testing.assert_allclose(networks.logits(he, found[-1]), scores.numpy(), rtol=1e-4, atol=5e-5)
 
 
+@pytest.mark.slow
 def test_it_can_be_inverted_block_by_block(he, images):
     modules = train_chain.inverters(he, 6, 0.5, 16, 1, 2)
     params = train_chain.initialize(modules, he, jax.random.key(1))
