@@ -85,6 +85,33 @@ def test_a_network_sends_all_features_that_it_returns(tensors):
         inverters(network, len(network.blocks), 1.0, 64, 1, 1)
 
 
+def test_a_head_whose_answer_is_not_returned_keeps_nothing_alive():
+    class Unit(nn.Module):
+        stride: int = 1
+
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(4, (3, 3), (self.stride,) * 2)(x)
+            return nn.relu(nn.BatchNorm(use_running_average=True)(x))
+
+    class Backbone(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = Unit(2, name="stem")(x)
+            first = x
+            for level in range(3):
+                x = Unit(name=f"b{level}")(Unit(1 + (level > 0), name=f"a{level}")(x))
+            nn.Conv(2, (1, 1), name="unused")(first)
+            return x
+
+    module = Backbone()
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    network = dci_jax.from_jax(module.apply, variables, (16, 16, 3))
+    assert len(networks.split_names(network)) > 3
+    x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    np.testing.assert_allclose(networks.run(network, x), module.apply(variables, x), atol=1e-5)
+
+
 def test_an_answer_without_features_is_refused():
     with pytest.raises(InputError, match=r"returns \[2\], \[2, 1, 3\] for 2 images"):
         dci_jax.from_jax(lambda v, x: (x.mean((1, 2, 3)), x.mean((1, 2))[:, None]), {}, (16, 16, 3))

@@ -30,23 +30,22 @@ def find_places(program: Program, other: Program) -> list[Place]:
       program: traced for 2 images.
       other: the same for 3: what has another number of rows is no feature of an image.
     """
-    alive = {name: value for name, value in program.values.items() if value.alive}
-    order = {name: number for number, name in enumerate(alive)}
-    last = {name: len(order) for name in (program.output,)}
-    for number, value in enumerate(alive.values()):
-        for above in value.above:
-            last[above] = max(last.get(above, -1), number)
     needed, waiting = set(), [program.output]
     while waiting:
         value = waiting.pop()
         if value not in needed and value != INPUT:
             needed.add(value)
             waiting += program.values[value].above
+    # What the answer does not need keeps nothing alive: a head whose answer is not returned, say.
+    alive = {name: value for name, value in program.values.items() if value.alive and name in needed}
+    order = {name: number for number, name in enumerate(alive)}
+    last = {name: len(order) for name in (program.output,)}
+    for number, value in enumerate(alive.values()):
+        for above in value.above:
+            last[above] = max(last.get(above, -1), number)
     found, living, grid = [], {INPUT}, program.input.aval.shape[1:3]
     image = channels_come_first(program)
     for name, value in alive.items():
-        if name not in needed:
-            continue
         living = {v for v in {*living, name} if last.get(v, -1) > order[name]}
         shape, second = value.shape, other.values[name].shape
         if living != {name} or shape[:1] != (2,) or second != (3, *shape[1:]):
@@ -58,10 +57,9 @@ def find_places(program: Program, other: Program) -> list[Place]:
             found.append(Place(name, name, "image" if image else "grid", grid, default=False))
         elif len(shape) == 3 and math.prod(grid) > 1 and 0 <= shape[1] - math.prod(grid) <= _PREFIXES:
             found.append(Place(name, name, "tokens", grid, shape[1] - math.prod(grid), shape[2], default=False))
-    kept = {name: value for name, value in alive.items() if name in needed}
-    operators = {name: program.equations[value.equation].primitive.name for name, value in kept.items()}
-    weighted = {name for name, value in kept.items() if operators[name] in _WEIGHTED and value.leaves}
-    return split_points(tuple(found), _modules(kept, weighted, found), operators, weighted)
+    operators = {name: program.equations[value.equation].primitive.name for name, value in alive.items()}
+    weighted = {name for name, value in alive.items() if operators[name] in _WEIGHTED and value.leaves}
+    return split_points(tuple(found), _modules(alive, weighted, found), operators, weighted)
 
 
 def channels_come_first(program: Program) -> bool:
