@@ -16,6 +16,9 @@ from dci_jax.convert import graph, source
 from dci_jax.errors import InputError
 
 try:
+    from dci_jax.convert.source import bear_torchvision
+
+    bear_torchvision()
     import timm
     import torch
 except ImportError as error:

@@ -18,6 +18,9 @@ from dci_jax.errors import InputError
 from training.arguments import check_file, number, whole
 
 try:
+    from dci_jax.convert.source import bear_torchvision
+
+    bear_torchvision()
     import timm
     import torch
 except ImportError as error:

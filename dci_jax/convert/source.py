@@ -112,7 +112,7 @@ def load(
 
 def _timm(name, random, size, classes):
     try:
-        _bear_torchvision()
+        bear_torchvision()
         import timm
     except (ImportError, RuntimeError) as error:
         raise InputError(
@@ -143,7 +143,7 @@ def _timm(name, random, size, classes):
     return model.eval(), found | {"mean": tuple(config["mean"]), "std": tuple(config["std"])}
 
 
-def _bear_torchvision():
+def bear_torchvision() -> None:
     """Let timm import a torchvision of another build than torch, whose operators, which no network here uses, cannot be loaded."""
     for _ in range(100):  # each time as far as the next operator that it registers something for
         try:
