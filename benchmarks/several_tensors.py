@@ -132,8 +132,8 @@ def measured(module: nn.Module, sent: tuple[int, ...], images: np.ndarray) -> di
         "sent": " + ".join(type(module).names[i] for i in sent),
         "numbers": int(np.prod(chain.feature_shape)),
         "inverters": len(chain.inverters),
-        "psnr": float(dci_jax.metrics.psnr(found, images).mean()),
-        "ssim": float(dci_jax.metrics.ssim(found, images).mean()),
+        "psnr": round(float(dci_jax.metrics.psnr(found, images).mean()), 3),
+        "ssim": round(float(dci_jax.metrics.ssim(found, images).mean()), 5),
     }
 
 
