@@ -8,7 +8,7 @@
 s is the mean square of J's columns. The damping falls while steps succeed and rises when one fails: what the
 features do not show stays where the start had it. TV enters by lagged diffusivity (Vogel & Oman, 1996), which
 keeps every step a linear system. A latent has a hundred entries, so its J can be had and the system is factorised
-(`attacks.factorised`); an image's is solved by conjugate gradients, one `jvp` and one `vjp` for each.
+(`attacks.factorised`); an image's is solved by conjugate gradients, one product with J and one with J' for each.
 """
 
 import functools

@@ -77,8 +77,10 @@ def from_jax(
         known = ", ".join(place.name for place in places)
         raise InputError(f"{name} has no split point {unknown[0]!r}; choose from: {known}.")
     # Features that the function returns are sent, whatever module they come from.
-    name_of = (lambda place: OUTPUTS) if source.tensors else (lambda place: place.name)
-    places = [replace(p, name=name_of(p), default=True) if p.value == program.output else p for p in places]
+    places = [
+        replace(p, name=OUTPUTS if source.tensors else p.name, default=True) if p.value == program.output else p
+        for p in places
+    ]
     chosen = [place for place in places if place.default or place.name in splits]
     if not chosen:
         raise InputError(

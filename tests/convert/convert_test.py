@@ -11,7 +11,7 @@ import pytest
 
 from dci_jax.dci.inverter import inverter_spec
 from dci_jax.importers import bundle
-from dci_jax.network import Network, feature_shapes, run, running_statistics, split_names
+from dci_jax.network import Network, classes, feature_shapes, run, running_statistics, split_names
 from dci_jax.tensors import separate
 from tests.command_line import ROOT
 
@@ -193,9 +193,18 @@ def test_a_pt2_file_and_its_function_are_one_network(tmp_path, capsys):
 
 def logits_and_more():
     class Two(torch.nn.Module):
-        def forward(self, x):
-            return x.mean((2, 3)), torch.nn.functional.relu(x)
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 8, 3, 1, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, 1, 1)
+            )
+            self.head = torch.nn.Linear(8, 5)
 
+        def forward(self, x):
+            y = self.body(x)
+            return self.head(y.mean((2, 3))), y
+
+    torch.manual_seed(0)
     return Two()
 
 
@@ -215,9 +224,12 @@ def test_of_several_features_all_are_sent(tmp_path, capsys):
 
 
 def test_logits_that_come_first_are_the_answer(tmp_path, capsys, caplog):
-    code, out, _ = converted(capsys, f"{HERE}:logits_and_more", "--size=32", f"--out={tmp_path / 'b'}")
+    code, _, error = converted(capsys, f"{HERE}:logits_and_more", "--size=32", f"--out={tmp_path / 'b'}")
+    assert code == 0, error
     assert "returns 2 tensors (answer[0], answer[1]): answer[0] is taken for its answer" in caplog.text
-    assert (code, "no split point" in out) != (0, True)
+    network = bundle.load(tmp_path / "b")
+    assert classes(network) == 5
+    assert not any(block.tensors for block in network.blocks)
 
 
 @pytest.mark.parametrize(
