@@ -131,6 +131,8 @@ def test_all_tensors_together_read_more_than_each_alone_and_a_chain_is_kept(tmp_
     x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
     together = module.apply(variables, x)["features"]
     np.testing.assert_allclose(chain(tuple(together)), chain(join(together)), atol=1e-6)
+    with pytest.raises(InputError, match=r"\[16, 16, 6\] \+ \[8, 8, 8\] at outputs; give them in this order"):
+        chain(tuple(together[::-1]))
     chain.save(tmp_path / "chain.safetensors")
     again = dci_jax.load_chain(tmp_path / "chain.safetensors", network)
     np.testing.assert_array_equal(again(join(together)), chain(join(together)))

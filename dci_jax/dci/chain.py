@@ -21,7 +21,7 @@ from dci_jax.defenses.channel import NONE, Channel, with_defense
 from dci_jax.errors import InputError, reason
 from dci_jax.network import Network, feature_shapes, split_index, with_side
 from dci_jax.runtime.digest import sha256_of
-from dci_jax.tensors import join
+from dci_jax.tensors import join, layout, shapes
 from dci_jax.typing import Array
 
 FORMAT, VERSION = "dci_jax chain", 2
@@ -94,6 +94,13 @@ class Chain:
           InputError: see `__call__`.
         """
         if isinstance(features, tuple | list) and features and all(getattr(t, "ndim", 0) == 4 for t in features):
+            asked = self.network.blocks[len(self.inverters) - 1].tensors
+            if asked and layout([t.shape[1:] for t in features]) != asked:
+                given = " + ".join(str(list(t.shape[1:])) for t in features)
+                raise InputError(
+                    f"The tensors are {given}, but {self.network.name} sends "
+                    f"{' + '.join(str(list(s)) for s in shapes(self.feature_shape, asked))} at {self.split}; give them in this order."
+                )
             features = join(features)
         features = jnp.asarray(() if features is None else features, jnp.float32)
         if features.ndim != len(self.feature_shape) + 1 or features.shape[1:] != self.feature_shape:

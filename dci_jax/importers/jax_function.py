@@ -72,15 +72,15 @@ def from_jax(
     source = source_of(apply, variables, shape, name)
     program = source.program(2, *source.shape[:2])
     places = find_places(program, source.program(3, *source.shape[:2]))
-    unknown = [split for split in splits if split not in {place.name for place in places}]
-    if unknown:
-        known = ", ".join(place.name for place in places)
-        raise InputError(f"{name} has no split point {unknown[0]!r}; choose from: {known}.")
     # Features that the function returns are sent, whatever module they come from.
     places = [
         replace(p, name=OUTPUTS if source.tensors else p.name, default=True) if p.value == program.output else p
         for p in places
     ]
+    unknown = [split for split in splits if split not in {place.name for place in places}]
+    if unknown:
+        known = ", ".join(place.name for place in places)
+        raise InputError(f"{name} has no split point {unknown[0]!r}; choose from: {known}.")
     chosen = [place for place in places if place.default or place.name in splits]
     if not chosen:
         raise InputError(
