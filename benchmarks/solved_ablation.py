@@ -65,7 +65,7 @@ def without_transpose():
 def without_cycle():
     """Corrections that know their own block only, not what the estimate gives at the split."""
     whole = solve_chain.inverter_spec
-    solve_chain.inverter_spec = lambda network, index, stop=None: whole(network, index)
+    solve_chain.inverter_spec = lambda network, index, stop=None, shapes=None: whole(network, index)
     yield
     solve_chain.inverter_spec = whole
 

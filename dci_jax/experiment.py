@@ -59,8 +59,9 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
     fitted = {}
     for name in registry.names(config):
         with timed(f"attack {name}"):
-            # By name, so that an attack's numbers do not depend on which others run.
-            key = jax.random.fold_in(key_attack, zlib.crc32(name.encode()))
+            # By name, so that an attack's numbers do not depend on which others run; an adapted attack learns from the same
+            # images as the plain one, so that what differs is what it knows.
+            key = jax.random.fold_in(key_attack, zlib.crc32(name.removeprefix(naming.ADAPTED).encode()))
             fitted[name] = fit(config, name, case, inputs, channels, fitted, key=key, workdir=workdir)
         with timed(f"evaluate {name}"):
             for (split, label), reconstruct in fitted[name].items():

@@ -31,6 +31,8 @@ class Block:
       stages: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
         taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.split_stages`); () for a block of one stage.
       tensors: where several tensors are sent from behind the block, how they lie in its one array (`tensors.layout`); else ().
+      sends: what the block's features become before they are sent, a pytree with `__call__` (`defenses.channel.with_defense`);
+        None: nothing else.
     """
 
     params: Pytree
@@ -41,6 +43,7 @@ class Block:
         pytree_node=False, default=()
     )
     tensors: Layout = flax.struct.field(pytree_node=False, default=())
+    sends: Pytree = None
 
 
 @flax.struct.dataclass
@@ -128,7 +131,7 @@ def trace(
         if index == 0:
             x = (x - jnp.array(network.mean)) / jnp.array(network.std)
         x, block_statistics = block.apply(block.params, x.astype(network.dtype))
-        x = materialize(x)
+        x = materialize(x if block.sends is None else block.sends(x))
         features.append(x)
         statistics.append(block_statistics)
     return tuple(features), tuple(statistics)
@@ -139,6 +142,21 @@ def single_block(network: Network, index: int) -> Network:
     mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
     block = network.blocks[index].replace(name="", nonnegative=False, stages=())
     return network.replace(blocks=(block,), head=None, mean=mean, std=std)
+
+
+def pieces(network: Network, index: int) -> tuple[Network, ...]:
+    """`single_block`, and what its features become before they are sent, if anything, as another: the block's program serves all."""
+    whole = single_block(network, index)
+    (block,) = whole.blocks
+    if block.sends is None:
+        return (whole,)
+    sending = Block({}, "", _unchanged, sends=block.sends)
+    plain = {"mean": (0.0,), "std": (1.0,)}
+    return whole.replace(blocks=(block.replace(sends=None),)), whole.replace(blocks=(sending,), **plain)
+
+
+def _unchanged(params, x):
+    return x, {}
 
 
 _run = jax.jit(run)

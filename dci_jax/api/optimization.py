@@ -7,7 +7,7 @@ from dci_jax.api.calls import check_values, float32
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
-from dci_jax.defenses.channel import NONE, Channel, with_defense, with_observation
+from dci_jax.defenses.channel import NONE, Channel, with_defense
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import latent_prior
 from dci_jax.network import Network, feature_shapes, split_index
@@ -104,10 +104,8 @@ def gauss_newton(
     with float32():
         if latent_prior(network):
             return factorised.solve(network, index, features, x, num_steps, damping)
-        known = with_observation(with_defense(network, index, defense), features)
-        return damped.solve(
-            known, index, features, x, total_variation, steps=num_steps, inner=num_conjugate, damping=damping
-        )
+        settings = dict(steps=num_steps, inner=num_conjugate, damping=damping)
+        return damped.solve(network, index, defense, features, x, total_variation, **settings)
 
 
 def _start(network, features, start):

@@ -14,6 +14,7 @@ keeps every step a linear system. A latent has a hundred entries, so its J can b
 import functools
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ from jaxtyping import Float
 
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks.feature_matching import blank, relative_distance, spread
-from dci_jax.defenses.channel import NONE, Channel, sent, with_defense, with_observation
+from dci_jax.defenses.channel import NONE, Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.mixture import Prior
@@ -82,8 +83,7 @@ def gauss_newton(
         split, x = split_index(network, name), first[name](features)
         if latent_prior(network):
             return factorised.solve(network, split, features, x, steps, damping)
-        known = with_observation(with_defense(network, split, channel), features)
-        found = solve(known, split, features, x, weight, steps=steps, inner=inner, damping=damping)
+        found = solve(network, split, channel, features, x, weight, steps=steps, inner=inner, damping=damping)
         return x + part * (found - x) if part < 1 else found
 
     chosen = dict.fromkeys(splits, (0.0, 1.0))
@@ -122,6 +122,7 @@ def check(
 def solve(
     network: Network,
     split: int,
+    channel: Channel,
     features: Float[Array, "B *f"],
     x: Float[Array, "B *x"],
     weight: float,
@@ -130,62 +131,107 @@ def solve(
     inner: int,
     damping: float,
 ) -> Float[Array, "B *x"]:
-    """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each on its own."""
+    """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each on its own.
+
+    F is the network, then what `channel` leaves of its features on average. Both have programs of their own, so that those
+    of the network, which take long to compile, serve all defenses.
+    """
     smooth = sharding.put(np.float32(weight), sharding.replicated())
-    dampings = jnp.full(len(x), damping, jnp.float32)
+    dampings, channel = jnp.full(len(x), damping, jnp.float32), replace(channel, received=features)
     for _ in range(steps):
         # No loop in the program: XLA:CPU runs convolutions in one many times slower.
         distributed.stop_if_asked()
-        slope, scale, push, pull = outlook(network, split, smooth, features, x)
+        before, push, pull = linearized(network, split, x)
+        error, through, back = compared(channel, before)
+        moved = _applied(push, _signs(x))
+        slope = _slope(pull, error, smooth, x)
+        damped = dampings * _scale(moved, curved(through, back, features, moved), x)
         state = jnp.zeros_like(x), -slope, -slope
         for _ in range(inner):
-            state = conjugate(push, pull, smooth, features, x, dampings * scale, state)
-        x, dampings = taken(network, split, smooth, features, x, dampings, state[0])
+            change = curved(through, back, features, _applied(push, state[2]))
+            state = conjugate(pull, change, smooth, x, damped, state)
+        new = jnp.clip(x + state[0], 0, 1)
+        old_loss, new_loss = (
+            losses(channel, smooth, y, images) for y, images in ((before, x), (_found(network, split, new), new))
+        )
+        x, dampings = taken(x, new, old_loss, new_loss, dampings)
     return x
 
 
-def losses(
-    network: Network, split: int, smooth: Array, features: Float[Array, "B *f"], x: Float[Array, "B *x"]
-) -> Float[Array, "B"]:
-    """What is minimised, of each image: [B]."""
-    match = relative_distance(run(network, x, 0, split), features)
-    return match + smooth * jax.vmap(lambda image: tv(image[None]))(x)
-
-
 @functools.partial(jax.jit, static_argnums=1)
-def outlook(network, split, smooth, features, x):
-    """(gradient [B, H, W, C] of `losses`, mean square of J's columns [B], J and J' as functions); J stays while d is solved for."""
+def linearized(network, split, x):
+    """(features [B, ...] of images x, the network's J and J' there as functions); they stay while a step is solved for."""
     found, push = jax.linearize(lambda x: run(network, x, 0, split), x)
     _, pull = jax.vjp(lambda x: run(network, x, 0, split), x)
-    (slope,) = pull(2 * (found - features) / _each(_spread(features), found))
-    slope += smooth * jax.grad(lambda x: jnp.sum(jax.vmap(lambda image: tv(image[None]))(x)))(x)
-    signs = jax.random.rademacher(jax.random.key(0), x.shape[1:], jnp.float32)
-    moved = push(jnp.broadcast_to(signs, x.shape))
-    size = x[0].size
-    return slope, 2 * _dot(moved, moved) / _spread(features) / size, push, pull
+    return found, push, pull
 
 
 @jax.jit
-def conjugate(push, pull, smooth, features, x, damped, state):
+def compared(channel, y):
+    """(gradient of the distance of features, the channel's J and J' as functions), at the features `y` of a guess."""
+    found, through = jax.linearize(channel, y)
+    _, back = jax.vjp(channel, y)
+    (error,) = back(2 * (found - channel.received) / _each(_spread(channel.received), found))
+    return error, through, back
+
+
+@jax.jit
+def curved(through, back, features, moved):
+    """What a change `moved` of the features [B, ...] changes of the distance's gradient."""
+    return back(2 * through(moved) / _each(_spread(features), features))[0]
+
+
+@jax.jit
+def losses(channel: Channel, smooth: Array, y: Float[Array, "B *f"], x: Float[Array, "B *x"]) -> Float[Array, "B"]:
+    """What is minimised, of each image x with the features y: [B]."""
+    match = relative_distance(channel(y), channel.received)
+    return match + smooth * jax.vmap(lambda image: tv(image[None]))(x)
+
+
+@jax.jit
+def conjugate(pull, change, smooth, x, damped, state):
     """One step of conjugate gradients (Hestenes & Stiefel, 1952), each image on its own: (d, residual, direction)."""
     d, residual, direction = state
-    moved = push(direction)
-    (curved,) = pull(2 * moved / _each(_spread(features), moved))
-    curved += smooth * _diffused(x, direction) + _each(damped, x) * direction
+    (bent,) = pull(change)
+    bent += smooth * _diffused(x, direction) + _each(damped, x) * direction
     before = _dot(residual, residual)
-    length = before / jnp.maximum(_dot(direction, curved), 1e-30)
-    d, residual = d + _each(length, x) * direction, residual - _each(length, x) * curved
+    length = before / jnp.maximum(_dot(direction, bent), 1e-30)
+    d, residual = d + _each(length, x) * direction, residual - _each(length, x) * bent
     more = _dot(residual, residual) / jnp.maximum(before, 1e-30)
     return d, residual, residual + _each(more, x) * direction
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def taken(network, split, smooth, features, x, dampings, d):
-    """(images, dampings) after the step `d`, which is not taken where it makes the loss larger."""
-    loss = functools.partial(losses, network, split, smooth, features)
-    new = jnp.clip(x + d, 0, 1)
-    better = loss(new) < loss(x)
+@jax.jit
+def taken(x, new, old_loss, new_loss, dampings):
+    """(images, dampings) after a step to `new`, which is not taken where it makes the loss larger."""
+    better = new_loss < old_loss
     return jnp.where(_each(better, x), new, x), dampings * jnp.where(better, _FALL, _RISE)
+
+
+@jax.jit
+def _slope(pull, error, smooth, x):
+    """Gradient of `losses`, [B, H, W, C]."""
+    return pull(error)[0] + smooth * jax.grad(lambda x: jnp.sum(jax.vmap(lambda image: tv(image[None]))(x)))(x)
+
+
+@jax.jit
+def _scale(moved, change, x):
+    """Mean square of J's columns, [B], from what a direction of signs does (Hutchinson, 1990)."""
+    return _dot(moved, change) / x[0].size
+
+
+def _signs(x):
+    return jnp.broadcast_to(jax.random.rademacher(jax.random.key(0), x.shape[1:], jnp.float32), x.shape)
+
+
+@jax.jit
+def _applied(push, direction):
+    return push(direction)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _found(network, split, x):
+    return run(network, x, 0, split)
 
 
 def _diffused(x, direction):

@@ -25,7 +25,8 @@ def inverter_specs(network: Network, depth: int, settings: dict, shared: bool = 
       settings: of `dci`.
       shared: one chain for all splits, in which no inverter is told what was sent at the deepest.
     """
-    found = [inverter_spec(network, index, None if shared else depth) for index in range(depth)]
+    shapes = feature_shapes(network)
+    found = [inverter_spec(network, index, None if shared else depth, shapes) for index in range(depth)]
     return [(g, inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"])) for g in found]
 
 
@@ -44,10 +45,10 @@ def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float,
     num_images, num_validation, num_corrections = (
         settings[name] for name in ("num_images", "num_validation", "num_corrections")
     )
-    counts = _counts(found, settings)
+    counts, shapes = _counts(found, settings), feature_shapes(network)
     forward = []
     for index in range(len(found)):
-        x = jax.ShapeDtypeStruct((1, *feature_shapes(network)[index]), jnp.float32)
+        x = jax.ShapeDtypeStruct((1, *shapes[index]), jnp.float32)
         forward.append(count_flops(jax.jit(lambda x, at=index: run(network, x, at, at + 1)).trace(x)))
     shared = solves = sent = 0.0
     for (g, ks), count in zip(found, counts, strict=True):

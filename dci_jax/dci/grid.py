@@ -8,18 +8,24 @@ from dci_jax.network import Network, feature_shapes, split_names
 from dci_jax.tensors import largest_grid
 from dci_jax.typing import Array
 
+Shapes = tuple[tuple[int, ...], ...]  # of the features of one example, as `feature_shapes` gives them
 
-def scale(network: Network, start: int, stop: int) -> tuple[int, int]:
+
+def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None) -> tuple[int, int]:
     """How much smaller, and how much larger, the features at split `stop` are than those at `start`.
 
     In height and width; at least one of both is 1. A latent counts as an image of one pixel; of several tensors the largest counts.
 
+    Args:
+      network: the target.
+      start, stop: splits.
+      shapes: `feature_shapes(network)`, where they are at hand.
+
     Raises:
       InputError: they are no images [H, W, C], or differ by no whole factor.
     """
-    before, after = (
-        largest_grid(feature_shapes(network)[i], network.blocks[i - 1].tensors if i else ()) for i in (start, stop)
-    )
+    shapes = shapes or feature_shapes(network)
+    before, after = (largest_grid(shapes[i], network.blocks[i - 1].tensors if i else ()) for i in (start, stop))
     whole = len(after) == 3 and (len(before) == 3 or start == 0)
     old, new = ((1, 1, *shape)[-3:-1] for shape in (before, after))
     for large, small, enlarged in ((old, new, False), (new, old, True)):

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from dci_jax.dci import normal_equations
-from dci_jax.dci.grid import scale, shuffle, unshuffle
+from dci_jax.dci.grid import Shapes, scale, shuffle, unshuffle
 from dci_jax.dci.normal_equations import moments
 from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, latent_prior
-from dci_jax.network import Network, feature_shapes, run, single_block
+from dci_jax.network import Network, feature_shapes, pieces, run
 from dci_jax.tensors import Layout, largest_grid, on_largest_grid
 from dci_jax.typing import Array
 
@@ -95,14 +95,15 @@ def split_stages(network: Network) -> Network:
     return network
 
 
-def inverter_spec(network: Network, index: int, stop: int | None = None) -> InverterSpec:
-    """The `InverterSpec` of block `index` in a chain from split `stop` (by default index + 1).
+def inverter_spec(network: Network, index: int, stop: int | None = None, shapes: Shapes | None = None) -> InverterSpec:
+    """The `InverterSpec` of block `index` in a chain from split `stop` (by default index + 1); `shapes` as of `scale`.
 
     Raises:
       InputError: its features are no images, or differ from its input by no whole factor.
     """
-    downsampling, upsampling = scale(network, index, index + 1)
-    before, output = feature_shapes(network)[index : index + 2]
+    shapes = shapes or feature_shapes(network)
+    downsampling, upsampling = scale(network, index, index + 1, shapes)
+    before, output = shapes[index : index + 2]
     tensors = network.blocks[index].tensors
     after = largest_grid(output, tensors)
     low, high = LIMITS[latent_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
@@ -129,10 +130,9 @@ def inverter_spec(network: Network, index: int, stop: int | None = None) -> Inve
 
 
 def kernel_sizes(g: InverterSpec, kernel_size: int, max_unknowns: tuple[int, int]) -> tuple[int, int]:
-    """k of the k x k neighbourhoods of an inverter's first map and of its corrections.
+    """k of an inverter's first map and of its corrections: the largest odd one up to `kernel_size` whose unknowns fit.
 
-    The largest odd one up to `kernel_size` whose unknowns fit. Most of what neighbours know about a pixel the first map
-    tells already: behind a wide block it pays to let the first one look further than the corrections.
+    Most of what neighbours know about a pixel the first map tells: behind a wide block it pays to let it look further.
     """
     if g.grid == (1, 1):
         return 1, 1
@@ -210,15 +210,15 @@ def regressors(
     F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is
     this block alone.
     """
-    network, answers, pulls = with_observation(network, seen), [x], []
+    network, answer, pulls = with_observation(network, seen), x, []
     for index in range(g.index, g.stop):
-        answer, pull = forward(single_block(network, index), answers[-1])
-        answers.append(answer)
-        pulls.append(pull)
-    residual = f - answers[1]
-    gradients = [back(pulls[0], residual)]
+        for piece in pieces(network, index):
+            answer, pull = forward(piece, answer)
+            pulls.append(pull)
+        if index == g.index:
+            residual, gradients = f - answer, [_back(pulls, f - answer)]
     if g.stop > g.index + 1:
-        gradients.append(functools.reduce(lambda error, pull: back(pull, error), pulls[::-1], seen - answers[-1]))
+        gradients.append(_back(pulls, seen - answer))
     return _stacked(g.layout, x, residual, gradients, f)
 
 
@@ -234,6 +234,10 @@ def forward(block, x):
 def back(pull, error):
     """J^T of an error behind the block."""
     return pull(error)[0]
+
+
+def _back(pulls, error):
+    return functools.reduce(lambda error, pull: back(pull, error), pulls[::-1], error)
 
 
 @functools.partial(jax.jit, static_argnums=0)

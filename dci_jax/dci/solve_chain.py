@@ -25,7 +25,7 @@ from dci_jax.dci.limits import check, check_shared
 from dci_jax.dci.solve_inverter import finished, kept_inverter, solve_inverter
 from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.inputs.mixture import POOL, Prior, batches
-from dci_jax.network import Network, features_at, split_index, split_names
+from dci_jax.network import Network, feature_shapes, features_at, split_index, split_names
 from dci_jax.runtime import distributed, progress
 from dci_jax.typing import Array
 
@@ -123,8 +123,8 @@ def _chain(network, label, depths, shape, make, see, folder, *, settings):
     """
     depth, num_corrections, inverters = max(depths), settings["num_corrections"], []
     small = network.replace(input_shape=shape)
-    alone = depth if len(depths) == 1 else None
-    inverter_specs = [inverter_spec(small, index, alone) for index in range(depth)]
+    alone, shapes = depth if len(depths) == 1 else None, feature_shapes(small)
+    inverter_specs = [inverter_spec(small, index, alone, shapes) for index in range(depth)]
     ks = [kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"]) for g in inverter_specs]
     folders = [folder and folder / f"{index:03d}" for index in range(depth)]
     taken = [finished(each) for each in folders]

@@ -1,7 +1,5 @@
 """What lies between device and server: one defense at one split, learned if need be, as sent once or several times."""
 
-import functools
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +44,11 @@ class Channel:
     def columns(self) -> dict[str, str | float]:
         """Its columns in the results."""
         return {"defense": self.label, "strength": float(self.strength), "num_queries": int(self.num_queries)}
+
+    def __call__(self, features: Array) -> Array:
+        """What arrives of features [B, ...] on average, differentiable: what an attacker compares his guess with, [B, ...]."""
+        strength, num_queries = (jnp.asarray(n, jnp.float32) for n in (self.strength, self.num_queries))
+        return registry.find(self.kind).expected(self.params, features, strength, self.received, num_queries)
 
 
 NONE = Channel("none", 0.0)
@@ -98,34 +101,14 @@ def with_defense(network: Network, index: int, channel: Channel) -> Network:
     """The network as an attacker computes it who knows the defense: at split `index` what is received on average."""
     if registry.find(channel.kind).expected in (registry.DEFENSES["none"].expected, unchanged):
         return network
-    block = network.blocks[index - 1]
-    joined = block.replace(params={"block": block.params, "channel": channel}, apply=_joined(block.apply))
-    return network.replace(blocks=(*network.blocks[: index - 1], joined, *network.blocks[index:]))
+    block = network.blocks[index - 1].replace(sends=channel)
+    return network.replace(blocks=(*network.blocks[: index - 1], block, *network.blocks[index:]))
 
 
 def with_observation(network: Network, received: Array) -> Network:
     """The same network where the channel, if there is one, knows what was received, [B, ...]: zeros may say nothing."""
-
-    def tell(block):
-        if not _is_joined(block):
-            return block
-        channel = replace(block.params["channel"], received=received)
-        return block.replace(params={**block.params, "channel": channel})
-
-    return network.replace(blocks=tuple(map(tell, network.blocks)))
-
-
-def _is_joined(block):
-    return isinstance(block.params, dict) and isinstance(block.params.get("channel"), Channel)
-
-
-@functools.cache  # one identity for each block's function, because programs are compiled for it
-def _joined(apply: Callable) -> Callable:
-    def joined(params, x):
-        y, statistics = apply(params["block"], x)
-        channel = params["channel"]
-        row = registry.find(channel.kind)
-        strength, num_queries = (jnp.asarray(n, jnp.float32) for n in (channel.strength, channel.num_queries))
-        return row.expected(channel.params, y, strength, channel.received, num_queries), statistics
-
-    return joined
+    blocks = (
+        block if block.sends is None else block.replace(sends=replace(block.sends, received=received))
+        for block in network.blocks
+    )
+    return network.replace(blocks=tuple(blocks))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from dci_jax.attacks.feature_matching import held_out
 from dci_jax.attacks.gauss_newton import check, gauss_newton, taken
 from dci_jax.attacks.gauss_newton import losses as losses_of
 from dci_jax.dci import solve_chain
-from dci_jax.defenses.channel import Channel, sent
+from dci_jax.defenses.channel import NONE, Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
@@ -85,7 +86,8 @@ def test_the_loss_never_rises_even_from_the_worst_start(network, tmp_path):
     _, features, near = image_problem(network)
     start = jnp.where(near > 0.5, 0.0, 1.0)
     found = attack(network, "stem", features, tmp_path, start={"stem": lambda f: start[: len(f)]}, damping=1e-9)
-    loss = [losses_of(network, 1, jnp.float32(0), features, x) for x in (start, jnp.array(found))]
+    channel = replace(NONE, received=features)
+    loss = [losses_of(channel, jnp.float32(0), networks.run(network, x, 0, 1), x) for x in (start, jnp.array(found))]
     assert (loss[1] <= loss[0]).all()
     assert found.min() >= 0
     assert found.max() <= 1
@@ -134,8 +136,10 @@ def test_what_would_cripple_it_is_refused(network, change, named):
 
 def test_a_step_that_makes_the_loss_larger_is_not_taken_and_raises_the_damping(network):
     images, features, near = image_problem(network)
-    step = jnp.stack([images[0] - near[0], jnp.where(images[1] > 0.5, -1.0, 1.0)])  # right, and as wrong as can be
-    found, dampings = taken(network, 1, jnp.float32(0), features, near, jnp.float32([1.0, 1.0]), step)
+    new = jnp.stack([images[0], jnp.where(images[1] > 0.5, 0.0, 1.0)])  # right, and as wrong as can be
+    channel = replace(NONE, received=features)
+    old_loss, new_loss = (losses_of(channel, jnp.float32(0), networks.run(network, x, 0, 1), x) for x in (near, new))
+    found, dampings = taken(near, new, old_loss, new_loss, jnp.float32([1.0, 1.0]))
     np.testing.assert_allclose(found, jnp.stack([images[0], near[1]]), atol=1e-6)
     np.testing.assert_allclose(dampings, [0.2, 5.0], rtol=1e-6)
 

@@ -111,7 +111,7 @@ def inverters(
             raise InputError(
                 f"{network.name}: {block.name} sends {len(block.tensors)} tensors, which trained inverters do not take; use the attack dci."
             )
-    scales = [scale(network, i, i + 1) for i in range(stop)]
+    scales = [scale(network, i, i + 1, shapes) for i in range(stop)]
     return tuple(
         Inverter(
             scales[i][0],
