@@ -55,15 +55,22 @@ def test_an_audit_gives_the_command_lines_page_and_numbers(network, tmp_path):  
         "dci.samples_per_unknown": 1,
         "dci.num_corrections": 0,
     }
-    with_defense = {"splits": ("second",), "defenses": (("gaussian", 1.0),), "attacks": ("dci", "adapted_dci")}
+    defenses = (("gaussian", 1.0), ("gaussian", 1e-9))
+    with_defense = {"splits": ("second",), "defenses": defenses, "attacks": ("dci", "adapted_dci")}
     report = dci_jax.audit(network, images, **with_defense, settings=quick, progress=False)
     report.save(tmp_path / "report")
     rows = report.to_records()
     assert {row["attack"] for row in rows} == {"mean_image", "random_image", "thumbnail", "dci", "adapted_dci"}
     assert all(isinstance(row["psnr"], float) for row in rows)
     assert (tmp_path / "report" / "report" / "index.html").read_bytes() == report.files["report/index.html"]
-    assert report.verdict.startswith("Of 1 pairs of split point and defense")
+    assert report.verdict.startswith("Of 2 pairs of split point and defense")
     assert "<iframe" in report._repr_html_()
+    # Behind a defense that does nothing an adapted attack is the plain one: it learns from the same images.
+    plain, adapted = (
+        next(r["psnr"] for r in rows if (r["attack"], r["strength"]) == (attack, 1e-9))
+        for attack in ("dci", "adapted_dci")
+    )
+    assert adapted == pytest.approx(plain, abs=2e-3)
 
 
 def test_features_are_matched_by_optimization_and_by_gauss_newton(network):  # noqa: F811
