@@ -19,7 +19,7 @@ def default() -> ConfigDict:
 def audit() -> ConfigDict:
     """The settings of an audit: differences from `default`."""
     config = default()
-    config.num_splits = 5
+    config.num_splits = 4
     # The decoder does not adapt: trained for each defense it takes four minutes, and reconstructs less than all others.
     config.attacks = ("dci", "adapted_dci", "adapted_dci+gauss_newton", "inverse_network")
     config.defenses = (
@@ -42,11 +42,11 @@ def audit() -> ConfigDict:
     config.num_queries = (1, 10)
     config.audit.page = True
     config.defense.steps = 100
-    config.dci.num_images = 96
+    config.dci.num_images = 192
     config.dci.num_validation = 32
     config.dci.batch = 32
     config.dci.num_corrections = 2
-    config.dci.samples_per_unknown = 40
+    config.dci.samples_per_unknown = 100
     config.dci.kernel_size = 3
     config.dci.max_unknowns = (3000, 1500)  # corrections in layer3 look at single pixels: many cells are to be solved
     # The attackers that take minutes, at the middle one of the split points.
