@@ -1,7 +1,8 @@
 """Ten thousand bad inputs: each is a right result or one sentence, never a traceback. Seeded; a number names its case.
 
 Kinds take turns: configs with fields of wrong value and type; damaged bundles, archives of pictures, npz of pictures, recorded
-features, files of labels, safetensors; and what strangers make (`soak.strange`): PyTorch's pickles, odd pictures.
+features, files of labels, safetensors; what strangers make (`soak.strange`): PyTorch's pickles, odd pictures; and the doors
+beside the main line (`soak.doors`). What takes longer than a minute waits for ever: a fault.
 """
 
 import collections
@@ -12,6 +13,7 @@ import json
 import logging
 import math
 import random
+import signal
 import tempfile
 import traceback
 import warnings
@@ -24,7 +26,7 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
-from benchmarks.soak import strange
+from benchmarks.soak import doors, strange
 from benchmarks.soak.damage import damaged
 from configs import audit, default, quickstart
 from dci_jax import models
@@ -60,6 +62,7 @@ VALUES = (
     ),
     *(True, False, None, "", "x", "stem", "layer1.0", "dci", "none", "float16", "a/b", "../x", "\0", "é" * 5),
 )
+PATIENCE = 60  # seconds
 VIT = Path(__file__).parent.parent / "results" / "networks_vit" / "bundle"
 # Loaded once: what is tried here is not the embedded checkpoint.
 load = functools.lru_cache(models.load)
@@ -156,6 +159,7 @@ KINDS = {
     "weights.safetensors": functools.partial(file, "safetensors", "safetensors", checkpoints.read),
     "weights.pth": strange.weights,
     "odd pictures": strange.pictures,
+    **doors.KINDS,
 }
 
 
@@ -163,15 +167,27 @@ def attempt(number: int) -> tuple[str, str, str]:
     """(kind, outcome, sentence or traceback) of one case: outcome "result", "sentence" or "fault"."""
     kind = list(KINDS)[number % len(KINDS)]
     rng = random.Random(number)
+    signal.signal(signal.SIGALRM, _waiting)
     with tempfile.TemporaryDirectory() as folder:
         try:
+            signal.alarm(PATIENCE)
             KINDS[kind](rng, Path(folder))()
         except InputError as error:
             said = str(error).replace(folder, "FOLDER")
             return kind, "sentence" if "\n" not in said and said.endswith((".", ")")) else "fault", said
-        except Exception:
+        except (Exception, SystemExit, Waited):
             return kind, "fault", traceback.format_exc()
+        finally:
+            signal.alarm(0)
     return kind, "result", ""
+
+
+class Waited(BaseException):
+    """Nothing of ours catches it."""
+
+
+def _waiting(*_):
+    raise Waited
 
 
 def run(numbers: range) -> dict:

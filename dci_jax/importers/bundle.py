@@ -3,13 +3,16 @@
 `python -m dci_jax.convert` writes it. The files are data: nothing in them is executed but named operators.
 """
 
+import functools
 import hashlib
 import json
 import logging
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import jsonschema
 import numpy as np
 import safetensors.numpy
 
@@ -17,12 +20,12 @@ from dci_jax.checkpoints import read
 from dci_jax.errors import InputError
 from dci_jax.importers import onnx_file
 from dci_jax.importers.aten import OPERATORS
-from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, blocks, weights_of
+from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, blocks, values_of, weights_of
 from dci_jax.network import Network
 
 log = logging.getLogger("dci_jax")
 
-FORMAT = 1
+FORMAT = 1  # that of bundle.schema.json
 MANIFEST, WEIGHTS, ONNX = "bundle.json", "weights.safetensors", "network.onnx"
 
 
@@ -52,7 +55,7 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
             )
     if sha256:
         read.check_sha256(folder / MANIFEST, sha256, "convert the network again")
-    manifest = _manifest(folder / MANIFEST)
+    manifest = checked(folder / MANIFEST)
     if manifest.get("random"):
         log.warning("%s has random weights: what is found says nothing of a trained %s", folder, manifest["name"])
     try:
@@ -64,9 +67,7 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
             return onnx_file.from_onnx(folder / ONNX, size=tuple(manifest["shape"][:2]), splits=splits, **said)
         nodes = tuple(Node(*node) for node in manifest["nodes"])
         places = [Place(**place | {"grid": tuple(place.get("grid", (0, 0)))}) for place in manifest["places"]]
-        unknown = {node.operator for node in nodes} - {*OPERATORS, BATCH_NORM}
-        if unknown:
-            raise InputError(f"{folder} has operators that this version does not ({', '.join(sorted(unknown))}).")
+        _check_graph(folder / MANIFEST, nodes, places, manifest["output"])
         weights = _weights(folder / WEIGHTS, nodes)
         chosen = _chosen(folder, places, splits)
         begin, last = Place("", INPUT, "image"), Place("", manifest["output"], "vector")
@@ -94,7 +95,19 @@ def digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _manifest(file):
+@functools.cache
+def schema() -> jsonschema.protocols.Validator:
+    """What a manifest of `FORMAT` has to be: bundle.schema.json."""
+    text = (resources.files("dci_jax.importers") / "bundle.schema.json").read_text()
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def checked(file: Path) -> dict[str, Any]:
+    """The manifest in a file.
+
+    Raises:
+      InputError: it is damaged, of another version, or not as the schema says.
+    """
     try:
         manifest = json.loads(file.read_bytes())
     except (ValueError, RecursionError, OSError) as error:
@@ -106,7 +119,34 @@ def _manifest(file):
         )
     if manifest.get("sha256") != digest(manifest):
         raise InputError(f"{file} is damaged or was changed (its sha256 differs); convert the network again.")
+    if wrong := jsonschema.exceptions.best_match(schema().iter_errors(manifest)):
+        where = "".join(f"[{step!r}]" for step in wrong.absolute_path) or "it"
+        said = " ".join(wrong.message.split())
+        raise InputError(
+            f"{file} is no manifest of format {FORMAT}: {where}: {said[:200]}; convert the network again."
+        )
     return manifest
+
+
+def _check_graph(file, nodes, places, output):
+    """Raise InputError where a graph has unknown operators, names twice, or values before they are made."""
+    unknown = {node.operator for node in nodes} - {*OPERATORS, BATCH_NORM}
+    if unknown:
+        raise InputError(f"{file} has operators that this version does not ({', '.join(sorted(unknown))}).")
+    order = {INPUT: 0}
+    for node in nodes:
+        missing = [value for value in values_of(node) if value not in order]
+        if missing or node.name in order:
+            why = f"takes {missing[0]!r} before it is made" if missing else "is there twice"
+            raise InputError(f"{file}: the node {node.name!r} {why}; convert the network again.")
+        order[node.name] = len(order)
+    names = [place.name for place in places]
+    found = [order.get(place.value, 0) for place in places]
+    if output not in order or 0 in found or sorted(found) != found or len({*names}) < len(names):
+        raise InputError(
+            f"{file}: its split points, or its output {output!r}, are no nodes of the graph, each once and in its order; convert the "
+            "network again."
+        )
 
 
 def _weights(file, nodes):

@@ -198,6 +198,11 @@ def _inside(node, kind):
     return list(search([*node.arguments, *node.keywords.values()]))
 
 
+def values_of(node: Node) -> list[str]:
+    """The names of the values that a node takes."""
+    return _inside(node, "value")
+
+
 def weights_of(node: Node) -> list[str]:
     """The keys of a node's weights."""
     return _inside(node, "weight")

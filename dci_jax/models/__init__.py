@@ -95,7 +95,9 @@ def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] 
     if ":" in name:
         return _own(name, source)
     if name == BUNDLE:
-        return bundle.load(source, splits, sha256)
+        network = bundle.load(source, splits, sha256)
+        trial.check_shapes(network)
+        return network
     if name not in MODELS:
         raise InputError(
             f"No network is called {name!r}; choose from: {', '.join(MODELS)}, give your own as module.path:function, or "

@@ -22,7 +22,7 @@ def check(network: Network) -> None:
     an input alone than beside a second one; a gradient that is 0 everywhere; and a head without [B, classes].
     """
     _check_numbers(network)
-    _check_shapes(network)
+    check_shapes(network)
     key = jax.random.key(0)
     latent = latent_prior(network)
     x = LATENTS[latent](key, 2, network.input_shape) if latent else dead_leaves(key, 2, network.input_shape)
@@ -63,7 +63,8 @@ def _check_numbers(network):
             )
 
 
-def _check_shapes(network):
+def check_shapes(network: Network) -> None:
+    """Raise InputError where blocks do not fit to each other, or return no floats with a row for each input."""
     x = jax.ShapeDtypeStruct((3, *network.input_shape), jnp.float32)
     for block in network.blocks:
         where = f"{network.name}: block {block.name!r}"
