@@ -70,7 +70,8 @@ def solved(config, split, **other):
         models.MODELS[config.target.name].build(jax.random.key(0)).replace(input_shape=(side, side, 3))
     )
     depth = split_index(network, split)
-    return cost.flops(network, cost.inverter_specs(network, depth, settings), settings)
+    sums, passes, solves, sent = cost.flops(network, cost.inverter_specs(network, depth, settings), settings)
+    return sums + passes, solves, sent
 
 
 def chains():

@@ -1,5 +1,6 @@
 """What a run will do and cost, before it is started: `python -m dci_jax.main --config=... --workdir=... --dry_run`."""
 
+import dataclasses
 import functools
 import math
 import time
@@ -10,6 +11,7 @@ import optax
 from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
+from dci_jax import rates
 from dci_jax.attacks import inverse_network, registry
 from dci_jax.dci import cost as chain_cost
 from dci_jax.dci import inverter, solve_chain
@@ -24,17 +26,18 @@ from dci_jax.runtime import sharding
 from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.training_loop import step
 
-SHARE = 0.3  # of the matrix-product rate that training is assumed to reach: an estimate
+SHARE = 0.3  # of a datasheet's rate that training is assumed to reach: an estimate, for machines that are not at hand (benchmarks/extrapolate.py)
+PROGRAMS = 7  # that an inverter of a kind of its own compiles
 
 
 def plan(config: ConfigDict, case: Case) -> str:
     """The blocks of a checked config, and what is synthesised, solved, trained and optimised, as tables.
 
     FLOPs are those of the traced program (a multiply-add counts 2). Memory is what is alive at a time
-    in it, an estimate of what a device needs. Hours are an estimate: FLOPs divided by
-    `SHARE` of the rate that a matrix product reaches here and now.
+    in it, an estimate of what a device needs. Hours are an estimate: FLOPs divided by the rates that
+    operations of their kind reach on this machine.
     """
-    rates = {precision: matrix_product_rate(precision) for precision in ("float32", "bfloat16")}
+    found = dataclasses.asdict(rates.rates())
     rows, fits = [], set()
     if case.trained is not None:
         rows += _prior_fitting(config, case)
@@ -58,27 +61,57 @@ def plan(config: ConfigDict, case: Case) -> str:
         ]
     if {solve_chain.dci, solve_chain.dci_shared} & fits:
         text += [
-            f"{'block':12} {'features':>16} {'neighbourhood':>14} {'unknowns':>9}",
+            f"{'block':12} {'features':>16} {'kernel sizes':>14} {'unknowns':>9}",
             *_solved_blocks(config, case),
             "",
         ]
     text += [f"{'phase':34} {'steps':>6} {'GFLOP per step':>15} {'memory, GiB':>12} {'device-hours':>13}"]
     total = 0.0
-    for label, steps, flops, memory, precision in rows:
-        hours = steps * flops / (SHARE * rates[precision]) / 3600
+    for label, steps, work, memory in rows:
+        hours = steps * sum(flops / found[kind] for kind, flops in work.items()) / 3600
         total += hours
-        text.append(f"{label:34} {steps:6d} {flops / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}")
-    return "\n".join(
-        [
-            *text,
-            "",
-            f"About {total:.2f} device-hours, an estimate: at {SHARE:.0%} of what a matrix product reaches here now, "
-            f"{rates['float32'] / 1e9:.0f}",
-            f"GFLOP/s in float32 and {rates['bfloat16'] / 1e9:.0f} in bfloat16. Attacks "
-            "that optimise each image are counted for all of them; scores and",
-            "reading back by inverters come on top.",
-        ]
+        text.append(f"{label:34} {steps:6d} {sum(work.values()) / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}")
+    return "\n".join([*text, "", *_summary(config, case, found, total)])
+
+
+def _summary(config, case, found, total):
+    """What is said below the tables: the sum, what it rests on, and what comes on top."""
+    programs = 20 + sum(1 for _ in _layouts(config, case)) * PROGRAMS
+    yield (
+        f"About {total:.2f} device-hours, estimated from the rates of these operations on this machine, in GFLOP/s: "
+        + ", ".join(
+            f"{found[kind] / 1e9:.0f} {text}"
+            for kind, text in (
+                ("float32", "training in float32"),
+                ("bfloat16", "in bfloat16"),
+                ("sums", "sums of a solve"),
+                ("factorisation", "factorisation in float64"),
+            )
+        )
+        + "."
     )
+    yield (
+        f"The first run on a machine also compiles, for about {max(1, round(programs * found['compiling'] / 60))} minutes. Attacks that "
+        "optimise each image are counted for all images; scores and reconstruction by inverters are not counted."
+    )
+    if rates.load() > rates.BUSY:
+        yield (
+            f"This machine is busy now (load {rates.load():.1f} per core): the run takes longer while other programs compute."
+        )
+
+
+def _layouts(config, case):
+    """The kinds of inverters whose programs are compiled, each once."""
+    names = [
+        name for name in registry.names(config) if registry.find(name).fit in (solve_chain.dci, solve_chain.dci_shared)
+    ]
+    kinds = set()
+    for name in names[:1]:
+        splits, settings = registry.settings(config, registry.find(name), case.splits)
+        network = _small(case)
+        depth = max(split_index(network, split) for split in splits)
+        kinds |= {(g.layout, k, g.grid) for g, k in chain_cost.inverter_specs(network, depth, settings)}
+    return kinds
 
 
 def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> float:
@@ -126,8 +159,8 @@ def _synthesis(config, network):
         yield (
             f"synthesis at {side} px",
             steps * config.synthesis.batches,
-            *cost,
-            config.synthesis.precision,
+            {config.synthesis.precision: cost[0]},
+            cost[1],
         )
 
 
@@ -141,7 +174,7 @@ def _prior_fitting(config, case):
     for border in config.prior_fitting.padding:
         loss = functools.partial(prior.mismatch, border, depth)
         cost = step_cost(loss, fitted, case.trained, (images, places))
-        yield f"prior fitting, borders of {border} px", config.prior_fitting.steps, *cost, "float32"
+        yield f"prior fitting, borders of {border} px", config.prior_fitting.steps, {"float32": cost[0]}, cost[1]
 
 
 def _trained(case, splits, settings):
@@ -151,7 +184,7 @@ def _trained(case, splits, settings):
     images = jax.ShapeDtypeStruct((settings["batch"], *case.shape), jnp.float32)
     for phase in phases:
         cost = step_cost(phase.loss, params, network, images)
-        yield phase.label, phase.steps, *cost, settings["precision"]
+        yield phase.label, phase.steps, {settings["precision"]: cost[0]}, cost[1]
 
 
 def _solved_blocks(config, case):
@@ -178,10 +211,11 @@ def _chain(case, settings, splits, shared):
     network = _small(case)
     depth = max(split_index(network, name) for name in splits)
     found = chain_cost.inverter_specs(network, depth, settings, shared=shared)
-    devices, solves, _ = chain_cost.flops(network, found, settings)
+    sums, passes, solves, _ = chain_cost.flops(network, found, settings)
     steps = len(found) * (settings["num_corrections"] + 1)
     memory = max(map(sum, chain_cost.memory(network, found, settings)))
-    return steps, (devices + solves) / steps, memory, "float32"
+    work = {"sums": sums, "float32": passes, "factorisation": solves}
+    return steps, {kind: flops / steps for kind, flops in work.items()}, memory
 
 
 def _small(case):
@@ -201,12 +235,8 @@ def _decoded(case, splits, settings):
             "features": jax.ShapeDtypeStruct((settings["batch"], *feature_shapes(case.network)[split]), jnp.float32),
         }
         loss = functools.partial(inverse_network.pixel_loss, decoder)
-        yield (
-            name,
-            settings["steps"],
-            *step_cost(loss, params, (), batch),
-            settings["precision"],
-        )
+        flops, memory = step_cost(loss, params, (), batch)
+        yield name, settings["steps"], {settings["precision"]: flops}, memory
 
 
 def _optimised(case, splits, settings):
@@ -214,7 +244,7 @@ def _optimised(case, splits, settings):
     for name in splits:
         flops = costs(case.network, (name,))[name]["device_flops"]
         steps = settings["steps"] * (settings.get("inner", 0) + 1)
-        yield name, steps, 3 * flops * len(case.names), 0, "float32"
+        yield name, steps, {"float32": 3 * flops * len(case.names)}, 0
 
 
 COSTS = {

@@ -8,7 +8,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from configs import resnet50, tiny
-from dci_jax import models, plan
+from dci_jax import models, plan, rates
 from dci_jax.attacks import registry
 from dci_jax.check import check
 from dci_jax.dci import cost, inverter
@@ -82,6 +82,31 @@ def test_a_matrix_product_has_a_rate():
     assert plan.matrix_product_rate("float32", size=256) > 1e6
 
 
+@pytest.fixture
+def cache(tmp_path):
+    """The folder of compiled programs, beside which rates are kept."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+    yield tmp_path / "cache"
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_rates_are_measured_once_on_an_idle_machine(monkeypatch, cache):
+    found = []
+
+    def measured():
+        found.append(rates.Rates(1.0, 2.0, 3.0, 4.0, len(found)))
+        return found[-1]
+
+    monkeypatch.setattr(rates, "measured", measured)
+    monkeypatch.setattr(rates, "load", lambda: 0.9)
+    assert [rates.rates().compiling for _ in range(2)] == [0, 1]  # busy: nothing is kept
+    monkeypatch.setattr(rates, "load", lambda: 0.1)
+    assert [rates.rates().compiling for _ in range(2)] == [2, 2]
+    (cache / rates.FILE).write_text('{"another machine": 1}')
+    assert rates.rates().compiling == 3
+
+
 def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
     g = inverter_spec(network, 1)
     batch = 256  # the transforms back are made once, whatever their number
@@ -112,7 +137,7 @@ def test_a_chain_counts_its_passes_through_the_network_and_back():
         {"num_images": 64, "num_validation": 64, "batch": 64, "samples_per_unknown": 10**9, "num_corrections": 1},
     )
     found = [(inverter_spec(network, index, depth), (1, 1)) for index in range(depth)]
-    total = cost.flops(network, found, free)[0]
+    total = sum(cost.flops(network, found, free)[:2])
     sums = sum(sum(inverter.flops(g, ks, *g.grid)) for g, ks in found)
     passes = 0.0
     for g, _ in found:
@@ -126,7 +151,7 @@ def test_a_chain_counts_its_passes_through_the_network_and_back():
 @pytest.mark.slow
 def test_every_attack_has_its_rows(monkeypatch, network):
     monkeypatch.setattr(models, "load", lambda *_: network)
-    monkeypatch.setattr(plan, "matrix_product_rate", lambda precision: 1e9)
+    monkeypatch.setattr(rates, "rates", lambda: rates.Rates(1e9, 1e9, 1e9, 1e9, 1.0))
     config = tiny.get_config()
     config.attacks, config.dci.num_images, config.dci.batch = tuple(registry.ATTACKS), 16, 8
     config.prior_fitting.update(steps=7, batch=8, padding=(0, 4))

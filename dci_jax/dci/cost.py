@@ -30,7 +30,7 @@ def inverter_specs(network: Network, depth: int, settings: dict, shared: bool = 
     return [(g, inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"])) for g in found]
 
 
-def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float, float]:
+def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float, float, float]:
     """What a chain costs if every correction is tried.
 
     Args:
@@ -39,8 +39,8 @@ def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float,
       settings: of `dci`.
 
     Returns:
-      FLOPs that all devices share (sums, and passes through the network and back); FLOPs of the factorisations in
-      float64; bytes that each device sends to the sums of all.
+      FLOPs of the sums, and of passes through the network and back, which all devices share; FLOPs of the factorisations
+      in float64; bytes that each device sends to the sums of all.
     """
     num_images, num_validation, num_corrections = (
         settings[name] for name in ("num_images", "num_validation", "num_corrections")
@@ -50,17 +50,18 @@ def flops(network: Network, found: Chain, settings: dict) -> tuple[float, float,
     for index in range(len(found)):
         x = jax.ShapeDtypeStruct((1, *shapes[index]), jnp.float32)
         forward.append(count_flops(jax.jit(lambda x, at=index: run(network, x, at, at + 1)).trace(x)))
-    shared = solves = sent = 0.0
+    sums = passes = solves = sent = 0.0
     for (g, ks), count in zip(found, counts, strict=True):
         seen = count * (1 + num_validation / max(num_images, 1))
         first, correction = inverter.flops(g, ks, *g.grid)
         ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
-        shared += seen * (first + num_corrections * (correction + ways))
+        sums += seen * (first + num_corrections * correction)
+        passes += seen * num_corrections * ways
         for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, num_corrections)):
             solves += times * 3 * (size**2 * channels) ** 3 / 3  # about three ridges are tried
-            sums = seen / min(solve_inverter.TOGETHER if size > 1 else settings["batch"], count)
-            sent += times * sums * 4 * normal_equations.entries(size, channels, g.target)
-    return shared, solves, sent
+            reduced = seen / min(solve_inverter.TOGETHER if size > 1 else settings["batch"], count)
+            sent += times * reduced * 4 * normal_equations.entries(size, channels, g.target)
+    return sums, passes, solves, sent
 
 
 def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, float]]:

@@ -1,7 +1,7 @@
-"""Make the report of a finished run again: `python -m dci_jax.report WORKDIR`.
+"""Remake the report of a finished run: `python -m dci_jax.report WORKDIR`.
 
-Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--out=FOLDER]`; audits that differ in
-their seed alone make one audit's page.
+Several workdirs make one joint report: `python -m dci_jax.report W1 W2 ... [--out=FOLDER]`; audits that differ
+only in their seed make one audit's page.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def together(workdirs: Sequence[Path], folder: Path) -> Path:
 def check_folder(out: Path) -> None:
     """Make the folder of a joint report, or raise InputError where that cannot be."""
     if str(out) == ".":
-        raise InputError("--out is the current folder; give one of its own, such as runs/together.")
+        raise InputError("--out is the current folder; give a separate one, such as runs/together.")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -55,14 +55,14 @@ def check_folder(out: Path) -> None:
 def main(argv: list[str]) -> int:
     """The command line. Returns the exit code: 2 if no workdir given holds a finished run."""
     parser = argparse.ArgumentParser(prog="python -m dci_jax.report", description=__doc__.split("\n")[0])
-    parser.add_argument("workdirs", nargs="+", type=Path, help="one: its report again; several: together")
+    parser.add_argument("workdirs", nargs="+", type=Path, help="one: remake its report; several: one joint report")
     parser.add_argument("--out", type=Path, help="folder of the joint report; default: beside the workdirs")
     given = parser.parse_args(argv)
     finished = [w for w in given.workdirs if (w / "summary.csv").exists()]
     for workdir in given.workdirs:
         if workdir not in finished:
             print(
-                f"{workdir} holds no finished run (no summary.csv), so it is left out.",
+                f"{workdir} holds no finished run (no summary.csv); it is skipped.",
                 file=sys.stderr,
             )
     if not finished:
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
         for workdir in finished:
             check(workdir)
         if len(given.workdirs) == 1 and given.out:
-            raise InputError(f"--out is {given.out}, but the report of one run stays in its workdir; leave it out.")
+            raise InputError(f"--out is {given.out}, but the report of one run stays in its workdir; omit --out.")
         if out is not None:
             check_folder(out)
         print(again(finished[0]) if out is None else together(finished, out))
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:  # there is one of its own for every place that can be damaged
         print(
             f"A file of {', '.join(map(str, finished))} is damaged or missing ({error!r}); give the command "
-            "line of that run again, which makes what is missing.",
+            "of that run again to remake what is missing.",
             file=sys.stderr,
         )
         return 2

@@ -59,7 +59,7 @@ class Attackers:
             return (*faults, f"no attacker knows the defense; add {ADAPTED}{NEEDED} to attacks")
         if NEEDED not in {base(a).partition("+")[0].partition("@")[0] for a in relevant}:
             missing = NEEDED if defense == "none" else ADAPTED + NEEDED
-            return (*faults, f"{missing} did not attack; add it to attacks")
+            return (*faults, f"{missing} did not run; add it to attacks")
         able = [a for a in relevant if not self.weak.get(base(a)) and base(a) != ORACLE]
         strong = [a for a in able if base(a).partition("+")[0].partition("@")[0] == NEEDED]
         if strong:

@@ -41,11 +41,11 @@ _COST_TITLES = {
     "device_flops": "device FLOPs",
     "device_parameters": "device parameters",
     "batch_norms": "BatchNorm layers",
-    "device_ms": "device, ms here",
-    "attack_ms": "reconstruction, ms here",
+    "device_ms": "device, ms on this machine",
+    "attack_ms": "reconstruction, ms on this machine",
 }
 _MISSING = {  # why a measure is null everywhere
-    "lpips": "LPIPS is null: no weights of its backbone were given (--config.lpips.backbone and .linear).",
+    "lpips": "LPIPS is null: its weights were not given (--config.lpips.backbone and .linear).",
     "ms_ssim": "MS-SSIM is null: its five scales need images of 176 pixels.",
     "label_agreement": "Label agreement is null: the network has no head.",
     "top1": "Top-1 is null: the true labels were not given (--config.data.labels).",
@@ -122,7 +122,7 @@ def _attackers(found, known):
 def _fronts(found, policy, folder):
     parts = []
     for name, cost, title, log in (
-        ("bytes", lambda c: c.bytes_coded, "bytes of a message", True),
+        ("bytes", lambda c: c.bytes_coded, "payload bytes", True),
         ("accuracy", lambda c: 1 - c.kept[0], "share of the server's predictions lost", False),
     ):
         if name == "accuracy" and any(c.kept is None for c in found):

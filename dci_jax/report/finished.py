@@ -26,7 +26,7 @@ def check(workdir: Path) -> None:
         with file.open(newline="") as stream:
             _check_rows(file, list(csv.DictReader(stream)))
     except InputError as error:
-        raise InputError(str(error).replace("give the same line", "give the command line of that run again")) from error
+        raise InputError(str(error).replace("give the same line", "give the command of that run again")) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _wrong(file, error) from error
 
@@ -40,10 +40,10 @@ def _check_rows(file, rows):
     seen = set()
     for line, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise _wrong(file, f"line {line} has another number of columns")
+            raise _wrong(file, f"line {line} has a different number of columns")
         cell = row["target"], row["split"], row["attack"], row["defense"]
         if cell in seen:
-            raise _wrong(file, f"line {line} is there twice: {', '.join(cell[1:])}")
+            raise _wrong(file, f"line {line} is a duplicate: {', '.join(cell[1:])}")
         seen.add(cell)
         for name, text in row.items():
             if text and name not in _TEXT and not _finite(text):
@@ -59,6 +59,4 @@ def _finite(text):
 
 def _wrong(file, why):
     why = " ".join(str(why).split())[:200]
-    return InputError(
-        f"{file} is damaged ({why}); delete it and give the command line of that run again, which makes it again."
-    )
+    return InputError(f"{file} is damaged ({why}); delete it and give the command of that run again to remake it.")

@@ -25,7 +25,7 @@ _COLUMNS = (
     ("structure", "structure"),
     ("rank1_structure", "rank 1 by structure"),
     ("label_agreement", "label agreement"),
-    ("server_agreement", "label kept"),
+    ("server_agreement", "predictions kept"),
     ("top1", "top-1"),
     ("top1_original", "top-1, original"),
     ("bytes_sent", "bytes sent"),

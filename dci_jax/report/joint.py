@@ -47,7 +47,7 @@ def write(workdirs: Sequence[Path], folder: Path) -> Path:
     return page.write(
         folder / "index.html",
         "joint.html.jinja",
-        title=f"{len(workdirs)} runs together",
+        title=f"{len(workdirs)} runs compared",
         charts=charts,
         colors=colors,
         splits=_splits(rows),

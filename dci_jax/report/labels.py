@@ -12,8 +12,8 @@ ATTACKS = {
     "dci": ("DCI, one forward pass", "#c2410c"),
     "dci_shared": ("DCI, one chain for all splits, one forward pass", "#be123c"),
     "dci_trained": ("DCI with trained inverters, one forward pass", "#9f1239"),
-    "dci+refine": ("DCI, then refined white-box", "#7c3aed"),
-    "dci_trained+refine": ("DCI with trained inverters, then refined white-box", "#4338ca"),
+    "dci+refine": ("DCI, then white-box refinement", "#7c3aed"),
+    "dci_trained+refine": ("DCI with trained inverters, then white-box refinement", "#4338ca"),
     "dci+gauss_newton": ("DCI, then Gauss-Newton", "#0f766e"),
     "dci_trained+gauss_newton": ("DCI with trained inverters, then Gauss-Newton", "#115e59"),
     "inverse_network": ("inverse network (black box)", "#0369a1"),
@@ -26,7 +26,7 @@ ATTACKS = {
 BASELINES = {
     "mean_image": "mean of the other images",
     "random_image": "another private image",
-    "thumbnail": "4 x 4 of the image's own colors",
+    "thumbnail": "4 x 4 thumbnail of the image",
     "mean_latent": "the prior's mean",
     "random_latent": "another private latent",
 }
@@ -46,17 +46,17 @@ class Defense:
 
 
 DEFENSES = {
-    "none": Defense("", "the features as they are"),
+    "none": Defense("", "undefended features"),
     "gaussian": Defense("standard deviations of the features", "Titcombe et al., 2021"),
     "laplace": Defense("standard deviations of the features", "Titcombe et al., 2021"),
-    "dropout": Defense("share left out", "He et al., ACSAC 2019"),
-    "dropout_marked": Defense("share left out, positions sent", "He et al., ACSAC 2019"),
+    "dropout": Defense("share of values dropped", "He et al., ACSAC 2019"),
+    "dropout_marked": Defense("share of values dropped, positions sent", "He et al., ACSAC 2019"),
     "quantize": Defense("bits", "Choi & Bajić, ICIP 2018"),
     "topk": Defense("share of values kept", "magnitude sparsification"),
     "topk_channels": Defense("share of channels kept, for each image", "magnitude sparsification"),
     "jpeg": Defense("quality", "Choi & Bajić, ICIP 2018"),
-    "prune_channels": Defense("share of channels left out", "criterion of DISCO, Singh et al., CVPR 2021"),
-    "bottleneck": Defense("times fewer channels, in 8 bits", "Eshratifar et al., ISLPED 2019"),
+    "prune_channels": Defense("share of channels pruned", "criterion of DISCO, Singh et al., CVPR 2021"),
+    "bottleneck": Defense("channel reduction factor, in 8 bits", "Eshratifar et al., ISLPED 2019"),
     "nopeek": Defense("weight of distance correlation", "Vepakomma et al., ICDMW 2020"),
     "learned_noise": Defense("weight of the noise", "after Shredder, Mireshghallah et al., ASPLOS 2020"),
 }

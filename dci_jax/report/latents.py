@@ -22,7 +22,7 @@ _COLUMNS = (
     ("latent_error", "relative l2"),
     ("psnr", "PSNR dB"),
     ("ssim", "SSIM"),
-    ("psnr_sent", "PSNR given"),
+    ("psnr_sent", "PSNR of the input"),
 )
 
 
@@ -82,7 +82,7 @@ def _grid(evaluation, attacks, last):
     for attack in attacks:
         found = _loaded(evaluation, attack, f"{last} none")
         if not pictures:
-            pictures.append(_row("x", "made from a private latent", found["sent"]))
+            pictures.append(_row("x", "generated from a private latent", found["sent"]))
         caption = f"{found['psnr'].mean():.1f} dB, cosine {found['latent_cosine'].mean():.2f}"
         pictures.append(_row(f"G(R(x)), {labels.attack(attack)}", caption, found["reconstruction"]))
     return pictures
@@ -98,7 +98,7 @@ def _by_depth(evaluation):
     return [
         _row(
             f"f'{i}" if i else "the latent",
-            f"relative error {error:.2f}; what the rest of the generator makes of it",
+            f"relative error {error:.2f}; output of the rest of the generator",
             pictures[:, i],
         )
         for i, error in reversed(list(enumerate(errors)))
@@ -115,9 +115,9 @@ def _directions(evaluation, attacks, last, folder):
     axes.semilogy(255 * np.median(values, 0), color="#1e293b", label="median over latents")
     low, high = np.quantile(255 * values, (0.05, 0.95), 0)
     axes.fill_between(range(entries), low, high, alpha=0.2, color="#1e293b")
-    axes.axhline(255 * VISIBLE, color="#64748b", linestyle="--", label="one level of 8 bits")
+    axes.axhline(255 * VISIBLE, color="#64748b", linestyle="--", label="one 8-bit level")
     axes.set_xlabel("direction of the latent")
-    axes.set_ylabel("change of the image, levels of 8 bits")
+    axes.set_ylabel("change of the image, 8-bit levels")
     charts = [page.figure(figure, axes, folder / "spectrum.png", "the Jacobian's spectrum")]
     seen = values >= VISIBLE
     lines = []
@@ -152,7 +152,7 @@ def _repair(rows, evaluation, attacks, last):
         lines.append((corruption, *(f"{float(x):.1f}" for x in (sent, *(cells[a]["psnr"] for a in attacks)))))
         if corruption != "none":
             found = _loaded(evaluation, attacks[0], f"{last} {corruption}")
-            pictures.append(_row(corruption, "given to the attack", found["sent"]))
+            pictures.append(_row(corruption, "input of the attack", found["sent"]))
             pictures.append(_row(corruption, f"G(R(x)), {attacks[0]}", found["reconstruction"]))
     head = ("corruption", "corrupted, dB", *(f"G(R(x)), {a}, dB" for a in attacks))
     return {"head": head, "lines": lines, "pictures": pictures}

@@ -28,7 +28,7 @@ def write(workdir: Path) -> Path:
     return page.write(
         folder / "index.html",
         "recorded.html.jinja",
-        title=f"What was sent from {rows[0]['target']} after {rows[0]['split']}",
+        title=f"Recorded features of {rows[0]['target']} after {rows[0]['split']}",
         count=rows[0]["n"],
         file=json.loads((workdir / "config.json").read_text())["features"],
         pictures=pictures,

@@ -129,7 +129,7 @@ def _cell(split, defense, by_attack, leaks, policy, costs, able):
     doubtful = int(np.sum((values >= -1) & (values < 0)))
     reasons = able.reasons(split, defense, by_attack)
     reasons += tuple(
-        f"{attack} gave numbers that are not finite" for attack, some in attacks.items() if "ssim_affine" not in some
+        f"{attack} gave non-finite numbers" for attack, some in attacks.items() if "ssim_affine" not in some
     )
     leaking = {attack: float(np.mean(found >= 0)) for attack, found in leaks.items()}
     worst = max(attacks, key=lambda a: (leaking[a], attacks[a].get("ssim_affine", (-1,))[0]))

@@ -105,8 +105,8 @@ def test_a_damaged_workdir_is_one_sentence_and_code_2(workdir, capsys):
         ("config.json", lambda text: "{}", "it has no section 'data'"),
         ("summary.csv", lambda text: text.splitlines()[0], "it has no row"),
         ("summary.csv", lambda text: "a,b\n1,2\n", "it has no column 'target'"),
-        ("summary.csv", lambda text: text + text.splitlines()[-1] + "\n", "is there twice"),
-        ("summary.csv", lambda text: text + "x,y\n", "another number of columns"),
+        ("summary.csv", lambda text: text + text.splitlines()[-1] + "\n", "is a duplicate"),
+        ("summary.csv", lambda text: text + "x,y\n", "a different number of columns"),
         ("summary.csv", lambda text: text.replace(text.splitlines()[1].split(",")[9], "nan", 1), "'nan'"),
     ],
 )

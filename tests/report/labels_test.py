@@ -23,7 +23,7 @@ def test_every_attack_and_defense_has_a_label():
         ("dci", "DCI, one forward pass"),
         ("dci@dead_leaves", "DCI, one forward pass, from dead_leaves alone"),
         ("adapted_dci", "DCI, one forward pass, adapted to the defense"),
-        ("adapted_dci+refine x10", "DCI, then refined white-box, adapted to the defense, 10 queries of each image"),
+        ("adapted_dci+refine x10", "DCI, then white-box refinement, adapted to the defense, 10 queries of each image"),
         ("oracle", "oracle: learned from real images"),
         ("mean_image", "baseline: mean of the other images"),
         ("one_of_tomorrow", "one_of_tomorrow"),
