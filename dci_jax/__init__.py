@@ -5,7 +5,7 @@
     chain = dci_jax.solve_chain(network, "layer1.2", prior, key=jax.random.key(1), num_images=256)
     images = chain(features)
 
-The public names are those below; everything else may change between versions. They are imported when they are first used.
+Only the names below are public; everything else may change between versions. Each is imported on first use.
 """
 
 import importlib

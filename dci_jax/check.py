@@ -1,4 +1,4 @@
-"""A config checked and loaded before any work: whatever the user can put right fails here."""
+"""Check and load a config before any work: every error that the user can fix is raised here."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ from dci_jax.settings.check import check_ranges
 
 log = logging.getLogger("dci_jax")
 
-# So many inputs are made at a time. What `dci` keeps it counts itself, with their features.
+# Numbers of inputs that are made at a time. `dci` itself checks what it keeps, with their features.
 BATCHES = (
     "synthesis.batch",
     "prior_fitting.batch",
@@ -37,21 +37,21 @@ BATCHES = (
 
 
 def check(config: ConfigDict, planned: bool = False) -> Case:
-    """Load what the config names; nothing after this fails for what the user gave.
+    """Load everything the config names; no later step fails because of user input.
 
     Args:
       config: as in configs/default.py.
-      planned: shapes are enough: weights that would have to be fetched are 0, and there is no verifier.
+      planned: only shapes are needed: weights that would have to be downloaded are 0, and there is no verifier.
 
     Raises:
-      InputError: a sentence with the value and the cure.
+      InputError: an invalid value; the message gives it and the fix.
     """
     check_fields(config)
     return case_of(config, load_target(config, planned), planned=planned)
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Raise InputError where a field of the config cannot be what it is, whatever the network."""
+    """Raise InputError if a field is invalid for every network."""
     check_ranges(config)
     check_names(config)
     if config.synthesis.start not in GENERATORS:
@@ -68,10 +68,7 @@ def check_fields(config: ConfigDict) -> None:
             f"verifier.weights is {config.verifier.weights}, but verifier.name is empty; name the network."
         )
     if config.data.labels and not config.data.images:
-        raise InputError(
-            f"data.labels is {config.data.labels}, but no images are given that they could belong to; give "
-            "data.images, too."
-        )
+        raise InputError(f"data.labels is {config.data.labels}, but data.images is empty; give data.images, too.")
     for field in ("data.images", "data.labels", "features"):  # before anything is fetched
         path = config.features if field == "features" else config.data[field.removeprefix("data.")]
         if path and not str(path).startswith("tfds:") and not Path(path).exists():
@@ -79,14 +76,14 @@ def check_fields(config: ConfigDict) -> None:
 
 
 def load_target(config: ConfigDict, planned: bool = False) -> Network:
-    """The network that the config names, for images of the side that it names.
+    """Load the config's network, for images of the config's side.
 
     Raises:
       InputError: see `models.load` and `with_side`.
     """
     name, source = config.target.name, config.target.weights
     if planned and not models.at_hand(name, source):
-        log.info("the weights of %s are not at hand: planned by their shapes", name)
+        log.info("the weights of %s are not available locally: planning from their shapes", name)
         network = models.blank(name)
     else:
         network = models.load(name, source, config.target.sha256, tuple(config.splits), config.target.weights_key)
@@ -94,7 +91,7 @@ def load_target(config: ConfigDict, planned: bool = False) -> Network:
 
 
 def case_of(config: ConfigDict, network: Network, private: Images | None = None, planned: bool = False) -> Case:
-    """What is evaluated of a network, by a config whose fields are checked.
+    """The `Case` of a network and a config whose fields are already checked.
 
     Args:
       config: as in configs/default.py.
@@ -103,13 +100,13 @@ def case_of(config: ConfigDict, network: Network, private: Images | None = None,
       planned: as in `check`.
 
     Raises:
-      InputError: a sentence with the value and the cure.
+      InputError: an invalid value; the message gives it and the fix.
     """
     if planned:
         config.verifier.name = ""
     if config.features and latent_prior(network):
         raise InputError(
-            f"features is {config.features}, but {network.name} takes latents; recorded features are those of images."
+            f"features is {config.features}, but {network.name} takes latents; recorded features require a network of images."
         )
     recording = recorded.load(config, network) if config.features else None
     if recording:
@@ -139,7 +136,7 @@ def case_of(config: ConfigDict, network: Network, private: Images | None = None,
 
 
 def check_sizes(config: ConfigDict, case: Case) -> None:
-    """Raise InputError where inputs alone would take more than the memory of the machines: arithmetic, nothing is allocated."""
+    """Raise InputError if the inputs alone would exceed the machines' memory; only arithmetic, nothing is allocated."""
     memory = distributed.memory() * jax.process_count()
     shape = max(case.shape, case.network.input_shape, key=math.prod)
     for field in BATCHES:
@@ -147,32 +144,30 @@ def check_sizes(config: ConfigDict, case: Case) -> None:
         count, each = config[section][name], 4 * math.prod(shape)
         if count * each > memory:
             raise InputError(
-                f"{field} is {count}: so many inputs of {list(shape)} take {count * each / 2**30:.0f} GiB, and there are "
-                f"{memory / 2**30:.0f}; give fewer than {memory // each}."
+                f"{field} is {count}: that many inputs of {list(shape)} take {count * each / 2**30:.0f} GiB, but only "
+                f"{memory / 2**30:.0f} are available; give fewer than {memory // each}."
             )
 
 
 def check_names(config: ConfigDict) -> None:
-    """Raise InputError unless there are attacks, they exist, once each, behind those that they start from, and features are sent."""
+    """Raise InputError unless attacks exist, are named once and after those they start from, and features are sent."""
     order = list(config.attacks)
     if not order and not config.oracle.images:
         raise InputError("attacks is (), so nothing would be reconstructed; name one, such as ('dci',).")
     if not config.defenses:
-        raise InputError(
-            "defenses is (), so that nothing would be sent; give (('none', 0.0),) for the features as they are."
-        )
+        raise InputError("defenses is (), so nothing would be sent; give (('none', 0.0),) for undefended features.")
     if not config.num_queries or len(set(config.num_queries)) < len(config.num_queries):
         raise InputError(
-            f"num_queries is {tuple(config.num_queries)}; give one number or more, each once, such as (1, 10)."
+            f"num_queries is {tuple(config.num_queries)}; give one or more distinct numbers, such as (1, 10)."
         )
     if config.defense.images and not any(find_defense(kind).learn for kind, _ in config.defenses):
         able = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
         raise InputError(
-            f"defense.images is {config.defense.images}, but no defense learns; name one of them in defenses ({able}), or "
+            f"defense.images is {config.defense.images}, but defenses names none that learns from images; add one of {able}, or "
             "leave it empty."
         )
     if ORACLE in order:
-        raise InputError(f"{ORACLE!r} is no attack to be named; give oracle.images, which adds it.")
+        raise InputError(f"{ORACLE!r} cannot be named in attacks; give oracle.images, which adds it.")
     for name in order:
         start = find(name).starts_from
         if find(name).adapted and all(kind == "none" for kind, _ in config.defenses):
@@ -188,17 +183,17 @@ def check_names(config: ConfigDict) -> None:
 
 
 def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
-    """The split points that a run reconstructs from, where those of each attack are among them.
+    """The run's split points, which must include those of every attack.
 
     Raises:
-      InputError: a name that the network does not have, one twice, or one that an attack has and the run, or the attack
-        that it starts from, has not.
+      InputError: an unknown or duplicate name, or a split point of an attack that the run, or the attack that it starts
+        from, lacks.
     """
     for name in split_names(network):
         if not re.fullmatch(r"[\w.+-]+", name):
             raise InputError(
-                f"{network.name} has a split point called {name!r}, and files are named so; give it letters, digits, '_', '.', '+' "
-                "and '-' alone."
+                f"{network.name} has a split point called {name!r}, and file names contain it; use only letters, digits, '_', '.', '+' "
+                "and '-'."
             )
     splits = tuple(config.splits) or evenly_spaced(network, config.num_splits)
     for name in splits:
@@ -226,8 +221,8 @@ def checked_splits(config: ConfigDict, network: Network) -> tuple[str, ...]:
             missing = [name for name in own if name not in start]
             if missing:
                 raise InputError(
-                    f"{row} is to reconstruct from {', '.join(missing)}, but {attack.starts_from} does not; give "
-                    f"{section}.splits that are among those of {attack.starts_from}."
+                    f"{row} reconstructs from {', '.join(missing)}, but {attack.starts_from} does not; choose "
+                    f"{section}.splits among those of {attack.starts_from}."
                 )
     return splits
 
@@ -244,6 +239,6 @@ def check_codes(config: ConfigDict, network: Network, splits: tuple[str, ...]) -
     last = split_names(network)[-1]
     if not any(last in settings(config, find(name), splits)[0] for name in config.attacks):
         raise InputError(
-            f"No attack reconstructs from {last!r}, the image that {network.name} gives, of which the whole report is; add it "
+            f"No attack reconstructs from {last!r}, the image that {network.name} generates, on which the report is based; add it "
             "to splits."
         )

@@ -12,7 +12,7 @@ def l1(
     truth: Float[Array, "B *f"],
     scale: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
-    """mean |estimate - truth|, as a share of the truth's own mean deviation (`scale`). Scalar."""
+    """mean |estimate - truth|, relative to the truth's mean deviation (`scale`). Scalar."""
     estimate, truth = _float32(estimate, truth)
     scale = deviation(truth) if scale is None else scale
     return jnp.mean(jnp.abs(estimate - truth)) / (jax.lax.stop_gradient(scale) + 1e-6)
@@ -29,7 +29,7 @@ def l2(
     truth: Float[Array, "B *f"],
     scale: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
-    """mean (estimate - truth)^2, as a share of the truth's variance (`scale`). Scalar."""
+    """mean (estimate - truth)^2, relative to the truth's variance (`scale`). Scalar."""
     estimate, truth = _float32(estimate, truth)
     scale = variance(truth) if scale is None else scale
     return jnp.mean((estimate - truth) ** 2) / (jax.lax.stop_gradient(scale) + 1e-6)
@@ -53,10 +53,10 @@ def cosine(
     return jnp.mean(1 - jnp.sum(a * b, 1) / (norms + 1e-12))
 
 
-# How far an estimate [B, ...] is from the truth [B, ...]; by the name that a config gives.
-# Scaling by the truth's spread makes one weight serve every layer and network.
+# Distance of an estimate [B, ...] from the truth [B, ...], by its name in a config.
+# Scaling by the truth's deviation or variance makes one weight serve every layer and network.
 DISTANCES = {"l1": l1, "l2": l2, "cosine": cosine}
-# The scale of each, for those who see a part of the batch only: truth [B, ...] of the whole batch -> scalar.
+# The scale of each, for callers that see only part of the batch: truth [B, ...] of the whole batch -> scalar.
 SCALES = {"l1": deviation, "l2": variance, "cosine": variance}
 
 
@@ -102,9 +102,9 @@ def batch_norm_statistics(
 
 
 def distance_correlation(a: Float[Array, "B *a"], b: Float[Array, "B *b"]) -> Float[Array, ""]:
-    """Bias-corrected squared distance correlation of two sets of B >= 4 vectors (Székely & Rizzo, 2013), what NoPeek makes small.
+    """Bias-corrected squared distance correlation of two sets of B >= 4 vectors (Székely & Rizzo, 2013), which NoPeek minimizes.
 
-    Of independent vectors it is 0 on average, and may be negative, where the plain one nears 1 with their dimension: .997
+    For independent vectors it is 0 on average and may be negative; the uncorrected one approaches 1 with their dimension: .997
     for 32 pairs of noise in the dimension of images. Scalar, at most 1.
     """
     count = len(a)

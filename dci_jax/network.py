@@ -1,7 +1,7 @@
-"""The nouns: a Network is a tuple of Blocks with frozen parameters; run it from split to split.
+"""Networks as tuples of Blocks with frozen parameters, which run from any split point to another.
 
 Split points are counted by the number of blocks before them: the features at split `k` are
-`f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named like its last block.
+`f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named after the block before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,18 @@ class Block:
     """One block `F_i` of a network, with its frozen parameters.
 
     Attributes:
-      params: what `apply` takes first, any pytree. If the block has BatchNorm layers, its entry
+      params: first argument of `apply`, any pytree. If the block has BatchNorm layers, its entry
         "batch_stats" holds their running statistics (leaves "mean" and "var", each [C]).
-      name: the split point behind this block, such as "layer2.1".
+      name: the split point after this block, such as "layer2.1".
       apply: `(params, x) -> (y, statistics)`, a pure function; `statistics` are the batch mean and
         (biased) variance of the inputs of the block's BatchNorm layers, a tree equal to
-        `params["batch_stats"]`, or {} where there are none. `jit` prunes them where unused.
+        `params["batch_stats"]`, or {} if it has none. `jit` prunes them if unused.
       nonnegative: whether the block's *input* is never negative (the output of a ReLU).
-      stages: functions like `apply`, of the same params, that make up `apply` one after the other, each but the first
-        taking what a ReLU gave: a convolution and the pooling behind it (`dci.inverter.split_stages`); () for a block of one stage.
-      tensors: where several tensors are sent from behind the block, how they lie in its one array (`tensors.layout`); else ().
-      sends: what the block's features become before they are sent, a pytree with `__call__` (`defenses.channel.with_defense`);
-        None: nothing else.
+      stages: functions like `apply`, of the same params, whose composition is `apply`; all but the first take a ReLU's output:
+        a convolution and the pooling after it (`dci.inverter.split_stages`); () for a block of one stage.
+      tensors: if several tensors are sent after the block, their layout in its one array (`tensors.layout`); else ().
+      sends: transform of the block's features before they are sent, a pytree with `__call__` (`defenses.channel.with_defense`);
+        None: no transform.
     """
 
     params: Pytree
@@ -51,16 +51,16 @@ class Network:
     """A target `F = head ∘ F_N ∘ … ∘ F_1`; a pytree whose leaves are the weights.
 
     Attributes:
-      blocks: `F_1 … F_N`; a split point lies behind each.
+      blocks: `F_1 … F_N`; a split point follows each.
       head: features f_N -> logits [B, classes]; None for a network that does not classify.
-      name: for reports.
-      input_shape: shape of one input: (32, 32, 3) of an image, NHWC in [0, 1], or (128,) of the
-        latent that a generator takes.
+      name: name in reports.
+      input_shape: shape of one input, such as (32, 32, 3) for an image, NHWC in [0, 1], or (128,) for a
+        generator's latent.
       mean, std: per-channel normalisation of the input, applied before `F_1`.
-      crop: the side of the centred square that is cut out of a picture, as a share of its shorter
-        side; what the network was evaluated with when it was trained.
-      dtype: what the blocks compute in; see `with_dtype`.
-      latent: of a generator, the prior of its latents, a key of `latents.LATENTS`; "" where the input
+      crop: side of the square center crop of a picture, as a fraction of its shorter side; as in the
+        network's original evaluation.
+      dtype: compute dtype of the blocks; see `with_dtype`.
+      latent: for a generator, the prior of its latents, a key of `latents.LATENTS`; "" if the input
         is an image.
     """
 
@@ -85,9 +85,9 @@ def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> 
 
 
 def features_at(network: Network, split: str | int, x: Array) -> Array:
-    """The features that the device computes, [B, ...] of inputs [B, ...].
+    """Compute the device's features [B, ...] of inputs [B, ...].
 
-    Compiled block by block: split points share their programs, and so do networks that differ behind them.
+    Compiled block by block: split points share programs, as do networks that differ only in later blocks.
 
     Args:
       network: the target.
@@ -95,7 +95,7 @@ def features_at(network: Network, split: str | int, x: Array) -> Array:
       x: images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
-      InputError: no such split point, or inputs of another shape.
+      InputError: an unknown split point, or inputs of the wrong shape.
     """
     x = jnp.asarray(x)
     if isinstance(split, str):
@@ -115,7 +115,7 @@ def features_at(network: Network, split: str | int, x: Array) -> Array:
 def trace(
     network: Network, x: Array, start: int = 0, stop: int | None = None
 ) -> tuple[tuple[Array, ...], tuple[Pytree, ...]]:
-    """All features on the way.
+    """All features from split `start` to split `stop`.
 
     Args:
       network: the target.
@@ -138,14 +138,14 @@ def trace(
 
 
 def single_block(network: Network, index: int) -> Network:
-    """Block `index` as a network of its own, without its name: a program compiled for it serves every block that is like it."""
+    """Block `index` as a network of its own, without its name, so that identical blocks share compiled programs."""
     mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
     block = network.blocks[index].replace(name="", nonnegative=False, stages=())
     return network.replace(blocks=(block,), head=None, mean=mean, std=std)
 
 
 def pieces(network: Network, index: int) -> tuple[Network, ...]:
-    """`single_block`, and what its features become before they are sent, if anything, as another: the block's program serves all."""
+    """`single_block` and, if the block has one, its `sends` as a second network: the block's program serves all defenses."""
     whole = single_block(network, index)
     (block,) = whole.blocks
     if block.sends is None:
@@ -176,19 +176,19 @@ def sequential(
     std: tuple[float, ...] = (1.0,),
     crop: float = 1.0,
 ) -> Network:
-    """A network out of any JAX functions: how to bring your own (docs/own_network.py).
+    """Build a network from any JAX functions (example: docs/own_network.py).
 
     Args:
-      name: for reports.
+      name: name in reports.
       input_shape: (H, W, C) of one input image in [0, 1].
       pieces: (split point, function, params) for each block. The function is pure,
         `(params, x) -> y`, or `(params, x) -> (y, statistics)` as in `Block`. For Flax modules see
         `dci_jax.models.layers.flax_piece`.
-      head: (function, params), features -> logits [B, classes]; None for no classifier.
+      head: (function, params), features -> logits [B, classes]; None if it does not classify.
       mean, std, crop: as in `Network`.
 
     Raises:
-      InputError: no piece, two split points of one name, or a piece that does not take what the one before it gives.
+      InputError: no piece, a duplicate split point, or a piece that does not accept the previous one's output.
     """
     names = [piece[0] for piece in pieces]
     if not names or len(set(names)) < len(names):
@@ -198,9 +198,9 @@ def sequential(
     for piece_name, function, params in pieces:
         try:
             y = jax.eval_shape(function, params, x)
-        except Exception as error:  # of every kind: they are the user's functions
+        except Exception as error:  # any exception: the functions are the user's
             raise InputError(
-                f"{name}: {piece_name!r} does not take features of {list(x.shape)} ({reason(error)}); "
+                f"{name}: {piece_name!r} does not accept features of shape {list(x.shape)} ({reason(error)}); "
                 "correct it or the piece before it."
             ) from error
         apply, x = (function, y[0]) if isinstance(y, tuple) else (_without_statistics(function), y)
@@ -213,7 +213,7 @@ def with_side(network: Network, side: int | tuple[int, int]) -> Network:
     """The network for images [side, side, C], or (height, width); convolutions take images of any size.
 
     Raises:
-      InputError: it takes latents, or images of its own size alone.
+      InputError: the network takes latents, or only images of its own size.
     """
     sides = side if isinstance(side, tuple) else (side, side)
     if len(sides) != 2 or min(sides) < 1:
@@ -225,7 +225,7 @@ def with_side(network: Network, side: int | tuple[int, int]) -> Network:
     larger = network.replace(input_shape=(*sides, network.input_shape[2]))
     try:
         feature_shapes(larger), classes(larger)
-    except Exception as error:  # of every kind: blocks are any functions
+    except Exception as error:  # any exception: blocks are arbitrary functions
         raise InputError(
             f"target.side is {side}, but {network.name} does not take images of {side} pixels ({reason(error)}); give 0 for "
             f"its own {network.input_shape[0]}."
@@ -240,8 +240,8 @@ def _without_statistics(function):
 def with_dtype(network: Network, dtype: str) -> Network:
     """The network computing in `dtype` ("bfloat16" for mixed precision, or "float32").
 
-    Kernels and their biases are cast, and activations between layers; BatchNorm keeps its parameters
-    and its statistics in float32.
+    Casts kernels, their biases and the activations between layers; BatchNorm parameters and statistics
+    stay float32.
     """
 
     def cast(tree):
@@ -267,7 +267,7 @@ def feature_shapes(network: Network) -> tuple[tuple[int, ...], ...]:
 
 
 def classes(network: Network) -> int | None:
-    """How many classes the head tells apart; None without a head."""
+    """Number of classes of the head; None without a head."""
     if network.head is None:
         return None
     x = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
@@ -290,7 +290,7 @@ def split_index(network: Network, name: str) -> int:
     """The `k` of the split point called `name`.
 
     Raises:
-      InputError: no block has that name; the message lists those that there are.
+      InputError: no block has that name; the message lists the split points.
     """
     names = split_names(network)
     if name not in names:

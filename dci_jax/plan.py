@@ -27,7 +27,7 @@ from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.training_loop import step
 
 SHARE = 0.3  # of a datasheet's rate that training is assumed to reach: an estimate, for machines that are not at hand (benchmarks/extrapolate.py)
-PROGRAMS = 7  # that an inverter of a kind of its own compiles
+MAP = 0.3  # seconds that a map of an inverter takes beside its arithmetic: dispatch, copies, the choice of the ridge
 
 
 def plan(config: ConfigDict, case: Case) -> str:
@@ -37,7 +37,7 @@ def plan(config: ConfigDict, case: Case) -> str:
     in it, an estimate of what a device needs. Hours are an estimate: FLOPs divided by the rates that
     operations of their kind reach on this machine.
     """
-    found = dataclasses.asdict(rates.rates())
+    found = dataclasses.asdict(rates.rates()) | {"maps": 1 / MAP}
     rows, fits = [], set()
     if case.trained is not None:
         rows += _prior_fitting(config, case)
@@ -70,48 +70,41 @@ def plan(config: ConfigDict, case: Case) -> str:
     for label, steps, work, memory in rows:
         hours = steps * sum(flops / found[kind] for kind, flops in work.items()) / 3600
         total += hours
-        text.append(f"{label:34} {steps:6d} {sum(work.values()) / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}")
+        flops = sum(work.values()) - work.get("maps", 0)
+        text.append(f"{label:34} {steps:6d} {flops / 1e9:15.1f} {memory / 2**30:12.2f} {hours:13.2f}")
     return "\n".join([*text, "", *_summary(config, case, found, total)])
 
 
 def _summary(config, case, found, total):
     """What is said below the tables: the sum, what it rests on, and what comes on top."""
-    programs = 20 + sum(1 for _ in _layouts(config, case)) * PROGRAMS
-    yield (
-        f"About {total:.2f} device-hours, estimated from the rates of these operations on this machine, in GFLOP/s: "
-        + ", ".join(
-            f"{found[kind] / 1e9:.0f} {text}"
-            for kind, text in (
-                ("float32", "training in float32"),
-                ("bfloat16", "in bfloat16"),
-                ("sums", "sums of a solve"),
-                ("factorisation", "factorisation in float64"),
-            )
-        )
-        + "."
+    shown = (
+        ("float32", "training in float32"),
+        ("products", "products of a solve"),
+        ("sums", "its sums by frequencies"),
+        ("factorisation", "factorisation in float64"),
     )
+    speeds = ", ".join(f"{found[kind] / 1e9:.0f} {text}" for kind, text in shown)
+    yield f"About {total:.2f} device-hours, estimated from the rates of these operations on this machine, in GFLOP/s: {speeds}."
     yield (
-        f"The first run on a machine also compiles, for about {max(1, round(programs * found['compiling'] / 60))} minutes. Attacks that "
+        f"The first run on a machine also compiles, for about {max(1, round(_compiling(config, case, found) / 60))} min. Attacks that "
         "optimise each image are counted for all images; scores and reconstruction by inverters are not counted."
     )
     if rates.load() > rates.BUSY:
-        yield (
-            f"This machine is busy now (load {rates.load():.1f} per core): the run takes longer while other programs compute."
-        )
+        yield f"This machine is busy now (load {rates.load():.1f} per core): the run takes longer while other programs compute."
 
 
-def _layouts(config, case):
-    """The kinds of inverters whose programs are compiled, each once."""
-    names = [
-        name for name in registry.names(config) if registry.find(name).fit in (solve_chain.dci, solve_chain.dci_shared)
-    ]
+def _compiling(config, case, found):
+    """Seconds, a rough estimate from how many programs runs had: of the run, of each kind of inverter, of each defense known."""
+    attacks = {name: registry.find(name, config.oracle.attack) for name in registry.names(config)}
     kinds = set()
-    for name in names[:1]:
-        splits, settings = registry.settings(config, registry.find(name), case.splits)
-        network = _small(case)
-        depth = max(split_index(network, split) for split in splits)
-        kinds |= {(g.layout, k, g.grid) for g, k in chain_cost.inverter_specs(network, depth, settings)}
-    return kinds
+    for name, attack in attacks.items():
+        if attack.fit in (solve_chain.dci, solve_chain.dci_shared):
+            splits, settings = registry.settings(config, attack, case.splits)
+            depth = max(split_index(_small(case), split) for split in splits)
+            kinds |= {(g.layout, k, g.grid) for g, k in chain_cost.inverter_specs(_small(case), depth, settings)}
+    known = len({kind for kind, _ in config.defenses} - {"none"}) * len(case.splits)
+    programs = 80 + 7 * len(kinds) + 5 * known * any(attack.adapted for attack in attacks.values())
+    return 2 * found["compiling"] * programs
 
 
 def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> float:
@@ -211,10 +204,13 @@ def _chain(case, settings, splits, shared):
     network = _small(case)
     depth = max(split_index(network, name) for name in splits)
     found = chain_cost.inverter_specs(network, depth, settings, shared=shared)
-    sums, passes, solves, _ = chain_cost.flops(network, found, settings)
+    total = chain_cost.flops(network, found, settings)
     steps = len(found) * (settings["num_corrections"] + 1)
     memory = max(map(sum, chain_cost.memory(network, found, settings)))
-    work = {"sums": sums, "float32": passes, "factorisation": solves}
+    work = {kind: total[kind] for kind in ("products", "sums", "factorisation")} | {"float32": total["passes"]}
+    # Half of the corrections are tried on average: the first that does not help is the last.
+    tried = (1 + (settings["num_corrections"] + 1) / 2) / (1 + settings["num_corrections"])
+    work = {kind: tried * flops for kind, flops in work.items()} | {"maps": tried * steps}
     return steps, {kind: flops / steps for kind, flops in work.items()}, memory
 
 

@@ -109,8 +109,8 @@ def test_features_are_matched_by_optimization_and_by_gauss_newton(network):  # n
         ({"settings": {"dci.magic": 1}}, "no setting 'dci.magic'"),
         ({"settings": {"dci.num_images": 0}}, "dci.num_images is 0"),
         ({"num_queries": (0,)}, "num_queries is"),
-        ({"defenses": (("gaussian", "x"),)}, "defenses is .*; give it such as"),
-        ({"defenses": ("gaussian", 1.0)}, "defenses is .*; give it such as"),
+        ({"defenses": (("gaussian", "x"),)}, "defenses is .*; give a value such as"),
+        ({"defenses": ("gaussian", 1.0)}, "defenses is .*; give a value such as"),
     ],
 )
 def test_an_audit_refuses_what_does_not_fit_in_one_sentence(network, arguments, said):  # noqa: F811

@@ -225,13 +225,13 @@ def test_an_attack_that_cannot_adapt_is_refused(attacks, defenses, said, monkeyp
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_queries": ()}, "give one number or more, each once"),
-        ({"num_queries": (10, 10)}, "give one number or more, each once"),
+        ({"num_queries": ()}, "give one or more distinct numbers"),
+        ({"num_queries": (10, 10)}, "give one or more distinct numbers"),
         ({"num_queries": (0,)}, "num_queries is"),
-        ({"defense.images": "photos.zip"}, "no defense learns; name one of them in defenses"),
+        ({"defense.images": "photos.zip"}, "none that learns from images; add one of"),
         ({"defenses": (("prune", 0.5),)}, "No defense is called 'prune'; choose from"),
         ({"defenses": (("jpeg", 120.0),)}, "gives 'jpeg' the strength 120.0"),
-        ({"lpips.backbone": "alexnet.pth"}, "lpips needs both"),
+        ({"lpips.backbone": "alexnet.pth"}, "LPIPS needs both"),
         ({"audit.structure": 1.5}, "audit.structure is 1.5"),
         ({"audit.leaking": -0.1}, "audit.leaking is -0.1"),
         ({"refine.num_splits": -1}, "refine.num_splits is -1"),
@@ -269,7 +269,7 @@ def test_inputs_that_no_machine_holds_are_refused_by_arithmetic(field, monkeypat
     config = tiny.get_config()
     config.update_from_flattened_dict({field: 10**12})
     with pytest.raises(
-        InputError, match=rf"{field} is 1000000000000: so many inputs .* GiB, and there are \d+; give fewer"
+        InputError, match=rf"{field} is 1000000000000: that many inputs .* GiB, but only \d+ are available; give fewer"
     ):
         check(config)
     check(config, planned=True)  # for another machine
@@ -292,10 +292,10 @@ def test_deepinversion_needs_batch_norm():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"data.count": 0}, "data.count is 0; give how many latents"),
+        ({"data.count": 0}, "data.count is 0; give the number of latents"),
         ({"attacks": ("deepinversion",)}, "The attack 'deepinversion' cannot reconstruct latents of dcgan_32"),
         ({"oracle.images": "photos"}, "whose true prior every attack has; leave it empty"),
-        ({"defenses": (("quantize", 2.0),)}, "name what happens to them in corruptions"),
+        ({"defenses": (("quantize", 2.0),)}, "name corruptions of them in corruptions"),
         ({"corruptions": (("rust", 1.0),)}, "No corruption is called 'rust'; choose from"),
         ({"dci_trained.batch": 4}, "each of the 5 split points down to image needs an input of its own"),
         ({"splits": ("layer1.0",)}, "layer1.0"),
@@ -347,11 +347,11 @@ def test_a_prior_that_is_not_there_is_told_before_any_work(monkeypatch, network)
         ),
         ({"splits": ("stem",), "inverse_network.splits": ("layer1.0",)}, r"inverse_network\.splits names layer1\.0"),
         ({"splits": ("stem", "stem")}, "splits names 'stem' twice"),
-        ({"oracle.attack": "rmle"}, "oracle.attack is 'rmle', which is none that learns"),
+        ({"oracle.attack": "rmle"}, "oracle.attack is 'rmle', which does not learn"),
         ({"attacks": ()}, r"attacks is \(\), so nothing would be reconstructed"),
-        ({"defenses": ()}, r"defenses is \(\), so that nothing would be sent"),
-        ({"attacks": ("oracle",)}, "'oracle' is no attack to be named; give oracle.images"),
-        ({"data.labels": "labels.csv"}, "data.labels is labels.csv, but no images"),
+        ({"defenses": ()}, r"defenses is \(\), so nothing would be sent"),
+        ({"attacks": ("oracle",)}, "'oracle' cannot be named in attacks; give oracle.images"),
+        ({"data.labels": "labels.csv"}, "data.labels is labels.csv, but data.images is empty"),
         ({"dci_trained.learning_rate": -1.0}, "dci_trained.learning_rate is -1.0"),
     ],
 )

@@ -238,4 +238,5 @@ def test_every_config_and_variant_passes_the_checks_and_has_all_fields(name, var
         np.savez(config.oracle.images, images=np.zeros((1, 32, 32, 3), np.uint8))
     if config.target.name == "bundle":  # the command line names it
         config.target.weights, config.splits, config.inputs.side = str(write(tmp_path / "bundle")[0]), (), 0
+        config.synthesis.stages = tuple((8, steps) for _, steps in config.synthesis.stages)
     assert check(config, planned=True).splits

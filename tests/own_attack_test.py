@@ -60,7 +60,7 @@ def test_an_own_attack_that_does_not_fit_is_told_why(name, said):
         ("docs.own_defense:send", "is a function; give module.path:object of a dci_jax.Defense"),
         (
             "tests.own_attack_test:narrow",
-            r"`send` makes .*\(2, 4, 4, 1\).* of features \[2, 4, 4, 2\]; it has to keep their shape",
+            r"`send` returns .*\(2, 4, 4, 1\).* for features \[2, 4, 4, 2\]; it must keep their shape",
         ),
         ("tests.own_attack_test:broken", r"`send` fails on features \[2, 4, 4, 2\]"),
     ],

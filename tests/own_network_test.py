@@ -31,7 +31,7 @@ def flat(weights):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("bad_head", r"odd: 'head' does not take features of \[1, 32, 32, 3\]"),
+        ("bad_head", r"odd: 'head' does not accept features of shape \[1, 32, 32, 3\]"),
         ("failing", r"failing failed in .*own_network_test.py, line \d+ \(KeyError: 'absent'\); correct it"),
         ("many_channels", r"many takes images \[H, W, C\] of \[28, 28, 4\], but pictures have 3 channels, or 1"),
         ("flat", r"flat has std \(0.0,\)"),

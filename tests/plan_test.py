@@ -95,7 +95,7 @@ def test_rates_are_measured_once_on_an_idle_machine(monkeypatch, cache):
     found = []
 
     def measured():
-        found.append(rates.Rates(1.0, 2.0, 3.0, 4.0, len(found)))
+        found.append(rates.Rates(1.0, 2.0, 3.0, 4.0, 5.0, len(found)))
         return found[-1]
 
     monkeypatch.setattr(rates, "measured", measured)
@@ -137,7 +137,8 @@ def test_a_chain_counts_its_passes_through_the_network_and_back():
         {"num_images": 64, "num_validation": 64, "batch": 64, "samples_per_unknown": 10**9, "num_corrections": 1},
     )
     found = [(inverter_spec(network, index, depth), (1, 1)) for index in range(depth)]
-    total = sum(cost.flops(network, found, free)[:2])
+    counted = cost.flops(network, found, free)
+    total = counted["products"] + counted["sums"] + counted["passes"]
     sums = sum(sum(inverter.flops(g, ks, *g.grid)) for g, ks in found)
     passes = 0.0
     for g, _ in found:
@@ -151,7 +152,7 @@ def test_a_chain_counts_its_passes_through_the_network_and_back():
 @pytest.mark.slow
 def test_every_attack_has_its_rows(monkeypatch, network):
     monkeypatch.setattr(models, "load", lambda *_: network)
-    monkeypatch.setattr(rates, "rates", lambda: rates.Rates(1e9, 1e9, 1e9, 1e9, 1.0))
+    monkeypatch.setattr(rates, "rates", lambda: rates.Rates(1e9, 1e9, 1e9, 1e9, 1e9, 1.0))
     config = tiny.get_config()
     config.attacks, config.dci.num_images, config.dci.batch = tuple(registry.ATTACKS), 16, 8
     config.prior_fitting.update(steps=7, batch=8, padding=(0, 4))

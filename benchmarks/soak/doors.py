@@ -38,7 +38,28 @@ from training import generator, target
 
 VIT = Path(__file__).parent.parent / "results" / "networks_vit" / "bundle"
 NUMBERS = ("0", "1", "-1", "3", "1e3", "1e309", "nan", "inf", "-inf", "", "x", "0x10", "2147483648", "1.5", "\x00", "é")
-ODD = (0, 1, -1, 2, 7, 10**9, 2**63, 0.5, math.nan, math.inf, -math.inf, True, None, "", "x", "image", [], {}, [0], [[]])
+ODD = (
+    0,
+    1,
+    -1,
+    2,
+    7,
+    10**9,
+    2**63,
+    0.5,
+    math.nan,
+    math.inf,
+    -math.inf,
+    True,
+    None,
+    "",
+    "x",
+    "image",
+    [],
+    {},
+    [0],
+    [[]],
+)
 
 
 class Begun(BaseException):
@@ -111,7 +132,9 @@ def small() -> dci_jax.Network:
     weights = [np.float32(rng.normal(0, 0.3, shape)) for shape in ((3, 3, 3, 8), (3, 3, 8, 8))]
 
     def conv(w, x):
-        return jax.nn.relu(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))
+        return jax.nn.relu(
+            jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        )
 
     head = (lambda w, x: x.mean((1, 2)) @ w, np.float32(rng.normal(0, 1, (8, 5))))
     return dci_jax.sequential("small", (8, 8, 3), [("first", conv, weights[0]), ("second", conv, weights[1])], head)
@@ -153,7 +176,15 @@ def chains(rng: random.Random, folder: Path) -> Callable[[], object]:
 
 
 SWEPT = (
-    *("", "import nowhere\n", "x = (\n", "raise KeyError('a')\n", "import sys; sys.exit(0)\n", "\x00", "get_hyper = 3\n"),
+    *(
+        "",
+        "import nowhere\n",
+        "x = (\n",
+        "raise KeyError('a')\n",
+        "import sys; sys.exit(0)\n",
+        "\x00",
+        "get_hyper = 3\n",
+    ),
     "from configs.tiny import get_config\n",
     "def get_config(): return 3\n",
     "def get_config(a, b): pass\n",
@@ -195,7 +226,9 @@ def _cluster(rng):
     given = []
     for flag, right in (("image", "registry/dci_jax:1"), ("claim", "runs"), ("name", "audit"), ("accelerator", "gpu")):
         if rng.random() < 0.7:
-            value = right if rng.random() < 0.6 else rng.choice(["", "A", "-", "a b", "../x", "x" * 300, "é", "tpu", "\n"])
+            value = (
+                right if rng.random() < 0.6 else rng.choice(["", "A", "-", "a b", "../x", "x" * 300, "é", "tpu", "\n"])
+            )
             given.append(f"--{flag}={value}")
     return given
 
@@ -206,7 +239,9 @@ def jobs(rng: random.Random, folder: Path) -> Callable[[], object]:
     words += [f"--hosts={rng.choice(NUMBERS)}"] * (rng.random() < 0.5)
     words += [f"--config={rng.choice(['configs/tiny.py', 'configs/tiny.py:x', '', 'none.py', '/etc', '..'])}"]
     words += [f"--workdir={rng.choice(['/runs/a', '/runs', '/runs/../etc', 'runs/a', '', '/', str(folder)])}"]
-    words += rng.sample(["--config.seed=1", "--seed=1", "x", "--", "--config.splits=('a',)", "--name"], rng.randint(0, 2))
+    words += rng.sample(
+        ["--config.seed=1", "--seed=1", "x", "--", "--config.splits=('a',)", "--name"], rng.randint(0, 2)
+    )
     return lambda: command(lambda: jobset.main([*words, "--dry_run"]))
 
 
@@ -320,7 +355,9 @@ def modules(rng: random.Random, folder: Path) -> Callable[[], object]:
     """An own network, attack, defense or prior in a module that is right or wrong; checked as before a run."""
     name = f"soak_own_{next(MODULES)}"
     (folder / f"{name}.py").write_text(rng.choice(FUNCTIONS) + "\n")
-    own = rng.choice([f"{name}:f", f"{name}:f", f"{name}:f", f"{name}:g", f"{name}:", f":{name}", f"{name}:f:f", "a b:f"])
+    own = rng.choice(
+        [f"{name}:f", f"{name}:f", f"{name}:f", f"{name}:g", f"{name}:", f":{name}", f"{name}:f:f", "a b:f"]
+    )
     given = default.get_config()
     where = rng.choice(["target", "defense", "attack", "prior"])
     if where == "target":
@@ -354,7 +391,9 @@ def special(rng: random.Random, folder: Path) -> Callable[[], object]:
     if kind == 0:
         os.mkfifo(path)
     elif kind == 1:
-        path.symlink_to(rng.choice(["/dev/zero", "/dev/random", "/dev/null", "/dev/full", "/proc/self/mem", "/dev/tty"]))
+        path.symlink_to(
+            rng.choice(["/dev/zero", "/dev/random", "/dev/null", "/dev/full", "/proc/self/mem", "/dev/tty"])
+        )
     elif kind == 2:
         path.symlink_to(rng.choice([path, folder / "nowhere"]))
     elif kind == 3:
@@ -392,7 +431,19 @@ def calls(rng: random.Random, folder: Path) -> Callable[[], object]:
     """The Python API with one or two arguments of a wrong value, type or shape."""
     network, prior = small(), dci_jax.Prior((), (("pink_noise", 1.0),), (8, 8, 3))
     right = np.full((2, 8, 8, 8), 0.5, np.float32)
-    strange = (*ODD[:12], None, "", "x", (), (1,), right, right[0], right.transpose(0, 3, 1, 2)[:, :4], right * np.nan, network)
+    strange = (
+        *ODD[:12],
+        None,
+        "",
+        "x",
+        (),
+        (1,),
+        right,
+        right[0],
+        right.transpose(0, 3, 1, 2)[:, :4],
+        right * np.nan,
+        network,
+    )
     key = jax.random.key(0)
     usual = {
         "solve_chain": dict(network=network, split="second", prior=prior, key=key, num_images=16, num_corrections=1),

@@ -1,5 +1,5 @@
 """The public functions, one file for each group; `dci_jax/__init__.py` lists them.
 
-They keep no file unless a folder is given (an audit, a synthesis and a learned defense work in a temporary one), install no signal
-handler and set no flag.
+They write no files unless given a folder (audits, synthesis and learned defenses use a temporary one), install no signal
+handlers and set no flags.
 """

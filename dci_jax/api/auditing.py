@@ -37,8 +37,8 @@ class Report:
     """The result of an audit; a notebook shows it as its page.
 
     Attributes:
-      verdict: what the page says first, as plain text.
-      files: path in the report's folder -> content.
+      verdict: the page's opening paragraph, as plain text.
+      files: path relative to the report's folder -> content.
     """
 
     verdict: str
@@ -47,13 +47,13 @@ class Report:
     def to_records(self) -> list[dict[str, Any]]:
         """One dict for each split point, defense and attack, and for each baseline: the columns of summary.csv, for pandas.
 
-        Numbers are floats, yes and no are bools, what was not measured is None.
+        Numbers become floats, "True" and "False" bools, and missing values None.
         """
         rows = csv.DictReader(io.StringIO(self.files["summary.csv"].decode()))
         return [{name: _number(value) for name, value in row.items()} for row in rows]
 
     def save(self, folder: str | Path) -> Path:
-        """Write the page and its numbers; returns the path of report/index.html. What the folder has is overwritten."""
+        """Write the page and its numbers, overwriting existing files; returns the path of report/index.html."""
         for name, content in self.files.items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,20 +86,20 @@ def audit(
 
     Args:
       network: the target; a classifier of images.
-      images: the private images: [N, H, W, C], uint8, or floats in [0, 1]; or the path of a folder, zip or npz. None: photographs that
-        scikit-image has. No attack sees them: they are only scored with.
-      splits: split points; (): five, evenly spaced by the device's operations, or as many as the setting "num_splits" says, 0: all.
+      images: the private images: [N, H, W, C], uint8, or floats in [0, 1]; or the path of a folder, zip or npz. None: sample photographs
+        of scikit-image. No attack sees them; they are used only for scoring.
+      splits: split points; (): five, evenly spaced by the device's operations, or the number in the setting "num_splits" (0: all).
       defenses: ((kind, strength), ...); None: those of configs/audit.py.
       attacks: their names; None: those of configs/audit.py, which know the defense.
       labels: true classes of the images, for top-1; None: unknown.
-      num_queries: how often an input is sent through a random defense, each a row of its own.
-      seed: of all random numbers.
+      num_queries: how often each input is sent through a random defense; one row per number.
+      seed: seed of all random numbers.
       settings: other fields of docs/fields.md, such as {"dci.num_images": 256}.
-      cache_dir: keeps what is computed; the same call goes on from there. None: a temporary folder.
-      progress: show it.
+      cache_dir: stores intermediate results, from which the same call resumes. None: a temporary folder.
+      progress: whether to show progress bars.
 
     Raises:
-      InputError: a name, shape or value that does not fit, with what to give instead.
+      InputError: an invalid name, shape or value; the message says what to give instead.
     """
     config = fields.audit()
     given = {"splits": tuple(splits), "num_queries": tuple(num_queries), "seed": seed}
@@ -133,7 +133,7 @@ def _set(config, given):
 
 
 def _images(network, images, labels):
-    """The private images as `Images`; None where none are given."""
+    """The private images as `Images`; None if none are given."""
     if images is None:
         return None
     if isinstance(images, str | Path):

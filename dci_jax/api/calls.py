@@ -1,4 +1,4 @@
-"""What the public functions share: checks of arguments, float32 arithmetic, the settings of a section, where arrays lie."""
+"""Helpers of the public functions: argument checks, float32 arithmetic, a section's settings, placement of arrays."""
 
 import contextlib
 import numbers
@@ -19,7 +19,7 @@ from dci_jax.settings.ranges import Range
 
 
 def section_of(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a section of the config, with those that are given."""
+    """A config section's defaults, updated with the settings given."""
     section = dict(settings.default()[name].items())
     unknown = sorted(given.keys() - section.keys())
     if unknown:
@@ -28,22 +28,22 @@ def section_of(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def float32() -> contextlib.AbstractContextManager:
-    """float32 means float32, on a GPU and a TPU, too."""
+    """Compute float32 matrix products in full float32, on GPUs and TPUs, too."""
     return jax.default_matmul_precision("highest")
 
 
 def on_mesh(tree: Any) -> Any:
-    """The arrays on all devices, as the solve and the training expect them."""
+    """Replicate the arrays to all devices, as the solver and the training expect."""
     return sharding.put(tree, sharding.replicated())
 
 
 def as_plain(tree: Any) -> Any:
-    """The arrays committed to no device and no mesh, so that they go with features that lie anywhere."""
+    """Uncommit the arrays from devices and meshes, so that they combine with features on any device."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), sharding.fetch(tree))
 
 
 def check_values(**given: tuple[Any, str]) -> None:
-    """Check arguments against the fields of the config that they are: `name=(value, "dci.num_images")`.
+    """Check arguments against the config fields that they correspond to: `name=(value, "dci.num_images")`.
 
     Raises:
       InputError: a value is not a number, or is out of range.
@@ -58,7 +58,7 @@ def check_values(**given: tuple[Any, str]) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Raise InputError unless `key` is a PRNG key, of the new kind or the old one."""
+    """Raise InputError unless `key` is a PRNG key, typed or legacy (uint32)."""
     kind = getattr(key, "dtype", None)
     if kind is None or not (
         jax.dtypes.issubdtype(kind, jax.dtypes.prng_key) or (kind == np.uint32 and key.shape == (2,))
@@ -67,21 +67,21 @@ def check_key(key: Any) -> None:
 
 
 def check_prior(prior: Any, network: Network) -> None:
-    """Raise InputError unless `prior` makes inputs that the network takes, of its size or smaller."""
+    """Raise InputError unless `prior` generates inputs that the network accepts, of its size or smaller."""
     if not isinstance(prior, Prior):
         raise InputError(f"prior is a {type(prior).__name__}; give what fit_prior returns.")
     shape, own = prior.shape, network.input_shape
     if len(shape) != len(own) or shape[-1] != own[-1] or any(a > b for a, b in zip(shape, own, strict=True)):
         raise InputError(
-            f"The prior makes inputs of shape {list(shape)}, but {network.name} takes {list(own)}; fit one to it."
+            f"The prior makes inputs of shape {list(shape)}, but {network.name} takes {list(own)}; fit a prior to this network."
         )
 
 
 def folder_of(cache_dir: str | Path | None) -> Path | None:
-    """The folder that keeps results; None for none.
+    """The folder for results, or None.
 
     Raises:
-      InputError: a file is there.
+      InputError: the path is a file.
     """
     if cache_dir is None:
         return None

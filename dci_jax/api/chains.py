@@ -38,27 +38,27 @@ def solve_chain(
 ) -> Chain:
     """Solve a chain of inverters from a split point back to the input: least squares, no gradient step.
 
-    Divide-and-conquer inversion (Dong et al., BMVC 2022) with linear inverters that are corrected by the network's own answers.
+    Divide-and-conquer inversion (Dong et al., BMVC 2022) with linear inverters, corrected with the network's own outputs.
 
     Args:
       network: the target.
       split: the split point; `split_names(network)` lists them.
       prior: inputs to solve on, from `fit_prior`.
       key: PRNG key.
-      num_images: inputs that an inverter is solved on, at most.
-      num_validation: inputs that choose the ridge and the number of corrections.
-      batch_size: inputs at a time, shared by the devices.
-      num_corrections: in each inverter, at most.
-      kernel_size: 1, 3, 5 or 7 pixels, at most.
-      max_unknowns: of a first map and of a correction; bounds memory (unknowns squared, in float64) and time. Kernels are smaller
-        where more would be needed.
-      samples_per_unknown: pixels for each unknown that are enough: large features have them in a few inputs.
-      defense: what the attacker knows that the features go through.
-      cache_dir: keeps what is solved; the same call goes on from there. None: nothing is written.
-      progress: show it.
+      num_images: maximum number of inputs that an inverter is solved on.
+      num_validation: inputs for choosing the ridge and the number of corrections.
+      batch_size: inputs per batch, split across devices.
+      num_corrections: maximum number of corrections in each inverter.
+      kernel_size: maximum kernel size, 1, 3, 5 or 7 pixels.
+      max_unknowns: maximum unknowns of a first map and of a correction; bounds memory (unknowns squared, in float64) and time.
+        Kernels shrink to fit.
+      samples_per_unknown: pixels per unknown that suffice; large features supply them in a few inputs.
+      defense: the defense applied to the features, known to the attacker.
+      cache_dir: stores solved maps, from which the same call resumes. None: nothing is written.
+      progress: whether to show progress bars.
 
     Raises:
-      InputError: no such split point, a setting out of range, or features that carry no information.
+      InputError: an unknown split point, a setting out of range, or features that carry no information.
     """
     check_key(key)
     check_prior(prior, network)
@@ -72,7 +72,7 @@ def solve_chain(
         samples_per_unknown=(samples_per_unknown, "dci.samples_per_unknown"),
     )
     if not isinstance(max_unknowns, tuple | list) or len(max_unknowns) != 2:
-        raise InputError(f"max_unknowns is {max_unknowns}; give two numbers, of a first map and of a correction.")
+        raise InputError(f"max_unknowns is {max_unknowns}; give two numbers, for a first map and a correction.")
     if kernel_size % 2 == 0:
         raise InputError(f"kernel_size is {kernel_size}; give 1, 3, 5 or 7 pixels.")
     settings = dict(
@@ -106,12 +106,12 @@ def train_chain(
       split: the split point.
       prior: inputs to train on, from `fit_prior`.
       key: PRNG key.
-      cache_dir: keeps checkpoints; the same call goes on from the last. None: nothing is written.
-      progress: show it.
-      **settings: of the section "dci_trained" in docs/fields.md, such as `divide_steps=150`, `conquer=((split, 300),)`.
+      cache_dir: stores checkpoints; the same call resumes from the last. None: nothing is written.
+      progress: whether to show progress bars.
+      **settings: fields of the section "dci_trained" in docs/fields.md, such as `divide_steps=150`, `conquer=((split, 300),)`.
 
     Raises:
-      InputError: no such split point, or a setting out of range.
+      InputError: an unknown split point, or a setting out of range.
     """
     check_key(key)
     check_prior(prior, network)
@@ -137,20 +137,20 @@ def learn_defense(
     num_queries: int = 1,
     num_steps: int = 200,
 ) -> Channel:
-    """A defense at a split point, learned on the prior's images where it learns at all.
+    """Make a defense for a split point; learned kinds are trained on the prior's images.
 
     Args:
       network: the target.
       split: the split point.
       kind: a key of `dci_jax.defenses.DEFENSES`, or "module:object" of your own `Defense`.
-      strength: of it.
+      strength: strength of the defense.
       prior: what a learned defense is trained on.
       key: PRNG key.
-      num_queries: how often an input is sent through a random defense; an attacker has all of them.
+      num_queries: how often each input is sent through a random defense; the attacker receives every result.
       num_steps: Adam updates of a learned defense.
 
     Returns:
-      what `solve_chain(defense=)` and `dci_jax.defenses.send` take.
+      the defense, for `solve_chain(defense=)` and `dci_jax.defenses.send`.
     """
     check_key(key)
     check_values(num_queries=(num_queries, "num_queries"), num_steps=(num_steps, "defense.steps"))

@@ -22,10 +22,10 @@ def load_network(
       name: a key of `dci_jax.models.MODELS`, such as "cifar_resnet20"; "bundle" for a network that `python -m
         dci_jax.convert` exported from PyTorch; or "module:function" for your own.
       weights: path of a .safetensors, .pth or .th checkpoint, or of a bundle's folder; empty: the published weights.
-      sha256: of the checkpoint, or its first 8 digits or more; empty: not checked.
-      weights_key: where a .pth or .ckpt has its weights, such as "state_dict_ema"; empty: "state_dict" or "model", or else averaged ones.
-      deploy: the reparameterized form (RepVGG).
-      side: of the input images in pixels, or (height, width); 0: as the network was trained.
+      sha256: SHA-256 of the checkpoint, or at least its first 8 digits; empty: not checked.
+      weights_key: key of the weights in a .pth or .ckpt, such as "state_dict_ema"; empty: "state_dict" or "model", else averaged weights.
+      deploy: whether to use the reparameterized form (RepVGG).
+      side: side of the input images in pixels, or (height, width); 0: as in training.
 
     Raises:
       InputError: there is no such network, or the weights do not fit it.

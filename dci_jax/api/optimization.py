@@ -1,4 +1,4 @@
-"""Reconstruct by optimization: each input's features are matched by gradient or Gauss-Newton steps."""
+"""Reconstruct by optimization: match each input's features by gradient or Gauss-Newton steps."""
 
 import jax.numpy as jnp
 import optax
@@ -34,21 +34,21 @@ def optimize(
     Args:
       network: the target.
       split: the split point.
-      features: [B, ...] there.
+      features: features at the split point, [B, ...].
       start: images [B, H, W, C] in [0, 1], or latents [B, C], to start from; None: a blank image, with AMSGrad as published.
       num_steps: updates; None: 300 from a start, 5000 without.
-      learning_rate: Adam's, in pixel units of [0, 1]; it falls to 0 along a cosine.
-      total_variation: its weight, relative to the relative feature distance.
-      prior: `(network, images) -> [B]`, smaller for likelier images; None: none.
-      prior_weight: its weight.
-      defense: what the attacker knows that the features went through.
-      progress: show it.
+      learning_rate: initial learning rate of Adam, in pixel units of [0, 1]; decays to 0 on a cosine schedule.
+      total_variation: weight of total variation, relative to the relative feature distance.
+      prior: `(network, images) -> [B]`, lower for likelier images; None: no prior.
+      prior_weight: weight of the prior.
+      defense: the defense applied to the features, known to the attacker.
+      progress: whether to show progress bars.
 
     Returns:
       images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
-      InputError: no such split point, features of another shape, or a loss that is no longer finite.
+      InputError: an unknown split point, features of the wrong shape, or a non-finite loss.
     """
     features, known = _given(network, split, features), with_defense(network, split_index(network, split), defense)
     steps = (5000 if start is None else 300) if num_steps is None else num_steps
@@ -81,17 +81,17 @@ def gauss_newton(
     """Take damped Gauss-Newton steps (Levenberg, 1944; Marquardt, 1963) on inputs until their features match.
 
     Args:
-      network, split, features, start, defense: as of `optimize`.
-      num_steps: of Gauss-Newton.
-      num_conjugate: conjugate gradients in each; a latent's system is solved exactly.
-      damping: at the start, relative to the mean square of the Jacobian's columns.
-      total_variation: its weight, relative to the relative feature distance.
+      network, split, features, start, defense: as for `optimize`.
+      num_steps: Gauss-Newton steps.
+      num_conjugate: conjugate gradient iterations per step; for latents, the system is solved exactly.
+      damping: initial damping, relative to the mean square of the Jacobian's columns.
+      total_variation: weight of total variation, relative to the relative feature distance.
 
     Returns:
       images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
-      InputError: no such split point, features of another shape, or a setting out of range.
+      InputError: an unknown split point, features of the wrong shape, or a setting out of range.
     """
     check_values(
         num_steps=(num_steps, "gauss_newton.steps"),
@@ -109,7 +109,7 @@ def gauss_newton(
 
 
 def _start(network, features, start):
-    """Where to start, [B, ...]: a blank image or the prior's mean, or what is given, if its shape is right."""
+    """The starting point [B, ...]: a blank image, the prior's mean, or `start` if its shape is right."""
     if start is None:
         return feature_matching.blank(network, len(features))
     found = jnp.asarray(start, jnp.float32)
@@ -127,6 +127,7 @@ def _given(network, split, features):
     features = jnp.asarray(features, jnp.float32)
     if features.shape[1:] != shape:
         raise InputError(
-            f"The features have the shape {list(features.shape)}, but {network.name} gives [B, {', '.join(map(str, shape))}] at {split}, channels last."
+            f"The features have the shape {list(features.shape)}, but {network.name} gives "
+            f"[B, {', '.join(map(str, shape))}] at {split}, channels last."
         )
     return features

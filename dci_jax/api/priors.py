@@ -34,18 +34,18 @@ def fit_prior(
 ) -> Prior:
     """Fit procedural images to the network's BatchNorm statistics; no real image is used.
 
-    For a generator, the prior of its latents.
+    For a generator, returns the prior of its latents.
 
     Args:
-      network: the target, with its BatchNorm layers. Without any the images stay as they are.
+      network: the target. Without BatchNorm layers, the images are left unchanged.
       key: PRNG key.
       weights: ((source, weight), ...) of "dead_leaves", "pink_noise" and "white_noise".
-      side: of the images in pixels; chains are convolutional, and reconstruct larger images than they were solved on. 0: the network's own.
-      num_steps: Adam updates; 0: the images stay as they are.
-      batch_size: images in each.
-      learning_rate: Adam's, falling to 0 along a cosine.
-      padding: widths in pixels of the black border that the network's training crops may have had; the best fit is taken.
-      progress: show it.
+      side: side of the images in pixels; chains are convolutional and also reconstruct larger images. 0: the network's own.
+      num_steps: Adam updates; 0: leave the images unchanged.
+      batch_size: images per update.
+      learning_rate: initial learning rate of Adam; decays to 0 on a cosine schedule.
+      padding: candidate widths in pixels of the black border in the network's training crops; the best fit is used.
+      progress: whether to show progress bars.
 
     Raises:
       InputError: an unknown source, or a border larger than the image.
@@ -77,15 +77,15 @@ def synthesize(
     Args:
       network: the target, with BatchNorm layers or a head.
       key: PRNG key.
-      num_images: whose joint statistics are matched.
-      progress: show it.
-      **settings: of the section "synthesis" in docs/fields.md, such as `stages=((32, 150),)`.
+      num_images: number of images, whose joint statistics are matched.
+      progress: whether to show progress bars.
+      **settings: fields of the section "synthesis" in docs/fields.md, such as `stages=((32, 150),)`.
 
     Returns:
       uint8 [num_images, H, W, 3]; `with_synthetic` adds them to a prior.
 
     Raises:
-      InputError: the network has neither BatchNorm layers nor a head, or a setting does not fit.
+      InputError: the network has neither BatchNorm layers nor a head, or a setting is invalid.
     """
     check_key(key)
     check_values(num_images=(num_images, "synthesis.batch"))
@@ -97,7 +97,7 @@ def synthesize(
 
 
 def with_synthetic(prior: Prior, images: np.ndarray, weight: float = 0.5) -> Prior:
-    """The prior with synthetic images uint8 [N, H, W, 3] in it, as this share (0 to 1) of every batch."""
+    """Add synthetic images uint8 [N, H, W, 3] to the prior, as the share `weight` (0 to 1) of every batch."""
     if not 0 < weight <= 1:
         raise InputError(f"weight is {weight}; give a share above 0 and at most 1.")
     rest = [(source, (1 - weight) * share) for source, share in prior.weights if source != POOL]

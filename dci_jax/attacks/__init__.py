@@ -1,4 +1,4 @@
-"""Attacks: each reconstructs inputs from features. `ATTACKS` lists them, `Attack` is the row of one."""
+"""Attacks: each reconstructs inputs from features. `ATTACKS` lists them, `Attack` describes one."""
 
 import importlib
 

@@ -9,14 +9,14 @@ from dci_jax.typing import Array
 
 
 class Decoder(nn.Module):
-    """Features -> input without looking at the network: He et al.'s inverse network (ACSAC 2019).
+    """Features -> input, without access to the network: He et al.'s inverse network (ACSAC 2019).
 
     [B, h, w, c] -> [B, h downsampling, w downsampling, channels]: two convolutions at every resolution, each
-    doubling by pixel shuffle. Nothing is normalised: a norm loses how bright an image is.
+    doubling by pixel shuffle. No normalisation, which would discard an image's brightness.
 
     Attributes:
-      downsampling: how much the network shrinks its input, a power of two.
-      channels: of the input.
+      downsampling: factor by which the network shrinks its input, a power of two.
+      channels: channels of the input.
       width: channels of the hidden layers at full resolution; twice as many per halving.
       dtype: of the convolutions.
     """
@@ -45,8 +45,8 @@ class Encoder(nn.Module):
     into channels, then a dense layer.
 
     Attributes:
-      upsampling: how much larger than one pixel the features are, a power of two.
-      channels: of the latent.
+      upsampling: side of the features in pixels, a power of two.
+      channels: channels of the latent.
       width: channels of the hidden layers at full resolution; twice as many per halving.
       dtype: of the convolutions.
     """

@@ -1,7 +1,7 @@
-"""Deep image prior (Ulyanov, Vedaldi & Lempitsky, CVPR 2018): each image is what an untrained network makes of noise.
+"""Deep image prior (Ulyanov, Vedaldi & Lempitsky, CVPR 2018): each image is an untrained network's output on noise.
 
-Its weights are optimised instead of pixels, a network for each image, until the features match. That a
-convolutional hourglass shows natural images sooner than noise is all the prior there is.
+Optimises the network's weights instead of pixels, one network per image, until the features match. The only
+prior is that a convolutional hourglass fits natural images sooner than noise.
 """
 
 import functools
@@ -65,16 +65,16 @@ def deep_image_prior(
     learning_rate: float,
     total_variation: float,
 ) -> dict[str, Reconstruct]:
-    """Optimise one hourglass for each image; nothing is trained, so this returns at once.
+    """Optimise one hourglass per image; there is no training, so this returns immediately.
 
     Args:
       network: the target, known to the attacker.
-      inputs, folder: not used by this attack.
+      inputs, folder: unused.
       splits: split points to reconstruct from.
       key: for weights and noise.
       width, levels: of the hourglass.
       steps: Adam updates per batch of images.
-      learning_rate: Adam's; it falls to zero along a cosine.
+      learning_rate: initial learning rate of Adam; decays to zero on a cosine schedule.
       total_variation: weight of TV per pixel, relative to the relative feature distance.
 
     Returns:
@@ -110,12 +110,12 @@ def check(
     levels: int,
     **settings: Any,
 ) -> None:
-    """Raise InputError where the image cannot be halved so often."""
+    """Raise InputError if the image cannot be halved `levels` times."""
     del splits, shape, settings
     if any(side % 2**levels for side in network.input_shape[:2]):
         raise InputError(
-            f"deep_image_prior.levels is {levels}, but a side of {network.input_shape[0]} or {network.input_shape[1]} pixels "
-            f"cannot be divided by {2**levels}; give fewer."
+            f"deep_image_prior.levels is {levels}, but sides of {network.input_shape[0]} and {network.input_shape[1]} pixels "
+            f"are not both divisible by {2**levels}; give fewer."
         )
 
 
@@ -123,7 +123,7 @@ def prior_loss(split: int, module: Hourglass, params, frozen: tuple, _):
     """`match_loss` of the images that the hourglasses make.
 
     Args:
-      split: at which the features lie.
+      split: split of the features.
       module: the hourglass.
       params: its parameters for each image, every leaf [B, ...].
       frozen: (network, features [B, ...], weights of TV and prior [2], noise [B, H, W, width]).
@@ -140,7 +140,7 @@ def render(module: Hourglass, params, noise: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def _begin(module, size, key, count):
-    """Noise [B, H, W, width] and parameters; an image's own do not depend on how many there are."""
+    """Noise [B, H, W, width] and parameters; an image's own do not depend on the batch size."""
 
     def one(number):
         key_noise, key_params = jax.random.split(jax.random.fold_in(key, number))
@@ -150,6 +150,6 @@ def _begin(module, size, key, count):
     return jax.vmap(one)(jnp.arange(count))
 
 
-@functools.cache  # a loss is compiled for what it is
+@functools.cache  # `minimize` compiles once per loss object
 def _loss(split, module):
     return functools.partial(prior_loss, split, module)

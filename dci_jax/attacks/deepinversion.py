@@ -1,7 +1,7 @@
-"""DeepInversion's prior on features (Yin et al., CVPR 2020): rMLE whose images must also have the network's BatchNorm statistics.
+"""DeepInversion's prior on features (Yin et al., CVPR 2020): rMLE whose images must also match the network's BatchNorm statistics.
 
 The statistics are those of a whole batch of private images, in every BatchNorm layer of the network, so
-that the images of a batch depend on one another: give it batches of a hundred and more.
+the images of a batch depend on one another: use batches of at least a hundred.
 """
 
 import functools
@@ -32,14 +32,14 @@ def deepinversion(
     total_variation: float,
     statistics: float,
 ) -> dict[str, Reconstruct]:
-    """Optimise images for their features and statistics; nothing is trained, so this returns at once.
+    """Optimise images for their features and statistics; there is no training, so this returns immediately.
 
     Args:
       network: the target, known to the attacker, with BatchNorm layers.
-      inputs, key, folder: not used by this attack.
+      inputs, key, folder: unused.
       splits: split points to reconstruct from.
       steps: Adam updates per batch of images, from a blank start.
-      learning_rate: in pixel units of [0, 1]; it falls to zero along a cosine.
+      learning_rate: initial learning rate, in pixel units of [0, 1]; decays to zero on a cosine schedule.
       total_variation: weight of TV per pixel, relative to the relative feature distance.
       statistics: weight of the BatchNorm statistics, likewise.
 
@@ -61,17 +61,17 @@ def deepinversion(
 
 
 def statistics_prior(network: Network, images: Array) -> Array:
-    """How far the batch's BatchNorm statistics are from the running ones, the same for each image: [B]."""
+    """Distance of the batch's BatchNorm statistics from the running ones, the same for each image: [B]."""
     _, found = trace(network, images)
     distance = batch_norm_statistics(found, running_statistics(network))
     return jnp.full(len(images), distance)
 
 
 def check(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
-    """Raise InputError where the network has no BatchNorm layer."""
+    """Raise InputError if the network has no BatchNorm layer."""
     del splits, shape, settings
     if not jax.tree.leaves(running_statistics(network)):
         raise InputError(
-            f"The attack 'deepinversion' matches BatchNorm statistics, and {network.name} has none as it "
-            "runs on the device; leave it out of attacks."
+            f"The attack 'deepinversion' matches BatchNorm statistics, and {network.name} has none in the form "
+            "that runs on the device; remove it from attacks."
         )

@@ -1,4 +1,4 @@
-"""Damped Gauss-Newton steps on latents, whose whole Jacobian can be had: what `attacks.gauss_newton` does for generators.
+"""Damped Gauss-Newton steps on latents, with the full Jacobian: what `attacks.gauss_newton` does for generators.
 
 min_d |J d - (f - G(z))|^2 + damping |J|^2 / C  |d|^2
 """
@@ -25,12 +25,12 @@ def solve(
     steps: int,
     damping: float,
 ) -> Float[Array, "B C"]:
-    """Latents [B, C] after `steps` steps from `latents`, for features [B, ...] at `split`; each on its own."""
+    """Latents [B, C] after `steps` steps from `latents`, for features [B, ...] at `split`; each independently."""
     found = []
     for start in range(0, len(latents), _TOGETHER):
         wanted, z = features[start : start + _TOGETHER], latents[start : start + _TOGETHER]
         weight = jnp.full(len(z), damping)
-        for _ in range(steps):  # no loop in the program: XLA:CPU runs convolutions in one many times slower
+        for _ in range(steps):  # no loop inside `jit`: XLA:CPU runs convolutions in loops many times slower
             z, weight = step(network, split, wanted, z, weight)
         found.append(z)
     return jnp.concatenate(found)
@@ -40,7 +40,7 @@ def solve(
 def step(
     network: Network, split: int, wanted: Float[Array, "B *f"], latents: Float[Array, "B C"], weights: Float[Array, "B"]
 ) -> tuple[Float[Array, "B C"], Float[Array, "B"]]:
-    """(latents, damping) after one step, of latents [B, C] that are to have the features `wanted` [B, ...]."""
+    """(latents, damping) after one step of latents [B, C] towards the features `wanted` [B, ...]."""
 
     def one(wanted, z, weight):
         def residual(z):
@@ -58,7 +58,7 @@ def step(
 def damped(jacobian: Float[Array, "P C"], residual: Float[Array, "P"], weight: Array | float) -> Float[Array, "C"]:
     """argmin_d |J d - r|^2 + weight |J|^2 / C |d|^2, of J [P, C] and r [P].
 
-    By an orthogonal factorisation of J and the damping together: J'J would square what rounding does.
+    By an orthogonal factorisation of J stacked on the damping: J'J would square the condition number.
     """
     entries = jacobian.shape[1]
     scale = jnp.sqrt(weight * jnp.sum(jacobian**2) / entries)

@@ -1,9 +1,9 @@
-"""Inputs whose features match: the loss and the loop of every attack that optimises each image, or latent.
+"""Feature matching: the loss and the loop of every attack that optimises each image, or latent.
 
     sum over images of  |F(x) - f|^2 / |f - mean f|^2  +  tv TV(x)  +  weight prior(x)
 
-A prior is where knowledge about images plugs in, such as a GAN's or a diffusion model's: a pure function
-`(network, images [B, H, W, C] in [0, 1]) -> [B]`, smaller for likelier images (docs/own_prior.py).
+A prior adds knowledge about images, such as a GAN's or a diffusion model's: a pure function
+`(network, images [B, H, W, C] in [0, 1]) -> [B]`, lower for likelier images (docs/own_prior.py).
 A generator's input is a latent [B, C], which has no total variation.
 """
 
@@ -31,12 +31,12 @@ ImagePrior = Callable[[Network, Array], Array]
 
 @dataclass(frozen=True)
 class Regularizer:
-    """What else than matching features an image should be.
+    """Regularization of the images, besides matching features.
 
     Attributes:
       total_variation: weight of TV per pixel, relative to the relative feature distance.
-      at: ((split point, weight), ...): other weights of TV there, because a deeper split says less
-        about an image.
+      at: ((split point, weight), ...): other weights of TV there, because deeper features carry less
+        information about an image.
       prior: see above; None for none.
       weight: of the prior.
     """
@@ -56,14 +56,14 @@ def match(
     optimizer: optax.GradientTransformation,
     steps: int,
 ) -> Float[Array, "B *x"]:
-    """Images [B, H, W, C] in [0, 1] after `steps` updates that bring their features nearer.
+    """Images [B, H, W, C] in [0, 1] after `steps` updates that match their features.
 
     Args:
       network: the target.
       name: split point.
       features: those of the private images there, [B, ...].
-      images: where to start, [B, H, W, C] in [0, 1].
-      regularizer, optimizer, steps: how; the optimizer with a lasting identity.
+      images: initial images, [B, H, W, C] in [0, 1].
+      regularizer, optimizer, steps: of the optimization; `minimize` compiles once per optimizer object.
     """
     smooth = dict(regularizer.at).get(name, regularizer.total_variation)
     weights = sharding.put(np.float32([smooth, regularizer.weight]), sharding.replicated())
@@ -88,7 +88,7 @@ def match_loss(
     A sum, so that an image's reconstruction does not depend on the others in its batch.
 
     Args:
-      split: at which the features lie.
+      split: split of the features.
       prior: see above.
       images: [B, H, W, C] in [0, 1].
       frozen: (network, features [B, ...], weights of TV and prior [2]).
@@ -120,35 +120,35 @@ def spread(features: Float[Array, "B *f"]) -> Float[Array, "B"]:
     return jnp.sum((features - jnp.mean(features, axes[:-1], keepdims=True)) ** 2, axes)
 
 
-@functools.cache  # one identity for each, because `minimize` compiles for it
+@functools.cache  # `minimize` compiles once per object
 def project(latent: str) -> Callable[[Array], Array]:
-    """What keeps inputs valid after an update: see `latents.clip`."""
+    """The projection of inputs to valid values after an update, see `latents.clip`."""
     return functools.partial(clip, latent)
 
 
 def held_out(network: Network, inputs: Prior, key: Array, count: int) -> Float[Array, "count H W C"]:
-    """Procedural images that an attack chooses by: those of the mixture, or dead leaves where it has none."""
+    """Procedural images for an attack's choices: from the mixture, or dead leaves if it has none."""
     weights = tuple(s for s in inputs.weights if s[0] != POOL) or (("dead_leaves", 1.0),)
     return batches(replace(inputs, pool=(), weights=weights, shape=network.input_shape), key, count)(0)
 
 
 def share(start: Float[Array, "B *x"], found: Float[Array, "B *x"], truth: Float[Array, "B *x"]) -> float:
-    """How far from `start` towards `found` images are nearest to the truth on average, from 0 to 1.
+    """The share of the way from `start` to `found` that is nearest to the truth on average, from 0 to 1.
 
-    Matching features fits the noise on them, too; an attacker who knows the defense sees on images of his own how much of it pays.
+    Matching features also fits the noise on them; an attacker who knows the defense chooses the share on images of his own.
     """
     moved = found - start
     return float(jnp.clip(jnp.sum(moved * (truth - start)) / jnp.maximum(jnp.sum(moved**2), 1e-12), 0, 1))
 
 
 def blank(network: Network, count: int) -> Float[Array, "count *x"]:
-    """He et al.'s start: zeros behind the input's normalisation, the mean colour of the training images.
+    """He et al.'s start: zeros after input normalisation, the mean colour of the training images.
 
     For a generator it is the mean of its prior.
     """
     return jnp.broadcast_to(jnp.array(network.mean, jnp.float32), (count, *network.input_shape))
 
 
-@functools.cache  # a loss is compiled for what it is
+@functools.cache  # `minimize` compiles once per loss object
 def _loss(split, prior):
     return functools.partial(match_loss, split, prior)

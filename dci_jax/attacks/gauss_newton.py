@@ -6,9 +6,9 @@
     x <- clip(x + d)
 
 s is the mean square of J's columns. The damping falls while steps succeed and rises when one fails: what the
-features do not show stays where the start had it. TV enters by lagged diffusivity (Vogel & Oman, 1996), which
-keeps every step a linear system. A latent has a hundred entries, so its J can be had and the system is factorised
-(`attacks.factorised`); an image's is solved by conjugate gradients, one product with J and one with J' for each.
+features do not determine stays as in the start. TV enters by lagged diffusivity (Vogel & Oman, 1996), which
+keeps every step a linear system. A latent has a hundred entries, so its J is computed in full and the system is factorised
+(`attacks.factorised`); an image's is solved by conjugate gradients, with one product with J and one with J' each.
 """
 
 import functools
@@ -60,19 +60,19 @@ def gauss_newton(
 
     Args:
       network: the target, known to the attacker.
-      inputs: its procedural images choose among `total_variation`; not used for latents.
+      inputs: its procedural images select among `total_variation`; unused for latents.
       splits: split points to reconstruct from.
-      key: PRNG key; not used for latents.
-      folder: gets the choice at each split; not used for latents.
-      steps: how many; each costs `inner` + 1 forward and backward passes, of a latent as many as it has entries.
-      inner: conjugate gradients in each step.
-      damping: at the start, relative to the mean square of J's columns.
-      total_variation: weights of TV to choose from; the one with the best PSNR on procedural images.
-      num_validation: how many procedural images choose.
+      key: PRNG key; unused for latents.
+      folder: stores the selection at each split; unused for latents.
+      steps: number of steps; each costs `inner` + 1 forward and backward passes, for a latent as many as it has entries.
+      inner: conjugate gradient iterations per step.
+      damping: initial damping, relative to the mean square of J's columns.
+      total_variation: candidate weights of TV; the one with the best PSNR on procedural images is used.
+      num_validation: number of those procedural images.
       start: split point -> another attack's inputs to start from; None starts from a blank image, or the prior's
         mean.
-      channel: the defense that this attacker knows, which is then in the loop as in `rmle`; behind one how
-        far to go from the start is chosen with the weight of TV.
+      channel: the defense that this attacker knows, simulated as in `rmle`; with one, the share of the way from
+        the start is chosen with the weight of TV.
 
     Returns:
       split point -> function from its features [B, ...] to inputs [B, ...].
@@ -108,7 +108,7 @@ def check(
     total_variation: tuple[float, ...],
     num_validation: int,
 ) -> None:
-    """Raise InputError where `gauss_newton` could not work."""
+    """Raise InputError for settings with which `gauss_newton` could not work."""
     del network, splits, shape
     for field, value in (("steps", steps), ("inner", inner), ("num_validation", num_validation)):
         if value < 1:
@@ -131,15 +131,15 @@ def solve(
     inner: int,
     damping: float,
 ) -> Float[Array, "B *x"]:
-    """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each on its own.
+    """Images [B, H, W, C] in [0, 1] after `steps` steps from `x`, for features [B, ...] at `split`; each independently.
 
-    F is the network, then what `channel` leaves of its features on average. Both have programs of their own, so that those
-    of the network, which take long to compile, serve all defenses.
+    F is the network, followed by the expected effect of `channel` on its features. Both are compiled separately, so that
+    the network's programs, which take long to compile, serve all defenses.
     """
     smooth = sharding.put(np.float32(weight), sharding.replicated())
     dampings, channel = jnp.full(len(x), damping, jnp.float32), replace(channel, received=features)
     for _ in range(steps):
-        # No loop in the program: XLA:CPU runs convolutions in one many times slower.
+        # No loop inside `jit`: XLA:CPU runs convolutions in loops many times slower.
         distributed.stop_if_asked()
         before, push, pull = linearized(network, split, x)
         error, through, back = compared(channel, before)
@@ -160,7 +160,7 @@ def solve(
 
 @functools.partial(jax.jit, static_argnums=1)
 def linearized(network, split, x):
-    """(features [B, ...] of images x, the network's J and J' there as functions); they stay while a step is solved for."""
+    """(features [B, ...] of images x, the network's J and J' there as functions), fixed while a step is solved for."""
     found, push = jax.linearize(lambda x: run(network, x, 0, split), x)
     _, pull = jax.vjp(lambda x: run(network, x, 0, split), x)
     return found, push, pull
@@ -177,20 +177,20 @@ def compared(channel, y):
 
 @jax.jit
 def curved(through, back, features, moved):
-    """What a change `moved` of the features [B, ...] changes of the distance's gradient."""
+    """Change of the distance's gradient when the features [B, ...] change by `moved`."""
     return back(2 * through(moved) / _each(_spread(features), features))[0]
 
 
 @jax.jit
 def losses(channel: Channel, smooth: Array, y: Float[Array, "B *f"], x: Float[Array, "B *x"]) -> Float[Array, "B"]:
-    """What is minimised, of each image x with the features y: [B]."""
+    """The objective of each image x with the features y: [B]."""
     match = relative_distance(channel(y), channel.received)
     return match + smooth * jax.vmap(lambda image: tv(image[None]))(x)
 
 
 @jax.jit
 def conjugate(pull, change, smooth, x, damped, state):
-    """One step of conjugate gradients (Hestenes & Stiefel, 1952), each image on its own: (d, residual, direction)."""
+    """One step of conjugate gradients (Hestenes & Stiefel, 1952), each image independently: (d, residual, direction)."""
     d, residual, direction = state
     (bent,) = pull(change)
     bent += smooth * _diffused(x, direction) + _each(damped, x) * direction
@@ -203,7 +203,7 @@ def conjugate(pull, change, smooth, x, damped, state):
 
 @jax.jit
 def taken(x, new, old_loss, new_loss, dampings):
-    """(images, dampings) after a step to `new`, which is not taken where it makes the loss larger."""
+    """(images, dampings) after a step to `new`, which is rejected where it increases the loss."""
     better = new_loss < old_loss
     return jnp.where(_each(better, x), new, x), dampings * jnp.where(better, _FALL, _RISE)
 
@@ -216,7 +216,7 @@ def _slope(pull, error, smooth, x):
 
 @jax.jit
 def _scale(moved, change, x):
-    """Mean square of J's columns, [B], from what a direction of signs does (Hutchinson, 1990)."""
+    """Mean square of J's columns, [B], estimated with random signs (Hutchinson, 1990)."""
     return _dot(moved, change) / x[0].size
 
 
@@ -247,9 +247,9 @@ def _diffused(x, direction):
 
 
 def _chosen(file, name, truth, before, weights, read):
-    """(weight of TV, how far to go from the start) that reconstruct procedural images `truth` best, found once.
+    """(weight of TV, share of the way from the start) that reconstruct procedural images `truth` best, found once.
 
-    All of the way without a defense, where `before`, what the start made of them, is None.
+    The share is 1 without a defense, when `before`, the start's reconstructions, is None.
     """
     if not distributed.broadcast(file.exists()):
         found = []

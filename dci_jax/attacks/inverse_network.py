@@ -1,6 +1,6 @@
 """The inverse network (He, Zhang & Lee, ACSAC 2019): one decoder per split, trained end to end; an encoder for latents.
 
-It asks the network only for features, never for gradients or weights: a black-box attack.
+It uses only the network's features, not its gradients or weights: a black-box attack.
 """
 
 import functools
@@ -43,13 +43,13 @@ def inverse_network(
       inputs: what the attacker trains on.
       splits: split points to reconstruct from.
       key: PRNG key.
-      folder: keeps checkpoints; a killed run goes on from the last. Made if need be, but not what it is in.
+      folder: stores checkpoints; a killed run resumes from the last. Created if missing, but not its parents.
       width: hidden channels at full resolution.
       batch: images per step.
-      learning_rate: Adam's, at the start; it falls to zero along a cosine.
+      learning_rate: initial learning rate of Adam; decays to zero on a cosine schedule.
       steps: training steps for each split.
       precision: "float32", or "bfloat16" for the convolutions in training.
-      channel: the defense that this attacker knows: the decoders learn from defended features.
+      channel: the defense that this attacker knows: the decoders train on defended features.
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
@@ -81,7 +81,7 @@ def inverse_network(
 def decoder_for(
     network: Network, split: int, width: int, precision: str = "float32"
 ) -> tuple[Decoder | Encoder, tuple[int, ...]]:
-    """(what reconstructs from a split's features, their shape): a decoder of images, an encoder of latents."""
+    """(network from a split's features to inputs, shape of the features): a decoder for images, an encoder for latents."""
     (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
     size, kind = (grown, Encoder) if latent_prior(network) else (shrunk, Decoder)
     return kind(size, channels, width, precision), feature_shapes(network)[split]
@@ -94,7 +94,7 @@ def decode(decoder: Decoder | Encoder, latent: str, params, features: Array) -> 
 
 
 def _pair(network, split, channel, key, draw, number):
-    """The batch of a step: images, and what was sent of them."""
+    """The batch of a step: images, and the features that were sent."""
     images = draw(number)
     return {"images": images, "features": sent(network, split, channel, jax.random.fold_in(key, number), images)}
 
@@ -107,7 +107,7 @@ def pixel_loss(decoder: Decoder | Encoder, params, frozen: tuple, batch: dict[st
 
 
 def check(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
-    """Raise InputError for a precision that there is not."""
+    """Raise InputError for an unknown precision."""
     del network, splits, shape
     if settings["precision"] not in ("float32", "bfloat16"):
         raise InputError(f"inverse_network.precision is {settings['precision']!r}; give float32 or bfloat16.")

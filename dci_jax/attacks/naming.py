@@ -6,11 +6,11 @@
 
 ORACLE = "oracle"
 ADAPTED = "adapted_"
-_SECTIONS = {"dci_shared": "dci"}  # of any other attack it is called as the attack is
+_SECTIONS = {"dci_shared": "dci"}  # any other attack's section has the attack's name
 
 
 def section(name: str) -> str:
-    """The section of the config that holds the attack's settings: "refine" of "adapted_dci+refine"; "" of an own attack."""
+    """The section of the config that holds the attack's settings: "refine" of "adapted_dci+refine"; "" for a custom attack."""
     if ":" in name:
         return ""
     last = name.removeprefix(ADAPTED).partition("@")[0].rpartition("+")[2]
@@ -18,7 +18,7 @@ def section(name: str) -> str:
 
 
 def columns(name: str) -> dict[str, str | bool]:
-    """What the name says, as columns of the results: the one source of inputs ("" if it is the prior), adapted, starts_from."""
+    """What the name says, as columns of the results: its one source of inputs ("" for the prior), adapted, starts_from."""
     return {"source": name.partition("@")[2], "adapted": name.startswith(ADAPTED), "starts_from": starts_from(name)}
 
 

@@ -1,7 +1,7 @@
 """Every attack, one row each: the only place that knows what an attack needs and can reconstruct.
 
 A new attack is one file beside this one, with `fit` and perhaps `check`, one row here, and a label in
-`report/labels.py`. One outside this package is an `Attack` that a config names as "module.path:object" (docs/own_attack.py).
+`report/labels.py`. A custom attack is an `Attack` that a config names as "module.path:object" (docs/own_attack.py).
 """
 
 import inspect
@@ -19,22 +19,22 @@ from dci_jax.inputs.procedural import GENERATORS
 
 
 def no_demands(network, splits, shape, **settings) -> None:
-    """The `check` of an attack that can do whatever its section's ranges allow."""
+    """The `check` of an attack that supports everything its section's ranges allow."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """What is known of an attack.
+    """An attack.
 
     Attributes:
       fit: (network, inputs, splits, key, folder, **settings) -> {split: function from features [B, ...] to inputs
-        [B, ...]}. Nothing of it holds a private image, so data-free is what an attack can be.
-      name: what a config calls it; it says its `section` and what it `starts_from`, see `naming`.
-      learns: from `Prior`: "NAME@dead_leaves" learns from that source alone, and an oracle can be one.
-      latents: it can reconstruct a generator's latents, too.
-      adapts: its `fit` takes `channel`, too, the defense that its adversary knows: "adapted_NAME" is that attack.
-      adapted: it is one of those, fitted for each split and defense anew.
-      check: (network, splits, shape of what it learns from, **settings) -> raises InputError where it could not work.
+        [B, ...]}. No argument holds a private image, so an attack can be data-free.
+      name: its name in a config, which determines `section` and `starts_from`, see `naming`.
+      learns: whether it learns from `Prior`; "NAME@dead_leaves" then learns from that source alone, and it can be an oracle.
+      latents: whether it can also reconstruct a generator's latents.
+      adapts: whether its `fit` also takes `channel`, the defense that its adversary knows: "adapted_NAME" is that attack.
+      adapted: whether it is one of those, fitted anew for each split and defense.
+      check: (network, splits, shape of what it learns from, **settings) -> raises InputError if it could not work.
     """
 
     fit: Callable[..., dict[str, Callable]]
@@ -47,12 +47,12 @@ class Attack:
 
     @property
     def section(self) -> str:
-        """The section of the config whose fields but `splits` are the settings."""
+        """The section of the config whose fields, except `splits`, are the settings."""
         return naming.section(self.name)
 
     @property
     def starts_from(self) -> str:
-        """Another attack, whose reconstruct functions are given to `fit` as `start`; "" if there is none."""
+        """Another attack, whose reconstruct functions are passed to `fit` as `start`; "" if there is none."""
         return naming.starts_from(self.name)
 
 
@@ -74,12 +74,12 @@ ATTACKS = {row.name: row for row in _ROWS}
 
 
 def find(name: str, oracle: str = "dci") -> Attack:
-    """The row of an attack by the name that a config gives it.
+    """The row of an attack, by its name in a config.
 
     Args:
-      name: a key of `ATTACKS`; one that learns may have its source behind it, "dci@dead_leaves"; one that adapts may
+      name: a key of `ATTACKS`; one that learns may be followed by its source, "dci@dead_leaves"; one that adapts may
         be "adapted_dci"; or "oracle".
-      oracle: the attack that the oracle is, `config.oracle.attack`.
+      oracle: the attack that the oracle uses, `config.oracle.attack`.
 
     Raises:
       InputError: there is no such attack, or no such source.
@@ -87,9 +87,7 @@ def find(name: str, oracle: str = "dci") -> Attack:
     if name == ORACLE:
         if oracle not in ATTACKS or not ATTACKS[oracle].learns:
             learning = ", ".join(key for key, attack in ATTACKS.items() if attack.learns)
-            raise InputError(
-                f"oracle.attack is {oracle!r}, which is none that learns from images; choose from: {learning}."
-            )
+            raise InputError(f"oracle.attack is {oracle!r}, which does not learn from images; choose from: {learning}.")
         return ATTACKS[oracle]
     if name.startswith(ADAPTED):
         known = name.removeprefix(ADAPTED)
@@ -109,7 +107,7 @@ def find(name: str, oracle: str = "dci") -> Attack:
 
 
 def _own(name: str) -> Attack:
-    """An attack from outside this package, whose `fit` takes what `experiment` gives it."""
+    """A custom attack, whose `fit` has to accept what `experiment` passes."""
     row = import_from_string.row(name, Attack)
     extra = {"channel": None} if row.adapts else {}
     extra |= {"start": None} if row.starts_from else {}
@@ -124,7 +122,7 @@ def _own(name: str) -> Attack:
 
 
 def names(config) -> tuple[str, ...]:
-    """The rows of a config's report: its attacks, and "oracle" where real images are given for it."""
+    """The rows of a config's report: its attacks, and "oracle" if real images are given for it."""
     return (*config.attacks, *((ORACLE,) if config.oracle.images else ()))
 
 
@@ -134,7 +132,7 @@ def settings(config, attack: Attack, splits: tuple[str, ...]) -> tuple[tuple[str
     Args:
       config: as in configs/default.py.
       attack: its row.
-      splits: of the run. An attack whose section names none has all of them, or `num_splits` of them, evenly spaced.
+      splits: split points of the run. An attack whose section names none uses all, or `num_splits` of them, evenly spaced.
     """
     if not attack.section:
         return splits, {}

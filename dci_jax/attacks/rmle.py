@@ -1,7 +1,7 @@
 """rMLE (He, Zhang & Lee, ACSAC 2019): optimise the input until its features match.
 
-Started from a blank image it is the published white-box attack; started from another attack's output
-it is a refinement of that, such as `dci+refine`.
+Started from a blank image, it is the published white-box attack; started from another attack's output,
+it refines that output, as in `dci+refine`.
 """
 
 import functools
@@ -23,7 +23,7 @@ from dci_jax.typing import Array, Reconstruct
 
 log = logging.getLogger("dci_jax")
 
-_HELD_OUT = 8  # procedural images that tell how far to go
+_HELD_OUT = 8  # procedural images for choosing the share of the way to go
 
 
 def rmle(
@@ -46,19 +46,19 @@ def rmle(
 
     Args:
       network: the target, known to the attacker.
-      inputs, key: procedural images, on which an attacker who starts from another finds how far to go behind a defense.
-      folder: not used by this attack.
+      inputs, key: procedural images, on which a refinement chooses how far to go from its start, behind a defense.
+      folder: unused.
       splits: split points to reconstruct from.
       steps: updates per batch of images.
-      learning_rate: in pixel units of [0, 1]; it falls to zero along a cosine.
-      total_variation, total_variation_at: see `matching.Regularizer`.
+      learning_rate: initial learning rate, in pixel units of [0, 1]; decays to zero on a cosine schedule.
+      total_variation, total_variation_at: see `feature_matching.Regularizer`.
       prior: "module.path:function" of a prior, see `attacks.feature_matching`; empty: none.
-      prior_weight: its weight.
+      prior_weight: weight of the prior.
       start: split point -> another attack's reconstruction to start from; None starts from zeros
-        with AMSGrad, as published. A start is left with Adam, because AMSGrad keeps the large
-        gradients of the first steps in mind and stalls when the start is good.
-      channel: the defense that this attacker knows, which is then in the loop: noise by its expectation, rounding
-        with straight-through gradients, what was left out by what is known of it (`defenses.comparison`).
+        with AMSGrad, as published. A given start is refined with Adam, because AMSGrad remembers
+        the large gradients of the first steps and stalls when the start is good.
+      channel: the defense that this attacker knows, simulated in the loss: noise by its expectation, rounding
+        with straight-through gradients, dropped values by what is known of them (`defenses.comparison`).
 
     Returns:
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
@@ -82,7 +82,7 @@ def rmle(
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
             shares[name] = share(start[name](received), reconstruct(name, received), truth)
-            log.info("refined after %s, %s: %.2f of the way is taken", name, channel.label, shares[name])
+            log.info("refined after %s, %s: taking %.2f of the way", name, channel.label, shares[name])
     return {name: functools.partial(reconstruct, name) for name in splits}
 
 
@@ -95,7 +95,7 @@ def check(
     prior: str = "",
     **settings: Any,
 ) -> None:
-    """Raise InputError where `total_variation_at` names no split point, or `prior` no function."""
+    """Raise InputError if `total_variation_at` names an unknown split point, or `prior` is not a valid function."""
     del splits, settings
     for name, _ in total_variation_at:
         split_index(network, name)
@@ -104,15 +104,17 @@ def check(
 
 
 def _try_prior(name, network, shape):
-    """Raise InputError unless a prior of one's own gives a number for each image; by shapes, nothing is computed."""
+    """Raise InputError unless a custom prior returns a number for each image; by shapes, nothing is computed."""
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     try:
         found = jax.eval_shape(import_from_string.function(name), network, images)
     except InputError:
         raise
-    except Exception as error:  # of every kind: it is the user's function
+    except Exception as error:  # any exception: the function is the user's
         raise InputError(
             f"{name} fails on (network, images {list(images.shape)}) ({reason(error)}); correct it."
         ) from error
     if getattr(found, "shape", None) != (2,) or not jnp.issubdtype(found.dtype, jnp.floating):
-        raise InputError(f"{name} makes {found} of images {list(images.shape)}; let it return one float for each, [B].")
+        raise InputError(
+            f"{name} returns {found} for images {list(images.shape)}; it must return one float for each, [B]."
+        )

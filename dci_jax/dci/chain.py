@@ -40,11 +40,11 @@ class Inverter:
     spec: InverterSpec = flax.struct.field(pytree_node=False)
 
     def __call__(self, network: Network, sent: Array, features: Array) -> Array:
-        """The estimate of `f_{i-1}` [B, ...].
+        """Estimate `f_{i-1}` [B, ...].
 
         Args:
-          network: the target; each correction compares its answer with the features.
-          sent: what the chain was given, [B, ...] at its split point.
+          network: the target; each correction compares its output with the features.
+          sent: the chain's input, [B, ...] at its split point.
           features: f_i [B, ...], or an estimate of it.
         """
         x = inverter.first(self.spec, self.kernels[0], features)
@@ -59,16 +59,16 @@ class Inverter:
 
 @flax.struct.dataclass
 class Chain:
-    """Reconstructs inputs from the features at one split point; a pytree, so `jit`, `vmap` and `grad` take it.
+    """Reconstructs inputs from the features at one split point; a pytree, so it works with `jit`, `vmap` and `grad`.
 
     Made by `solve_chain`, `train_chain` or `load_chain`.
 
     Attributes:
-      inverters: the deepest first: callables `(network, sent, f_i) -> f_{i-1}`, `Inverter` or `TrainedInverter`.
-      network: the target, which corrects the inverters; where the attacker knows a defense, with that defense.
+      inverters: deepest first; callables `(network, sent, f_i) -> f_{i-1}`, `Inverter` or `TrainedInverter`.
+      network: the target, whose outputs correct the inverters; it includes the defense if the attacker knows one.
       split: the split point.
-      feature_shape: of one example at the split point, (h, w, C).
-      validation_mse: mean squared error on the images that chose the ridge and the number of corrections; None if unknown.
+      feature_shape: shape of one example's features at the split point, (h, w, C).
+      validation_mse: mean squared error on the images for choosing the ridge and the number of corrections; None if unknown.
     """
 
     inverters: tuple
@@ -78,17 +78,17 @@ class Chain:
     validation_mse: float | None = flax.struct.field(pytree_node=False, default=None)
 
     def __call__(self, features: Array) -> Array:
-        """Reconstructions [B, H, W, C] in [0, 1], or latents [B, C], of features [B, h, w, c] at the split point.
+        """Reconstruct images [B, H, W, C] in [0, 1], or latents [B, C], from features [B, h, w, c] at the split point.
 
-        Where several tensors are sent, give them as a tuple, or in one array (`dci_jax.tensors.join`).
+        If several tensors are sent, give them as a tuple, or in one array (`dci_jax.tensors.join`).
 
         Raises:
-          InputError: the features do not have the shape that the network has at this split point.
+          InputError: the features do not have the shape of this split point.
         """
         return self.estimates(features)[0]
 
     def estimates(self, features: Array) -> tuple[Array, ...]:
-        """All estimates on the way, (f_0, ..., f_k) [B, ...]; f_0 is the reconstruction, f_k are `features` themselves.
+        """All intermediate estimates (f_0, ..., f_k) [B, ...]; f_0 is the reconstruction, f_k is `features` itself.
 
         Raises:
           InputError: see `__call__`.
@@ -107,10 +107,10 @@ class Chain:
             raise InputError(
                 f"The features have the shape {list(features.shape)}, but {self.network.name} gives "
                 f"[B, {', '.join(map(str, self.feature_shape))}] at {self.split}, channels last; for images of another size "
-                "take chain.at_side(pixels)."
+                "use chain.at_side(pixels)."
             )
         found = [features]
-        # float32 means float32: a correction is the difference of two features that are nearly equal.
+        # Full float32: a correction is the difference of two features that are nearly equal.
         with jax.default_matmul_precision("highest"):
             for each in self.inverters:
                 found.insert(0, each(self.network, features, found[0]))
@@ -127,18 +127,18 @@ class Chain:
 
     @property
     def validation_psnr(self) -> float | None:
-        """PSNR in dB of the mean squared error on procedural images that the chain was not solved on; None if unknown, or of latents."""
+        """PSNR in dB of the mean squared error on procedural validation images; None if unknown, or for latents."""
         if self.validation_mse is None or self.network.latent:
             return None
         return -10 * math.log10(max(self.validation_mse, 1e-10))
 
     def save(self, path: str | Path) -> None:
-        """Write the chain to one .safetensors file; `load_chain` reads it for the same network."""
+        """Save the chain to one .safetensors file, which `load_chain` reads for the same network."""
         _save(self, path)
 
     @classmethod
     def of(cls, inverters: tuple, network: Network, split: str, validation_mse: float | None = None) -> "Chain":
-        """The chain of these inverters, the deepest first, for the network's own size of inputs."""
+        """The chain of these inverters, deepest first, for the network's own input size."""
         return cls(tuple(inverters), network, split, feature_shapes(network)[len(inverters)], validation_mse)
 
     def __repr__(self) -> str:
@@ -169,14 +169,14 @@ def _save(chain: Chain, path: str | Path) -> None:
     }
     if not Path(path).parent.is_dir():
         raise InputError(
-            f"There is no folder {Path(path).parent} to write {Path(path).name} in; make it, or give another path."
+            f"There is no folder {Path(path).parent} to write {Path(path).name} in; create it, or give another path."
         )
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     save_file(arrays, path, {"format": FORMAT, "about": json.dumps(about)})
 
 
 def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> Chain:
-    """Read a chain that `Chain.save` wrote.
+    """Load a chain that `Chain.save` wrote.
 
     Args:
       path: the .safetensors file.
@@ -214,7 +214,7 @@ def _inverter(kind, number, tensors):
 
 
 def _fingerprint(network):
-    """Of the weights and of the normalization of the input."""
+    """Hash of the weights and of the input normalization."""
     return sha256_of(jax.tree.map(jnp.asarray, (network, network.mean, network.std)))
 
 
@@ -234,5 +234,7 @@ def _read(path):
             raise
         raise InputError(f"{path} cannot be read ({reason(error)}); save the chain again.") from error
     if about.get("version") != VERSION:
-        raise InputError(f"{path} is a chain of version {about.get('version')}, and this is {VERSION}; solve it again.")
+        raise InputError(
+            f"{path} is a chain of version {about.get('version')}, but this library reads version {VERSION}; solve it again."
+        )
     return about, tensors

@@ -2,9 +2,9 @@
 
     sum_q  u(q + d) t(q)^T  =  1/N sum_w  U(w) conj(T(w))^T exp(i w d)        with zeros around the images
 
-All shifts need one product of channels for each frequency: for the 41 shifts of 5 x 5 neighbourhoods that is a
-tenth of their own products. The transforms themselves are products with small matrices of cosines and sines, which
-every accelerator is made for; real and imaginary parts lie behind one another, so that nothing but matrices is multiplied.
+All shifts share one product of channels per frequency: for the 41 shifts of 5 x 5 neighbourhoods that is a
+tenth of the direct products. The transforms themselves are products with small matrices of cosines and sines, which
+suit every accelerator; real and imaginary parts are concatenated, so that all operations are matrix products.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ _EXACT = jax.lax.Precision.HIGHEST
 
 
 def spectrum(u: Float[Array, "B H W C"], reach: int) -> Float[Array, "f g parts C"]:
-    """U(w) of images with `reach` zeros behind them: real parts of all images, then imaginary ones, 2 B together.
+    """U(w) of images padded with `reach` zeros: real parts of all images, then imaginary ones, 2 B together.
 
-    f counts the frequencies of rows that are not negative, the others being their conjugates; g all of columns.
+    f counts the non-negative frequencies of rows, the others being their conjugates; g all of columns.
     """
     batch, height, width, channels = u.shape
     down = _wave(height + reach, (height + reach) // 2 + 1, range(height))  # [f, H]
@@ -46,9 +46,9 @@ def correlations(
     """sum_q u(q + d) t(q)^T of all images for every d = (one of `rows`, one of `columns`).
 
     Args:
-      u, t: spectra of both, with as many zeros as the largest shift.
+      u, t: spectra of both, padded by the largest shift.
       rows, columns: shifts in pixels.
-      shape: (height, width) of the images with their zeros.
+      shape: (height, width) of the padded images.
     """
     height, width = shape
     wave = _wave(width, width, columns).T  # [columns, g]
@@ -57,7 +57,7 @@ def correlations(
     def at(spectra):
         return _apply("xg,gn->xn", across.reshape(2 * len(columns), -1), _products(*spectra))
 
-    # One frequency of rows at a time: the products of all together can be gigabytes.
+    # One frequency of rows at a time: all products together can take gigabytes.
     found = jax.lax.map(at, (u, t)).reshape(2 * len(u), -1)
     down = _half(height, rows) / width
     return _apply("yf,fn->yn", down, found).reshape(len(rows), len(columns), u.shape[-1], t.shape[-1])

@@ -8,21 +8,22 @@ from dci_jax.network import Network, feature_shapes, split_names
 from dci_jax.tensors import largest_grid
 from dci_jax.typing import Array
 
-Shapes = tuple[tuple[int, ...], ...]  # of the features of one example, as `feature_shapes` gives them
+Shapes = tuple[tuple[int, ...], ...]  # of the features of one example, as `feature_shapes` returns them
 
 
 def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None) -> tuple[int, int]:
     """How much smaller, and how much larger, the features at split `stop` are than those at `start`.
 
-    In height and width; at least one of both is 1. A latent counts as an image of one pixel; of several tensors the largest counts.
+    The same in height and width; at least one of the two factors is 1. A latent counts as an image of one pixel; of several tensors,
+    the largest counts.
 
     Args:
       network: the target.
       start, stop: splits.
-      shapes: `feature_shapes(network)`, where they are at hand.
+      shapes: `feature_shapes(network)`, if already computed.
 
     Raises:
-      InputError: they are no images [H, W, C], or differ by no whole factor.
+      InputError: they are not images [H, W, C], or their sizes do not differ by one whole factor.
     """
     shapes = shapes or feature_shapes(network)
     before, after = (largest_grid(shapes[i], network.blocks[i - 1].tensors if i else ()) for i in (start, stop))
@@ -33,9 +34,9 @@ def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None)
         if whole and len(ratios) == 1 and 0 not in ratios:
             return (1, ratios.pop()) if enlarged else (ratios.pop(), 1)
     raise InputError(
-        f"{network.name}: {split_names(network)[stop - 1]} makes features {after} out of {before}, "
-        "and an inverter needs [H, W, C] on both sides, smaller or larger by one whole factor; choose splits "
-        "before it, or an input (or inputs.side) whose size divides."
+        f"{network.name}: {split_names(network)[stop - 1]} makes features {after} from {before}, "
+        "but an inverter needs [H, W, C] on both sides, smaller or larger by one whole factor; choose splits "
+        "before it, or an input size (or inputs.side) that divides evenly."
     )
 
 

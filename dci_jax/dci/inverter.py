@@ -1,11 +1,11 @@
 """An inverter made of linear maps, each the solution of a least-squares problem: what `dci` chains.
 
     x_0     = A_0 * f                                            (+ f where the block keeps its shape)
-    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r)), J'^T (f_k - F'(x_r))]  (cut to what the input can be)
+    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r)), J'^T (f_k - F'(x_r))]  (clipped to the input's range)
 
 F is the frozen block, J its Jacobian at x_r (one `jax.vjp`): J^T routes an error back through strides, pooling
-and ReLU to what caused it, and A_r learns how far to follow. Between the split k and the input f is an estimate,
-too: F' runs on from x_r through all blocks to k, so that what was really sent corrects every block. `*` is a k x k
+and ReLU to what caused it, and A_r learns how far to follow. Before split k, f itself is an
+estimate: F' runs from x_r through all blocks to k, so that the features that were sent correct every block. `*` is a k x k
 convolution on the smaller of the two grids, the larger one folded into channels. A channel of ones tells a map
 where the border is.
 """
@@ -37,16 +37,16 @@ class InverterSpec:
 
     Attributes:
       index: of the block, from 0.
-      stop: the split whose features a chain of its own is given; index + 1 where several splits share a chain.
-      downsampling, upsampling: how much smaller, or larger, its output is than its input.
+      stop: the split whose features the chain is given; index + 1 if several splits share a chain.
+      downsampling, upsampling: factor by which its output is smaller, or larger, than its input.
       vector: its input is a latent [B, C], which counts as an image of one pixel.
-      same: input and output have one shape, so that the output is a first estimate of the input.
-      low, high: what the input can be at the least and at the most.
-      channels: of a correction's regressors, with the ones.
+      same: input and output have the same shape, so that the output is a first estimate of the input.
+      low, high: range of the input.
+      channels: channels of a correction's regressors, including the ones.
       grid: (height, width) of the smaller side, for one input of the network's own size.
       target: channels of the input, folded.
-      sent: channels of a first map's regressors, the output folded and the ones.
-      tensors: how several tensors lie in the output, `Block.tensors`; () of one.
+      sent: channels of a first map's regressors, the folded output and the ones.
+      tensors: layout of several tensors in the output, `Block.tensors`; () for one.
     """
 
     index: int
@@ -65,15 +65,15 @@ class InverterSpec:
 
     @property
     def layout(self) -> "InverterSpec":
-        """What programs depend on, without the place: blocks that are alike share them."""
+        """What compiled programs depend on, so that identical blocks share them."""
         return replace(self, index=0, stop=0, channels=0, grid=(0, 0), target=0, sent=0)
 
 
 def split_stages(network: Network) -> Network:
-    """The same network with every block that has stages in several blocks, the last of which has its name.
+    """The same network with each block's stages as separate blocks, the last of which keeps the block's name.
 
-    Shallower blocks are easier to undo. What is behind the others is no split point: nothing is sent from there. A block
-    stays whole where the sizes of its stages' features differ by no whole factor.
+    Shallower blocks are easier to invert. The other stages do not end in split points: nothing is sent after them. A block
+    stays whole if the sizes of its stages' features do not differ by whole factors.
     """
     for index, block in reversed(list(enumerate(network.blocks))):
         if not block.stages:
@@ -96,10 +96,10 @@ def split_stages(network: Network) -> Network:
 
 
 def inverter_spec(network: Network, index: int, stop: int | None = None, shapes: Shapes | None = None) -> InverterSpec:
-    """The `InverterSpec` of block `index` in a chain from split `stop` (by default index + 1); `shapes` as of `scale`.
+    """The `InverterSpec` of block `index` in a chain from split `stop` (by default index + 1); `shapes` as in `scale`.
 
     Raises:
-      InputError: its features are no images, or differ from its input by no whole factor.
+      InputError: its features are not images, or their size does not differ from its input's by one whole factor.
     """
     shapes = shapes or feature_shapes(network)
     downsampling, upsampling = scale(network, index, index + 1, shapes)
@@ -132,7 +132,7 @@ def inverter_spec(network: Network, index: int, stop: int | None = None, shapes:
 def kernel_sizes(g: InverterSpec, kernel_size: int, max_unknowns: tuple[int, int]) -> tuple[int, int]:
     """k of an inverter's first map and of its corrections: the largest odd one up to `kernel_size` whose unknowns fit.
 
-    Most of what neighbours know about a pixel the first map tells: behind a wide block it pays to let it look further.
+    The first map extracts most of what neighbours tell about a pixel: after a wide block, a larger kernel pays off.
     """
     if g.grid == (1, 1):
         return 1, 1
@@ -143,7 +143,7 @@ def kernel_sizes(g: InverterSpec, kernel_size: int, max_unknowns: tuple[int, int
 
 
 def largest(g: InverterSpec, ks: tuple[int, int]) -> int:
-    """Unknowns of an inverter's largest solve, with neighbourhoods as `sizes` gives them."""
+    """Unknowns of an inverter's largest solve, with neighbourhoods from `kernel_sizes`."""
     return max(ks[0] ** 2 * g.sent, ks[1] ** 2 * g.channels)
 
 
@@ -154,9 +154,9 @@ def enough(
     least: int,
     samples_per_unknown: int,
 ) -> list[int]:
-    """How many inputs each of a chain's inverters, the shallowest first, is solved on.
+    """Number of inputs that each inverter of a chain is solved on, shallowest first.
 
-    So many that there are `samples_per_unknown` pixels for each unknown, but `least` at least and `num_images` at most.
+    Enough for `samples_per_unknown` pixels per unknown, but at least `least` and at most `num_images`.
     """
     counts = [
         math.ceil(samples_per_unknown * largest(g, k) / math.prod(g.grid)) for g, k in zip(found, ks, strict=True)
@@ -207,7 +207,7 @@ def regressors(
 ) -> Float[Array, "B h w channels"]:
     """[x, f - F(x), J^T (f - F(x)), J'^T (seen - F'(x)), f, 1] on the smaller grid: [B, H', W', g.channels].
 
-    F' is the network from this block to split g.stop, whose features `seen` are the true ones; left out where that is
+    F' is the network from this block to split g.stop, whose features `seen` are the true ones; omitted if that is
     this block alone.
     """
     network, answer, pulls = with_observation(network, seen), x, []
@@ -222,8 +222,8 @@ def regressors(
     return _stacked(g.layout, x, residual, gradients, f)
 
 
-# Block by block, because a chain's inverters then share their programs, and so do those of every defense behind it: as one
-# program for each inverter, an audit compiled for half of its time.
+# Compiled block by block, so that a chain's inverters share programs, as do those of every defense after it: with one
+# program per inverter, an audit spent half of its time compiling.
 @jax.jit
 def forward(block, x):
     """(F(x), J^T as a function) of a network of one block."""
@@ -232,7 +232,7 @@ def forward(block, x):
 
 @jax.jit
 def back(pull, error):
-    """J^T of an error behind the block."""
+    """J^T of an error in the block's output."""
     return pull(error)[0]
 
 
@@ -255,7 +255,7 @@ def first_moments(size: int, g: InverterSpec, f: Sequence[Array], true: Sequence
 def correction_moments(
     size: int, g: InverterSpec, u: Sequence[Array], x: Sequence[Array], true: Sequence[Array]
 ) -> dict[str, Array]:
-    """`moments` of a correction of batches of estimates `x`, of which `u` are the `regressors`."""
+    """`moments` of a correction, for batches of estimates `x` and their `regressors` `u`."""
     return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true))
 
 

@@ -1,4 +1,4 @@
-"""What a solve can be asked for: whether it would work, and fit into memory, before anything is computed."""
+"""Checks that a solve would work, and fit in memory, before anything is computed."""
 
 import math
 from typing import Any
@@ -26,26 +26,26 @@ def check(
     max_unknowns: tuple[int, int],
     samples_per_unknown: int,
 ) -> None:
-    """Check what `dci` is asked for.
+    """Check the settings of `dci`.
 
     Args:
       network: the target.
       splits: split points to reconstruct from.
-      shape: of the inputs that it is solved on.
-      num_images: how many inputs a map is solved on, at most but for the last batch, which is whole.
-      num_validation: inputs kept apart that choose the ridge and the number of corrections; procedural ones alone
-        where `inputs` has any, else others drawn from the same source. Where a map is solved on fewer inputs
-        it is as many fewer; no map is solved on fewer inputs than `num_validation`.
-      batch: inputs at a time, shared by the devices.
-      num_corrections: corrections in each inverter, at most.
-      kernel_size: k of the k x k neighbourhoods, at most.
-      max_unknowns: of a first map, of a correction: where k^2 C would be more, k is less, down to a single pixel. Bounds
+      shape: shape of the inputs to solve on.
+      num_images: maximum number of inputs that a map is solved on, rounded up to whole batches.
+      num_validation: validation inputs for choosing the ridge and the number of corrections; only procedural ones
+        if `inputs` has any, else others drawn from the same source. A map solved on fewer inputs uses
+        proportionally fewer; no map is solved on fewer inputs than `num_validation`.
+      batch: inputs per batch, split across devices.
+      num_corrections: maximum number of corrections in each inverter.
+      kernel_size: maximum k of the k x k neighbourhoods.
+      max_unknowns: maximum k^2 C of a first map and of a correction: k shrinks to fit, down to a single pixel. Bounds
         memory and time of a solve.
-      samples_per_unknown: how many pixels for each unknown are enough. The large features of shallow blocks have them in
-        a few inputs, which is where most of the time would go.
+      samples_per_unknown: pixels per unknown that suffice. The large features of shallow blocks, which would take most of
+        the time, supply them in a few inputs.
 
     Raises:
-      InputError: it could not work, or would be crippled.
+      InputError: the attack could not work, or would be crippled.
     """
     asked = dict(
         num_images=num_images,
@@ -75,48 +75,49 @@ def _check_numbers(num_images, num_validation, batch, num_corrections, kernel_si
             raise InputError(f"dci.{field} is {value}; give at least {least}.")
     if len(max_unknowns) != 2 or min(max_unknowns) < 1:
         raise InputError(
-            f"dci.max_unknowns is {max_unknowns}; give two numbers of at least 1, of a first map and of a correction."
+            f"dci.max_unknowns is {max_unknowns}; give two numbers of at least 1, for a first map and a correction."
         )
     if kernel_size not in (1, 3, 5, 7):
         raise InputError(f"dci.kernel_size is {kernel_size}; give 1, 3, 5 or 7 pixels.")
 
 
 def _check_memory(network, depths, asked):
-    """Raise InputError where inputs, features and matrices do not fit: arithmetic alone, nothing is allocated."""
+    """Raise InputError if inputs, features and matrices do not fit in memory; only arithmetic, nothing is allocated."""
     num_images, num_validation, max_unknowns = (asked[n] for n in ("num_images", "num_validation", "max_unknowns"))
     shapes, memory = feature_shapes(network), distributed.memory()
     each, most = 4 * (math.prod(shapes[0]) + max(math.prod(shapes[d]) for d in depths)), memory * jax.process_count()
     if (num_images + num_validation) * each > most:
         raise InputError(
             f"dci.num_images is {num_images}, dci.num_validation {num_validation}: these inputs and their features take "
-            f"{(num_images + num_validation) * each / 2**30:.1f} GiB, and there are {most / 2**30:.1f}; give fewer than {most // each} in all."
+            f"{(num_images + num_validation) * each / 2**30:.1f} GiB, but only {most / 2**30:.1f} are available; give fewer "
+            f"than {most // each} in all."
         )
     found = cost.inverter_specs(network, max(depths), asked)
     for (g, ks), (inputs, matrices) in zip(found, cost.memory(network, found, asked), strict=True):
         wide, block = largest(g, ks), network.blocks[g.index].name
-        # Beside the matrices on a CPU: an accelerator has memory of its own for the inputs.
+        # Added to the matrices on a CPU; an accelerator has its own memory for the inputs.
         beside = inputs / jax.process_count() * (jax.default_backend() == "cpu")
         if matrices > memory:
             raise InputError(
                 f"dci.max_unknowns is {max_unknowns} and the inverter of {block} has {wide}: its "
-                f"solve takes {matrices / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f}; "
+                f"solve takes {matrices / 2**30:.1f} GiB, but this machine has {memory / 2**30:.1f}; "
                 + (
                     f"give at most {math.isqrt(memory // (MATRICES * 8))}."
                     if wide > g.channels
-                    else "take a machine with more, or the attack dci_trained."
+                    else "use a machine with more, or the attack dci_trained."
                 )
             )
         if matrices + beside > memory:
             raise InputError(
-                f"dci.num_images is {num_images}, dci.num_validation {num_validation}: where the inverter of {block} is solved, inputs and "
-                f"features take {beside / 2**30:.1f} GiB and its matrices {matrices / 2**30:.1f}, and this machine has "
+                f"dci.num_images is {num_images}, dci.num_validation {num_validation}: to solve the inverter of {block}, inputs and "
+                f"features take {beside / 2**30:.1f} GiB and its matrices {matrices / 2**30:.1f}, but this machine has "
                 f"{memory / 2**30:.1f}; give at most {int((memory - matrices) / beside * (num_images + num_validation))} in all, or "
                 "fewer dci.max_unknowns."
             )
 
 
 def check_shared(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
-    """Raise InputError as `check`, or where a batch is too small for `dci_shared`."""
+    """Raise InputError as `check` does, or if a batch is too small for `dci_shared`."""
     check(network, splits, shape, **settings)
     batch = settings["batch"]
     if len(set(splits)) > batch:

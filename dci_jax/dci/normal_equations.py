@@ -1,12 +1,12 @@
-"""Ridge regression of one image on the k x k neighbourhoods of another: normal equations, added up over pixels.
+"""Ridge regression of one image on the k x k neighbourhoods of another: normal equations, summed over pixels.
 
     argmin_A  sum over images and pixels  |A * u - t|^2  +  ridge |D A|^2
 
 `*` is a convolution with zeros around the image, D scales every regressor to unit variance. With k x k
-neighbourhoods the matrix of the normal equations has k^4 blocks of C x C, but for the border a block depends on
-the *difference* of its two taps only: (2k - 1)^2 blocks, half of them transposes of the others, all of them from one
-product of channels for each frequency (`dci.fft_correlation`). What the border takes away is what the taps of pixels
-around the image would see: strips along its four sides, less the corners that two of them share; subtracted exactly.
+neighbourhoods the matrix of the normal equations has k^4 blocks of C x C, but except at the border a block depends
+only on the *difference* of its two taps: (2k - 1)^2 blocks, half of them transposes of the others, all from one
+product of channels per frequency (`dci.fft_correlation`). The border correction is what the taps of pixels
+around the image would see: strips along its four sides, less the corners that two of them share; it is exact.
 """
 
 import functools
@@ -37,7 +37,7 @@ def moments(size: int, u: Batches, t: Batches) -> dict[str, Array]:
 
     Args:
       size: k, odd.
-      u: regressors, batches of [B, H, W, C]. What is done once for all of them is less with several together.
+      u: regressors, batches of [B, H, W, C]. Several batches per call share fixed costs.
       t: targets, batches of [B, H, W, T].
 
     Returns:
@@ -93,7 +93,7 @@ def flops(size: int, height: int, width: int, channels: int, targets: int) -> fl
 
 
 def entries(size: int, channels: int, targets: int) -> int:
-    """How many numbers `moments` returns: what every device adds to the sum of all."""
+    """How many numbers `moments` returns: what every device contributes to the all-reduce."""
     found = len(half_plane(size)) * channels**2 + size**2 * channels * targets + targets**2
     r = size // 2
     return found + 4 * size * (r * channels) ** 2 + 4 * (r**2 * channels) ** 2
@@ -110,14 +110,14 @@ def _first(count, u):
 
 
 def _sides(u):
-    """The image turned so that each of its sides is once at the top: top, bottom, left, right."""
+    """The image turned so that each side in turn is at the top: top, bottom, left, right."""
     r = jnp.swapaxes(u, 1, 2)
     return u, u[:, ::-1], r, r[:, ::-1]
 
 
 @dataclass(frozen=True)
 class Normal:
-    """The normal equations of one regression, float64: of NumPy on the host, or of JAX on a GPU (in `jax.enable_x64`).
+    """The normal equations of one regression, float64: NumPy arrays on the host, or JAX arrays on a GPU (in `jax.enable_x64`).
 
     Attributes:
       matrix: U^T U [k^2 C, k^2 C].
@@ -131,12 +131,12 @@ class Normal:
 
     @property
     def energy(self) -> float:
-        """Sum of |t|^2: the error of no map at all."""
+        """Sum of |t|^2: the error of the zero map."""
         return float(self.energies.trace())
 
 
 def assemble(size: int, sums: Sums) -> Normal:
-    """`moments` of all images, float64, as normal equations: on the host, or, of JAX's arrays, where these lie."""
+    """Normal equations from the `moments` of all images, float64: on the host, or on the device of JAX arrays."""
     if isinstance(sums["shifts"], jax.Array):
         with jax.enable_x64(True):
             return Normal(*_assembled(size, sums), sums["energies"])
@@ -155,7 +155,7 @@ def assemble(size: int, sums: Sums) -> Normal:
         matrix[i, :, j] += corners[place]
     full = len(places) * channels
     matrix, cross = matrix.reshape(full, full), sums["cross"].copy()
-    # What a tap hardly sees, because it lies at the border, is the rounding of a difference: dropped.
+    # Regressors that a tap hardly sees, at the border, are rounding errors of a difference: dropped.
     alone = np.tile(np.diag(by_difference[0, 0]), len(places))
     unseen = np.diag(matrix) < _UNSEEN * alone
     matrix[unseen], matrix[:, unseen], cross[unseen] = 0, 0, 0
@@ -173,7 +173,7 @@ def _assembled(size, sums):
     pairs = np.array([[number[s[0] - t[0], s[1] - t[1]] for t in places] for s in places])
     matrix = jnp.concatenate([shifts, jnp.swapaxes(shifts, 1, 2)])[pairs]
     strips, corners = _with_rows(size, sums)
-    # No block twice in one group: the order of the sums is given.
+    # No block occurs twice in a group, so the order of the sums is fixed.
     for group in _under_sides(size):
         i, j, place, opposite = zip(*group, strict=True)
         blocks = strips[_columns(place)]
@@ -200,7 +200,7 @@ def _with_rows(size, sums):
 
 
 def _under_sides(size):
-    """What pixels beside the image take away: groups of (tap, tap, place in the strips, transposed).
+    """Corrections for pixels beside the image: groups of (tap, tap, place in the strips, transposed).
 
     Taps below the middle see the image from above it: a pixel `up` rows away sees row y - up of it.
     """
@@ -215,7 +215,7 @@ def _under_sides(size):
 
 
 def _under_corners(size):
-    """What two sides have both taken away: groups of (tap, tap, place in the corners)."""
+    """Corrections that two sides both subtract: groups of (tap, tap, place in the corners)."""
     r = size // 2
     for corner, up, left in itertools.product(range(4), range(1, r + 1), range(1, r + 1)):
         ahead = list(itertools.product(range(up, r + 1), range(left, r + 1)))
@@ -230,7 +230,7 @@ def _under_corners(size):
 
 
 def _columns(places):
-    """Places one by one as what an array is indexed with for all."""
+    """Index arrays for a list of places."""
     return tuple(np.array(places).T)
 
 
@@ -247,7 +247,7 @@ def _mirrored(size, corner, y, x):
 
 
 def added(total: Sums | None, new: Sums) -> Sums:
-    """`moments` of some images more, added up in float64 where they lie; `total` is spent."""
+    """Add `moments` of more images in float64, on their device; `total` is consumed."""
     with jax.enable_x64(True):
         if total is None:
             return {name: value.astype(np.float64) for name, value in new.items()}
@@ -263,7 +263,7 @@ def finite(sums: Sums) -> bool:
 
 
 def sketched(normal: Normal, count: int) -> Normal:
-    """The same regression of `count` random mixtures of its targets, whose mean error is that of all but for chance."""
+    """The same regression of `count` random mixtures of its targets, whose expected error is that of all."""
     targets = normal.cross.shape[1]
     if targets <= count:
         return normal

@@ -1,7 +1,7 @@
-"""The ridge solution of normal equations, and the ridge that validation images prefer: by Cholesky factors in float64.
+"""Solve normal equations with a ridge chosen on validation images, by Cholesky factorisation in float64.
 
-Normal equations that lie on a GPU are solved there. Other accelerators have no such factorisation in float64: there, and on
-CPUs, it is LAPACK's.
+Normal equations on a GPU are solved there. Other accelerators have no such factorisation in float64: for them, and on
+CPUs, LAPACK computes it.
 """
 
 import functools
@@ -15,10 +15,10 @@ import scipy.linalg
 
 from dci_jax.dci.normal_equations import Normal, error, sketched
 
-# What a map may be regularised with, relative to each regressor's mean square: validation images choose.
+# Candidate ridges, relative to each regressor's mean square; validation images select one.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
-MATRICES = 6  # float64 ones of all unknowns that a solve holds at a time
-SKETCH = 256  # random mixtures of the targets that the choice looks at: wide blocks have thousands
+MATRICES = 6  # float64 matrices of all unknowns that a solve holds at a time
+SKETCH = 256  # random mixtures of the targets for that selection: wide blocks have thousands of targets
 _FLOOR = (
     1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
 )
@@ -27,10 +27,10 @@ Solve = Callable[[np.ndarray | jax.Array], np.ndarray | jax.Array]
 
 
 def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None, float]:
-    """(solution [k^2 C, T], ridge) of `train` with the ridge that is best on `apart`; None where none is better than no map.
+    """(solution [k^2 C, T], ridge) of `train` with the ridge that is best on `apart`; None if none beats the zero map.
 
-    The ridge before is a good guess: from `start` downwards, then upwards, as long as it gets better; and upwards past those
-    that are worse than no map, or leave a matrix that rounding made indefinite.
+    The previous ridge is a good guess: search from `start` downwards, then upwards, while the error falls; and upwards past
+    those that are worse than the zero map, or leave a matrix that rounding made indefinite.
     """
     few, judge, errors, chosen = sketched(train, SKETCH), sketched(apart, SKETCH), {}, (None, 0.0)
     try:
@@ -63,10 +63,10 @@ def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None,
 def scaled(normal: Normal) -> Callable[[float], Solve]:
     """A function from the ridge, relative to each regressor's own mean square, to the solution.
 
-    The solution is a function in turn, of `Normal.cross` [k^2 C, T] of any targets of the same regressors; float64.
+    The solution is itself a function, of `Normal.cross` [k^2 C, T] of any targets of the same regressors; float64.
 
     Raises:
-      np.linalg.LinAlgError: the normal equations are not finite; by the function, the matrix is singular.
+      np.linalg.LinAlgError: the normal equations are not finite; raised by the returned function, the matrix is singular.
     """
     np_or_jnp, diagonal = normal.matrix.__array_namespace__(), normal.matrix.diagonal()
     if not (np_or_jnp.isfinite(normal.matrix).all() and np_or_jnp.isfinite(normal.cross).all()):
@@ -84,17 +84,17 @@ def scaled(normal: Normal) -> Callable[[float], Solve]:
 
 
 def solve(normal: Normal, ridge: float) -> np.ndarray:
-    """The ridge solution [k^2 C, T], float64; arguments and errors as of `scaled`."""
+    """The ridge solution [k^2 C, T], float64; arguments and errors as for `scaled`."""
     return scaled(normal)(ridge)(normal.cross)
 
 
 def on_gpu(unknowns: int) -> bool:
-    """Whether this process has a GPU with room for a solve of so many unknowns."""
+    """Whether this process has a GPU with room for a solve with this many unknowns."""
     if jax.default_backend() != "gpu":
         return False
-    memory = jax.local_devices()[0].memory_stats() or {}  # not every allocator counts
+    memory = jax.local_devices()[0].memory_stats() or {}  # not every allocator reports them
     free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
-    return MATRICES * 8 * unknowns**2 <= free // 2  # it is in pieces
+    return MATRICES * 8 * unknowns**2 <= free // 2  # free memory is fragmented
 
 
 def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
@@ -106,7 +106,7 @@ def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
 
 
 def factored_on_device(matrix: jax.Array, ridge: float) -> Solve:
-    """The same where the matrix lies; in `jax.enable_x64`."""
+    """The same on the matrix's device; in `jax.enable_x64`."""
     factor = _cholesky(matrix, ridge)
     if not bool(jnp.isfinite(factor.diagonal()).all()):
         raise np.linalg.LinAlgError("the matrix is not positive definite")

@@ -1,11 +1,11 @@
-"""Divide-and-Conquer Inversion with inverters that are solved for, not trained: no gradient step, no learning rate.
+"""Divide-and-Conquer Inversion with inverters that are solved, not trained: no gradient step, no learning rate.
 
 Every split has a chain of its own (`dci`), or all share one (`dci_shared`). The deepest inverter is solved on true
-features; each next one on what the chain so far makes of them, its target always the true input: it then expects
-the errors that it will meet, which is what the conquer phase teaches trained inverters. Within an inverter
-(`dci.solve_inverter`) corrections are solved one after the other, as long as they help on images that none was solved on.
-A chain of a split's own looks at cycle consistency at every block: what the estimate gives at the split, through all
-blocks from there on, beside the features that were sent.
+features; each next one on the estimates of the chain so far, always with the true input as its target: it then
+accounts for the errors that it will meet, as the conquer phase teaches trained inverters. Within an inverter
+(`dci.solve_inverter`) corrections are solved one after another, as long as they help on validation images.
+A chain for one split uses cycle consistency at every block: it compares the features that the estimate gives at the
+split, through all remaining blocks, with those that were sent.
 """
 
 import functools
@@ -47,9 +47,9 @@ def dci(
       inputs: what the inverters are solved on.
       splits: split points to reconstruct from.
       key: PRNG key.
-      folder: gets one file for each map that was solved; a killed run goes on from the last, a finished chain is only read.
+      folder: stores one file per solved map; a killed run resumes from the last, a finished chain is only read.
       channel: the defense that this attacker knows: the deepest inverter is solved on defended features.
-      **settings: of `check`.
+      **settings: see `check`.
 
     Returns:
       split point -> its chain.
@@ -76,10 +76,10 @@ def dci_shared(
     folder: Path,
     **settings: Any,
 ) -> dict[str, Chain]:
-    """Solve one chain for all splits: each inverter on true features and on what the deeper ones make, in equal parts.
+    """Solve one chain for all splits: each inverter on true features and on the deeper ones' estimates, in equal parts.
 
-    As many solves as the deepest split has blocks, whatever the number of splits. Arguments, returns and errors as
-    of `dci`; a batch needs an input for each split.
+    Takes as many solves as the deepest split has blocks, whatever the number of splits. Arguments, returns and errors as
+    for `dci`; a batch needs an input for each split.
     """
     check_shared(network, splits, inputs.shape, **settings)
     network = split_stages(network)
@@ -92,7 +92,7 @@ def dci_shared(
 
 
 def _sent(network, depth, channel, key, made):
-    """What arrives of the inputs `made`, (to be solved on, held out)."""
+    """The features received for the inputs `made`, (for solving, for validation)."""
     noise = jax.random.fold_in(key, depth)
     return [
         [sent(network, depth, channel, jax.random.fold_in(noise, i), x) for i, x in enumerate(part, start)]
@@ -101,7 +101,7 @@ def _sent(network, depth, channel, key, made):
 
 
 def _inputs(inputs, key, settings):
-    """(to be solved on, held out), each a list of batches."""
+    """(for solving, for validation), each a list of batches."""
     key_inputs, key_held = jax.random.split(key)
     batch = settings["batch"]
     procedural = tuple(share for share in inputs.weights if share[0] != POOL)
@@ -116,10 +116,10 @@ def _inputs(inputs, key, settings):
 
 
 def _chain(network, label, depths, shape, make, see, folder, *, settings):
-    """(inverters, the deepest first, of a chain that serves the splits at `depths`; the last one's validation error).
+    """(inverters, deepest first, of a chain that serves the splits at `depths`; the last one's validation error).
 
-    `make` makes the inputs, `see` what arrives of them at the deepest; neither is called for a chain that is finished.
-    The rows of a batch take turns in where they enter it: before that an inverter sees their true features.
+    `make` makes the inputs, `see` their received features at the deepest split; neither is called for a finished chain.
+    The rows of a batch take turns in where they enter the chain: until then, an inverter sees their true features.
     """
     depth, num_corrections, inverters = max(depths), settings["num_corrections"], []
     small = network.replace(input_shape=shape)
@@ -179,7 +179,7 @@ def _chain(network, label, depths, shape, make, see, folder, *, settings):
 
 
 def _counts(inverter_specs, ks, made, batch, samples_per_unknown):
-    """How many batches each inverter is solved on, (to be solved on, held out)."""
+    """Number of batches for each inverter, (for solving, for validation)."""
     images, least = (len(part) * batch for part in made)
     parts = [math.ceil(count / batch) for count in enough(inverter_specs, ks, images, least, samples_per_unknown)]
     return [(part, math.ceil(part * len(made[1]) / len(made[0]))) for part in parts]

@@ -1,7 +1,7 @@
-"""Solve one inverter: the sums of all images, the ridge that validation images prefer, a file for each map.
+"""Solve one inverter: sums over all images, a ridge chosen on validation images, a file for each map.
 
-Every device adds up its own images and one all-reduce joins them. From there on it is float64: on a GPU where the sums
-lie, elsewhere on the host (`dci.ridge`).
+Every device sums over its own images and one all-reduce adds the sums. The rest is float64: on a GPU on the device
+of the sums, else on the host (`dci.ridge`).
 """
 
 import functools
@@ -27,10 +27,10 @@ from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 
-TOGETHER, ROOM = 128, 2**28  # images, and bytes of regressors, whose sums over neighbourhoods are made at a time
-KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are made twice
+TOGETHER, ROOM = 128, 2**28  # images, and bytes of regressors, whose sums over neighbourhoods are computed at a time
+KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are recomputed
 TAKEN = "taken.npz"  # how many maps an inverter has, written when it is finished
-HELPS = 0.99  # a correction is kept going while it leaves at most so much of the held-out error
+HELPS = 0.99  # corrections continue while each leaves at most this share of the validation error
 
 
 def solve_inverter(
@@ -49,22 +49,22 @@ def solve_inverter(
     """Solve one inverter: its first map, then corrections as long as they help.
 
     Args:
-      g: of the block.
+      g: spec of the block.
       network: the target.
       seen: features at split g.stop, in parts and batches like the others.
-      f, true: features behind the block (or estimates of them) and before it, (to be solved on, held out), each a
+      f, true: features after the block (or estimates of them) and before it, (for solving, for validation), each a
         list of batches.
-      folder: gets a file for each map; what is there is not solved again. None: nothing is written.
-      num_corrections: corrections, at most.
+      folder: stores a file for each map; existing maps are not solved again. None: nothing is written.
+      num_corrections: maximum number of corrections.
       ks: neighbourhoods of the first map and of a correction.
-      update: is told how many batches are done.
+      update: called with the number of batches done.
       label: for the log.
 
     Returns:
-      (inverter, what it makes of `f`, its mean squared error on the validation inputs).
+      (inverter, its estimates from `f`, its mean squared error on the validation inputs).
 
     Raises:
-      InputError: the features are not finite, or no map is better than none.
+      InputError: the features are not finite, or no map beats the zero map.
     """
     kernels = []
     x, ridge, errors, count = None, RIDGES[len(RIDGES) // 2], [], len(f[0]) + len(f[1])
@@ -83,14 +83,14 @@ def solve_inverter(
         )
         solution, chosen = _kept(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
-            log.info("%s: correction %d helps with no ridge and is not taken", label, r)
+            log.info("%s: correction %d helps with no ridge; rejected", label, r)
             break
         kernel = _placed(solution, size)
         new = _estimates(g, kernel, f, x, regressors)
         errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
         if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
             errors.pop()
-            log.info("%s: correction %d is worse on validation images and not taken", label, r)
+            log.info("%s: correction %d is worse on validation images; rejected", label, r)
             break
         x, ridge = new, chosen
         kernels.append(kernel)
@@ -112,7 +112,7 @@ def solve_inverter(
 
 
 def _estimates(g, kernel, f, x, regressors):
-    """What the first map makes of the features f (x is None), or a correction of the estimates x; in parts and batches."""
+    """Estimates by the first map from the features f (x is None), or by a correction from the estimates x; in parts and batches."""
     if x is None:
         return [[inverter.first(g, kernel, a) for a in part] for part in f]
     return [
@@ -122,12 +122,12 @@ def _estimates(g, kernel, f, x, regressors):
 
 
 def _regressors(g, network, seen, f, x, part, i):
-    """Of a correction, for batch i of a part."""
+    """Regressors of a correction, for batch i of a part."""
     return inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])
 
 
 def _together(size, batch, bytes_of_one):
-    """How many batches are added up at a time: of neighbourhoods the transforms of the sums are the same for any number."""
+    """How many batches to sum at a time: for neighbourhoods, the transforms of the sums cost the same for any number."""
     return 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
 
 
@@ -144,7 +144,7 @@ def _shown(update, before, done):
 
 
 def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
-    """(solution or None, ridge): the ridge that is best on validation images, if it is better than no map at all."""
+    """(solution or None, ridge): the ridge that is best on validation images, if it beats the zero map."""
     bring = sharding.on_first_device if on_gpu(unknowns) else sharding.fetch
     totals, done = [], 0
     for part, count in enumerate(counts):
@@ -169,10 +169,10 @@ def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
 
 
 def _kept(file, shape, make, lasting):
-    """`make()`, (array of that shape or None, number), solved by the leading process, once, and read by all from the file.
+    """`make()`, (array of that shape or None, number), solved once by the leading process and read by all from the file.
 
-    None, no map helps, is kept where it is `lasting`. A first map that does not help is a fault in the network or the
-    inputs, which may be put right before the same line is given again.
+    None (no map helps) is stored only if `lasting`. A first map that does not help points to a fault in the network or the
+    inputs, which may be fixed before the same command is run again.
     """
     if file is None:
         solution, ridge = make()
@@ -195,7 +195,7 @@ def _read(file, shape):
     saved = read_arrays(file)
     if saved.keys() != {"solution", "ridge"} or saved["solution"].shape not in (shape, (0,)) or saved["ridge"].shape:
         raise InputError(
-            f"{file} holds no map of {shape[0]} regressors and {shape[1]} targets, which this inverter has: it is damaged or of "
+            f"{file} holds no map of {shape[0]} regressors and {shape[1]} targets, as this inverter needs: it is damaged or of "
             f"another version; delete {file.parents[1]} and give the same line, which makes it again."
         )
     return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
@@ -212,10 +212,10 @@ def _placed(solution, size):
 
 
 def finished(folder: Path | None) -> int:
-    """How many maps an inverter has that is solved to its end; 0 of any other, and without a folder.
+    """Number of maps of a finished inverter; 0 for any other, and without a folder.
 
     Raises:
-      InputError: the file that says so is damaged.
+      InputError: the file with this number is damaged.
     """
     if folder is None or not distributed.broadcast((folder / TAKEN).exists()):
         return 0
@@ -227,7 +227,7 @@ def finished(folder: Path | None) -> int:
 
 
 def kept_inverter(folder: Path, count: int, g: InverterSpec, ks: tuple[int, int]) -> tuple[Inverter, float | None]:
-    """An inverter that is finished, from its files: (inverter, its validation error, None if an older version wrote it).
+    """Read a finished inverter from its files: (inverter, its validation error, None if an older version wrote it).
 
     Raises:
       InputError: a file is damaged.

@@ -1,4 +1,4 @@
-"""What a device may do to its features before it sends them. `DEFENSES` lists them, `Defense` is the row of one."""
+"""What a device may do to its features before it sends them. `DEFENSES` lists them, `Defense` describes one."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""What lies between device and server: one defense at one split, learned if need be, as sent once or several times."""
+"""The channel between device and server: one defense at one split, learned if necessary, for one or several queries."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +17,14 @@ from dci_jax.typing import Array, Pytree
 
 @flax.struct.dataclass
 class Channel:
-    """A pytree, so that a compiled program serves every strength and number of queries.
+    """An applied defense: a pytree, so that a compiled program serves every strength and number of queries.
 
     Attributes:
       kind: a key of `DEFENSES`.
-      strength: of it.
-      num_queries: how often an input is sent, each time with other randomness; the attacker has all of them.
-      params: what it has learned, {} before or where there is nothing to learn.
-      received: what arrived, [B, ...], for an attacker's comparison; None elsewhere.
+      strength: strength of the defense.
+      num_queries: how often each input is sent, with fresh randomness; the attacker receives every result.
+      params: learned parameters, {} before learning or if there are none.
+      received: the received features [B, ...], for an attacker's comparison; None elsewhere.
     """
 
     kind: str = flax.struct.field(pytree_node=False)
@@ -46,7 +46,7 @@ class Channel:
         return {"defense": self.label, "strength": float(self.strength), "num_queries": int(self.num_queries)}
 
     def __call__(self, features: Array) -> Array:
-        """What arrives of features [B, ...] on average, differentiable: what an attacker compares his guess with, [B, ...]."""
+        """Expected received features for features [B, ...], differentiable: an attacker's model of the defense, [B, ...]."""
         strength, num_queries = (jnp.asarray(n, jnp.float32) for n in (self.strength, self.num_queries))
         return registry.find(self.kind).expected(self.params, features, strength, self.received, num_queries)
 
@@ -57,7 +57,7 @@ NONE = Channel("none", 0.0)
 def learn(
     channel: Channel, network: Network, index: int, inputs: Prior, key: Array, folder: Path, steps: int
 ) -> Channel:
-    """The channel with what its defense learns from `inputs`, at split `index`; a killed run goes on in `folder`."""
+    """The channel with its defense learned from `inputs`, at split `index`; a killed run resumes from `folder`."""
     row = registry.find(channel.kind)
     if not row.learn:
         return channel
@@ -67,7 +67,7 @@ def learn(
 
 
 def send(channel: Channel, key: Array, features: Array) -> Array:
-    """What the server receives of features [B, ...]; of several queries what an attacker makes of them. [B, ...]."""
+    """What the server receives for features [B, ...]; of several queries, an attacker's combination of them. [B, ...]."""
     once = replace(channel, num_queries=1)
     found = [_send(once, jax.random.fold_in(key, number), features) for number in range(channel.num_queries)]
     return registry.find(channel.kind).joined(found)
@@ -79,17 +79,17 @@ def _send(channel, key, features):
 
 
 def sent(network: Network, index: int, channel: Channel, key: Array, images: Array) -> Array:
-    """Images [B, H, W, C] -> what the server receives of them from split `index`."""
+    """Images [B, H, W, C] -> the features that the server receives at split `index`."""
     features = features_at(network, index, images)
     return features if channel.kind == "none" else send(channel, key, features)
 
 
 def message_bytes(channel: Channel, features: Array, received: Array) -> np.ndarray:
-    """Bytes that each example's message takes, int [B]; see `size`.
+    """Payload size of each example in bytes, int [B]; see `size`.
 
     Args:
-      channel: what the features go through.
-      features, received: before and behind it, [B, ...]; of random defenses those of one send.
+      channel: the applied defense.
+      features, received: before and after it, [B, ...]; for random defenses, of one query.
     """
     row = registry.find(channel.kind)
     travels = row.travels(channel.params, features, channel.strength)
@@ -98,7 +98,7 @@ def message_bytes(channel: Channel, features: Array, received: Array) -> np.ndar
 
 
 def with_defense(network: Network, index: int, channel: Channel) -> Network:
-    """The network as an attacker computes it who knows the defense: at split `index` what is received on average."""
+    """The network as modelled by an attacker who knows the defense: at split `index`, the expected received features."""
     if registry.find(channel.kind).expected in (registry.DEFENSES["none"].expected, unchanged):
         return network
     block = network.blocks[index - 1].replace(sends=channel)
@@ -106,7 +106,7 @@ def with_defense(network: Network, index: int, channel: Channel) -> Network:
 
 
 def with_observation(network: Network, received: Array) -> Network:
-    """The same network where the channel, if there is one, knows what was received, [B, ...]: zeros may say nothing."""
+    """The same network whose channel, if any, knows the received features [B, ...]: zeros may carry no information."""
     blocks = (
         block if block.sends is None else block.replace(sends=replace(block.sends, received=received))
         for block in network.blocks

@@ -1,11 +1,11 @@
-"""What an attacker who knows a defense compares his guess with, once he has what arrived.
+"""How an attacker who knows a defense models it, given the received features.
 
 Every function is a `Defense.expected`: `(params, features [B, ...], strength, received [B, ...] or None, num_queries) -> [B, ...]`.
-Without `received` it is what arrives on average. With it, it is `received` + a residual that is 0 where the guess may have
-given what arrived and grows linearly from there, so that what a defense left open pulls the guess nowhere.
+Without `received` it is the expected received features. With it, it is `received` + a residual that is 0 where the guess is
+consistent with `received` and grows linearly from there, so that what a defense leaves open does not pull the guess.
 
-Behind rounding (quantisation, JPEG, a bottleneck's 8 bits) such a residual reconstructs less than rounding the guess, too,
-with straight-through gradients, which is what these defenses expect: a guess that stops at a cell's edge is the worst in it.
+For rounding (quantisation, JPEG, a bottleneck's 8 bits) such a residual reconstructs less than also rounding the guess, with
+straight-through gradients, as these defenses do: a guess that stops at the edge of a cell is the worst in it.
 """
 
 import jax
@@ -21,7 +21,7 @@ Features = Float[Array, "B *f"]
 def weighed(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
-    """`learned.learned_noise`: each residual over the scale of its noise; the weights' mean square is 1."""
+    """`learned.learned_noise`: each residual divided by its noise scale; the weights' mean square is 1."""
     if received is None:
         return features
     weight = jnp.exp(jnp.min(params["scale"]) - params["scale"])
@@ -31,7 +31,7 @@ def weighed(
 def below_the_kept(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
-    """`compression.topk`: a value that was left out is at most as large as the smallest that arrived."""
+    """`compression.topk`: a dropped value is at most as large as the smallest received one."""
     if received is None:
         return compression.topk(params, None, features, strength)
     size = jnp.abs(received).reshape(len(received), -1)
@@ -42,7 +42,7 @@ def below_the_kept(
 def below_the_kept_channels(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
-    """`compression.topk_channels`: a channel that was left out has at most the energy of the weakest that arrived."""
+    """`compression.topk_channels`: a dropped channel has at most the energy of the weakest received one."""
     if received is None:
         return compression.topk_channels(params, None, features, strength)
     axes, ones = tuple(range(1, features.ndim - 1)), (len(features), *(1,) * (features.ndim - 2), -1)
@@ -57,7 +57,7 @@ def _beyond(value, low, high):
 
 
 def _most(size, strength):
-    """What `size` [B, n] of something left out can be, [B]: that of the smallest kept; 0 where fewer than the share were not 0."""
+    """Upper bound [B] of the `size` [B, n] of dropped entries: the smallest kept one; 0 if fewer than the share were nonzero."""
     count = size.shape[1]
     kept = count - jnp.ceil((count - 1) * (1 - strength) + 0.5)  # or one more, by rounding
     least = jnp.min(jnp.where(size > 0, size, jnp.inf), 1)

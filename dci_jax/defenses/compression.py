@@ -1,4 +1,4 @@
-"""Defenses that save bytes: coarser values, fewer values, fewer channels, JPEG. Each example on its own.
+"""Defenses that save bytes: coarser values, fewer values, fewer channels, JPEG. Each example is processed independently.
 
 Every function is `(params, key, features [B, ...], strength) -> what the server receives [B, ...]`.
 """
@@ -16,7 +16,7 @@ from dci_jax.typing import Array
 
 Features = Float[Array, "B *f"]
 
-# JPEG's cosine transform of eight, rows are frequencies, and its table for luminance (ITU-T T.81, annex K).
+# JPEG's 8-point cosine transform, rows are frequencies, and its luminance table (ITU-T T.81, annex K).
 _PLACE = np.arange(8)
 _DCT = np.float32(np.cos((2 * _PLACE + 1) * _PLACE[:, None] * np.pi / 16) * np.where(_PLACE, 0.5, 0.125**0.5)[:, None])
 _LUMINANCE = np.float32(
@@ -63,7 +63,7 @@ def topk_channels(params: dict[str, Array], key: Array | None, features: Feature
 
 
 def straight_through(send):
-    """What the server receives, with the gradient of the features themselves, for attackers who compute with it."""
+    """What the server receives, with straight-through gradients, for attackers who differentiate it."""
 
     def expected(
         params, features: Features, strength: Array | float, received: Features | None, num_queries: Array
@@ -75,7 +75,7 @@ def straight_through(send):
 
 
 def as_sent(send):
-    """What the server receives, with a gradient of its own: zero where nothing is sent."""
+    """What the server receives, with its true gradient: zero where nothing is sent."""
 
     def expected(
         params, features: Features, strength: Array | float, received: Features | None, num_queries: Array
@@ -86,10 +86,10 @@ def as_sent(send):
 
 
 def jpeg(params: dict[str, Array], key: Array | None, features: Features, strength: Array) -> Features:
-    """Channels side by side as one grey picture of 8 bits, through JPEG at quality `strength`.
+    """Tile the channels into one 8-bit grey picture and compress it by JPEG at quality `strength`.
 
-    Each example's range is sent along. As in feature codecs such as Choi & Bajić, ICIP 2018. Block transform and table
-    are those of libjpeg, computed here so that it is compiled and never leaves the device; tests compare with Pillow.
+    As in feature codecs such as Choi & Bajić, ICIP 2018; each example's range is sent along. Block transform and table
+    are libjpeg's, implemented here so that they compile and run on the device; tests compare with Pillow.
     """
     picture, low, span = _mosaic(features)
     height, width = picture.shape[1:]

@@ -1,7 +1,7 @@
 """Defenses that are trained before anything is sent: a narrow bottleneck, NoPeek, learned noise. The server is frozen.
 
-They learn on procedural or synthesised images, or on real ones where `defense.images` gives some; the server's own
-answer is the label. Every `learn` is `(network, index, strength, batches, key, folder, steps) -> params`.
+They learn from procedural or synthesised images, or from real ones in `defense.images`; the server's own
+prediction is the label. Every `learn` is `(network, index, strength, batches, key, folder, steps) -> params`.
 """
 
 import functools
@@ -22,17 +22,17 @@ from dci_jax.typing import Array
 
 Batches = Callable[[int], Array]
 
-LEVELS = 255  # a bottleneck's values travel in 8 bits
+LEVELS = 255  # a bottleneck's values are sent in 8 bits
 _NOISE = (1e-3, 100.0)  # scales of learned noise, in units of the features' deviation
 _RATE = 3e-3
-_ANSWERED = 32  # images of a batch, at most, that the server's answer is computed for
+_ANSWERED = 32  # maximum number of images per batch for which the server's prediction is computed
 
 
 def task_loss(network: Network, index: int, features: Array, received: Array) -> Array:
-    """What the server loses: KL(answer to the features || answer to what it receives) + their distance. Scalar.
+    """The server's loss: KL(prediction from `features` || prediction from `received`) + distance of the last features. Scalar.
 
     Args:
-      network: the target; without a head the distance of the last features counts alone.
+      network: the target; without a head, only the distance of the last features counts.
       index: split.
       features, received: at that split, [B, ...].
     """
@@ -45,7 +45,7 @@ def task_loss(network: Network, index: int, features: Array, received: Array) ->
 
 
 def bottleneck(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
-    """1 x 1 convolution down to 1 / `strength` of the channels, 8 bits, 1 x 1 convolution up. Gradients pass straight."""
+    """1 x 1 convolution down to 1 / `strength` of the channels, 8 bits, 1 x 1 convolution up. Straight-through gradients."""
     return narrow(params, features) @ params["up"] + params["bias"]
 
 
@@ -73,7 +73,7 @@ def learn_bottleneck(
 
 
 def nopeek(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
-    """One more 3 x 3 convolution on the device, beside a shortcut."""
+    """One more 3 x 3 convolution on the device, with a shortcut."""
     if features.ndim == 2:
         return features + features @ params["kernel"][1, 1]
     dimensions = ("NHWC", "HWIO", "NHWC")
@@ -87,8 +87,8 @@ def learn_nopeek(
 ) -> dict[str, Array]:
     """NoPeek (Vepakomma et al., ICDMW 2020): `task_loss` + strength x distance correlation of features and images.
 
-    The correlation is bias-corrected (see `losses`) and of all images of a batch, `task_loss` of the first 32. There the whole
-    device part learns, with labels; here one more layer does, without, and the server stays.
+    The correlation is bias-corrected (see `losses`) and covers all images of a batch, `task_loss` the first 32. NoPeek trains the
+    whole device part, with labels; here one more layer is trained, without labels, and the server is frozen.
     """
     channels = features_at(network, index, batches(0)).shape[-1]
     start = {"kernel": np.zeros((3, 3, channels, channels), np.float32)}
@@ -136,7 +136,7 @@ def _optimizer(steps):
     return optax.adam(optax.cosine_decay_schedule(_RATE, steps))
 
 
-@functools.cache  # a loss is compiled for what it is
+@functools.cache  # `minimize` compiles once per loss object
 def _loss(send: Callable[..., Array], index: int, noise: bool) -> Callable[..., Any]:
     def loss(params, frozen, batch):
         network, strength = frozen

@@ -1,4 +1,4 @@
-"""Defenses that are random: noise added to the features, values left out. Each example on its own.
+"""Random defenses: noise added to the features, or dropped values. Each example is processed independently.
 
 Every function is `(params, key, features [B, ...], strength) -> what the server receives [B, ...]`.
 """
@@ -30,9 +30,9 @@ def dropout(params: dict[str, Array], key: Array, features: Features, strength: 
 
 
 def dropout_marked(params: dict[str, Array], key: Array, features: Features, strength: Array) -> Features:
-    """`dropout` whose message says what it leaves out, as a sparse one with positions does: it arrives as -0.0.
+    """`dropout` whose payload marks dropped values, as a sparse one with positions does: they arrive as -0.0.
 
-    To the server that is a zero like others. The attacker knows the mask, and that other zeros are true.
+    To the server these are zeros like others. The attacker knows the mask, and that other zeros are true.
     """
     return jnp.where(jax.random.bernoulli(key, 1 - strength, features.shape), features + 0.0, -0.0)
 
@@ -40,14 +40,14 @@ def dropout_marked(params: dict[str, Array], key: Array, features: Features, str
 def unchanged(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
-    """Noise of mean zero: on average the features as they are."""
+    """Zero-mean noise: the expected features are unchanged."""
     return features
 
 
 def where_sent(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
-    """Dropout: what arrived as zero may have been left out, so it is not compared; the rest arrived as it is."""
+    """Dropout: a received zero may have been dropped, so it is not compared; the rest arrived unchanged."""
     if received is None:
         return features * (1 - strength**num_queries)
     return jnp.where(received != 0, features, 0.0)
@@ -56,24 +56,24 @@ def where_sent(
 def where_marked(
     params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
 ) -> Features:
-    """Dropout whose mask is known: what was left out is not compared, a zero that arrived is."""
+    """Dropout with a known mask: dropped values are not compared, received zeros are."""
     if received is None:
         return features * (1 - strength**num_queries)
     return jnp.where(_left_out(received), 0.0, features)
 
 
 def mean(several: list[Features]) -> Features:
-    """What an attacker makes of several queries through noise of mean zero."""
+    """An attacker's combination of several queries through zero-mean noise: their mean."""
     return sum(several) / len(several)
 
 
 def any_that_arrived(several: list[Features]) -> Features:
-    """What an attacker makes of several queries through dropout: the value that one of them kept."""
+    """An attacker's combination of several queries through dropout: the value that one of them kept."""
     return functools.reduce(lambda a, b: jnp.where(jnp.abs(a) >= jnp.abs(b), a, b), several)
 
 
 def any_that_is_marked_as_sent(several: list[Features]) -> Features:
-    """The same where the masks are known; -0.0 where none of them kept the value."""
+    """The same with known masks; -0.0 where no query kept the value."""
     return functools.reduce(lambda a, b: jnp.where(_left_out(a), b, a), several)
 
 

@@ -1,4 +1,4 @@
-"""Channel pruning: the channels that say most about the image and least about the answer are not sent."""
+"""Channel pruning: channels that carry most about the image and least about the prediction are not sent."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from dci_jax.network import Network, features_at, logits, run
 from dci_jax.typing import Array
 
-_BATCHES = 4  # of images that the two measures are taken on
+_BATCHES = 4  # of images for the two measures
 _RIDGE = 1e-3
 
 
@@ -28,8 +28,8 @@ def learn_channels(
 ) -> dict[str, Array]:
     """Which channels to keep: all but the share `strength` whose `leak` over `use` is largest. Solved, not trained.
 
-    DISCO (Singh et al., CVPR 2021) lets a network choose the channels against an adversary that is trained beside it;
-    this is its criterion, information on the input against the task, in closed form and without the adversary.
+    DISCO (Singh et al., CVPR 2021) trains a network to choose the channels against an adversary;
+    this is its criterion, information about the input versus the task, in closed form and without the adversary.
     """
     images = [batches(number) for number in range(_BATCHES)]
     leaks, uses = _leak(network, index, images), sum(np.asarray(use(network, index, batch)) for batch in images)
@@ -40,9 +40,9 @@ def learn_channels(
 
 
 def _leak(network, index, images):
-    """How much worse the best linear map from a pixel's channels to its patch of the image gets without each, [C].
+    """Added error of the best linear map from a pixel's channels to its image patch without each channel, [C].
 
-    Of x = A f, dropping channel c costs |A_c|^2 / (G^-1)_cc, with G the channels' second moments.
+    For x = A f, dropping channel c costs |A_c|^2 / (G^-1)_cc, with G the channels' second moments.
     """
     gram = cross = 0.0
     for batch in images:
@@ -63,7 +63,7 @@ def _answer(network, features):
 
 
 def use(network: Network, index: int, images: Array) -> Array:
-    """What each channel contributes to the answer: |sum over pixels of gradient x value| (Molchanov et al., ICLR 2017), [C].
+    """Contribution of each channel to the prediction: |sum over pixels of gradient x value| (Molchanov et al., ICLR 2017), [C].
 
     Args:
       network: the target.

@@ -1,7 +1,7 @@
 """Every defense, one row each: what the server receives, what an attacker who knows the defense can compute, its bytes.
 
-A new defense is a function beside this file and one row here; its strengths stand in `settings.ranges.STRENGTHS`, and
-what a page says of it in `report/labels.py`. One outside this package is a `Defense` that a config names as
+A new defense is a function beside this file and one row here; its strengths are in `settings.ranges.STRENGTHS`, and
+its label in `report/labels.py`. A custom defense is a `Defense` that a config names as
 "module.path:object" (docs/own_defense.py).
 """
 
@@ -20,25 +20,25 @@ from dci_jax.errors import InputError, reason
 
 
 def _as_received(params, features, strength):
-    """What travels is what the server receives."""
+    """The payload is what the server receives."""
     return None
 
 
 @dataclass(frozen=True)
 class Defense:
-    """What is known of a defense.
+    """A defense.
 
     Attributes:
-      send: (params, key, features [B, ...], strength) -> what the server receives [B, ...], each example on its own.
-      expected: (params, features, strength, received or None, num_queries) -> the same on average, differentiable: what an
-        attacker compares his guess with; knowing what was received, see `comparison`.
-      presets: strengths that are usual, from mild to strong; those of docs/audit.md.
-      random: two queries of one input differ.
-      joined: [what each of several queries gave] -> what an attacker makes of them.
+      send: (params, key, features [B, ...], strength) -> what the server receives [B, ...], each example independently.
+      expected: (params, features, strength, received or None, num_queries) -> the same on average, differentiable: an
+        attacker's model of the defense; with `received`, see `comparison`.
+      presets: typical strengths, from mild to strong; those of docs/audit.md.
+      random: whether two queries of one input differ.
+      joined: [results of several queries] -> an attacker's combination of them.
       learn: makes params before anything is sent; see `learned`.
-      batch: images at a time that it learns on.
-      travels: (params, features, strength) -> what is transmitted, where the server computes on from it; else None.
-      size: bytes of one example of what travels: (array, strength) -> int.
+      batch: images per batch for `learn`.
+      travels: (params, features, strength) -> the payload, if the server computes the features from it; else None.
+      size: (array, strength) -> bytes of one example's payload, int.
     """
 
     send: Callable
@@ -93,10 +93,10 @@ DEFENSES = {
 
 
 def find(kind: str) -> Defense:
-    """The row of a defense: a key of `DEFENSES`, or "module.path:object" of one's own.
+    """The row of a defense: a key of `DEFENSES`, or "module.path:object" of a custom one.
 
     Raises:
-      InputError: there is none.
+      InputError: there is no such defense.
     """
     if ":" in kind:
         return import_from_string.row(kind, Defense)
@@ -108,10 +108,10 @@ def find(kind: str) -> Defense:
 
 
 def check_own(kind: str, strength: float, shape: tuple[int, ...]) -> None:
-    """Try a defense of one's own by shapes, on features [2, *shape]: it has to keep them. Nothing is computed.
+    """Check by shapes that a custom defense preserves features [2, *shape]. Nothing is computed.
 
     Raises:
-      InputError: it fails, or gives another shape.
+      InputError: it fails, or changes the shape.
     """
     row, features = find(kind), jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     if ":" not in kind or row.learn:
@@ -124,11 +124,11 @@ def check_own(kind: str, strength: float, shape: tuple[int, ...]) -> None:
     for name, call in calls.items():
         try:
             found = jax.eval_shape(call, features, jax.random.key(0))
-        except Exception as error:  # of every kind: they are the user's functions
+        except Exception as error:  # any exception: the functions are the user's
             raise InputError(
                 f"{kind}: `{name}` fails on features {list(features.shape)} ({reason(error)}); correct it."
             ) from error
         if getattr(found, "shape", None) != features.shape:
             raise InputError(
-                f"{kind}: `{name}` makes {found} of features {list(features.shape)}; it has to keep their shape."
+                f"{kind}: `{name}` returns {found} for features {list(features.shape)}; it must keep their shape."
             )

@@ -1,7 +1,7 @@
-"""How many bytes features take when they are really sent: a lossless message, through deflate. On the host.
+"""Bytes that features take when sent: as a lossless payload, compressed by deflate. On the host.
 
-Where there are at most 256 levels a message is a code book and each value's number in it, in as few bits as they need or
-in whole bytes, whichever is shorter; else a mask of what is not zero, and those values as float32. Positions are counted.
+With at most 256 levels, a payload is a code book and each value's index in it, in as few bits as needed or
+in whole bytes, whichever is shorter; else a mask of the nonzero values, and those values as float32. Positions are counted.
 """
 
 import itertools
@@ -11,12 +11,12 @@ import numpy as np
 
 
 def marked_bytes(features: np.ndarray) -> int:
-    """The same where another mask says which zeros are negative: those that `noise.dropout_marked` left out."""
+    """The same with another mask of the negative zeros: the values that `noise.dropout_marked` dropped."""
     return coded_bytes(features, np.packbits(np.signbit(features[features == 0])).tobytes())
 
 
 def coded_bytes(features: np.ndarray, marks: bytes = b"") -> int:
-    """Size in bytes of one example [...] float32 as a lossless message, with `marks` in front, entropy coding included."""
+    """Size in bytes of one example [...] float32 as a lossless payload, with `marks` in front, entropy coding included."""
     values = np.ascontiguousarray(features, np.float32).reshape(-1)
     levels, symbols = _levels(values)
     if len(levels) > 256:
@@ -29,9 +29,9 @@ def coded_bytes(features: np.ndarray, marks: bytes = b"") -> int:
 
 
 def _levels(values):
-    """(levels, the number of each value's): values that differ by rounding alone are one, the most frequent among them.
+    """(levels, index of each value): values that differ only by rounding are one, the most frequent among them.
 
-    More than 256 levels are not counted to their end.
+    Counting stops above 256 levels.
     """
     found, counts = np.unique(values, return_counts=True)
     rounding = 4 * np.finfo(np.float32).eps * np.abs(found[[0, -1]]).max()
@@ -43,7 +43,7 @@ def _levels(values):
 
 
 def _book(levels):
-    """The levels; where they lie at equal distances, two numbers say so and a bit each which of them occur."""
+    """The levels; if equally spaced, the first and the last, and a bit for each place that tells whether it occurs."""
     if len(levels) > 2:
         width = np.float64(levels[-1]) - levels[0]
         places = (levels - np.float64(levels[0])) / width * (width / np.diff(levels).min()).round()

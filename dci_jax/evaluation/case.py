@@ -15,29 +15,29 @@ from dci_jax.typing import Array, Reconstruct
 
 @dataclass(frozen=True)
 class Case:
-    """All that the story of a run (`experiment`) asks for; it never asks what kind of case it is.
+    """Everything that a run (`experiment`) needs; it does not depend on the kind of case.
 
     Attributes:
-      network: the target as it runs on the device: what is attacked. An attack is given this and `Prior`, nothing else.
+      network: the target as it runs on the device. An attack receives this and `Prior`, nothing else.
       splits: split points to reconstruct from.
-      weights, shape: of the `Prior` that an attack learns from.
+      weights, shape: those of the `Prior` that an attack learns from.
       names: one for each private input.
-      baselines: name -> guesses [N, ...] that were made without any features.
-      channels: split -> what the features go through, before anything of it has learned.
+      baselines: name -> guesses [N, ...] made without any features.
+      channels: split -> the applied defenses, before any has learned.
       depends: field of the config -> arrays that a run depends on, for `fingerprint`.
       oracle: real images uint8 [M, H, W, C] that an oracle learns from; none of them is private. None: no oracle.
       begin: (evaluation) -> None; keeps the private inputs in that folder for the report.
-      learn: (key, workdir) -> the `Prior`; makes what has to be made first.
-      learn_channels: (inputs, key, workdir) -> `channels`, having learned what there is to learn.
-      sent: (split, channel, key, file) -> metric -> [N] of `results.METRICS`: what a defense costs, whatever the attack.
-      guess: (guesses, file) -> scores, as `read`.
+      learn: (key, workdir) -> the `Prior`; makes everything it depends on.
+      learn_channels: (inputs, key, workdir) -> `channels`, with learned defenses.
+      sent: (split, channel, key, file) -> metric -> [N] of `results.METRICS`: the cost of a defense, whatever the attack.
+      guess: (guesses, file) -> scores, as for `read`.
       read: (split, channel, reconstruct, key, file) -> metric -> [N] of `results.METRICS`, and more that the
         report shows; reconstruct never sees a private input.
-      finish: ({attack: {split: reconstruct}}, evaluation) -> None; what the report shows besides.
+      finish: ({attack: {split: reconstruct}}, evaluation) -> None; makes what else the report shows.
       report: (workdir) -> path of the page.
-      private: the private images, where the case is of images: only to be scored with.
-      judge: weights of LPIPS, where they are given.
-      trained: the target with its BatchNorm layers, from which images are synthesised; None where none can be.
+      private: the private images, if the case is of images; used only for scoring.
+      judge: weights of LPIPS, if given.
+      trained: the target with its BatchNorm layers, from which images are synthesised; None if not possible.
     """
 
     network: Network

@@ -1,6 +1,6 @@
-"""What can be wrong with an image that a generator is to repair: image -> corrupted image.
+"""Corruptions of images that a generator is to repair: image -> corrupted image.
 
-A corrupted image lies off what the generator can make; sent back through latent and generator it lands on it.
+A corrupted image lies off the generator's manifold; inverting and regenerating it projects it back.
 """
 
 import dm_pix as pix

@@ -1,8 +1,8 @@
-"""Which directions of a latent an image shows at all: the spectrum of the generator's Jacobian.
+"""Which directions of a latent are visible in an image: the spectrum of the generator's Jacobian.
 
 A generator maps quite different latents to nearly the same image. Along the right singular vectors of
 dG/dz a latent changes its image by the singular values; where those are tiny, no attack on 8-bit
-pixels can tell the latent.
+pixels can recover the latent.
 """
 
 import functools

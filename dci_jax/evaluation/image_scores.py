@@ -1,4 +1,4 @@
-"""How near a reconstruction of a private image comes to it, and what a defense costs: scores for every image."""
+"""Scores for every private image: how close its reconstruction is, and what a defense costs."""
 
 import functools
 from dataclasses import replace
@@ -33,15 +33,15 @@ def read(
     key: Array,
     file: Path,
 ) -> dict[str, np.ndarray]:
-    """Read every image back from its features at one split; kept in files, so that it is done once.
+    """Reconstruct every image from its features at one split and score it; results are stored in files and reused.
 
     Args:
       network: the target.
       private: the images; their labels are true classes, or None.
-      batch: images at a time, shared by the devices.
-      judge: weights of LPIPS; None where there are none.
+      batch: images per batch, split across devices.
+      judge: weights of LPIPS, or None.
       split: split point.
-      channel: what the features go through.
+      channel: the applied defense.
       reconstruct: features [B, ...] -> images [B, H, W, C] in [0, 1]. It never sees the images.
       key: for the defense.
       file: .npz, see `kept.each`.
@@ -62,7 +62,7 @@ def read(
 def measure_sent(
     network: Network, private: Images, batch: int, split: str, channel: Channel, key: Array, file: Path
 ) -> dict[str, np.ndarray]:
-    """What a defense costs at one split, for every image: "bytes_coded" of a message, and `answers` to one send."""
+    """Cost of a defense at one split, for every image: "bytes_coded" of a payload, and `answers` to one query."""
     index, once = split_index(network, split), replace(channel, num_queries=1)
 
     def one(truth, labels, start):
@@ -82,7 +82,7 @@ def guess(
     guesses: np.ndarray,
     file: Path,
 ) -> dict[str, np.ndarray]:
-    """Like `read`, for guesses uint8 [N, H, W, C] that were made without any features."""
+    """Like `read`, for guesses uint8 [N, H, W, C] made without any features."""
 
     def one(truth, labels, guess, _):
         return measure(network, judge, truth, guess, labels)
@@ -99,7 +99,7 @@ def measure(
     found: Float[Array, "B H W C"],
     labels: Int[Array, "B"],
 ) -> dict[str, Array]:
-    """`results.METRICS`, but those of latents, [B] of reconstructions [B, H, W, C].
+    """`results.METRICS`, except those of latents, [B] of reconstructions [B, H, W, C].
 
     Args:
       network: the target.
@@ -136,11 +136,11 @@ def answers(
     received: Float[Array, "B *f"],
     labels: Int[Array, "B"],
 ) -> dict[str, Array]:
-    """ "server_agreement", the server answers as to the features themselves, and "top1_sent", it is right; [B], NaN if not known.
+    """[B] each: "server_agreement", the server predicts as without the defense; "top1_sent", it is right; NaN if unknown.
 
     Args:
       network: the target.
-      index: split of the features and of what is received of them, [B, ...].
+      index: split of the features and of the received ones, [B, ...].
       labels: int [B], true classes, -1 where not known.
     """
     unknown = jnp.full(len(labels), jnp.nan)

@@ -1,4 +1,4 @@
-"""Private images: which ones, what may happen to their features, and how near a reconstruction comes."""
+"""Private images: which ones, the defenses of their features, and scores of their reconstructions."""
 
 import functools
 import logging
@@ -45,7 +45,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
       private: the images that are evaluated; None: those that the config names.
 
     Raises:
-      InputError: a sentence with the value and the cure.
+      InputError: an invalid value; the message gives it and the fix.
     """
     _check_shape(network)
     put = functools.partial(sharding.put, sharding=sharding.replicated())
@@ -56,7 +56,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
         verifier = put(models.load(config.verifier.name, config.verifier.weights))
         if verifier.latent or verifier.head is None or verifier.input_shape != network.input_shape:
             raise InputError(
-                f"verifier.name is {config.verifier.name!r}, which is no classifier of {network.name}'s images; give one of inputs "
+                f"verifier.name is {config.verifier.name!r}, which does not classify {network.name}'s images; give a classifier of inputs "
                 f"{list(network.input_shape)}, or leave it empty."
             )
     weights, shape = learned_from(config, network)
@@ -97,7 +97,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
 
 
 def _check(config, network, side):
-    """Raise InputError where the config asks for what cannot be; warn of an audit that could not judge."""
+    """Raise InputError for impossible settings; warn of an audit that could not judge."""
     synthesis.check(network, config.synthesis.batches, config.synthesis.stages)
     prior.check(config.prior_fitting.steps, config.prior_fitting.padding, side)
     if side > min(network.input_shape[:2]):
@@ -106,19 +106,21 @@ def _check(config, network, side):
             "pixels; give a smaller side, or 0 for the network's own."
         )
     if bool(config.lpips.backbone) != bool(config.lpips.linear):
-        raise InputError("lpips needs both, lpips.backbone and lpips.linear; give the other, too, or neither.")
+        raise InputError("LPIPS needs both lpips.backbone and lpips.linear; give both or neither.")
     if not config.audit.page:
         return
     if not any(find(name).adapted for name in config.attacks):
         log.warning(
-            "no attack of this audit adapts to the defenses, so what does not leak is not judged; add adapted_dci"
+            "no attack in this audit adapts to the defenses, so it does not judge what does not leak; add adapted_dci"
         )
     for sentence in dict.fromkeys(s for name in config.attacks for s in shortfalls(config, find(name).section)):
-        log.warning("%s: below that the audit does not judge by what this attacker does not reconstruct", sentence)
+        log.warning(
+            "%s: below that, the audit draws no conclusion from what this attack does not reconstruct", sentence
+        )
 
 
 def private_images(config: ConfigDict, network: Network) -> Images:
-    """The images that a config names for evaluation, or photographs out of scikit-image; labels as the network counts.
+    """The config's images for evaluation, or photographs from scikit-image; labels in the network's numbering.
 
     Raises:
       InputError: see `data.images.load`, and a label that the network does not have.
@@ -138,7 +140,7 @@ def _real(path, who, network, private):
     found = read_images(path, network.input_shape, crop=network.crop, flag=f"{who}.images")
     pixels = without(found, private).pixels
     if len(pixels) == 0:
-        raise InputError(f"All images of {path} are also evaluated; give the {who} others.")
+        raise InputError(f"All images of {path} are also evaluated; give the {who} other images.")
     return pixels
 
 
@@ -151,7 +153,7 @@ def learned_from(config: ConfigDict, network: Network) -> tuple[tuple, tuple[int
 
 
 def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.ndarray | None:
-    """The private images' labels as the network counts them, int [N]; None where that is not known.
+    """The private images' labels in the network's numbering, int [N]; None if it is unknown.
 
     Folders are classes in alphabetical order, which is the network's order only if all are there.
 
@@ -164,7 +166,7 @@ def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.
     )
     if labels is not None and count is not None and folders and labels.max() + 1 != count:
         log.warning(
-            "%d class folders for the %d classes of %s: which is which is not known, so there is no top-1; "
+            "%d class folders for the %d classes of %s: their correspondence is unknown, so top-1 is not measured; "
             "give data.labels",
             labels.max() + 1,
             count,
@@ -182,10 +184,10 @@ def trusted_labels(config: ConfigDict, network: Network, private: Images) -> np.
 
 
 def baselines(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """The baselines, uint8 [N, H, W, C]: two guesses that see nothing of an image, and what 4 x 4 of its colours show.
+    """The baselines, uint8 [N, H, W, C]: two blind guesses, and a thumbnail of the image's 4 x 4 colours.
 
-    "mean_image": the mean of the other private images; "random_image": one of them; both without those that are nearly
-    the same image. "thumbnail": `recognition.thumbnail`. Where there is no other image the guesses are grey.
+    "mean_image": the mean of the other private images; "random_image": one of them; both exclude near
+    duplicates. "thumbnail": `recognition.thumbnail`. Without other images, the guesses are grey.
     """
     same, rng = recognition.alike(pixels), np.random.default_rng(seed)
     mean, other = np.full_like(pixels, 128), np.full_like(pixels, 128)
@@ -201,7 +203,7 @@ def baselines(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def verifier_accuracy(networks: tuple[Network, ...], images, batch: int) -> dict[str, float]:
-    """Network -> share of the synthesised images that it answers with the label they were made for."""
+    """Network -> share of the synthesised images whose intended label it predicts."""
     if not len(images):
         return {}
     return {n.name: synthesis.verifier_accuracy(n, images, batch) for n in networks if n.head}
@@ -217,7 +219,7 @@ def _learn(config, trained, verifier, weights, shape, key, workdir):
     file = present(workdir, "prior") / "filter.npz"
     key_filter = jax.random.fold_in(key, zlib.crc32(b"calibration"))  # synthesis folds small numbers in
     inputs = prior.fit_filter(trained, Prior((), weights, shape), key_filter, file, **config.prior_fitting)
-    # A filter is for what it was fitted to.
+    # A filter applies only to what it was fitted to.
     found = inputs.filter if config.synthesis.start in dict(weights) else None
     folder = present(workdir, "synthesis")
     made = synthesis.synthesize(trained, key, folder, filter=found, **config.synthesis)
@@ -227,7 +229,7 @@ def _learn(config, trained, verifier, weights, shape, key, workdir):
 
 
 def asked(config: ConfigDict) -> tuple[Channel, ...]:
-    """The channels that a config names: every defense, the random ones sent as often as it says."""
+    """The config's channels: every defense, random ones once for each of `num_queries`."""
     found = []
     for kind, strength in config.defenses:
         often = config.num_queries if registry.find(kind).random else (1,)
@@ -236,7 +238,7 @@ def asked(config: ConfigDict) -> tuple[Channel, ...]:
 
 
 def _learn_channels(config, network, splits, taught, inputs, key, workdir):
-    """{split: channels}, each with what its defense has learned, from the attack's inputs or from real images."""
+    """{split: channels}, with defenses learned from the attack's inputs or from real images."""
     if taught is not None:
         inputs = Prior(taught, ((POOL, 1.0),), inputs.shape)
     found = {}
@@ -253,7 +255,7 @@ def _learn_channels(config, network, splits, taught, inputs, key, workdir):
 
 
 def _finish(network, private, fitted, evaluation):
-    """How long device and attack take for one image on this machine, for the audit's page."""
+    """Latency of device and attack for one image on this machine, for the audit's page."""
     keep(
         evaluation / "latency.json",
         lambda: latency(network, private.pixels[:1] / np.float32(255), fitted.get("dci", {})),
@@ -264,13 +266,13 @@ def _check_shape(network):
     shape = network.input_shape
     if len(shape) != 3:
         raise InputError(
-            f"{network.name} takes inputs of shape {shape}, which are no images [H, W, C]; give "
+            f"{network.name} takes inputs of shape {shape}, which are not images [H, W, C]; give "
             "Network.latent if it is a generator, or choose another target."
         )
     if shape[2] not in (1, 3):
         raise InputError(
             f"{network.name} takes images [H, W, C] of {list(shape)}, but pictures have 3 channels, or 1 if they are grey; begin "
-            "your network with a block that makes its channels of these."
+            "your network with a block that converts these to its channels."
         )
     if not all(0 < value < math.inf for value in network.std) or not all(map(math.isfinite, network.mean)):
         raise InputError(

@@ -1,17 +1,17 @@
-"""What a split point tells without an attack: a score of leakage, and the pixels that a feature depends on.
+"""What a split point reveals without an attack: a leakage score, and the pixels that a feature depends on.
 
-The score is what a linear reader of small changes would reconstruct.
+The score is how well a linear estimator would reconstruct small changes.
 
-Around an image x the features change by J d, J the Jacobian. If the changes d of images were Gaussian, of the covariance S that
-natural images have (power 1 / |frequency|^2, most of it in brightness), and the features were seen with white noise of variance v,
+Around an image x the features change by J d, with J the Jacobian. If the changes d were Gaussian, with the covariance S of
+natural images (power 1 / |frequency|^2, most of it in brightness), and the features were observed with white noise of variance v,
 the best reconstruction of d would have the mean squared error
 
     mse = tr (S^-1 + J^T J / v)^-1 / n = E_z [ z^T R (I + R J^T J R / v)^-1 R z ] / n,    R = S^(1/2),
 
-with z of signs (Hutchinson), the inverse by conjugate gradients, n the numbers of an image. A network adds no noise; what keeps a
-linear reader from d is that it is not linear. So the noise is what J leaves out, F(x + d) - F(x) - J d for changes d of CHANGE
+with random signs z (Hutchinson), the inverse by conjugate gradients, and n values per image. A network adds no noise; what limits
+a linear estimator is its nonlinearity. So the noise is the linearization error F(x + d) - F(x) - J d for changes d of CHANGE
 standard deviations, and v its mean square. The score is -10 log10 mse, in dB. Fisher information alone (dFIL: Guo et al., ICML 2022)
-knows neither what images are like nor where J stops to hold. The score ranks split points; it is no bound, and it certifies nothing.
+accounts neither for image statistics nor for where J ceases to hold. The score ranks split points; it is not a bound and certifies nothing.
 """
 
 import functools
@@ -65,7 +65,7 @@ def _error(network: Network, index: int, x: Float[Array, "B H W C"], key: Array)
 def receptive_fields(network: Network) -> list[tuple[int, int]]:
     """(height, width) in pixels that a feature in the middle of each split point depends on: where its gradient is not 0.
 
-    Found on two images of white noise, so it is cut at the image's border, and may miss what no ReLU lets through there.
+    Measured on two images of white noise, so it is clipped at the image's border, and may miss what ReLUs block there.
     """
     x = jax.random.uniform(jax.random.key(0), (2, *network.input_shape))
     pulls, found = [], []

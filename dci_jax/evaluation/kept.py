@@ -1,4 +1,4 @@
-"""Scores of many inputs, a batch after the other, kept in files; and what a split costs."""
+"""Scores of many inputs, batch by batch, stored in files; and the costs of a split."""
 
 import shutil
 import time
@@ -19,13 +19,13 @@ _device = jax.jit(run, static_argnums=(2, 3))  # as one program, which is what a
 
 
 def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray) -> dict[str, np.ndarray]:
-    """`one` batch after the other, put together and kept in files; what is finished is read from them.
+    """Apply `one` batch by batch, and store the concatenated results in files; finished batches are read from them.
 
     Args:
       file: .npz, made once; until then a folder beside it keeps the batches.
-      batch: rows at a time, shared by the devices.
+      batch: rows per batch, split across devices.
       one: (a batch of each array, number of its first row) -> arrays [B, ...].
-      arrays: each [N, ...]; pixels, uint8, are given on as [0, 1].
+      arrays: each [N, ...]; uint8 pixels are passed on as [0, 1].
     """
     folder = file.with_suffix(".parts")
     if not distributed.broadcast(file.exists()):
@@ -53,10 +53,10 @@ def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: 
 
 
 def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
-    """What a split is, for one image: `COSTS`.
+    """The costs of each split, for one image: `results.COSTS`.
 
-    Bytes sent (float32), parameters, floating-point operations and BatchNorm layers (whose statistics remember what the
-    network was trained on) on the device, and how deep it lies: the share of the network's blocks that run before it.
+    Bytes sent (float32), parameters, floating-point operations and BatchNorm layers (whose statistics record the
+    training images) on the device, and the depth: the share of the network's blocks that run before it.
     """
     shapes, images = feature_shapes(network), jax.ShapeDtypeStruct((2, *network.input_shape), jnp.float32)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network)
@@ -75,7 +75,7 @@ def costs(network: Network, splits: Iterable[str]) -> dict[str, dict[str, int]]:
 
 
 def evenly_spaced(network: Network, count: int) -> tuple[str, ...]:
-    """`count` of a network's split points, evenly spaced by the operations of the device up to them; the first and the last, too."""
+    """`count` of a network's split points, evenly spaced by the operations of the device up to them, including the first and the last."""
     names = split_names(network)
     if not 0 < count < len(names):
         return names

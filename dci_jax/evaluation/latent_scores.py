@@ -1,4 +1,4 @@
-"""How near a reconstructed latent comes to the true one, and the image made from it to what was sent."""
+"""How close a reconstructed latent is to the true one, and its image to what was sent."""
 
 import functools
 
@@ -15,7 +15,7 @@ from dci_jax.typing import Array
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def corrupt(name: str, strength: float, key: Array, features: Array) -> Array:
-    """What the attack is given: the features behind a key of `CORRUPTIONS`."""
+    """The attack's input: the features after a corruption, a key of `CORRUPTIONS`."""
     return CORRUPTIONS[name](key, features, strength)
 
 
@@ -47,9 +47,9 @@ def compared(found: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> 
 
 @jax.jit
 def unlikeliness(network: Network, latents: Float[Array, "B C"]) -> Float[Array, "B"]:
-    """How far the BatchNorm statistics of each latent's own features are from the running ones. [N].
+    """Distance of the BatchNorm statistics of each latent's own features from the running ones. [N].
 
-    A generator's defective samples are those with features unlike what it had in training; a score
+    A generator's defective samples are those with features unlike the ones in training; a score
     without data.
     """
     running = tuple(block.params.get("batch_stats", {}) for block in network.blocks)
@@ -62,12 +62,12 @@ def unlikeliness(network: Network, latents: Float[Array, "B C"]) -> Float[Array,
 
 @jax.jit
 def depths(network: Network, latents: Float[Array, "B C"], estimates: tuple[Array, ...]) -> dict[str, Array]:
-    """What each block's inverter made of the block behind it, on the way from an image to its latent.
+    """Errors of each block's inverter, on the way from an image to its latent.
 
     Args:
       network: a generator.
       latents: the true ones, [B, C].
-      estimates: (f_0, ..., f_N), from an attack's `unwind`.
+      estimates: (f_0, ..., f_N), from `Chain.estimates`.
 
     Returns:
       "errors" [B, N]: |f'_i - f_i| / |f_i - mean f_i| of i = 0 ... N - 1; "pictures" uint8

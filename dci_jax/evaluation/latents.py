@@ -1,7 +1,7 @@
 """A generator's private latents: drawn from its prior, reconstructed from its features and images, repaired.
 
-A generator's input is a latent and its features end in an image; reconstructing an input is GAN inversion. What
-the attacks learn from are latents of the prior, so no real image is needed.
+A generator's input is a latent and its features end in an image; reconstructing an input is GAN inversion. The
+attacks learn from latents of the prior, so no real image is needed.
 """
 
 import functools
@@ -33,19 +33,19 @@ from dci_jax.typing import Array, Reconstruct
 log = logging.getLogger("dci_jax")
 
 REPAIRED = 100  # latents whose images are corrupted, to be repaired
-SPECTRA = 64  # latents whose Jacobian is looked at
+SPECTRA = 64  # latents whose Jacobian is analysed
 
 
 def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
     """The `Case` of a config whose target is a generator.
 
     Args:
-      config: as in configs/default.py; of the images of section "data" no latent need be known.
+      config: as in configs/default.py; the latents of the images in section "data" need not be known.
       network: the target.
       splits: split points to reconstruct from.
 
     Raises:
-      InputError: a sentence with the value and the cure.
+      InputError: an invalid value; the message gives it and the fix.
     """
     _check(config, network)
     network = sharding.put(network, sharding.replicated())
@@ -79,7 +79,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...]) -> Case:
 
 
 def baselines(latents: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """What needs no features at all, float32 [N, C]: the mean of the prior, and another private latent at random."""
+    """Guesses without any features, float32 [N, C]: the mean of the prior, and another private latent at random."""
     step = np.random.default_rng(seed).integers(1, max(len(latents), 2))
     return {"mean_latent": np.zeros_like(latents), "random_latent": np.roll(latents, step, 0)}
 
@@ -95,13 +95,13 @@ def read(
     key: Array,
     file: Path,
 ) -> dict[str, np.ndarray]:
-    """Read every latent back from its features at one split; kept in files, so that it is done once.
+    """Reconstruct every latent from its features at one split and score it; results are stored in files and reused.
 
     Args:
       network: a generator.
-      latents: the private ones, float32 [N, C]; where something happens to the features the first `REPAIRED` of them.
-      batch: latents at a time, shared by the devices.
-      split: split point; the last has the image itself for features.
+      latents: the private ones, float32 [N, C]; with a corruption, only the first `REPAIRED` of them.
+      batch: latents per batch, split across devices.
+      split: split point; at the last, the features are the image itself.
       corruption: its kind is a key of `CORRUPTIONS`, applied to the features; other than "none" at the last split only.
       reconstruct: features [B, ...] -> latents [B, C]. It never sees the latents.
       key: for the corruption.
@@ -109,8 +109,8 @@ def read(
 
     Returns:
       Each [N]: "latent_cosine" and "latent_error" (relative l2) of the latents; "mse", "psnr" and
-      "ssim" of the image regenerated from the latent, against the undamaged one; "psnr_sent" of what
-      was given to the attack, where that is an image. And "latent" float32 [N, C], "reconstruction"
+      "ssim" of the image regenerated from the latent, against the uncorrupted one; "psnr_sent" of the
+      attack's input, if that is an image. And "latent" float32 [N, C], "reconstruction"
       and "sent" uint8 [N, H, W, 3].
     """
     index = split_index(network, split)
@@ -124,7 +124,7 @@ def read(
 
 
 def guess(network: Network, latents: np.ndarray, batch: int, guesses: np.ndarray, file: Path) -> dict[str, np.ndarray]:
-    """Like `read` at the last split, for guesses [N, C] that were made without any features."""
+    """Like `read` at the last split, for guesses [N, C] made without any features."""
 
     def one(truth, guess, _):
         index = len(network.blocks)
@@ -136,7 +136,7 @@ def guess(network: Network, latents: np.ndarray, batch: int, guesses: np.ndarray
 def read_given(
     network: Network, images: np.ndarray, batch: int, reconstruct: Reconstruct, file: Path
 ) -> dict[str, np.ndarray]:
-    """The same for given images uint8 [N, H, W, 3], which no latent need belong to: no latent errors."""
+    """The same for given images uint8 [N, H, W, 3], which need not have a latent: no latent errors."""
 
     def one(truth, _):
         latent = reconstruct(truth)
@@ -153,14 +153,14 @@ def by_depth(network: Network, latents: np.ndarray, chain: Chain) -> dict[str, n
 
 
 def spectra(network: Network, latents: np.ndarray) -> dict[str, np.ndarray]:
-    """Singular values and vectors of the image's Jacobian at these latents, which come along."""
+    """Singular values and vectors of the image's Jacobian at these latents, and the latents themselves."""
     values, vectors = spectrum(network, sharding.put(latents, sharding.replicated()), len(network.blocks))
     deviation = np.float32(DEVIATIONS[network.latent])
     return {"values": values, "vectors": vectors, "latents": latents, "deviation": deviation}
 
 
 def unlikely(network: Network, latents: np.ndarray, evaluation: Path, last: str) -> dict[str, np.ndarray]:
-    """`unlikeliness` of the private latents ("before"), and of what each attack made of their images."""
+    """`unlikeliness` of the private latents ("before"), and of each attack's reconstructions from their images."""
 
     def score(latents):
         return unlikeliness(network, sharding.put(latents, sharding.replicated()))
@@ -175,7 +175,7 @@ def _begin(network, latents, batch, mean, evaluation):
 
 
 def _finish(network, latents, given, batch, fitted, evaluation):
-    """Images that the generator did not make, every block on the way, and what of a latent an image shows."""
+    """Images that the generator did not make, errors by block, and which directions of a latent an image shows."""
     last = network.blocks[-1].name
     for name in fitted:
         if last in fitted[name]:
@@ -191,7 +191,7 @@ def _finish(network, latents, given, batch, fitted, evaluation):
 
 
 def _keep(file, make):
-    """An .npz of what `make` returns, made once."""
+    """Store what `make` returns as an .npz, once."""
     if not distributed.broadcast(file.exists()):
         content = sharding.fetch(make())
         if distributed.is_leader():
@@ -208,13 +208,11 @@ def _check(config, network):
         )
     if any(kind != "none" for kind, _ in config.defenses):
         raise InputError(
-            f"defenses is {config.defenses}, but what {network.name} gives are images; name what happens to "
-            "them in corruptions."
+            f"defenses is {config.defenses}, but the outputs of {network.name} are images; name corruptions "
+            "of them in corruptions."
         )
     if config.data.count < 2:
-        raise InputError(
-            f"data.count is {config.data.count}; give how many latents are drawn for evaluation, at least 2."
-        )
+        raise InputError(f"data.count is {config.data.count}; give the number of latents for evaluation, at least 2.")
     for field, value in (
         ("target.deploy", config.target.deploy),
         ("verifier.name", config.verifier.name),
@@ -226,9 +224,9 @@ def _check(config, network):
     ):
         if value:
             raise InputError(
-                f"{field} is {value!r}, but {network.name} is a generator, for which it means nothing; leave it out."
+                f"{field} is {value!r}, but {network.name} is a generator, for which it has no meaning; leave it out."
             )
     log.info(
-        "%s takes latents: attacks learn from its prior, and sections inputs and synthesis are not looked at",
+        "%s takes latents: attacks learn from its prior, and the sections inputs and synthesis are ignored",
         network.name,
     )

@@ -1,7 +1,7 @@
 """The positive control of an audit: each attack on the network's first split point, undefended, on procedural images.
 
 An attack that reconstructs nothing there is broken, or too weak for this network, and its low scores elsewhere are no sign
-of safety. Features that are not finite, the same for every image, or without a gradient are found here, too.
+of safety. Features that are not finite, the same for every image, or without a gradient are also detected here.
 """
 
 import functools
@@ -85,11 +85,11 @@ def faults(network: Network, split: str, images: Array) -> list[str]:
     index = split_index(network, split)
     features = sharding.fetch(features_at(network, index, images))
     if not np.isfinite(features).all():
-        return ["its features are not finite; look at the checkpoint"]
+        return ["its features are not finite; check the checkpoint"]
     if np.abs(features - features[:1]).max() <= 1e-6 * np.abs(features).max():
-        return ["its features are the same for every image; look at the checkpoint and at the inputs' range"]
+        return ["its features are the same for every image; check the checkpoint and the inputs' range"]
     if not np.any(sharding.fetch(_slope(network, index, images))):
-        return ["its features have no gradient with respect to the image, so that attacks which follow it cannot work"]
+        return ["its features have no gradient with respect to the image, so gradient-based attacks cannot work"]
     return []
 
 
@@ -100,7 +100,7 @@ def _slope(network, index, images):
 
 
 def _fitted(config, case, inputs, split, key, workdir, name) -> Callable:
-    """The function from features to images that an attack makes for the split."""
+    """The attack's function from features to images at the split."""
     attack = registry.find(name, config.oracle.attack)
     _, settings = registry.settings(config, attack, (split,))
     if attack.starts_from:
@@ -117,7 +117,7 @@ def _pixels(images):
 
 
 def _scores(pixels, guess, truth, originals):
-    """The scores of each image, as rows of results.jsonl hold them."""
+    """The scores of each image, as in the rows of results.jsonl."""
     plain = {"reconstruction": pixels, "psnr": np.asarray(psnr(guess, truth)), "ssim": np.asarray(ssim(guess, truth))}
     found = recognition.scores(plain, originals, IMAGES)
     return [{name: float(values[i]) for name, values in found.items()} for i in range(len(pixels))]

@@ -1,15 +1,15 @@
-"""Scores that brightness and contrast do not change: what a person, or a program that recognises images, would see.
+"""Scores that are invariant to brightness and contrast: what a person, or an image recognition program, would see.
 
-PSNR and SSIM call a dimmed picture or a negative a bad reconstruction. Here an image is fitted in brightness and contrast
-first, and compared by the *structure* that it adds to 4 x 4 colours:
+PSNR and SSIM rate a dimmed picture or a negative as a bad reconstruction. Here an image's brightness and contrast are fitted
+first, and it is compared by the *structure* that it adds to 4 x 4 colours:
 
     fitted(r)      = a r + b,  (a, b) = argmin sum |a r + b - x|^2
     detail_k(x)    = y - smooth(y),  y = the grey image at k x k pixels,  smooth(y) = the nearest that 4 x 4 colours interpolate to
     structure(r,x) = max over k, over r and its mirror image, of |correlation| of
                      (detail, detail), (detail of edges, detail of edges), (detail, detail of edges)
 
-What 4 x 4 colours interpolate to has no structure, so a coarse arrangement of colours is never a match. Images of all sizes are
-compared at k = 16, 32 and 64, as far as they have so many pixels.
+An interpolation of 4 x 4 colours has no structure, so a coarse arrangement of colours is never a match. Images of all sizes are
+compared at k = 16, 32 and 64, as far as they have that many pixels.
 """
 
 import functools
@@ -42,7 +42,7 @@ def scores(plain: dict[str, np.ndarray], truth: UInt8[Array, "B H W C"], batch: 
     Returns:
       Each float32 [N]: "psnr_affine" and "ssim_affine", of the reconstruction or of its fit in brightness and contrast,
       whichever is higher; "structure" in [0, 1]; "structure_part", the highest of nine quarters of the image;
-      "rank1_structure", 1 where no other image of `truth` (but those within `SAME` of the own one) has as much structure
+      "rank1_structure", 1 where no other image of `truth` (except those within `SAME` of its own) has as much structure
       in common with the reconstruction, else 0.
     """
     found = plain["reconstruction"]
@@ -76,7 +76,7 @@ def _affine(found, truth):
 
 
 def fitted(found: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-    """a r + b of each reconstruction r, with the a (negative, too) and b that bring it nearest to its image; in [0, 1]."""
+    """a r + b of each reconstruction r, with the a (possibly negative) and b that best fit its image; in [0, 1]."""
     axes = (1, 2, 3)
     r, x = (v - jnp.mean(v, axes, keepdims=True) for v in (found, truth))
     gain = jnp.sum(r * x, axes, keepdims=True) / (jnp.sum(r**2, axes, keepdims=True) + 1e-9)
@@ -136,7 +136,7 @@ def details(pixels: UInt8[Array, "B H W C"]) -> dict[int, Float[Array, "B 2 k k"
 
 
 def alike(pixels: UInt8[Array, "B H W C"]) -> np.ndarray:
-    """Which images are nearly the same: [N, N] bool, PSNR above `SAME`; an image and itself are."""
+    """Which images are nearly the same: [N, N] bool, PSNR above `SAME`; True on the diagonal."""
     flat = np.float32(pixels).reshape(len(pixels), -1) / 255
     squares = (flat**2).sum(1)
     errors = (squares[:, None] + squares - 2 * flat @ flat.T) / flat.shape[1]
@@ -179,6 +179,6 @@ def _between(n, k):
 
 @functools.cache
 def _smooth(k):
-    """The projection [k, k] on what is interpolated from 4 numbers, by least squares: of such a thing nothing is left."""
+    """The least-squares projection [k, k] onto interpolations of 4 numbers, which have no detail left."""
     basis = _between(k, min(COARSE, k))
     return np.float32(basis @ np.linalg.pinv(basis))

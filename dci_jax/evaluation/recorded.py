@@ -1,4 +1,4 @@
-"""Recorded features: reconstructs from what a device really sent; the images need not be known.
+"""Recorded features: reconstruct from what a device actually sent; the images need not be known.
 
 A dump is an .npz with "features" [N, ...] and "split", the name of the split point; rows are examples.
 """
@@ -31,15 +31,15 @@ log = logging.getLogger("dci_jax")
 
 
 def load(config: ConfigDict, network: Network) -> Case:
-    """The `Case` of a config with `features`. Where `data.images` are given, they are the originals, in order.
+    """The `Case` of a config with `features`. `data.images`, if given, are the originals, in order.
 
     Args:
-      config: as in configs/default.py; `defenses` names the one that the features went through.
+      config: as in configs/default.py; `defenses` names the one that was applied.
       network: the target.
 
     Raises:
-      InputError: the dump is damaged, of another network, split or type, not finite, empty or too large; the originals
-        are not as many; not one defense is named, or one whose learned part is not here.
+      InputError: the dump is damaged, of another network, split or type, not finite, empty or too large; the number of
+        originals differs; not exactly one defense is named, or it is a learned one.
     """
     split, features = read_dump(Path(config.features), network)
     if tuple(config.splits) not in ((), (split,)):
@@ -51,20 +51,20 @@ def load(config: ConfigDict, network: Network) -> Case:
         learned = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
         raise InputError(
             f"defenses is {tuple(config.defenses)}, but recorded features went through one; name that, or "
-            f"(('none', 0.0),), and one number of queries. What these have learned is not in a dump: {learned}."
+            f"(('none', 0.0),), and one number of queries. A dump lacks the parameters of learned ones: {learned}."
         )
     if channels[0].kind == "dropout_marked" and not np.signbit(features[features == 0]).any():
-        # Every zero would be taken for a true one, and the weak attack for a safe split.
+        # Every zero would count as a true value, and the weak attack would make the split look safe.
         raise InputError(
-            f"defenses is {tuple(config.defenses)}, but no zero in {config.features} is negative, which marks what was "
-            "left out; record -0.0 there, or name dropout, whose mask is guessed."
+            f"defenses is {tuple(config.defenses)}, but no zero in {config.features} is negative, which marks dropped "
+            "values; record -0.0 there, or name dropout, whose mask is guessed."
         )
     base = images.load(config, network, (split,))
     known = bool(config.data.images)
     if known and len(base.names) != len(features):
         raise InputError(
             f"{config.features} holds {len(features)} examples and data.images {len(base.names)}; give the images that "
-            "they were made of, in order, or none."
+            "they were computed from, in order, or none."
         )
     found = replace(
         base,
@@ -101,17 +101,17 @@ def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:
             f"{', '.join(map(str, expected))}] after {split}, N at least 1, channels last; record them there."
         )
     if not np.isfinite(features).all():
-        raise InputError(f"{(~np.isfinite(features)).sum()} numbers of {path} are not finite; record it again.")
+        raise InputError(f"{(~np.isfinite(features)).sum()} numbers in {path} are not finite; record it again.")
     if features.min() == features.max():
         raise InputError(
-            f"All numbers of {path} are {features.min():g}, which tells nothing of any input; record it again."
+            f"All numbers in {path} are {features.min():g}, which carries no information; record it again."
         )
     _check_scale(path, split, features, network)
     return split, features
 
 
 def _check_scale(path, split, features, network):
-    """Features of another scale than the network's were not recorded there, and no attack would reconstruct anything from them."""
+    """Reject features on another scale than the network's: no attack would reconstruct anything from them."""
     x = dead_leaves(jax.random.key(0), 8, network.input_shape)
     usual = float(jnp.std(features_at(network, split_index(network, split), x)))
     found = float(np.std(features, dtype=np.float64))
@@ -122,8 +122,8 @@ def _check_scale(path, split, features, network):
         )
     if not usual / 10 < found < usual * 10:
         log.warning(
-            "the features in %s have a standard deviation of %.2g, those of %s after %s %.2g on procedural images: where they are of other "
-            "weights or of another normalisation, the attacks are too weak to judge",
+            "the features in %s have a standard deviation of %.2g, those of %s after %s %.2g on procedural images: if they are from other "
+            "weights or another normalisation, the attacks are too weak to judge",
             path,
             found,
             network.name,
@@ -133,9 +133,9 @@ def _check_scale(path, split, features, network):
 
 
 def _read(network, features, batch, split, channel, reconstruct, *, judge, private, key, file):
-    """Scores as `image_scores.read` where the images are known, and "feature_error": how well the result explains them.
+    """Scores as in `image_scores.read` if the images are known, and "feature_error": how well the result explains the features.
 
-    |F(x) - f|^2 / |f - mean f|^2 with the reconstruction for x, behind the defense. Without the truth that is all.
+    |F(x) - f|^2 / |f - mean f|^2 with the reconstruction for x, after the defense. Without the truth, that is the only score.
     """
     del key
     index = split_index(network, split)

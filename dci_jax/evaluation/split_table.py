@@ -1,4 +1,4 @@
-"""Where a network can be cut: what each split point costs, what a feature there sees, and a score of how much it leaks."""
+"""Where a network can be split: the cost of each split point, the receptive field of its features, and a leakage score."""
 
 import math
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from dci_jax.tensors import shapes as tensor_shapes
 
 
 def split_points(network: Network) -> list[dict[str, Any]]:
-    """What each split point costs for one input, in their order, and how much of an image a feature sees. `pandas.DataFrame` takes it.
+    """List the cost of each split point for one input, in order, and its receptive field; rows for `pandas.DataFrame`.
 
     Args:
       network: the target.
 
     Returns:
-      a dict for each: "name"; "shape" of the features, channels last, and of the "tensors" that they are sent as; "values", how many numbers these are, and
-      "share_of_input", as a share of the input's; "bytes_float32" and "bytes_8bit" of a payload; "device_flops" up to there,
-      and "share_of_flops" of those up to the last one; "device_parameters"; "batch_norms", the BatchNorm layers on the device;
-      "depth", the blocks up to there; "receptive_field" (height, width) in pixels that a feature in the middle depends on, cut at the
-      image's border, None of a generator.
+      a dict for each: "name"; "shape" of the features, channels last, and of the "tensors" that are sent; "values", their number,
+      and "share_of_input", relative to the input's; "bytes_float32" and "bytes_8bit" of a payload; "device_flops" up to there,
+      and "share_of_flops", relative to the last one's; "device_parameters"; "batch_norms", the BatchNorm layers on the device;
+      "depth", the number of blocks up to there; "receptive_field" (height, width) in pixels of a feature in the middle, clipped
+      at the image's border, None for a generator.
     """
     names, shapes = split_names(network), feature_shapes(network)
     found = costs(network, names)
@@ -55,22 +55,23 @@ def split_points(network: Network) -> list[dict[str, Any]]:
 def leakage_scores(
     network: Network, splits: Sequence[str] = (), *, num_images: int = 4, seed: int = 0
 ) -> dict[str, float]:
-    """Rank split points without an attack: the error of a linear reader of small changes, in dB. Half a minute for each split point of a small network.
+    """Rank split points without an attack, by the error of a linear estimator of small changes, in dB.
 
-    Procedural images, no real data. It ranks split points and certifies nothing: attack those that you would choose (`audit`).
+    Takes half a minute per split point of a small network; uses procedural images, no real data. The score ranks split points
+    and certifies nothing: attack those that you would choose (`audit`).
     `dci_jax/evaluation/information.py` has the equations.
 
     Args:
-      network: the target, of images.
+      network: the target, a network of images.
       splits: split points; (): all.
-      num_images: procedural images that it is averaged over.
-      seed: of these, and of the estimate's random signs.
+      num_images: procedural images to average over.
+      seed: seed of these, and of the estimate's random signs.
 
     Returns:
       split point -> score in dB; higher leaks more.
 
     Raises:
-      InputError: no such split point, a number below 1, or a generator.
+      InputError: an unknown split point, a number below 1, or a generator.
     """
     if network.latent:
         raise InputError(f"{network.name} is a generator, and the score is of images; attack it by `audit`'s configs.")

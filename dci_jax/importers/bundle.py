@@ -122,9 +122,7 @@ def checked(file: Path) -> dict[str, Any]:
     if wrong := jsonschema.exceptions.best_match(schema().iter_errors(manifest)):
         where = "".join(f"[{step!r}]" for step in wrong.absolute_path) or "it"
         said = " ".join(wrong.message.split())
-        raise InputError(
-            f"{file} is no manifest of format {FORMAT}: {where}: {said[:200]}; convert the network again."
-        )
+        raise InputError(f"{file} is no manifest of format {FORMAT}: {where}: {said[:200]}; convert the network again.")
     return manifest
 
 

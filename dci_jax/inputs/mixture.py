@@ -28,7 +28,7 @@ _AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)  # in batches
 
 @dataclass(frozen=True)
 class Shards:
-    """The images of many .npy files, uint8 [n, H, W, C] each, as one sequence; nothing is kept in memory.
+    """The images of many .npy files, uint8 [n, H, W, C] each, as one sequence that is not held in memory.
 
     Attributes:
       files: all of one shape.
@@ -58,9 +58,9 @@ class Prior:
       pool: sequence of uint8 [H, W, C]: synthesised images; real ones only for an oracle.
       weights: ((source, weight), ...): "synthetic" or a key of `GENERATORS` or `LATENTS`, and its share of
         a batch.
-      shape: (H, W, C) of the images given out, those of the pool are cropped to it at random; or of
+      shape: (H, W, C) of the images, to which those of the pool are cropped at random; or shape of
         one latent.
-      filter: (bands, shift) of `spectrum.filtered`, that procedural images go through; None: they stay as they are.
+      filter: (bands, shift) of `spectrum.filtered`, applied to procedural images; None: no filter.
     """
 
     pool: Sequence[np.ndarray]
@@ -69,7 +69,7 @@ class Prior:
     filter: tuple[Array, Array] | None = None
 
     def sample(self, key: Array, count: int) -> Array:
-        """`count` images [count, H, W, C] in [0, 1], or latents [count, C]; the same key gives the same."""
+        """Draw `count` images [count, H, W, C] in [0, 1], or latents [count, C]; the same key gives the same."""
         return batches(self, key, count)(0)
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ def mixture(weights: dict[str, float], stored: int) -> tuple[tuple[str, float], 
 
     Args:
       weights: source -> weight.
-      stored: how much there is in the pool.
+      stored: size of the pool; 0 if it is empty.
 
     Raises:
       InputError: an unknown source, a negative weight, no weight at all, or an empty pool.
@@ -109,7 +109,7 @@ def batches(inputs: Prior, key: Array, count: int) -> Callable[[int], Array]:
 
     Args:
       inputs: the mixture.
-      key: the same key and number give the same batch, whatever was asked before.
+      key: the same key and number give the same batch, whatever the earlier calls.
       count: images per batch.
     """
     ends = np.round(np.cumsum([share for _, share in inputs.weights]) * count).astype(int)
@@ -138,7 +138,7 @@ def mix(
 ) -> Array:
     """Images in [0, 1], flipped at random, in random order: `found` (uint8) and new procedural ones.
 
-    Codes are drawn from their prior and not flipped.
+    Latents are drawn from their prior and not flipped.
 
     Args:
       counts: (source, how many) for each source.
@@ -152,7 +152,7 @@ def mix(
         if source == POOL:
             return found / 255.0
         new = _SOURCES[source](source_key, number, shape)
-        # In 8 bits, as the private ones are: colours that the filter takes away altogether would leave singular equations.
+        # In 8 bits, like the private images: colours that the filter removes entirely would leave singular equations.
         return jnp.round(255 * filtered(new, *filter)) / 255 if filter else new
 
     key_order, key_flip, *keys = jax.random.split(key, 2 + len(counts))
@@ -163,7 +163,7 @@ def mix(
     if len(shape) == 3:
         flip = jax.random.bernoulli(key_flip, 0.5, (len(images), 1, 1, 1))
         images = jnp.where(flip, images[:, :, ::-1], images)
-    # An uneven batch is copied: JAX 0.12 refuses to give it out in uneven pieces.
+    # An uneven batch is copied: JAX 0.12 refuses to shard it unevenly.
     return sharding.constrain(images, sharding.fitting(images, sharding.batch_sharded()))
 
 

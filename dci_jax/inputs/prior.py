@@ -1,14 +1,14 @@
-"""Procedural images in the colours and the sharpness of those that the network was trained on, told by its BatchNorm layers.
+"""Fit procedural images to the colours and sharpness of the network's training images, as its BatchNorm layers record them.
 
-A solved inverter sees second moments: colour, spectrum, contrast. The mean and variance that a BatchNorm layer remembers
-behind a convolution w are w^T E[p] and w^T Cov[p] w for patches p of the images that the network was trained on: known
+A solved inverter depends on second moments: colour, spectrum, contrast. The running mean and variance of a BatchNorm layer
+after a convolution w are w^T E[p] and w^T Cov[p] w for patches p of the network's training images: known
 equations about their covariance. So one linear filter, a 3 x 3 matrix of colours for each octave of spatial frequency, is
-fitted until procedural images behind it give the statistics that the early layers remember. It has 66 numbers, shared by
-all images, which leaves no room for the patterns that single pixels would take on. It starts from what is known of nearly
+fitted until filtered procedural images match the running statistics of the early layers. It has 66 numbers, shared by
+all images, too few to overfit single pixels. It starts from what is known of nearly
 every photograph: JPEG stores its colours at half the resolution (4:2:0).
 
-Random crops of padded images (He et al., CVPR 2016, section 4.2: 4 pixels) put black borders into those statistics;
-they are fitted with and without, and what fits better is taken.
+Random crops of padded images (He et al., CVPR 2016, section 4.2: 4 pixels) add black borders to those statistics;
+the filter is fitted with and without them, and the better fit is used.
 """
 
 import functools
@@ -35,10 +35,10 @@ from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 
-_DRAWN = 4  # batches of procedural images, taken in turns
+_DRAWN = 4  # batches of procedural images, used in turn
 _SMOOTH = 1e-3  # weight of the mean squared difference of neighbouring octaves' matrices
-_FITS = 0.25  # half a deviation; a filter that leaves more is not used: those are no statistics of images
-_EPSILON = 1e-5  # as BatchNorm adds to a variance: channels that are dead say nothing
+_FITS = 0.25  # half a deviation; a filter that leaves more is not used: the statistics are not those of images
+_EPSILON = 1e-5  # as BatchNorm adds to a variance: dead channels carry no information
 
 
 def fit_filter(
@@ -52,17 +52,17 @@ def fit_filter(
     learning_rate: float,
     padding: Sequence[int],
 ) -> Prior:
-    """The mixture with its procedural images filtered; as it is where there is nothing to fit, which is logged.
+    """Fit a filter to the mixture's procedural images; returns it unchanged if there is nothing to fit, which is logged.
 
     Args:
       network: the target with its BatchNorm layers.
-      inputs: the mixture; images of a pool are left as they are.
+      inputs: the mixture; images of a pool are left unchanged.
       key: PRNG key.
-      file: .npz, gets the filter; what is there is read. None: nothing is written.
-      steps: Adam updates; 0: the procedural images stay as they are.
-      batch: procedural images in each.
-      learning_rate: Adam's, falling to 0 along a cosine.
-      padding: pixels of black border of which the network's training images may have seen a part, to choose from.
+      file: .npz that stores the filter; an existing one is read. None: nothing is written.
+      steps: Adam updates; 0: leave the procedural images unchanged.
+      batch: procedural images per update.
+      learning_rate: initial learning rate of Adam; decays to 0 on a cosine schedule.
+      padding: candidate widths in pixels of the black border in the network's training crops.
 
     Raises:
       InputError: `file` is damaged.
@@ -71,7 +71,7 @@ def fit_filter(
     if not depth:
         if steps:
             log.info(
-                "the prior is not fitted: no procedural image, or no BatchNorm layer of %s that tells of it",
+                "the prior is not fitted: no procedural images, or no BatchNorm layer of %s to fit them to",
                 network.name,
             )
         return inputs
@@ -93,7 +93,7 @@ def fit_filter(
     before, after = float(found["before"]), float(found["after"])
     if not after < min(before, _FITS):
         log.warning(
-            "no filter brings procedural images near to what %s remembers (mismatch %.3g, %.3g without): they stay as they are",
+            "no filter brings procedural images near the statistics of %s (mismatch %.3g, %.3g without): they are left unchanged",
             network.name,
             after,
             before,
@@ -112,7 +112,7 @@ def fit_filter(
 
 
 def check(steps: int, padding: Sequence[int], side: int) -> None:
-    """Raise InputError where `fit_filter` could not work on images of that side."""
+    """Raise InputError if `fit_filter` could not work on images of that side."""
     if steps and not padding:
         raise InputError("prior_fitting.padding is (); give a border to try, such as (0,), or prior_fitting.steps=0.")
     for border in padding:
@@ -123,15 +123,15 @@ def check(steps: int, padding: Sequence[int], side: int) -> None:
 
 
 def blocks_to_fit(network: Network, weights: Sequence[tuple[str, float]], steps: int) -> int:
-    """How many blocks' statistics a filter is fitted to: 0 without steps, procedural images or BatchNorm."""
+    """Number of blocks whose statistics a filter is fitted to: 0 without steps, procedural images or BatchNorm."""
     return told_by(network) if steps and _procedural(weights) else 0
 
 
 def told_by(network: Network) -> int:
-    """How many blocks' statistics tell of colours and spectrum: those up to the first that makes the image smaller again.
+    """Number of blocks whose statistics reflect colours and spectrum: those up to the first that downsamples again.
 
-    0 without BatchNorm. Deeper layers answer to what is in an image, which no filter changes: fitted to all of them a
-    CIFAR ResNet-20 took images away from the spectrum of those that it had been trained on.
+    0 without BatchNorm. Deeper layers respond to image content, which no filter changes: for a CIFAR ResNet-20, fitting
+    to all of them moved images away from the spectrum of its training images.
     """
     shapes, layers = feature_shapes(network)[1:], running_statistics(network)
     depth = next((depth for depth, tree in enumerate(layers, 1) if jax.tree.leaves(tree)), 0)
@@ -154,14 +154,14 @@ def mismatch(
 
     Args:
       padding: of the random crops, in pixels.
-      depth: so many blocks count.
+      depth: number of blocks that count.
       fitted: as `spectrum.filtered` takes them.
       network: the target.
       batch: (procedural images in [0, 1], (row, column) of each one's crop from 0 to twice the padding).
 
     Returns:
-      (loss, terms): the loss has added how differently neighbouring octaves are changed, which keeps what no layer tells
-      from going anywhere.
+      (loss, terms): the loss adds a penalty on differences between neighbouring octaves, which fixes what no layer
+      determines.
     """
     bands, shift = fitted
     images, places = batch
@@ -177,7 +177,7 @@ def mismatch(
 
 
 def _fit(network, drawn, key, border, depth, steps, learning_rate):
-    """The filter for one padding, and the mismatch before and after; arrays and numbers as they are kept."""
+    """The filter for one padding, and the mismatch before and after; arrays and numbers as they are stored."""
     count = len(drawn[0])
 
     def batch(number):

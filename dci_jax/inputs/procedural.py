@@ -1,6 +1,6 @@
-"""Inputs without data or network: dead leaves and 1/f noise, made on the accelerator, endless.
+"""Inputs without data or network: an endless supply of dead leaves and 1/f noise, made on the accelerator.
 
-Dead leaves (Lee, Mumford & Huang, IJCV 2001): opaque shapes of scale-invariant sizes that hide one
+Dead leaves (Lee, Mumford & Huang, IJCV 2001): opaque shapes of scale-invariant sizes that occlude one
 another; with 1/f spectra they share much of the statistics of photographs (Baradad et al.,
 "Learning to See by Looking at Noise", NeurIPS 2021).
 """
@@ -18,7 +18,7 @@ from dci_jax.typing import Array
 def dead_leaves(key: Array, count: int, shape: tuple[int, int, int]) -> Float[Array, "count H W C"]:
     """Images of overlapping, shaded and textured ellipses and rectangles.
 
-    Up to 90 of them per 32 pixels of the image's side, so that large images are as rich in detail.
+    Up to 90 shapes per 32 pixels of the image's side, so that large images are equally rich in detail.
 
     Args:
       key: PRNG key.

@@ -1,8 +1,8 @@
-"""A linear filter of whole images: what each octave of spatial frequency gives to each colour.
+"""A linear filter of whole images: a matrix of colours for each octave of spatial frequency.
 
-By the cosine transform (DCT-II), which takes an image as mirrored at its borders, so that nothing wraps around. The
+It uses the cosine transform (DCT-II), which mirrors an image at its borders, so that nothing wraps around. The
 frequencies of `NODES` and the mean of an image have a matrix of colours each; between nodes they are interpolated
-along the logarithm of the frequency, the same at every size of image.
+in log frequency, identically for every image size.
 """
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from dci_jax.typing import Array
 
-NODES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # cycles per pixel; below and above them the nearest counts
+NODES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # cycles per pixel; below and above them the nearest is used
 BANDS = 1 + len(NODES)  # the first is that of an image's mean
 
 
@@ -21,9 +21,9 @@ def identity(channels: int) -> np.ndarray:
 
 
 def halved(channels: int) -> np.ndarray:
-    """Those that leave colours at half the resolution, float32 [7, C, C]; brightness stays.
+    """The bands that halve the resolution of colours, float32 [7, C, C]; brightness is unchanged.
 
-    The mean of two pixels, shown twice, leaves cos(pi f)^2 of a wave.
+    Averaging two pixels and repeating the mean scales a wave by cos(pi f)^2.
     """
     grey, left = np.full((channels, channels), 1 / channels), np.cos(np.pi * np.array((0, *NODES))) ** 2
     return np.float32(grey + left[:, None, None] * (np.eye(channels) - grey))
@@ -36,11 +36,11 @@ def filtered(
 
     Args:
       images: in [0, 1].
-      bands: of the mean and of each of `NODES`, the matrix that multiplies the coefficients' colours.
-      shift: is added to all pixels.
+      bands: for the mean and for each of `NODES`, the matrix that multiplies the coefficients' colours.
+      shift: added to all pixels.
 
     Returns:
-      Images cut to [0, 1].
+      Images clipped to [0, 1].
     """
     rows, columns = _cosines(images.shape[1]), _cosines(images.shape[2])
     gains = jnp.einsum("yxk,kij->yxij", _shares(images.shape[1], images.shape[2]), bands)
@@ -58,7 +58,7 @@ def _cosines(size):
 
 
 def _shares(height, width):
-    """How much of each band every coefficient takes, [height, width, bands], sums of one."""
+    """Weights of the bands in every coefficient, [height, width, bands], which sum to one."""
     frequency = np.hypot(np.arange(height)[:, None] / (2 * height), np.arange(width)[None] / (2 * width))
     numbers = np.arange(len(NODES))
     place = np.interp(np.log(np.maximum(frequency, NODES[0] / 2)), np.log(NODES), numbers)

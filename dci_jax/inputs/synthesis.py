@@ -1,8 +1,8 @@
-"""Inputs without data: images whose BatchNorm statistics are those that the network remembers.
+"""Inputs without data: images whose BatchNorm statistics match the network's running statistics.
 
-DeepInversion (Yin et al., CVPR 2020): start from noise, or better from procedural images, and let
-gradient descent make the network's batch statistics on them equal to its running statistics, and
-its answer equal to a chosen label; small images first, then large ones.
+DeepInversion (Yin et al., CVPR 2020): start from noise, or better from procedural images, and use
+gradient descent to match the network's batch statistics on them to its running statistics, and
+its prediction to a chosen label; small images first, then large ones.
 """
 
 import functools
@@ -52,30 +52,30 @@ def synthesize(
     precision: str,
     filter: tuple[Array, Array] | None = None,
 ) -> Shards:
-    """Images made from the network alone.
+    """Synthesise images from the network alone.
 
     A network without BatchNorm has no statistics to match: then only the label and the image priors
-    shape the images, which is far weaker, and a warning says so.
+    shape the images, which is far weaker; a warning is logged.
 
     Args:
       network: the target.
       key: PRNG key.
-      folder: gets two files for each finished batch, the images and their labels with a checksum; a killed run goes
-        on after the last, or from the checkpoint of the unfinished one.
-      batches: how many batches.
-      batch: images in each; their joint statistics are matched, so hundreds.
-      stages: ((side in pixels, Adam updates), ...): the images are shown to the network averaged
-        down to that side; the optimiser starts anew in each stage.
-      start: what they start from, a key of `procedural.GENERATORS`; the paper's is "white_noise".
-      learning_rate: Adam's, in pixel units of [0, 1]; it falls to zero along a cosine.
-      warmup: updates, in each stage, over which it first rises from zero.
-      betas: Adam's.
+      folder: stores two files for each finished batch, the images and their labels with a checksum; a killed run resumes
+        after the last, or from the checkpoint of the unfinished one.
+      batches: number of batches.
+      batch: images per batch; their joint statistics are matched, so use hundreds.
+      stages: ((side in pixels, Adam updates), ...): the network sees the images averaged
+        down to that side; the optimiser restarts in each stage.
+      start: the initial images, a key of `procedural.GENERATORS`; the paper's is "white_noise".
+      learning_rate: initial learning rate of Adam, in pixel units of [0, 1]; decays to zero on a cosine schedule.
+      warmup: warmup updates in each stage, from a rate of zero.
+      betas: Adam's b1 and b2.
       statistics, cross_entropy, total_variation, l2: weights of the loss terms.
-      first: how much more the first BatchNorm layer counts than each other.
-      jitter: the images are shifted by up to so many pixels in every step.
+      first: weight of the first BatchNorm layer, relative to the others.
+      jitter: maximum shift of the images in each step, in pixels.
       precision: "float32", or "bfloat16" for the network's convolutions; statistics and losses are
-        float32 in any case.
-      filter: (bands, shift) of `spectrum.filtered`, that what they start from goes through; None: it stays as it is.
+        always float32.
+      filter: (bands, shift) of `spectrum.filtered`, applied to the initial images; None: no filter.
 
     Returns:
       uint8 [H, W, C], `batches * batch` of them, on disk.
@@ -88,8 +88,8 @@ def synthesize(
     remembers = bool(jax.tree.leaves(running_statistics(network)))
     if batches and not remembers:
         log.warning(
-            "%s has no BatchNorm layer, so there are no statistics to match: its images are shaped by "
-            "their label and the image priors alone, and procedural images matter the more",
+            "%s has no BatchNorm layer, so there are no statistics to match: only their label and the "
+            "image priors shape its images, and procedural images matter more",
             network.name,
         )
     weights = {"statistics": statistics if remembers else 0.0, "cross_entropy": cross_entropy}
@@ -98,7 +98,7 @@ def synthesize(
     weights = sharding.put(weights, sharding.replicated())
     frozen = with_dtype(network, precision), weights
     size = network.input_shape[0]
-    # Made once, because a loss is compiled for what it is: the same one for every batch.
+    # Made once for all batches, because `minimize` compiles once per loss object.
     seen_at = [functools.partial(synthesis_loss, jitter, size // side) for side, _ in stages]
     plan = [
         (loss, steps, _optimizer(learning_rate, warmup, steps, tuple(betas)), f"{side} px")
@@ -166,11 +166,11 @@ def _check_whole(file: Path, shape: tuple[int, ...]) -> None:
     if kept.keys() != {"labels", "crc32"} or kept["labels"].shape != shape[:1]:
         raise damaged(_labels(file), f"it holds {', '.join(kept) or 'nothing'}")
     if zlib.crc32(found) != kept["crc32"]:
-        raise damaged(file, "its checksum is another")
+        raise damaged(file, "its checksum differs")
 
 
 def check(network: Network, batches: int, stages: tuple[tuple[int, int], ...]) -> None:
-    """Raise InputError where `synthesize` could not work; see there."""
+    """Raise InputError if `synthesize` could not work; see there."""
     size = network.input_shape[0]
     if batches and network.head is None and not jax.tree.leaves(running_statistics(network)):
         raise InputError(
@@ -227,10 +227,10 @@ def synthesis_loss(
 
 
 def verifier_accuracy(network: Network, images: Shards, batch: int) -> float:
-    """The share of synthesised images that another network (or this one) answers with their label.
+    """The share of synthesised images whose label another network (or this one) predicts.
 
     The "verifier" of DeepInversion: images that a network of another architecture recognises are
-    no mere adversarial patterns of the first.
+    not merely adversarial patterns of the first.
     """
     labels = np.concatenate([read_arrays(_labels(file))["labels"] for file in images.files])
     right = []
@@ -249,7 +249,7 @@ def average(images: Float[Array, "B H W C"], factor: int) -> Float[Array, "B h w
 
 
 def clip(images: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-    """To valid pixels, [0, 1]."""
+    """Clip to valid pixels, [0, 1]."""
     return jnp.clip(images, 0, 1)
 
 

@@ -1,6 +1,6 @@
-"""The values of a config checked against the table of its fields, before any work.
+"""Check a config's values against the table of its fields, before any work.
 
-A learning rate below zero or a weight of nothing would run to the end, and a crippled attack reads as a safe split.
+A negative learning rate or a weight of 0 would run to the end, and a crippled attack makes a split look safe.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from dci_jax.settings.ranges import STRENGTHS, Range, Rows, Several
 
 
 def check_ranges(config: ConfigDict) -> None:
-    """Raise InputError where a value of the config is not what its field may be, whether its section runs or not."""
+    """Raise InputError if a value is outside its field's range, even in a section that does not run."""
     _check_names(config)
     check_forms(config)
     for name, field in FIELDS.items():
@@ -36,19 +36,19 @@ def check_ranges(config: ConfigDict) -> None:
 
 
 def check_forms(config: ConfigDict) -> None:
-    """Raise InputError where a field that holds several things holds others or too few in each, or a text is none."""
+    """Raise InputError if a value has the wrong type, or a row the wrong types or length."""
     for name, field in FIELDS.items():
         form, value = field.form, _value(config, name)
         if form in (str, bool) and not isinstance(value, form):
-            raise InputError(f"{name} is {_shown(value)}; give it {'a text' if form is str else 'True or False'}.")
+            raise InputError(f"{name} is {_shown(value)}; give {'a string' if form is str else 'True or False'}.")
         if isinstance(form, Rows):
             for row in value if isinstance(value, tuple | list) else ((value,),):
                 if not _fits(row, form.kinds):
-                    raise InputError(f"{name} is {_shown(value)}; give it such as {form.example}.")
+                    raise InputError(f"{name} is {_shown(value)}; give a value such as {form.example}.")
 
 
 def numbers(value: Any) -> Iterator[float]:
-    """All numbers in a field: itself, or those of a tuple and of the tuples in it."""
+    """All numbers in a value: itself, or those in nested tuples."""
     if isinstance(value, tuple | list):
         for part in value:
             yield from numbers(part)
@@ -57,7 +57,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 def _check_names(config: ConfigDict) -> None:
-    """Raise InputError where a field is not in the table, or has no value."""
+    """Raise InputError if a field is not in the table, or has no value."""
     for name, value in _fields(config):
         if name not in FIELDS:
             sentence = moved(name) or f"There is no field {name}; leave it out"
@@ -89,7 +89,7 @@ def _check_strengths(field, given):
 
 
 def _fits(row, kinds):
-    """Whether a thing is of these types: floats may be integers."""
+    """Whether a value has these types; an integer passes as a float."""
     parts = (row,) if len(kinds) == 1 else row
     if not isinstance(parts, tuple | list) or len(parts) != len(kinds):
         return False

@@ -1,32 +1,32 @@
-"""docs/fields.md, made from the tables: every field with its default, what it may be and what it means."""
+"""Make docs/fields.md from the tables: every field with its default, range and meaning."""
 
 from typing import Any
 
 from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.ranges import STRENGTHS
 
-# Section -> what it is about; "" has the fields that are in none.
+# Section -> description; "" holds the fields outside sections.
 SECTIONS = {
-    "": "What is run: on which features, by which attacks, behind which defenses.",
+    "": "What to run: features, split points, attacks and defenses.",
     "target": "The network under attack.",
     "data": "The private images. They are for evaluation only; no attack sees them.",
     "defense": "What `bottleneck`, `prune_channels`, `nopeek` and `learned_noise` learn from.",
-    "lpips": "LPIPS (v0.1, AlexNet) is measured where both files are given; else it is null.",
-    "audit": "When an image of the audit's page leaks: its reconstruction passes one of these thresholds, and beats "
+    "lpips": "LPIPS (v0.1, AlexNet) is measured if both files are given; otherwise it is null.",
+    "audit": "An image leaks if its reconstruction passes one of these thresholds and beats "
     "every baseline of that image by a margin. The thresholds are ours; no published ones exist (docs/audit.md).",
-    "inputs": "What the inverters learn from: shares of every batch. The paper has synthetic=1, the others 0 and "
+    "inputs": "What the inverters learn from: shares of every batch. The paper uses synthetic=1, the others 0 and "
     'synthesis.start="white_noise" (configs/paper.py).',
-    "prior_fitting": "A filter of colours and frequencies, 66 numbers, that procedural images go through. It is fitted "
-    "until the network's early BatchNorm layers see on them what they remember.",
+    "prior_fitting": "A filter of colours and frequencies (66 numbers) for procedural images. It is fitted "
+    "until their statistics match the running statistics of the network's early BatchNorm layers.",
     "synthesis": "Images that are synthesised from the network's BatchNorm statistics: the synthetic pool.",
-    "verifier": "Another network that judges the synthesised images: do they look like their label to it, too?",
+    "verifier": "Another network that checks the synthesised images: does it predict their labels, too?",
     "dci_trained": "`dci_trained`: inverters trained as in the paper (configs/paper.py).",
     "dci": "`dci`, a chain of solved inverters for each split point, and `dci_shared`, one chain for all of them.",
     "refine": "`dci+refine`: rMLE that starts from DCI's reconstruction.",
     "rmle": "`rmle`: each image is optimised from a blank one, with AMSGrad.",
     "deepinversion": "`deepinversion`: rMLE with the network's BatchNorm statistics as its prior.",
     "deep_image_prior": "`deep_image_prior`: an untrained network for each image.",
-    "gauss_newton": "`gauss_newton`, and `dci+gauss_newton` from DCI's answer, for images or latents.",
+    "gauss_newton": "`gauss_newton`, and `dci+gauss_newton` from DCI's reconstruction, for images or latents.",
     "inverse_network": "`inverse_network`: one trained decoder for each split point.",
     "oracle": "An attack trained on real images of the private ones' distribution: an upper reference, and not "
     "data-free. Images that are also evaluated are left out.",
@@ -38,8 +38,8 @@ def page() -> str:
     lines = [
         "# Every field of a config",
         "",
-        "Give it as a flag, such as `--config.batch=50`, or in a config file. All are checked before any work, "
-        "whether their section runs or not.",
+        "Set a field by a flag, such as `--config.batch=50`, or in a config file. All fields are checked before any "
+        "work, even in sections that do not run.",
     ]
     for section, about in SECTIONS.items():
         rows = [
@@ -63,7 +63,7 @@ def _shown(value: Any) -> str:
 
 
 def _form(form: Any) -> str:
-    return _cell({str: "a text", bool: "True or False"}.get(form, str(form)))
+    return _cell({str: "a string", bool: "True or False"}.get(form, str(form)))
 
 
 def _cell(text: str) -> str:

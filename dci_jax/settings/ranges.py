@@ -1,4 +1,4 @@
-"""What a field may be: numbers of a range, several of them, rows, a text, True or False; and strengths of defenses."""
+"""Allowed values of fields: numbers in a range, several numbers, rows, strings, True or False; and strengths of defenses."""
 
 import math
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; NaN is in none.
+    """Numbers from `low` to `high`; NaN is excluded.
 
     Attributes:
-      low: the least.
-      high: the greatest.
-      above: `low` itself is left out.
-      below: `high` itself is left out.
+      low: minimum.
+      high: maximum.
+      above: whether to exclude `low` itself.
+      below: whether to exclude `high` itself.
       whole: integers only.
     """
 
@@ -36,11 +36,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Several:
-    """Numbers, any or as many as their section checks.
+    """Several numbers.
 
     Attributes:
       each: the range of each of them.
-      count: how many; 0: as many as their section checks.
+      count: how many; 0: checked by their section.
     """
 
     each: Range
@@ -52,12 +52,12 @@ class Several:
 
 @dataclass(frozen=True)
 class Rows:
-    """Any number of things, each a single one or a row of them.
+    """Any number of items, each a single value or a row of values.
 
     Attributes:
-      kinds: the types in a row; of one type, the thing itself and no row.
-      example: the text of a value that has this form.
-      each: the range of each number in it; None: its own check knows.
+      kinds: the types in a row; with one type, the items are single values.
+      example: the text of an example value.
+      each: the range of each number; None: checked elsewhere.
     """
 
     kinds: tuple[type, ...]
@@ -68,12 +68,12 @@ class Rows:
         return f"such as `{self.example}`" + (f"; each number {self.each}" if self.each else "")
 
 
-Form = Range | Several | Rows | type[str] | type[bool]  # `str`: a text; `bool`: True or False
+Form = Range | Several | Rows | type[str] | type[bool]  # `str`: a string; `bool`: True or False
 
 COUNT, SOME = Range(1, whole=True), Range(0, whole=True)
 WEIGHT = Range(0, below=True)  # below infinity
 POSITIVE = Range(0, above=True, below=True)
-RATE = Range(0, 10, above=True)  # of learning; pixels and weights alike are of the order of 1
+RATE = Range(0, 10, above=True)  # of learning rates; pixels and weights are both of order 1
 SHARE, BETA = Range(0, 1), Range(0, 1, below=True)
 POINTS = Rows((str,), "('stem',)")  # names of split points
 WEIGHTS_AT = Rows((str, float), "(('stem', 0.1),)", WEIGHT)

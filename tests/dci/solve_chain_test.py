@@ -220,17 +220,17 @@ def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, mon
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2000}.get)
     # 6 matrices of 351^2 numbers, 8 bytes each, fit, and so do inputs and features: not both.
-    with pytest.raises(InputError, match=r"where the inverter of stem is solved, .*; give at most 6 in all") as told:
+    with pytest.raises(InputError, match=r"to solve the inverter of stem, .*; give at most 6 in all") as told:
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     most = int(re.search(r"at most (\d+)", str(told.value)).group(1))
     solve_chain.check(network, ("stem",), INPUTS.shape, **{**settings, "num_images": most - 3, "num_validation": 3})
     # More held out than solved on: these are counted once.
-    with pytest.raises(InputError, match=r"inverter of stem is solved, .*; give at most 6 in all"):
+    with pytest.raises(InputError, match=r"to solve the inverter of stem, .*; give at most 6 in all"):
         solve_chain.check(network, ("stem",), INPUTS.shape, **{**settings, "num_images": 1, "num_validation": 23})
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100}.get)
     # 3072 numbers of an image and 16384 behind the stem, 4 bytes each
     with pytest.raises(
-        InputError, match=r"images is 16, dci.num_validation 8: .* there are 0.0; give fewer than 5 in all"
+        InputError, match=r"images is 16, dci.num_validation 8: .* only 0.0 are available; give fewer than 5 in all"
     ):
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     assert not any(tmp_path.iterdir())

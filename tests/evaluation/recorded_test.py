@@ -58,7 +58,7 @@ def test_a_dump_that_cannot_be_read_is_refused(network, tmp_path):
     [
         ({"splits": ("stem",)}, "was recorded at layer1.0; leave splits empty"),
         ({"defenses": (("none", 0.0), ("gaussian", 1.0))}, "went through one; name that"),
-        ({"defenses": (("bottleneck", 4.0),)}, "is not in a dump"),
+        ({"defenses": (("bottleneck", 4.0),)}, "A dump lacks"),
         ({"defenses": (("dropout_marked", 0.5),)}, "no zero in .* is negative"),
         ({"data.images": "two.npz"}, "holds 3 examples and data.images 2"),
         ({"features": "missing.npz"}, "No features at missing.npz"),

@@ -106,7 +106,7 @@ def test_statistics_that_no_images_have_are_not_followed(tmp_path, caplog):
     """Means of 0 and variances of 1, as in a network whose BatchNorm layers were never told."""
     settings = {**SETTINGS, "steps": 20, "batch": 16, "padding": (0,)}
     assert fit_filter(cifar_resnet(KEY, depth=20), INPUTS, KEY, tmp_path / "filter.npz", **settings) is INPUTS
-    assert "stay as they are" in caplog.text
+    assert "are left unchanged" in caplog.text
 
 
 @pytest.mark.slow

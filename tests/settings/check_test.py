@@ -31,13 +31,13 @@ def test_nothing_and_words_for_numbers_are_refused(field, value, said):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("rmle.prior", (1, 2), r"rmle.prior is \(1, 2\); give it a text"),
-        ("target.name", True, "target.name is True; give it a text"),
-        ("target.deploy", "x", "target.deploy is x; give it True or False"),
+        ("rmle.prior", (1, 2), r"rmle.prior is \(1, 2\); give a string"),
+        ("target.name", True, "target.name is True; give a string"),
+        ("target.deploy", "x", "target.deploy is x; give True or False"),
         ("dci.num_images", (3, 4), r"dci.num_images is \(3, 4\); give a whole number"),
         ("dci.max_unknowns", "x", "dci.max_unknowns is x; give for each of its numbers"),
-        ("splits", 3, r"splits is 3; give it such as \('stem',\)"),
-        ("num_queries", 3, r"num_queries is 3; give it such as"),
+        ("splits", 3, r"splits is 3; give a value such as \('stem',\)"),
+        ("num_queries", 3, r"num_queries is 3; give a value such as"),
     ],
 )
 def test_what_a_config_file_makes_another_type_of_is_refused(field, value, said):
@@ -127,7 +127,7 @@ def test_what_does_not_have_the_form_of_its_field_is_refused_with_an_example(fie
     section, _, name = field.rpartition(".")
     with config.ignore_type():
         (config[section] if section else config)[name] = value
-    with pytest.raises(InputError, match=rf"{field} is .*; give it such as \("):
+    with pytest.raises(InputError, match=rf"{field} is .*; give a value such as \("):
         check_ranges(config)
 
 

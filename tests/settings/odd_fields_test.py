@@ -32,7 +32,7 @@ def refused(said, **fields):
         ("nothing would be optimised", {"synthesis__stages": (), "synthesis__batches": 1}),
         ("rmle.prior_weight is 1, but rmle.prior is empty", {"rmle__prior_weight": 1.0}),
         ("verifier.weights is x.pth, but verifier.name is empty", {"verifier__weights": "x.pth"}),
-        ("which is no classifier of cifar_resnet20's images", {"verifier__name": "sngan_narrow"}),
+        ("which does not classify cifar_resnet20's images", {"verifier__name": "sngan_narrow"}),
         ("batch is True", {"batch": True}),
         ("seed is False", {"seed": False}),
     ],
@@ -44,7 +44,7 @@ def test_a_value_is_refused(said, fields):
 @pytest.mark.parametrize(
     ("features", "said"),
     [
-        (np.ones(SHAPE, np.float32), "All numbers of .* are 1"),
+        (np.ones(SHAPE, np.float32), "All numbers in .* are 1"),
         (1e30 * FEATURES, "standard deviation of 1e.30"),
         (1e-9 * FEATURES, "standard deviation of 1e-09"),
     ],

@@ -1,14 +1,14 @@
-"""The inverters R_i: f_i -> f_{i-1}, each unrolled around the block that it undoes.
+"""The inverters R_i: f_i -> f_{i-1}, each unrolled around the block that it inverts.
 
-An inverter starts from the block's output where the shapes agree (a residual block changes its input
-little), and corrects its estimate a few times by what the frozen block itself makes of it:
+An inverter starts from the block's output if the shapes agree (a residual block changes its input
+little), and corrects its estimate a few times with the frozen block's output for it:
 
     x_0     = f, or a learned upsampling of f
     x_{r+1} = relu(x_r + N_r(x_r, f, f - F_i(x_r)))
 
 Each `N_r` is a small convolutional network whose last layer starts at zero. This is the cycle
 consistency of DCI inside the inverter, as in learned iterative reconstruction (Adler & Öktem, 2017);
-reading an input back stays one forward pass. The architecture is ours: the paper's is not published.
+reconstruction stays one forward pass. The architecture is ours: the paper's is not published.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from dci_jax.typing import Array
 
 
 class Inverter(nn.Module):
-    """Undoes one block: [B, h, w, c] -> [B, H, W, channels], for images of any size.
+    """Inverts one block: [B, h, w, c] -> [B, H, W, channels], for images of any size.
 
     It works at the smaller of the two sizes; the larger is folded into channels (`unshuffle`).
 
@@ -36,9 +36,9 @@ class Inverter(nn.Module):
       vector: the block's input is a latent [B, channels], which counts as an image of one pixel.
       channels: of the block's input.
       width: channels of the hidden layers at the input's resolution.
-      num_corrections: corrections by the block's own answer.
+      num_corrections: corrections with the block's own output.
       depth: 3x3 convolutions in each correction.
-      nonnegative: the output is what a ReLU gave, and is cut at zero.
+      nonnegative: the block's input is a ReLU's output, so the estimate is clipped at zero.
       dtype: of the convolutions; the estimate itself is kept in float32.
     """
 
@@ -66,7 +66,7 @@ class Inverter(nn.Module):
         x = f if same else shuffle(_conv(f, channels, "start", self.dtype, size=size), self.downsampling)
         x = x.astype(jnp.float32)
         corrections = [self._correction(r, (channels, sent, sent), size) for r in range(self.num_corrections)]
-        # A first layer is linear: what it makes of the features is known before the first round, where they are the estimate, too.
+        # A first layer is linear: its response to the features is computed before the first correction, where they may be the estimate.
         parts = [jnp.split(first[0], (channels, channels + sent), 2) for first, *_ in corrections]
         known = [of_f + of_x if same and r == 0 else of_f for r, (of_x, of_f, _) in enumerate(parts)]
         shares = jnp.split(unbiased(f, jnp.concatenate(known, -1), self.dtype), self.num_corrections, -1)
@@ -99,17 +99,18 @@ def inverters(
       network: gives the shapes and the dtype.
       stop: how many blocks.
       width: hidden channels, as a multiple of the channels of the wider side of the block.
-      cap: but so many at most.
+      cap: maximum number of hidden channels.
       num_corrections, depth: see `Inverter`.
 
     Raises:
-      InputError: a block's features are no images, not smaller by a whole factor, or several tensors.
+      InputError: a block's features are not images, not scaled by a whole factor, or several tensors.
     """
     shapes = feature_shapes(network)
     for block in network.blocks[:stop]:
         if block.tensors:
             raise InputError(
-                f"{network.name}: {block.name} sends {len(block.tensors)} tensors, which trained inverters do not take; use the attack dci."
+                f"{network.name}: {block.name} sends {len(block.tensors)} tensors, which trained inverters do not "
+                "support; use the attack dci."
             )
     scales = [scale(network, i, i + 1, shapes) for i in range(stop)]
     return tuple(

@@ -1,6 +1,6 @@
 """The two losses of DCI (Dong et al., BMVC 2022): every inverter alone, and their chains of every depth.
 
-An inverter `R_i` undoes block `F_i`: features `f_i = F_i(f_{i-1})` -> `f_{i-1}`, and `f_0 = x` is the image.
+An inverter `R_i` inverts block `F_i`: features `f_i = F_i(f_{i-1})` -> `f_{i-1}`, and `f_0 = x` is the image.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from dci_jax.typing import Array, Pytree
 
 @dataclass(frozen=True)
 class Objective:
-    """What the inverters are trained for.
+    """The training objective of the inverters.
 
     Attributes:
       distance: a key of `losses.DISTANCES`, for all three terms.
       layer, image, cycle: weights of the terms.
-      remat: compute the inverters' activations again for their gradient instead of keeping them.
+      remat: recompute the inverters' activations in the backward pass instead of storing them.
     """
 
     distance: str
@@ -33,7 +33,7 @@ class Objective:
 
 
 def undo(module: Inverter, params: Pytree, network: Network, index: int, features: Array) -> Array:
-    """`R(f)`: features behind block `index` (from 0) -> features before it."""
+    """`R(f)`: features after block `index` (from 0) -> features before it."""
     return module.apply(params, features, lambda x: run(network, x, index, index + 1))
 
 
@@ -77,7 +77,7 @@ def alone(
 
     Args:
       features: (f_0, ..., f_N), each [B, ...].
-      scales: what each feature's distance is a share of.
+      scales: what each feature's distance is relative to.
     """
     distance, undo = DISTANCES[objective.distance], _undo(objective)
     estimate = undo(module, params, network, i, features[i + 1])
@@ -95,13 +95,13 @@ def conquer_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The chains of every depth up to k = len(modules), together.
 
-    The batch is cut into k groups; each is reconstructed from a split of its own. An inverter therefore
-    sees true features and those that deeper inverters made, and each split counts the same:
+    The batch is divided into k groups, each reconstructed from its own split. An inverter therefore
+    sees true features and the estimates of deeper inverters, and each split has the same weight:
 
         image |R_1(...R_s(f_s)) - x|  +  cycle mean_{i<=s} |F_i(...F_1(x')) - f_i|  +  layer ...
 
-    The groups are the columns of [B / k, k, ...], so that devices which share the rows need nothing
-    from one another.
+    The groups are the columns of [B / k, k, ...], so that devices that share the rows do not have to
+    communicate.
 
     Args:
       images: [B, H, W, C] in [0, 1]; at least one for each split.

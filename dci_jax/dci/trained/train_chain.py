@@ -1,7 +1,7 @@
 """Divide-and-Conquer Inversion (Dong et al., BMVC 2022): one inverter per block, then the chain as a whole.
 
 *Divide*: each inverter learns alone, from the block's own pairs. *Conquer*: chains of growing depth
-learn together that their image is right and that the network, given that image, answers with the
+are trained jointly so that their image is right and the network maps that image to the
 same features (cycle consistency). The inverters compose, so one training serves every split.
 """
 
@@ -31,9 +31,9 @@ from dci_jax.typing import Array, Pytree
 
 @dataclass(frozen=True)
 class Phase:
-    """One stage of the training: what `minimize` is called with. Made by `phases`.
+    """One stage of the training: the arguments of `minimize`. Made by `phases`.
 
-    `deepest`: it trains the deepest split alone, in a copy of the chain.
+    `deepest`: whether it trains the deepest split alone, in a copy of the chain.
     """
 
     label: str
@@ -63,11 +63,11 @@ def dci_trained(
       inputs: what the attacker trains on.
       splits: split points to reconstruct from.
       key: PRNG key.
-      folder: keeps checkpoints; a killed run goes on from the last. Made if need be, but not what it is in.
+      folder: stores checkpoints; a killed run resumes from the last. Created if missing, but not its parents.
       batch: images per step.
       precision: "float32", or "bfloat16" for the convolutions in training; estimates, losses and
-        parameters are float32 in any case.
-      **settings: of `phases`.
+        parameters are always float32.
+      **settings: see `phases`.
 
     Returns:
       split point -> its chain.
@@ -109,14 +109,14 @@ def check(
     precision: str,
     **settings: Any,
 ) -> None:
-    """Raise InputError where the training could not work on inputs of this shape.
+    """Raise InputError if the training could not work on inputs of this shape.
 
     Args:
       network: the target.
       splits: split points to reconstruct from.
-      shape: of the inputs that it is trained on.
+      shape: shape of the training inputs.
       batch, precision: see `dci_trained`.
-      **settings: of `phases`.
+      **settings: see `phases`.
     """
     if settings["distance"] not in DISTANCES:
         raise InputError(f"dci_trained.distance is {settings['distance']!r}; choose from: {', '.join(DISTANCES)}.")
@@ -134,7 +134,7 @@ def check(
 
 
 def of_phases(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the section "dci_trained" its phases depend on."""
+    """The settings of the section "dci_trained" that its phases depend on."""
     return {k: v for k, v in settings.items() if k not in ("batch", "precision")}
 
 
@@ -166,17 +166,17 @@ def phases(
       splits: split points to reconstruct from.
       width, cap, num_corrections, depth: of the inverters, see `dci.trained.inverter_network`.
       distance, layer, image, cycle, remat: see `Objective`. The divide phase has no image term.
-      learning_rate: Adam's in the divide phase, at its start; it falls to zero along a cosine.
+      learning_rate: initial learning rate of Adam in the divide phase; decays to zero on a cosine schedule.
       divide_steps: steps in which every inverter learns alone.
       conquer_learning_rate: the same for each stage of the conquer phase.
-      conquer_warmup: steps over which that rate first rises from zero. The gradient of a chain is far
+      conquer_warmup: warmup steps of that rate from zero. The gradient of a chain is far
         larger than that of one inverter, and Adam's first steps are as long whatever the gradient:
-        without a rise they throw away what the divide phase had learned.
-      conquer_clip: global norm that the gradient is cut to in conquer; infinite: never. Where a latent has no
-        bounds a single batch can otherwise throw a chain out.
-      conquer: ((split point, steps), ...): the stages, deeper by deeper.
-      deepest_steps: last steps on the deepest split alone, with conquer's rate, in a copy of the chain that the other
-        splits do not use: it would cost them more than it gives; 0: none.
+        without warmup they undo what the divide phase has learned.
+      conquer_clip: global norm to which the gradient is clipped in conquer; infinite: no clipping. If a latent is
+        unbounded, a single batch can otherwise make a chain diverge.
+      conquer: ((split point, steps), ...): the stages, in order of depth.
+      deepest_steps: final steps on the deepest split alone, with conquer's rate, in a copy of the chain that the other
+        splits do not use, because they would lose more than it gains; 0: none.
     """
     deepest = max(split_index(network, name) for name in splits)
     modules = inverters(network, deepest, width, cap, num_corrections, depth)
@@ -212,7 +212,7 @@ def _zero(shape, x):
 
 
 def adam(phase: Phase) -> optax.GradientTransformation:
-    """Adam whose rate rises over the phase's warm-up and then falls to zero along a cosine."""
+    """Adam with the phase's warmup, then cosine decay to zero."""
     if not phase.warmup:
         return optax.adam(optax.cosine_decay_schedule(phase.learning_rate, max(phase.steps, 1)))
     warmup = min(phase.warmup, phase.steps // 2)

@@ -15,9 +15,9 @@ class TrainedInverter:
     """One trained inverter `R_i: f_i -> f_{i-1}`, a pytree whose leaves are its parameters.
 
     Attributes:
-      params: of the module.
+      params: parameters of the module.
       module: the convolutional network, unrolled around the block.
-      index: of the block, from 0.
+      index: index of the block, from 0.
     """
 
     params: Pytree
@@ -25,9 +25,9 @@ class TrainedInverter:
     index: int = flax.struct.field(pytree_node=False)
 
     def __call__(self, network: Network, sent: Array, features: Array) -> Array:
-        """The estimate of `f_{i-1}` [B, ...] of `features`, f_i [B, ...] or an estimate of it; `sent` is not used.
+        """Estimate `f_{i-1}` [B, ...] from `features`, f_i [B, ...] or an estimate of it; `sent` is unused.
 
-        Each inverter is a program of its own, which all split points share.
+        Each inverter is compiled separately, so that all split points share it.
         """
         found = _undo(self.module, self.params, network, self.index, features)
         return found if self.index else clip(latent_prior(network), found)
