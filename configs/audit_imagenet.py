@@ -29,6 +29,7 @@ def get_config():
     config.inputs.side = 96
     config.prior_fitting.update(batch=32, padding=(0,))  # ImageNet's crops have no borders
     config.dci.num_images = 128
+    config.dci.samples_per_unknown = 40
     config.dci.batch = 16
     config.dci.max_unknowns = (3000, 2500)
     return config

@@ -1,4 +1,4 @@
-"""The least settings at which a failed attack is evidence: one table, those of configs/audit.py.
+"""The least settings at which a failed attack is evidence: one table, which configs/audit.py meets.
 
 An audit counts what a weaker attack leaks, and does not count what it does not leak.
 """
@@ -12,12 +12,12 @@ from dci_jax.settings.ranges import Range
 SUFFICIENT = {
     "prior_fitting.steps": Range(60),
     "inputs.white_noise": Range(0, 0.5),
-    "dci.num_images": Range(128),
+    "dci.num_images": Range(96),
     "dci.num_validation": Range(32),
     "dci.num_corrections": Range(2),
     "dci.kernel_size": Range(3),
     "dci.max_unknowns": (Range(3000), Range(1500)),
-    "dci.samples_per_unknown": Range(70),
+    "dci.samples_per_unknown": Range(40),
     "refine.steps": Range(100),
     "refine.learning_rate": Range(1e-3, 0.2),
     "refine.total_variation": Range(0, 1),

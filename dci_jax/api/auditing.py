@@ -88,7 +88,7 @@ def audit(
       network: the target; a classifier of images.
       images: the private images: [N, H, W, C], uint8, or floats in [0, 1]; or the path of a folder, zip or npz. None: sample photographs
         of scikit-image. No attack sees them; they are used only for scoring.
-      splits: split points; (): five, evenly spaced by the device's operations, or the number in the setting "num_splits" (0: all).
+      splits: split points; (): four, evenly spaced by the device's operations, or the number in the setting "num_splits" (0: all).
       defenses: ((kind, strength), ...); None: those of configs/audit.py.
       attacks: their names; None: those of configs/audit.py, which know the defense.
       labels: true classes of the images, for top-1; None: unknown.

@@ -118,7 +118,7 @@ def test_a_weak_attackers_failure_is_not_judged_and_its_success_counts(workdir):
     }
     found = judge(workdir, known=attackers.read(workdir, config))
     assert [c.level for c in found] == ["most", "most", "some", "not judged"]
-    assert "dci.num_images is 16; give at least 128" in found[3].reasons
+    assert "dci.num_images is 16; give at least 96" in found[3].reasons
     assert "dci.max_unknowns is (1, 1); give at least (3000, 1500)" in found[3].reasons
     assert verdict.choice(found, Policy(0.5, 20.0, 0.7, 0.0, 0.4)) is None
 
