@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.errors import InputError, reason
@@ -79,12 +80,12 @@ class Network:
         return f"Network({self.name}, inputs {list(self.input_shape)}, split points {names})"
 
 
-def run(network: Network, x: Array, start: int = 0, stop: int | None = None) -> Array:
+def run(network: Network, x: Float[Array, "B ..."], start: int = 0, stop: int | None = None) -> Float[Array, "B ..."]:
     """Features at split `stop` (default: the last) from the features `x` at split `start`."""
     return trace(network, x, start, stop)[0][-1]
 
 
-def features_at(network: Network, split: str | int, x: Array) -> Array:
+def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """Compute the device's features [B, ...] of inputs [B, ...].
 
     Compiled block by block: split points share programs, as do networks that differ only in later blocks.
@@ -113,7 +114,7 @@ def features_at(network: Network, split: str | int, x: Array) -> Array:
 
 
 def trace(
-    network: Network, x: Array, start: int = 0, stop: int | None = None
+    network: Network, x: Float[Array, "B ..."], start: int = 0, stop: int | None = None
 ) -> tuple[tuple[Array, ...], tuple[Pytree, ...]]:
     """All features from split `start` to split `stop`.
 
@@ -162,7 +163,7 @@ def _unchanged(params, x):
 _run = jax.jit(run)
 
 
-def logits(network: Network, features: Array) -> Array:
+def logits(network: Network, features: Float[Array, "B ..."]) -> Float[Array, "B classes"]:
     """Class scores [B, classes], float32, from the last features `f_N`."""
     return network.head.apply(network.head.params, features)[0].astype(jnp.float32)
 

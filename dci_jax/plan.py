@@ -97,7 +97,7 @@ def _compiling(config, case, found):
     """Seconds, a rough estimate from how many programs runs had: of the run, of each kind of inverter, of each defense known."""
     attacks = {name: registry.find(name, config.oracle.attack) for name in registry.names(config)}
     kinds = set()
-    for name, attack in attacks.items():
+    for attack in attacks.values():
         if attack.fit in (solve_chain.dci, solve_chain.dci_shared):
             splits, settings = registry.settings(config, attack, case.splits)
             depth = max(split_index(_small(case), split) for split in splits)

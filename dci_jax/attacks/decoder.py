@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.dci.grid import shuffle, unshuffle
 from dci_jax.models.learned import Weights, conv
@@ -27,7 +28,7 @@ class Decoder(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, f: Array) -> Array:
+    def __call__(self, f: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         y, levels = f, self.downsampling.bit_length() - 1
         for level in range(levels + 1):
             width = self.width * 2 ** (levels - level)
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, f: Array) -> Array:
+    def __call__(self, f: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         y, levels = f, max(self.upsampling.bit_length() - 3, 0)  # down to four pixels a side
         for level in range(levels + 1):
             for layer in range(2):

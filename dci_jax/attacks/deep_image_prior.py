@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.attacks.feature_matching import match_loss
 from dci_jax.errors import InputError
@@ -37,7 +38,7 @@ class Hourglass(nn.Module):
     levels: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         def conv(x, stride=1):
             x = nn.Conv(self.width, (3, 3), (stride, stride), padding=((1, 1), (1, 1)))(x)
             return nn.leaky_relu(nn.GroupNorm(num_groups=4)(x), 0.2)
@@ -133,7 +134,7 @@ def prior_loss(split: int, module: Hourglass, params, frozen: tuple, _):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def render(module: Hourglass, params, noise: Array) -> Array:
+def render(module: Hourglass, params, noise: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """Images [B, H, W, C] in [0, 1] from parameters and noise, each [B, ...]."""
     return jax.vmap(module.apply)(params, noise)
 

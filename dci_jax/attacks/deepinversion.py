@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float
 
 from dci_jax.attacks.feature_matching import Regularizer, blank, match
 from dci_jax.errors import InputError
@@ -60,7 +61,7 @@ def deepinversion(
     return {name: functools.partial(reconstruct, name) for name in splits}
 
 
-def statistics_prior(network: Network, images: Array) -> Array:
+def statistics_prior(network: Network, images: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """Distance of the batch's BatchNorm statistics from the running ones, the same for each image: [B]."""
     _, found = trace(network, images)
     distance = batch_norm_statistics(found, running_statistics(network))

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float
 
 from dci_jax.attacks.decoder import Decoder, Encoder
 from dci_jax.dci.grid import scale
@@ -88,7 +89,7 @@ def decoder_for(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def decode(decoder: Decoder | Encoder, latent: str, params, features: Array) -> Array:
+def decode(decoder: Decoder | Encoder, latent: str, params, features: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """Images [B, H, W, C] in [0, 1], or latents [B, C], from features."""
     return clip(latent, decoder.apply(params, features))
 

@@ -23,7 +23,9 @@ NHWC = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC
 _FEW = 4  # channels of an image that are folded
 
 
-def convolve(x: Array, kernel: Array, window_strides: Sequence[int], padding: Sequence[Pair], **how) -> Array:
+def convolve(
+    x: Float[Array, "B ..."], kernel: Array, window_strides: Sequence[int], padding: Sequence[Pair], **how
+) -> Float[Array, "B ..."]:
     """What `jax.lax.conv_general_dilated` gives, with its arguments: the `conv_general_dilated` of a `flax.linen.Conv`."""
     plain = how.get("feature_group_count", 1) == 1 and how.get("dimension_numbers") == NHWC
     for spread in ("lhs_dilation", "rhs_dilation"):

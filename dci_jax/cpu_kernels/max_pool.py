@@ -4,11 +4,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from dci_jax.typing import Array
 
 
-def max_pool(x: Array, window: tuple[int, ...], strides: tuple[int, ...], pads: tuple[tuple[int, int], ...]) -> Array:
+def max_pool(
+    x: Float[Array, "B ..."], window: tuple[int, ...], strides: tuple[int, ...], pads: tuple[tuple[int, int], ...]
+) -> Float[Array, "B ..."]:
     """The largest of each window; of several the gradient goes to the first, as in PyTorch.
 
     Args:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -39,7 +40,9 @@ class Inverter:
     kernels: tuple[Array, ...]
     spec: InverterSpec = flax.struct.field(pytree_node=False)
 
-    def __call__(self, network: Network, sent: Array, features: Array) -> Array:
+    def __call__(
+        self, network: Network, sent: Float[Array, "B ..."], features: Float[Array, "B ..."]
+    ) -> Float[Array, "B ..."]:
         """Estimate `f_{i-1}` [B, ...].
 
         Args:
@@ -77,7 +80,7 @@ class Chain:
     feature_shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
     validation_mse: float | None = flax.struct.field(pytree_node=False, default=None)
 
-    def __call__(self, features: Array) -> Array:
+    def __call__(self, features: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Reconstruct images [B, H, W, C] in [0, 1], or latents [B, C], from features [B, h, w, c] at the split point.
 
         If several tensors are sent, give them as a tuple, or in one array (`dci_jax.tensors.join`).
@@ -87,7 +90,7 @@ class Chain:
         """
         return self.estimates(features)[0]
 
-    def estimates(self, features: Array) -> tuple[Array, ...]:
+    def estimates(self, features: Float[Array, "B ..."]) -> tuple[Array, ...]:
         """All intermediate estimates (f_0, ..., f_k) [B, ...]; f_0 is the reconstruction, f_k is `features` itself.
 
         Raises:

@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from dci_jax.defenses import registry
 from dci_jax.defenses.noise import unchanged
@@ -45,7 +46,7 @@ class Channel:
         """Its columns in the results."""
         return {"defense": self.label, "strength": float(self.strength), "num_queries": int(self.num_queries)}
 
-    def __call__(self, features: Array) -> Array:
+    def __call__(self, features: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Expected received features for features [B, ...], differentiable: an attacker's model of the defense, [B, ...]."""
         strength, num_queries = (jnp.asarray(n, jnp.float32) for n in (self.strength, self.num_queries))
         return registry.find(self.kind).expected(self.params, features, strength, self.received, num_queries)
@@ -66,7 +67,7 @@ def learn(
     return replace(channel, params=row.learn(network, index, channel.strength, made, key, folder, steps))
 
 
-def send(channel: Channel, key: Array, features: Array) -> Array:
+def send(channel: Channel, key: Array, features: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """What the server receives for features [B, ...]; of several queries, an attacker's combination of them. [B, ...]."""
     once = replace(channel, num_queries=1)
     found = [_send(once, jax.random.fold_in(key, number), features) for number in range(channel.num_queries)]
@@ -78,13 +79,15 @@ def _send(channel, key, features):
     return registry.find(channel.kind).send(channel.params, key, features, channel.strength)
 
 
-def sent(network: Network, index: int, channel: Channel, key: Array, images: Array) -> Array:
+def sent(
+    network: Network, index: int, channel: Channel, key: Array, images: Float[Array, "B ..."]
+) -> Float[Array, "B ..."]:
     """Images [B, H, W, C] -> the features that the server receives at split `index`."""
     features = features_at(network, index, images)
     return features if channel.kind == "none" else send(channel, key, features)
 
 
-def message_bytes(channel: Channel, features: Array, received: Array) -> np.ndarray:
+def message_bytes(channel: Channel, features: Float[Array, "B ..."], received: Float[Array, "B ..."]) -> np.ndarray:
     """Payload size of each example in bytes, int [B]; see `size`.
 
     Args:
@@ -105,7 +108,7 @@ def with_defense(network: Network, index: int, channel: Channel) -> Network:
     return network.replace(blocks=(*network.blocks[: index - 1], block, *network.blocks[index:]))
 
 
-def with_observation(network: Network, received: Array) -> Network:
+def with_observation(network: Network, received: Float[Array, "B ..."]) -> Network:
     """The same network whose channel, if any, knows the received features [B, ...]: zeros may carry no information."""
     blocks = (
         block if block.sends is None else block.replace(sends=replace(block.sends, received=received))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float
 
 from dci_jax.defenses.noise import deviation
 from dci_jax.losses import distance_correlation, l2
@@ -28,7 +29,9 @@ _RATE = 3e-3
 _ANSWERED = 32  # maximum number of images per batch for which the server's prediction is computed
 
 
-def task_loss(network: Network, index: int, features: Array, received: Array) -> Array:
+def task_loss(
+    network: Network, index: int, features: Float[Array, "B ..."], received: Float[Array, "B ..."]
+) -> Float[Array, ""]:
     """The server's loss: KL(prediction from `features` || prediction from `received`) + distance of the last features. Scalar.
 
     Args:
@@ -44,12 +47,14 @@ def task_loss(network: Network, index: int, features: Array, received: Array) ->
     return loss
 
 
-def bottleneck(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+def bottleneck(
+    params: dict[str, Array], key: Array, features: Float[Array, "B ..."], strength: Array
+) -> Float[Array, "B ..."]:
     """1 x 1 convolution down to 1 / `strength` of the channels, 8 bits, 1 x 1 convolution up. Straight-through gradients."""
     return narrow(params, features) @ params["up"] + params["bias"]
 
 
-def narrow(params: dict[str, Array], features: Array) -> Array:
+def narrow(params: dict[str, Array], features: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """What a bottleneck sends: [B, ..., channels / strength], each example's range in 8 bits."""
     sent = (features - params["bias"]) @ params["down"]
     axes = tuple(range(1, sent.ndim))
@@ -72,7 +77,9 @@ def learn_bottleneck(
     return _trained(bottleneck, 0.0, network, index, start, batches, key=key, folder=folder, steps=steps)
 
 
-def nopeek(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+def nopeek(
+    params: dict[str, Array], key: Array, features: Float[Array, "B ..."], strength: Array
+) -> Float[Array, "B ..."]:
     """One more 3 x 3 convolution on the device, with a shortcut."""
     if features.ndim == 2:
         return features + features @ params["kernel"][1, 1]
@@ -95,7 +102,9 @@ def learn_nopeek(
     return _trained(nopeek, strength, network, index, start, batches, key=key, folder=folder, steps=steps)
 
 
-def learned_noise(params: dict[str, Array], key: Array, features: Array, strength: Array) -> Array:
+def learned_noise(
+    params: dict[str, Array], key: Array, features: Float[Array, "B ..."], strength: Array
+) -> Float[Array, "B ..."]:
     """Laplace noise whose scale is learned for every value of the features."""
     scale = jnp.exp(params["scale"]) * deviation(features)
     return features + scale * jax.random.laplace(key, features.shape)

@@ -62,7 +62,7 @@ def _answer(network, features):
     return logits(network, features) if network.head else features.reshape(len(features), -1)
 
 
-def use(network: Network, index: int, images: Array) -> Array:
+def use(network: Network, index: int, images: Float[Array, "B ..."]) -> Float[Array, " C"]:
     """Contribution of each channel to the prediction: |sum over pixels of gradient x value| (Molchanov et al., ICLR 2017), [C].
 
     Args:

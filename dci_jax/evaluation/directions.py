@@ -9,6 +9,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from dci_jax.inputs.latents import DEVIATIONS, latent_prior
 from dci_jax.network import Network, run
@@ -16,7 +17,7 @@ from dci_jax.typing import Array
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def spectrum(network: Network, latents: Array, index: int) -> tuple[Array, Array]:
+def spectrum(network: Network, latents: Float[Array, "B C"], index: int) -> tuple[Array, Array]:
     """Singular values and right singular vectors of the features' Jacobian at each latent.
 
     Args:

@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from dci_jax.attacks import registry
@@ -69,7 +70,9 @@ def control(
             log.warning("%s: %s", split, sentence)
 
 
-def share(network: Network, split: str, truth: Array, reconstruct: Reconstruct, policy: Policy) -> float:
+def share(
+    network: Network, split: str, truth: Float[Array, "B ..."], reconstruct: Reconstruct, policy: Policy
+) -> float:
     """The share of images [B, H, W, C] in [0, 1] that are reconstructed from their features at `split`; see `verdict`."""
     found = jnp.clip(reconstruct(features_at(network, split_index(network, split), truth)), 0, 1)
     found, truth = sharding.fetch((found, truth))
@@ -80,7 +83,7 @@ def share(network: Network, split: str, truth: Array, reconstruct: Reconstruct, 
     return float(np.mean(evidence(named, best, policy) >= 0))
 
 
-def faults(network: Network, split: str, images: Array) -> list[str]:
+def faults(network: Network, split: str, images: Float[Array, "B ..."]) -> list[str]:
     """Why scores at `split` are meaningless: sentences on features that are not finite, do not vary, have no gradient."""
     index = split_index(network, split)
     features = sharding.fetch(features_at(network, index, images))

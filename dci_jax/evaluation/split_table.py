@@ -74,7 +74,9 @@ def leakage_scores(
       InputError: an unknown split point, a number below 1, or a generator.
     """
     if network.latent:
-        raise InputError(f"{network.name} is a generator, and the score is of images; reconstruct its latents instead, as configs/sngan_narrow.py does.")
+        raise InputError(
+            f"{network.name} is a generator, and the score is of images; reconstruct its latents instead, as configs/sngan_narrow.py does."
+        )
     if num_images < 1:
         raise InputError(f"num_images is {num_images}; give at least 1.")
     names = tuple(splits) or split_names(network)

@@ -2,17 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from dci_jax.network import Network
 from dci_jax.typing import Array
 
 
-def normal(key: Array, count: int, shape: tuple[int, ...]) -> Array:
+def normal(key: Array, count: int, shape: tuple[int, ...]) -> Float[Array, "B ..."]:
     """Latents [count, *shape], float32, each entry standard normal."""
     return jax.random.normal(key, (count, *shape))
 
 
-def uniform(key: Array, count: int, shape: tuple[int, ...]) -> Array:
+def uniform(key: Array, count: int, shape: tuple[int, ...]) -> Float[Array, "B ..."]:
     """Latents [count, *shape], float32, each entry uniform in [-1, 1)."""
     return jax.random.uniform(key, (count, *shape), minval=-1.0, maxval=1.0)
 
@@ -32,6 +33,6 @@ def latent_prior(network: Network) -> str:
     return network.latent
 
 
-def clip(latent: str, inputs: Array) -> Array:
+def clip(latent: str, inputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """Clip inputs to their range: images to [0, 1], latents to the support of their prior."""
     return jnp.clip(inputs, *LIMITS[latent])

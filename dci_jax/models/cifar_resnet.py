@@ -6,6 +6,7 @@ resolution, every second pixel is taken and the missing channels are zeros, so t
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv
 from dci_jax.network import Network
@@ -21,7 +22,7 @@ class Stem(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return nn.relu(BatchNorm(self.train, name="bn1")(conv(WIDTHS[0], 3, name="conv1")(x)))
 
 
@@ -33,7 +34,7 @@ class ResidualBlock(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         y = conv(self.features, 3, self.stride, name="conv1")(x)
         y = nn.relu(BatchNorm(self.train, name="bn1")(y))
         y = conv(self.features, 3, name="conv2")(y)
@@ -50,7 +51,7 @@ class Head(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return nn.Dense(self.classes, name="linear")(jnp.mean(x, (1, 2)))
 
 

@@ -9,6 +9,7 @@ convolution, and in the leaky ReLUs of a generator.
 from dataclasses import replace
 
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.models.layers import BatchNorm, chain, conv
 from dci_jax.network import Network
@@ -40,7 +41,7 @@ class Project(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Float[Array, "B C"]) -> Float[Array, "B ..."]:
         x = transposed(256, 1, 0, name="0")(z[:, None, None])
         return BatchNorm(self.train, name="1")(x)
 
@@ -52,7 +53,7 @@ class Convolution(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         x = BatchNorm(self.train, name="1")(conv(self.features, 3, name="0")(x))
         return nn.leaky_relu(x, SLOPE)
 
@@ -64,7 +65,7 @@ class Double(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         x = transposed(self.features, 2, 1, name="0")(x)
         return nn.leaky_relu(BatchNorm(self.train, name="1")(x), SLOPE)
 
@@ -73,7 +74,7 @@ class Image(nn.Module):
     """[B, H, W, C] -> images [B, 2 H, 2 W, 3] in [0, 1]."""
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         x = transposed(3, 2, 1, use_bias=True, name="0")(x)
         return (nn.tanh(x) + 1) / 2
 

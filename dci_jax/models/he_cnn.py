@@ -7,6 +7,7 @@ the paper's: `conv11` lies before its ReLU, all others behind theirs.
 from dataclasses import replace
 
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, chain, conv
@@ -18,7 +19,7 @@ class First(nn.Module):
     """Images [B, 32, 32, 3] -> [B, 32, 32, 64], of either sign."""
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return conv(64, 3, use_bias=True, name="conv11")(x)
 
 
@@ -38,7 +39,7 @@ class Convolution(nn.Module):
     rectify: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         x = nn.relu(x) if self.rectify else x
         x = _halved(x) if self.pool else x
         return nn.relu(conv(self.features, 3, use_bias=True, name=self.label)(x))
@@ -50,7 +51,7 @@ class Head(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         x = _halved(x)
         x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # torch flattens channels first
         return nn.Dense(self.classes, name="fc2")(nn.sigmoid(nn.Dense(512, name="fc1")(x)))

@@ -32,7 +32,7 @@ class Weights(nn.Module):
         return self.param("kernel", self.init, self.shape), self.param("bias", nn.initializers.zeros, self.shape[-1:])
 
 
-def conv(x: Array, weights: tuple[Array, Array], dtype: str) -> Array:
+def conv(x: Float[Array, "B ..."], weights: tuple[Array, Array], dtype: str) -> Float[Array, "B ..."]:
     """A convolution [B, H, W, C] -> [B, H, W, D] of odd size, padded by half of it, computed in `dtype`."""
     kernel, bias = weights
     return biased(unbiased(x, kernel, dtype), bias)

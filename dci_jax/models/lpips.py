@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.checkpoints.read import read
 from dci_jax.errors import InputError
@@ -52,7 +53,9 @@ def load(backbone: str | Path, linear: str | Path) -> dict[str, Array]:
     return found
 
 
-def lpips(weights: dict[str, Array], images: Array, truth: Array) -> Array:
+def lpips(
+    weights: dict[str, Array], images: Float[Array, "B ..."], truth: Float[Array, "B ..."]
+) -> Float[Array, "B ..."]:
     """LPIPS of [B, H, W, 3] (or grey, [B, H, W, 1]) in [0, 1] twice: 0 where they are equal. Returns [B]."""
     total = 0.0
     for tap, (a, b) in enumerate(zip(_taps(weights, images), _taps(weights, truth), strict=True)):

@@ -8,6 +8,7 @@ only the training form can be synthesised from. Names of modules and split point
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv, tapped
 from dci_jax.network import Block, Network
@@ -25,7 +26,7 @@ class RepVGGBlock(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         def norm(name):
             return BatchNorm(self.train, EPSILON, name=name)
 
@@ -43,7 +44,7 @@ class DeployBlock(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return nn.relu(conv(self.features, 3, self.stride, "reparam_conv", use_bias=True)(x))
 
 
@@ -53,7 +54,7 @@ class Head(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return nn.Dense(self.classes, name="fc")(jnp.mean(x, (1, 2)))
 
 

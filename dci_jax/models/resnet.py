@@ -7,6 +7,7 @@ the form for 32 px that DeepInversion and the data-free distillation of CIFAR-10
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain, conv, tapped
@@ -25,7 +26,7 @@ class Stem(nn.Module):
     pool: bool = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         x = nn.relu(BatchNorm(self.train, name="bn1")(conv(WIDTHS[0], 7, 2, "conv1")(x)))
         return _pooled(x) if self.pool else x
 
@@ -46,7 +47,7 @@ class SmallStem(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return nn.relu(BatchNorm(self.train, name="bn1")(conv(WIDTHS[0], 3, 1, "conv1")(x)))
 
 
@@ -63,7 +64,7 @@ class BasicBlock(nn.Module):
     projection: str = "downsample"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         y = nn.relu(BatchNorm(self.train, name="bn1")(conv(self.width, 3, self.stride, "conv1")(x)))
         y = BatchNorm(self.train, name="bn2")(conv(self.width, 3, 1, "conv2")(y))
         return nn.relu(y + _shortcut(x, y, self.stride, self.train, self.projection))
@@ -77,7 +78,7 @@ class Bottleneck(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         y = nn.relu(BatchNorm(self.train, name="bn1")(conv(self.width, 1, 1, "conv1")(x)))
         y = nn.relu(BatchNorm(self.train, name="bn2")(conv(self.width, 3, self.stride, "conv2")(y)))
         y = BatchNorm(self.train, name="bn3")(conv(4 * self.width, 1, 1, "conv3")(y))
@@ -99,7 +100,7 @@ class Head(nn.Module):
     layer: str = "fc"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return nn.Dense(self.classes, name=self.layer)(jnp.mean(x, (1, 2)))
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import jax
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.models.layers import BatchNorm, chain, conv
 from dci_jax.network import Network
@@ -29,7 +30,7 @@ class Project(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Float[Array, "B C"]) -> Float[Array, "B ..."]:
         x = nn.Dense(self.features * BOTTOM**2, name="l1")(z)
         x = x.reshape(len(z), self.features, BOTTOM, BOTTOM)  # torch counts channels first
         return x.transpose(0, 2, 3, 1)
@@ -42,7 +43,7 @@ class ResidualBlock(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         y = nn.relu(BatchNorm(self.train, name="b1")(x))
         y = conv(self.features, 3, name="c1", use_bias=True)(upsample(y))
         y = nn.relu(BatchNorm(self.train, name="b2")(y))
@@ -62,13 +63,13 @@ class Image(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         x = nn.relu(BatchNorm(self.train, name=f"b{self.index}")(x))
         x = conv(3, 3, name=f"c{self.index}", use_bias=True)(x)
         return (nn.tanh(x) + 1) / 2
 
 
-def upsample(x: Array) -> Array:
+def upsample(x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     """[B, H, W, C] -> [B, 2 H, 2 W, C], bilinear between pixel centres (torch's align_corners=False)."""
     batch, height, width, channels = x.shape
     return jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "bilinear")

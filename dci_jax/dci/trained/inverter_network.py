@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Float
 
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.dci.grid import scale, shuffle, unshuffle
@@ -53,7 +54,7 @@ class Inverter(nn.Module):
     vector: bool = False
 
     @nn.compact
-    def __call__(self, f: Array, block: Callable[[Array], Array]) -> Array:
+    def __call__(self, f: Float[Array, "B ..."], block: Callable[[Array], Array]) -> Float[Array, "B ..."]:
         """`block` is the frozen `F_i`, from [B, H, W, C] (or latents [B, C]) to [B, h, w, c]."""
 
         def answer(x):

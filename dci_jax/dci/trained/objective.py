@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from dci_jax.dci.trained.inverter_network import Inverter
 from dci_jax.losses import DISTANCES, SCALES
@@ -32,7 +33,9 @@ class Objective:
     remat: bool = False
 
 
-def undo(module: Inverter, params: Pytree, network: Network, index: int, features: Array) -> Array:
+def undo(
+    module: Inverter, params: Pytree, network: Network, index: int, features: Float[Array, "B ..."]
+) -> Float[Array, "B ..."]:
     """`R(f)`: features after block `index` (from 0) -> features before it."""
     return module.apply(params, features, lambda x: run(network, x, index, index + 1))
 
@@ -46,7 +49,7 @@ def divide_loss(
     modules: tuple[Inverter, ...],
     params: Pytree,
     network: Network,
-    images: Array,
+    images: Float[Array, "B ..."],
 ) -> tuple[Array, dict[str, Array]]:
     """Every inverter alone: sum_i |R_i(f_i) - f_{i-1}| + cycle * |F_i(R_i(f_i)) - f_i|.
 
@@ -91,7 +94,7 @@ def conquer_loss(
     modules: tuple[Inverter, ...],
     params: Pytree,
     network: Network,
-    images: Array,
+    images: Float[Array, "B ..."],
 ) -> tuple[Array, dict[str, Array]]:
     """The chains of every depth up to k = len(modules), together.
 
@@ -139,7 +142,7 @@ def deepest_loss(
     modules: tuple[Inverter, ...],
     params: Pytree,
     network: Network,
-    images: Array,
+    images: Float[Array, "B ..."],
 ) -> tuple[Array, dict[str, Array]]:
     """The terms of `conquer_loss` for the deepest chain alone, which sees one input in k there and all of them here."""
     distance, undo = DISTANCES[objective.distance], _undo(objective)

@@ -2,6 +2,7 @@
 
 import flax.struct
 import jax
+from jaxtyping import Float
 
 from dci_jax.dci.trained.inverter_network import Inverter
 from dci_jax.dci.trained.objective import undo
@@ -24,7 +25,9 @@ class TrainedInverter:
     module: Inverter = flax.struct.field(pytree_node=False)
     index: int = flax.struct.field(pytree_node=False)
 
-    def __call__(self, network: Network, sent: Array, features: Array) -> Array:
+    def __call__(
+        self, network: Network, sent: Float[Array, "B ..."], features: Float[Array, "B ..."]
+    ) -> Float[Array, "B ..."]:
         """Estimate `f_{i-1}` [B, ...] from `features`, f_i [B, ...] or an estimate of it; `sent` is unused.
 
         Each inverter is compiled separately, so that all split points share it.
