@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dci_jax.errors import InputError
-from dci_jax.report import audit, images, joint, latents, recorded
+from dci_jax.report import audit, gate, images, joint, latents, recorded
 from dci_jax.report.finished import check
 from dci_jax.runtime.files import differences
 
@@ -53,9 +53,12 @@ def check_folder(out: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """The command line. Returns the exit code: 2 if no workdir given holds a finished run."""
+    """The command line. Returns the exit code: 2 if no workdir given holds a finished run, 3 where --gate finds the policy not met."""
     parser = argparse.ArgumentParser(prog="python -m dci_jax.report", description=__doc__.split("\n")[0])
     parser.add_argument("workdirs", nargs="+", type=Path, help="one: remake its report; several: one joint report")
+    parser.add_argument(
+        "--gate", action="store_true", help="exit code 3 where an audit's policy is not met; writes junit.xml"
+    )
     parser.add_argument("--out", type=Path, help="folder of the joint report; default: beside the workdirs")
     given = parser.parse_args(argv)
     finished = [w for w in given.workdirs if (w / "summary.csv").exists()]
@@ -75,7 +78,11 @@ def main(argv: list[str]) -> int:
             raise InputError(f"--out is {given.out}, but the report of one run stays in its workdir; omit --out.")
         if out is not None:
             check_folder(out)
-        print(again(finished[0]) if out is None else together(finished, out))
+        page = again(finished[0]) if out is None else together(finished, out)
+        print(page)
+        if given.gate and (missed := gate.gate(page.parent)):
+            print(f"dci_jax.report: {missed}", file=sys.stderr)
+            return gate.CODE
     except InputError as error:
         print(f"dci_jax.report: {error}", file=sys.stderr)
         return 2

@@ -18,6 +18,7 @@ from dci_jax.report.verdict import LEVELS, MEASURES, Cell, adapting, cells, choi
 from dci_jax.results import ANY_SPLIT, COSTS, photograph
 from dci_jax.runtime.files import made
 
+VERSION = 1  # of audit.json, as audit.schema.json describes it
 _COLUMNS = (
     "split",
     "defense",
@@ -73,7 +74,13 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
         originals, names = saved["pixels"], saved["names"]
     chosen, table = choice(found, policy), _table(found)
     seeds = [json.loads((w / "config.json").read_text())["seed"] for w in workdirs]
-    data = {"policy": asdict(policy), "images": len(originals), "seeds": seeds, "cells": [_plain(c) for c in found]}
+    data = {
+        "version": VERSION,
+        "policy": asdict(policy),
+        "images": len(originals),
+        "seeds": seeds,
+        "cells": [_plain(c) for c in found],
+    }
     data["choice"] = chosen and [chosen.split, chosen.defense]
     (folder / "audit.json").write_text(json.dumps(data, indent=1))
     with (folder / "audit.csv").open("w", newline="") as stream:

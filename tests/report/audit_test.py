@@ -1,16 +1,20 @@
 import csv
 import json
 import shutil
+from xml.etree import ElementTree
 
+import jsonschema
 import numpy as np
 import pytest
 
 from configs import default
 from dci_jax import results
+from dci_jax.errors import InputError
 from dci_jax.report import __main__ as command
-from dci_jax.report import attackers, audit, images, verdict
+from dci_jax.report import attackers, audit, gate, images, verdict
 from dci_jax.report.attackers import Attackers
 from dci_jax.report.leaks import Policy
+from tests.command_line import ROOT
 from tests.report.cells import cell
 
 POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, server_agreement=0.95)
@@ -178,12 +182,27 @@ def test_the_page_says_everything_and_escapes_names(workdir):
     assert "baseline: mean of the other images" in text
     assert text.count("<h3>after") == 2
     data = json.loads((workdir / "report" / "audit.json").read_text())
+    jsonschema.validate(data, json.loads((ROOT / "dci_jax" / "report" / "audit.schema.json").read_text()))
     assert data["choice"] is None
     assert len(data["cells"]) == 4
     with (workdir / "report" / "audit.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(CELLS)
     assert float(rows[0]["psnr_low"]) <= float(rows[0]["psnr"]) <= float(rows[0]["psnr_high"])
+
+
+def test_a_gate_ends_with_three_where_the_policy_is_not_met(workdir, tmp_path, capsys):
+    assert command.main([str(workdir), "--gate"]) == 3
+    said = capsys.readouterr().err
+    assert "3 of 4 pairs of split point and defense do not meet the policy; the worst is stem with none: 100%" in said
+    suite = ElementTree.parse(workdir / "report" / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), len(suite.findall("testcase/failure"))) == ("4", "3", 3)
+    met = json.loads((workdir / "report" / "audit.json").read_text())
+    met["cells"] = [cell for cell in met["cells"] if cell["level"] == "none"]
+    (tmp_path / "audit.json").write_text(json.dumps(met))
+    assert gate.gate(tmp_path) == ""
+    with pytest.raises(InputError, match=r"has no audit\.json, so it is not an audit"):
+        gate.gate(tmp_path / "nowhere")
 
 
 def test_two_seeds_are_one_audit_whose_images_count_once(workdir, tmp_path_factory, capsys):
