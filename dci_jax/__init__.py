@@ -33,7 +33,7 @@ _PUBLIC = {
     "load_chain": "dci.chain",
     "load_network": "api.networks",
     "optimize": "api.optimization",
-    "sequential": "network",
+    "sequential": "pieces",
     "solve_chain": "api.chains",
     "split_names": "network",
     "split_points": "evaluation.split_table",
@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from dci_jax.importers.jax_function import from_jax
     from dci_jax.importers.onnx_file import from_onnx
     from dci_jax.inputs.mixture import Prior
-    from dci_jax.network import Block, Network, features_at, sequential, split_names, with_side
+    from dci_jax.network import Block, Network, features_at, split_names, with_side
+    from dci_jax.pieces import sequential
 
 
 def __getattr__(name: str):

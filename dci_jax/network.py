@@ -4,7 +4,7 @@ Split points are counted by the number of blocks before them: the features at sp
 `f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named after the block before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -168,48 +168,6 @@ def logits(network: Network, features: Float[Array, "B ..."]) -> Float[Array, "B
     return network.head.apply(network.head.params, features)[0].astype(jnp.float32)
 
 
-def sequential(
-    name: str,
-    input_shape: tuple[int, ...],
-    pieces: Sequence[tuple[str, Callable, Pytree]],
-    head: tuple[Callable, Pytree] | None = None,
-    mean: tuple[float, ...] = (0.0,),
-    std: tuple[float, ...] = (1.0,),
-    crop: float = 1.0,
-) -> Network:
-    """Build a network from any JAX functions (example: docs/own_network.py).
-
-    Args:
-      name: name in reports.
-      input_shape: (H, W, C) of one input image in [0, 1].
-      pieces: (split point, function, params) for each block. The function is pure,
-        `(params, x) -> y`, or `(params, x) -> (y, statistics)` as in `Block`. For Flax modules see
-        `dci_jax.models.layers.flax_piece`.
-      head: (function, params), features -> logits [B, classes]; None if it does not classify.
-      mean, std, crop: as in `Network`.
-
-    Raises:
-      InputError: no piece, a duplicate split point, or a piece that does not accept the previous one's output.
-    """
-    names = [piece[0] for piece in pieces]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"{name} has the split points {names}; give one or more, each once.")
-    pieces = [*pieces, ("head", *head)] if head else pieces
-    x, blocks = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32), []
-    for piece_name, function, params in pieces:
-        try:
-            y = jax.eval_shape(function, params, x)
-        except Exception as error:  # any exception: the functions are the user's
-            raise InputError(
-                f"{name}: {piece_name!r} does not accept features of shape {list(x.shape)} ({reason(error)}); "
-                "correct it or the piece before it."
-            ) from error
-        apply, x = (function, y[0]) if isinstance(y, tuple) else (_without_statistics(function), y)
-        blocks.append(Block(params, piece_name, apply))
-    blocks, last = (blocks[:-1], blocks[-1]) if head else (blocks, None)
-    return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
-
-
 def with_side(network: Network, side: int | tuple[int, int]) -> Network:
     """The network for images [side, side, C], or (height, width); convolutions take images of any size.
 
@@ -232,10 +190,6 @@ def with_side(network: Network, side: int | tuple[int, int]) -> Network:
             f"its own {network.input_shape[0]}."
         ) from error
     return larger
-
-
-def _without_statistics(function):
-    return lambda params, x: (function(params, x), {})
 
 
 def with_dtype(network: Network, dtype: str) -> Network:

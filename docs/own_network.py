@@ -24,7 +24,8 @@ import numpy as np
 from flax import linen as nn
 
 from dci_jax.models.layers import flax_piece
-from dci_jax.network import Network, sequential
+from dci_jax.network import Network
+from dci_jax.pieces import sequential
 
 
 def convolution(params, x):

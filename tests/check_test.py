@@ -13,7 +13,8 @@ from dci_jax.data.images import Images, photographs
 from dci_jax.errors import InputError
 from dci_jax.evaluation import images
 from dci_jax.inputs.mixture import Prior
-from dci_jax.network import sequential, with_side
+from dci_jax.network import with_side
+from dci_jax.pieces import sequential
 
 
 def test_the_oracle_never_trains_on_an_evaluated_image(tmp_path, monkeypatch, network):
@@ -277,7 +278,7 @@ def test_inputs_that_no_machine_holds_are_refused_by_arithmetic(field, monkeypat
 
 def without_batch_norm(weights):
     del weights
-    return networks.sequential("plain", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)])
+    return sequential("plain", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)])
 
 
 def test_deepinversion_needs_batch_norm():

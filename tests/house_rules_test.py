@@ -25,7 +25,18 @@ FLOORS = [
     ("dci",),
     ("defenses",),
     ("inputs", "data", "settings", "minimum_settings", "models", "checkpoints", "importers", "results"),
-    ("cpu_kernels", "runtime", "network", "tensors", "losses", "metrics", "import_from_string", "errors", "typing"),
+    (
+        "cpu_kernels",
+        "runtime",
+        "network",
+        "pieces",
+        "tensors",
+        "losses",
+        "metrics",
+        "import_from_string",
+        "errors",
+        "typing",
+    ),
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

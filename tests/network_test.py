@@ -6,6 +6,7 @@ import pytest
 
 from dci_jax import network as networks
 from dci_jax.errors import InputError
+from dci_jax.pieces import sequential
 
 
 def test_running_in_two_pieces_equals_running_in_one(network, images):
@@ -51,13 +52,13 @@ def test_a_network_of_plain_functions_runs_and_has_splits():
         ("double", lambda w, x: w * x, jnp.float32(2.0)),
         ("up", lambda _, x: (x + 1, {}), {}),
     ]
-    network = networks.sequential("mine", (4, 4, 3), pieces, mean=(0.5,), std=(0.5,))
+    network = sequential("mine", (4, 4, 3), pieces, mean=(0.5,), std=(0.5,))
     assert networks.split_names(network) == ("double", "up")
     assert networks.classes(network) is None
     x = jnp.full((1, 4, 4, 3), 0.75)
     np.testing.assert_allclose(networks.run(network, x), 2.0)
     with pytest.raises(InputError, match="each once"):
-        networks.sequential("mine", (4, 4, 3), [*pieces, pieces[0]])
+        sequential("mine", (4, 4, 3), [*pieces, pieces[0]])
 
 
 def test_bfloat16_casts_kernels_and_leaves_batch_norm_alone(network, images):

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from dci_jax import network
 from dci_jax.check import check
 from dci_jax.errors import InputError
+from dci_jax.pieces import sequential
 
 
 def bad_head(weights):
-    return network.sequential(
+    return sequential(
         "odd",
         (32, 32, 3),
         [("only", lambda scale, x: scale * x, 2.0)],
@@ -21,11 +21,11 @@ def failing(weights):
 
 
 def many_channels(weights):
-    return network.sequential("many", (28, 28, 4), [("only", lambda scale, x: scale * x, 2.0)])
+    return sequential("many", (28, 28, 4), [("only", lambda scale, x: scale * x, 2.0)])
 
 
 def flat(weights):
-    return network.sequential("flat", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)], std=(0.0,))
+    return sequential("flat", (32, 32, 3), [("only", lambda scale, x: scale * x, 2.0)], std=(0.0,))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 import dci_jax
 from dci_jax import network as networks
+from dci_jax.dci.inverter import first, inverter_spec, regressors
 from dci_jax.dci.trained.inverter_network import inverters
 from dci_jax.defenses.channel import NONE, message_bytes
 from dci_jax.errors import InputError
@@ -48,6 +49,56 @@ def test_grids_that_do_not_divide_are_refused():
         layout(((6, 6, 1), (4, 4, 1)))
     with pytest.raises(InputError, match="no whole multiples"):
         layout(((4, 8, 1), (2, 2, 1)))
+
+
+def branches():
+    """Two resolutions side by side, (their exchange as one function, the same in pieces), for images [16, 16, 3]."""
+    rng = np.random.default_rng(0)
+    shapes = {"stem": (3, 3, 3, 4), "low": (3, 3, 4, 6), "high": (3, 3, 4, 4), "up": (1, 1, 6, 4), "down": (3, 3, 4, 6)}
+    w = {name: jnp.float32(rng.normal(0, 0.3, shape)) for name, shape in shapes.items()}
+
+    def conv(x, kernel, stride=1):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def begin(w, x):
+        x = nn.relu(conv(x, w["stem"], 2))
+        return [nn.relu(conv(x, w["high"])), nn.relu(conv(x, w["low"], 2))]
+
+    def exchange(w, x):
+        high, low = x
+        up = jnp.repeat(jnp.repeat(conv(low, w["up"]), 2, 1), 2, 2)
+        return [nn.relu(high + up), nn.relu(low + conv(high, w["down"], 2))]
+
+    def end(w, x):
+        high, low = x
+        return high.mean((1, 2)) @ w["up"][0, 0].T + low.mean((1, 2))
+
+    network = dci_jax.sequential("branches", (16, 16, 3), [("begin", begin, w), ("exchange", exchange, w)], (end, w))
+    return lambda x: end(w, exchange(w, begin(w, x))), network
+
+
+def test_pieces_may_pass_several_tensors_on():
+    whole, network = branches()
+    x = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
+    np.testing.assert_allclose(networks.logits(network, networks.run(network, x)), whole(x), rtol=1e-5, atol=1e-5)
+    assert networks.feature_shapes(network) == ((16, 16, 3), (4, 4, 22), (4, 4, 22))
+    assert [block.tensors for block in network.blocks] == [((4, 2), (6, 1))] * 2
+    with pytest.raises(InputError, match=r"'odd' returns a list of \[1, 3\], int; let it return one array"):
+        dci_jax.sequential("bad", (4, 4, 3), [("odd", lambda w, x: [x.mean((1, 2)), 3], {})])
+
+
+def test_an_inverter_between_two_such_splits_sees_the_larger_grid_and_gives_the_joined_array():
+    _, network = branches()
+    x = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
+    g = inverter_spec(network, 1, 2)
+    assert (g.downsampling, g.upsampling, g.target, g.grid) == (1, 2, 22, (4, 4))
+    before, after = (dci_jax.features_at(network, name, x) for name in ("begin", "exchange"))
+    kernel = jnp.zeros((1, 1, g.sent, g.target))
+    assert first(g, kernel, after).shape == before.shape
+    u = regressors(g, network, after, after, before)
+    assert u.shape == (2, 4, 4, g.channels)
 
 
 class Encoder(nn.Module):

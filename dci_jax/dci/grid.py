@@ -14,8 +14,8 @@ Shapes = tuple[tuple[int, ...], ...]  # of the features of one example, as `feat
 def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None) -> tuple[int, int]:
     """How much smaller, and how much larger, the features at split `stop` are than those at `start`.
 
-    The same in height and width; at least one of the two factors is 1. A latent counts as an image of one pixel; of several tensors,
-    the largest counts.
+    The same in height and width; at least one of the two factors is 1. A latent counts as an image of one pixel; of several tensors
+    at `stop` the largest counts; those at `start` are one array on their smallest grid (`tensors.join`).
 
     Args:
       network: the target.
@@ -26,7 +26,7 @@ def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None)
       InputError: they are not images [H, W, C], or their sizes do not differ by one whole factor.
     """
     shapes = shapes or feature_shapes(network)
-    before, after = (largest_grid(shapes[i], network.blocks[i - 1].tensors if i else ()) for i in (start, stop))
+    before, after = shapes[start], largest_grid(shapes[stop], network.blocks[stop - 1].tensors)
     whole = len(after) == 3 and (len(before) == 3 or start == 0)
     old, new = ((1, 1, *shape)[-3:-1] for shape in (before, after))
     for large, small, enlarged in ((old, new, False), (new, old, True)):

@@ -160,7 +160,7 @@ def _own(name, source):
     if not isinstance(network, Network):
         raise InputError(
             f"{name} returned a {type(network).__name__}; let it return a dci_jax.network.Network, such "
-            "as dci_jax.network.sequential makes."
+            "as dci_jax.sequential makes."
         )
     trial.check(network)
     return network

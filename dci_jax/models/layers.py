@@ -79,7 +79,7 @@ def tapped(module: nn.Module):
 
 
 def flax_piece(name: str, module: nn.Module, variables: dict) -> tuple[str, Callable, dict]:
-    """Any Flax module as a piece of `network.sequential`; its BatchNorm layers are tapped.
+    """Any Flax module as a piece of `pieces.sequential`; its BatchNorm layers are tapped.
 
     Args:
       name: split point.

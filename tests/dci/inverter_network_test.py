@@ -8,7 +8,8 @@ from dci_jax.attacks.decoder import Decoder, Encoder
 from dci_jax.dci.grid import shuffle, unshuffle
 from dci_jax.dci.trained.inverter_network import Inverter, inverters
 from dci_jax.errors import InputError
-from dci_jax.network import feature_shapes, sequential
+from dci_jax.network import feature_shapes
+from dci_jax.pieces import sequential
 
 
 def test_shuffle_undoes_unshuffle_and_places_pixels():

@@ -4,11 +4,12 @@ import numpy as np
 from dci_jax import network as networks
 from dci_jax.cpu_kernels.max_pool import max_pool
 from dci_jax.dci.inverter import split_stages
+from dci_jax.pieces import sequential
 
 
 def test_a_block_with_parts_is_several_blocks_with_the_same_answer_and_its_name_last():
     stages = (lambda w, x: (w * x, {}), lambda w, x: (x + w, {}), lambda w, x: (x - 1, {}))
-    network = networks.sequential("mine", (4, 4, 3), [("all", lambda w, x: w * x + w - 1, jnp.float32(2.0))])
+    network = sequential("mine", (4, 4, 3), [("all", lambda w, x: w * x + w - 1, jnp.float32(2.0))])
     network = network.replace(blocks=(network.blocks[0].replace(stages=stages),))
     found = split_stages(network)
     assert networks.split_names(found) == ("all, stage 1", "all, stage 2", "all")
@@ -29,7 +30,7 @@ def test_a_block_stays_whole_where_a_part_changes_the_size_by_no_whole_factor():
         def both(w, x):
             return pooled(w, convolved(w, x)[0])
 
-        network = networks.sequential("mine", (16, 16, 3), [("a", both, jnp.ones(3)), ("b", both, jnp.ones(3))])
+        network = sequential("mine", (16, 16, 3), [("a", both, jnp.ones(3)), ("b", both, jnp.ones(3))])
         first, second = network.blocks
         return split_stages(network.replace(blocks=(first.replace(stages=(convolved, pooled)), second)))
 

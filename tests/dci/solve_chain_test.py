@@ -13,6 +13,7 @@ from dci_jax.dci import inverter, solve_chain, solve_inverter
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import latent_cosine, psnr
+from dci_jax.pieces import sequential
 from dci_jax.runtime import distributed
 
 SETTINGS = dict(
@@ -288,7 +289,7 @@ def test_the_parts_of_a_block_are_undone_one_after_the_other_which_reads_more(tm
 
     kernel = jax.random.normal(jax.random.key(3), (7, 7, 3, 24)) / 7
     pieces = [("stem", lambda kernel, x: pooled(kernel, convolved(kernel, x)[0]), kernel)]
-    whole = networks.sequential("pooling", (32, 32, 3), pieces, mean=(0.5,), std=(0.3,))
+    whole = sequential("pooling", (32, 32, 3), pieces, mean=(0.5,), std=(0.3,))
     apart = whole.replace(blocks=(whole.blocks[0].replace(stages=(convolved, pooled)),))
     found = {}
     for name, network in (("whole", whole), ("apart", apart)):

@@ -7,7 +7,8 @@ import pytest
 
 import dci_jax
 from dci_jax.evaluation import information
-from dci_jax.network import sequential, split_names
+from dci_jax.network import split_names
+from dci_jax.pieces import sequential
 
 KEY = jax.random.key(0)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from dci_jax.evaluation import positive_control
-from dci_jax.network import sequential
+from dci_jax.pieces import sequential
 from dci_jax.report.leaks import Policy
 
 POLICY = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.0, server_agreement=0.95)

@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from dci_jax import network as networks
 from dci_jax.models.layers import BatchNorm, conv, flax_piece, tapped
+from dci_jax.pieces import sequential
 
 
 def test_batch_norm_taps_the_biased_variance_even_where_it_is_small_beside_the_mean():
@@ -48,7 +49,7 @@ def test_flaxs_own_batch_norm_is_tapped_wherever_it_lies():
     x = jnp.array(np.random.default_rng(0).normal(2, 3, (8, 4, 4, 3)), jnp.float32)
     variables = Pair().init(jax.random.key(0), x)
     name, apply, params = flax_piece("pair", Pair(), variables)
-    network = networks.sequential("mine", (4, 4, 3), [(name, apply, params)])
+    network = sequential("mine", (4, 4, 3), [(name, apply, params)])
     _, (statistics,) = networks.trace(network, x)
     assert jax.tree.structure(statistics) == jax.tree.structure(variables["batch_stats"])
     np.testing.assert_allclose(statistics["outer"]["mean"], x.mean((0, 1, 2)), rtol=1e-4)

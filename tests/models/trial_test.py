@@ -8,7 +8,7 @@ import pytest
 from dci_jax import models
 from dci_jax.errors import InputError
 from dci_jax.models import trial
-from dci_jax.network import sequential
+from dci_jax.pieces import sequential
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32)
 
