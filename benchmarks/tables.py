@@ -10,6 +10,7 @@ python -m benchmarks.tables devices COST.json [COST.json ...]      the same on s
 python -m benchmarks.tables end_to_end END_TO_END.json             one image by DCI and by rMLE
 python -m benchmarks.tables ablation SOLVED_ABLATION.json          what each part of the solved inverters is worth
 python -m benchmarks.tables audit FOLDER                           an audit: PSNR behind each defense
+python -m benchmarks.tables families CONVERTIBLE.json              which of timm's families are converted
 """
 
 import argparse
@@ -193,6 +194,21 @@ def kills(results):
         yield f"| {where} | " + " | ".join(str(counts[where, stop] or "") for stop in stops) + " |"
 
 
+def families(results):
+    """timm's families, those that are converted first: network, split points, the largest difference from PyTorch; or why not."""
+    (result,) = results
+    tried = {name: row for name, row in result["families"].items() if "left_out" not in row}
+    yield "| family | smallest network | million weights | px | split points | largest difference | why not |"
+    yield "|---" * 7 + "|"
+    for family, row in sorted(tried.items(), key=lambda item: ("splits" not in item[1], item[0])):
+        if "splits" in row:
+            parts = row["side"], len(row["splits"]), f"{max(row['parity'].values()):.0e}", ""
+        else:
+            why = (row.get("refused") or row["crashed"]).replace("|", "/")
+            parts = "", "", "", why
+        yield f"| {family} | {row['name']} | {row['million_weights']} | " + " | ".join(map(str, parts)) + " |"
+
+
 def solves(results):
     """What each inverter of a chain costs: the files of `python -m benchmarks.solve_cost`, one table for each."""
     for result in results:
@@ -213,6 +229,7 @@ TABLES = {
     "runs": lambda files: "\n".join(one(read(files[0])) if len(files) == 1 else several(files)),
     "he": lambda files: "\n".join(he([list(csv.DictReader(file.read_text().splitlines())) for file in files])),
     "kills": lambda files: "\n".join(kills([json.loads(file.read_text()) for file in files])),
+    "families": lambda files: "\n".join(families([json.loads(file.read_text()) for file in files])),
     "profiles": lambda files: "\n".join(profiles("\n\n".join(file.read_text() for file in files))),
     "solves": lambda files: "\n".join(solves([json.loads(file.read_text()) for file in files])),
     "devices": lambda files: "\n".join(cost_tables.devices([json.loads(file.read_text()) for file in files])),
