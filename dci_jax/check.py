@@ -2,8 +2,8 @@
 
 import logging
 import math
+import os
 import re
-from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
@@ -71,7 +71,7 @@ def check_fields(config: ConfigDict) -> None:
         raise InputError(f"data.labels is {config.data.labels}, but data.images is empty; give data.images, too.")
     for field in ("data.images", "data.labels", "features"):  # before anything is fetched
         path = config.features if field == "features" else config.data[field.removeprefix("data.")]
-        if path and not str(path).startswith("tfds:") and not Path(path).exists():
+        if path and not str(path).startswith("tfds:") and not os.path.exists(path):  # of impossible names, too
             raise InputError(f"No {field.removeprefix('data.')} at {path}; check the path in {field}.")
 
 

@@ -5,6 +5,7 @@ Split points are counted by the number of blocks before them: the features at sp
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -80,6 +81,16 @@ class Network:
         return f"Network({self.name}, inputs {list(self.input_shape)}, split points {names})"
 
 
+def check_network(network: Any, split: Any = "") -> None:
+    """Raise InputError unless `network` is one and `split` a name: public functions are given anything."""
+    if not isinstance(network, Network):
+        raise InputError(
+            f"network is a {type(network).__name__}; give what load_network, sequential or from_jax returns."
+        )
+    if not isinstance(split, str):
+        raise InputError(f"split is a {type(split).__name__}; give a name, such as {network.blocks[0].name!r}.")
+
+
 def run(network: Network, x: Float[Array, "B ..."], start: int = 0, stop: int | None = None) -> Float[Array, "B ..."]:
     """Features at split `stop` (default: the last) from the features `x` at split `start`."""
     return trace(network, x, start, stop)[0][-1]
@@ -98,6 +109,10 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
     Raises:
       InputError: an unknown split point, or inputs of the wrong shape.
     """
+    if not isinstance(split, int) or not 0 <= split <= len(network.blocks):
+        check_network(network, split)
+    if getattr(x, "dtype", None) is None or x.dtype.kind in "OSU":
+        raise InputError(f"The inputs are a {type(x).__name__}; give an array of floats [B, H, W, C].")
     x = jnp.asarray(x)
     if isinstance(split, str):
         if x.shape[1:] != network.input_shape:
@@ -174,8 +189,9 @@ def with_side(network: Network, side: int | tuple[int, int]) -> Network:
     Raises:
       InputError: the network takes latents, or only images of its own size.
     """
+    check_network(network)
     sides = side if isinstance(side, tuple) else (side, side)
-    if len(sides) != 2 or min(sides) < 1:
+    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides):
         raise InputError(f"side is {side}; give a number of pixels, or (height, width).")
     if len(network.input_shape) != 3:
         raise InputError(

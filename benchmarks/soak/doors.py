@@ -205,14 +205,14 @@ def sweeps(rng: random.Random, folder: Path) -> Callable[[], object]:
     if rng.random() < 0.7:
         text = f"from configs.tiny import get_config\ndef get_hyper(hyper): return {rng.choice(POINTS)}\n"
     path.write_text(text)
-    words = [rng.choice(["local", "slurm", "kubernetes", "status", "point", "nowhere", ""])]
-    words += [f"--config={rng.choice([path, path, path, f'{path}:x', folder, '', '/dev/null', 'none.py'])}"]
-    words += [f"--workdir={folder / 'w'}"] * (rng.random() < 0.9)
-    words += [f"--jobs={rng.choice(NUMBERS)}"] * (rng.random() < 0.3)
-    words += [f"--index={rng.choice(NUMBERS)}"] * (rng.random() < 0.5)
-    words += _cluster(rng) + ["--dry_run"] * (words[0] != "point")
-    if words[0] in ("", "nowhere") or (words[0] != "point" and "--dry_run" not in words):
-        words += ["--dry_run"]
+    words = [rng.choice(["local", "local", "slurm", "kubernetes", "status", "point", "point", "nowhere"])]
+    words += [f"--config={rng.choice([*[path] * 8, f'{path}:x', folder, '', '/dev/null', 'none.py'])}"]
+    words += [f"--workdir={folder / 'w'}"] * (rng.random() < 0.95)
+    words += [f"--jobs={rng.choice(NUMBERS)}"] * (rng.random() < 0.2)
+    if words[0] == "point":
+        words += [f"--index={rng.choice(['0', '0', *NUMBERS])}"] * (rng.random() < 0.9)
+    words += _cluster(rng) if words[0] == "kubernetes" or rng.random() < 0.1 else []
+    words += ["--dry_run"] * (words[0] != "point")
 
     def read():
         with mock.patch.object(os, "execv", begin), contextlib.suppress(Begun):
@@ -256,12 +256,13 @@ def labelled() -> Path:
 def trainers(rng: random.Random, folder: Path) -> Callable[[], object]:
     """Arguments of the trainers; none gets as far as a step."""
     of_target = rng.random() < 0.5
-    files = [labelled(), labelled(), labelled(), folder, folder / "no.npz", "/dev/null", "", "\0"]
+    files = [*[labelled()] * 12, folder, folder / "no.npz", "/dev/null", "", "\0"]
     words = [f"--{name}_images={rng.choice(files)}" for name in ("train", "test") if rng.random() < 0.95]
     flags = ["epochs", "statistics_batches", "weight_decay"] if of_target else ["steps", "ema", "ngf", "ndf", "samples"]
-    for flag in rng.sample([*flags, "batch", "learning_rate", "seed"], rng.randint(0, 3)):
+    words.append("--batch=8")
+    for flag in rng.sample([*flags, "batch", "learning_rate", "seed"], rng.choice([0, 0, 1, 2])):
         words.append(f"--{flag}={rng.choice(NUMBERS)}")
-    place = rng.choice([folder / "o", folder / "o", folder, "", "/dev/null/x", folder / "no" / "o", "/proc/x"])
+    place = rng.choice([*[folder / "o"] * 8, folder, "", "/dev/null/x", folder / "no" / "o", "/proc/x"])
     words.append(f"--{'out' if of_target else 'workdir'}={place}")
     words += [f"--model={rng.choice(['he_cnn', 'resnet50', 'sngan_32', '', 'x'])}"] * (of_target and rng.random() < 0.3)
     if of_target:
@@ -354,12 +355,12 @@ FUNCTIONS = (
 def modules(rng: random.Random, folder: Path) -> Callable[[], object]:
     """An own network, attack, defense or prior in a module that is right or wrong; checked as before a run."""
     name = f"soak_own_{next(MODULES)}"
-    (folder / f"{name}.py").write_text(rng.choice(FUNCTIONS) + "\n")
-    own = rng.choice(
-        [f"{name}:f", f"{name}:f", f"{name}:f", f"{name}:g", f"{name}:", f":{name}", f"{name}:f:f", "a b:f"]
-    )
-    given = default.get_config()
     where = rng.choice(["target", "defense", "attack", "prior"])
+    word = {"target": "sequential", "defense": "Defense", "attack": "Attack", "prior": "f(a, b)"}[where]
+    fitting = [text for text in FUNCTIONS if word in text]
+    (folder / f"{name}.py").write_text(rng.choice(fitting if rng.random() < 0.7 else FUNCTIONS) + "\n")
+    own = rng.choice([*[f"{name}:f"] * 16, f"{name}:g", f"{name}:", f":{name}", f"{name}:f:f", "a b:f"])
+    given = default.get_config()
     if where == "target":
         given.target.name = own
         given.target.sha256 = rng.choice(["", "", "0" * 64, "x"])

@@ -54,7 +54,17 @@ def check_values(**given: tuple[Any, str]) -> None:
         several = not isinstance(form, Range) and isinstance(value, tuple | list)
         for number in value if several else (value,):
             if isinstance(number, bool) or not isinstance(number, numbers.Real) or number not in allowed:
-                raise InputError(f"{name} is {value}; give {'for each number ' if several else ''}{allowed}.")
+                raise InputError(
+                    f"{name} is {described(value)}; give {'for each number ' if several else ''}{allowed}."
+                )
+
+
+def described(value: Any) -> str:
+    """A value in a sentence: itself, or what it is where that would take a line."""
+    if hasattr(value, "shape"):
+        return f"an array of shape {list(value.shape)}" if getattr(value, "ndim", 1) else str(value)
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def check_key(key: Any) -> None:
@@ -63,7 +73,7 @@ def check_key(key: Any) -> None:
     if kind is None or not (
         jax.dtypes.issubdtype(kind, jax.dtypes.prng_key) or (kind == np.uint32 and key.shape == (2,))
     ):
-        raise InputError(f"key is {key!r}; give a PRNG key, such as jax.random.key(0).")
+        raise InputError(f"key is {described(key)}; give a PRNG key, such as jax.random.key(0).")
 
 
 def check_prior(prior: Any, network: Network) -> None:

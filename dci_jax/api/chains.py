@@ -1,10 +1,21 @@
 """Solve or train a chain of inverters for one split point."""
 
+import numbers
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from dci_jax.api.calls import as_plain, check_key, check_prior, check_values, float32, folder_of, on_mesh, section_of
+from dci_jax.api.calls import (
+    as_plain,
+    check_key,
+    check_prior,
+    check_values,
+    described,
+    float32,
+    folder_of,
+    on_mesh,
+    section_of,
+)
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.solve_chain import dci
 from dci_jax.dci.trained.train_chain import dci_trained
@@ -12,7 +23,7 @@ from dci_jax.defenses.channel import NONE, Channel, learn
 from dci_jax.defenses.registry import check_own, find
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior
-from dci_jax.network import Network, feature_shapes, split_index
+from dci_jax.network import Network, check_network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown
 from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.ranges import STRENGTHS, Range
@@ -60,6 +71,7 @@ def solve_chain(
     Raises:
       InputError: an unknown split point, a setting out of range, or features that carry no information.
     """
+    check_network(network, split)
     check_key(key)
     check_prior(prior, network)
     check_values(
@@ -113,13 +125,14 @@ def train_chain(
     Raises:
       InputError: an unknown split point, or a setting out of range.
     """
+    check_network(network, split)
     check_key(key)
     check_prior(prior, network)
     how = section_of("dci_trained", {"conquer": ((split, 450),)} | settings)
-    numbers = {
+    given = {
         n: (v, f"dci_trained.{n}") for n, v in settings.items() if isinstance(FIELDS[f"dci_trained.{n}"].form, Range)
     }
-    check_values(**numbers)
+    check_values(**given)
     folder = folder_of(cache_dir)
     with shown.visible(progress), float32():
         chains = dci_trained(on_mesh(network), prior, (split,), key, folder, **how)
@@ -152,12 +165,15 @@ def learn_defense(
     Returns:
       the defense, for `solve_chain(defense=)` and `dci_jax.defenses.send`.
     """
+    check_network(network, split)
     check_key(key)
     check_values(num_queries=(num_queries, "num_queries"), num_steps=(num_steps, "defense.steps"))
+    if not isinstance(kind, str):
+        raise InputError(f"kind is {described(kind)}; give a name of dci_jax.defenses.DEFENSES, or module:object.")
     find(kind)
     allowed = STRENGTHS.get(("defenses", kind))
-    if allowed and strength not in allowed:
-        raise InputError(f"strength is {strength}; give {kind!r} {allowed}.")
+    if isinstance(strength, bool) or not isinstance(strength, numbers.Real) or (allowed and strength not in allowed):
+        raise InputError(f"strength is {described(strength)}; give {kind!r} {allowed or 'a number'}.")
     check_own(kind, strength, feature_shapes(network)[split_index(network, split)])
     channel = Channel(kind, float(strength), num_queries)
     with float32(), tempfile.TemporaryDirectory() as folder:

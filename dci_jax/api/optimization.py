@@ -10,7 +10,7 @@ from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
 from dci_jax.defenses.channel import NONE, Channel, with_defense
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import latent_prior
-from dci_jax.network import Network, feature_shapes, split_index
+from dci_jax.network import Network, check_network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown
 from dci_jax.typing import Array
 
@@ -123,7 +123,10 @@ def _start(network, features, start):
 
 def _given(network, split, features):
     """The features as a jax.Array, if they have the shape that the network gives."""
+    check_network(network, split)
     shape = feature_shapes(network)[split_index(network, split)]
+    if getattr(features, "dtype", None) is None or features.dtype.kind in "OSU":
+        raise InputError(f"features is a {type(features).__name__}; give an array of floats [B, h, w, c].")
     features = jnp.asarray(features, jnp.float32)
     if features.shape[1:] != shape:
         raise InputError(

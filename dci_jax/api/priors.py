@@ -13,7 +13,7 @@ from dci_jax.inputs import prior as fitting
 from dci_jax.inputs import synthesis
 from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.mixture import POOL, Prior, mixture
-from dci_jax.network import Network
+from dci_jax.network import Network, check_network
 from dci_jax.runtime import progress as shown
 from dci_jax.typing import Array
 
@@ -50,6 +50,7 @@ def fit_prior(
     Raises:
       InputError: an unknown source, or a border larger than the image.
     """
+    check_network(network)
     check_key(key)
     check_values(
         side=(side, "inputs.side"),
@@ -87,6 +88,7 @@ def synthesize(
     Raises:
       InputError: the network has neither BatchNorm layers nor a head, or a setting is invalid.
     """
+    check_network(network)
     check_key(key)
     check_values(num_images=(num_images, "synthesis.batch"))
     how = section_of("synthesis", settings) | {"batches": 1, "batch": num_images}

@@ -9,7 +9,7 @@ import jax
 from dci_jax.errors import InputError
 from dci_jax.evaluation.information import receptive_fields, score
 from dci_jax.evaluation.kept import costs
-from dci_jax.network import Network, feature_shapes, split_index, split_names
+from dci_jax.network import Network, check_network, feature_shapes, split_index, split_names
 from dci_jax.tensors import shapes as tensor_shapes
 
 
@@ -26,6 +26,7 @@ def split_points(network: Network) -> list[dict[str, Any]]:
       "depth", the number of blocks up to there; "receptive_field" (height, width) in pixels of a feature in the middle, clipped
       at the image's border, None for a generator.
     """
+    check_network(network)
     names, shapes = split_names(network), feature_shapes(network)
     found = costs(network, names)
     whole = max(found[names[-1]]["device_flops"], 1)
@@ -73,6 +74,13 @@ def leakage_scores(
     Raises:
       InputError: an unknown split point, a number below 1, or a generator.
     """
+    check_network(network)
+    if isinstance(splits, str) or not all(isinstance(name, str) for name in splits):
+        raise InputError(f"splits is a {type(splits).__name__}; give a tuple of names, or () for all.")
+    if not isinstance(seed, int) or not isinstance(num_images, int):
+        raise InputError(
+            f"seed and num_images are {type(seed).__name__} and {type(num_images).__name__}; give whole numbers."
+        )
     if network.latent:
         raise InputError(
             f"{network.name} is a generator, and the score is of images; reconstruct its latents instead, as configs/sngan_narrow.py does."

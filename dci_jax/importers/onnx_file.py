@@ -5,6 +5,7 @@ evaluator computes these, so only what images flow through is in the table of op
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ def read(path: str | Path) -> Any:
         import onnx
     except ImportError as error:
         raise InputError(f"An ONNX file needs onnx ({error}): pip install 'dci_jax[onnx]'.") from error
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # of impossible names, too
         raise InputError(f"No file at {path}; give an ONNX file.")
     try:
         model = onnx.load(str(path))
