@@ -60,7 +60,9 @@ def shortfalls(config: Mapping[str, Any], section: str) -> list[str]:
             continue
         value = config[of][name]
         several = isinstance(asked, tuple)
-        if not all(v in r for v, r in zip(value if several else (value,), asked if several else (asked,), strict=True)):
+        if not all(
+            v in r for v, r in zip(value if several else (value,), asked if several else (asked,), strict=False)
+        ):  # of another length: refused later
             wanted = tuple(f"{r.low:g}" for r in asked) if several else asked
             text = (
                 f"at least ({', '.join(wanted)})"

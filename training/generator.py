@@ -172,11 +172,14 @@ def main(arguments=None):
         test = data.load(settings.test_images, (32, 32, 3), count=settings.samples, flag="--test_images").pixels
         if not settings.workdir.strip() or Path(settings.workdir).is_file():
             raise InputError(f"--workdir is {settings.workdir!r}; give a folder.")
+        folder = Path(settings.workdir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--workdir: {folder} cannot be made ({error.strerror}); give another folder.") from error
     except InputError as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)
-    folder = Path(settings.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
     generator, mean = train(jnp.asarray(real), folder, settings)
     final = finished(mean, generator, settings)
     if settings.half:

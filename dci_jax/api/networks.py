@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from dci_jax import models
-from dci_jax.api.calls import as_plain
+from dci_jax.api.calls import as_plain, described
+from dci_jax.errors import InputError
 from dci_jax.network import Network, with_side
 
 
@@ -30,6 +31,11 @@ def load_network(
     Raises:
       InputError: there is no such network, or the weights do not fit it.
     """
+    for argument, value in (("name", name), ("sha256", sha256), ("weights_key", weights_key)):
+        if not isinstance(value, str):
+            raise InputError(f"{argument} is {described(value)}; give a string.")
+    if not isinstance(weights, str | Path):
+        raise InputError(f"weights is {described(weights)}; give a path, or leave it out.")
     network = models.load(name, str(weights), sha256, weights_key=weights_key)
     network = models.deploy(name, network) if deploy else network
     return as_plain(with_side(network, side) if side else network)

@@ -111,6 +111,8 @@ def _own(name: str) -> Attack:
     row = import_from_string.row(name, Attack)
     extra = {"channel": None} if row.adapts else {}
     extra |= {"start": None} if row.starts_from else {}
+    if not callable(row.fit):
+        raise InputError(f"{name}: fit is {row.fit!r}; give a function (network, prior, splits, key, folder).")
     try:
         inspect.signature(row.fit).bind("network", "prior", "splits", "key", "folder", **extra)
     except TypeError as error:

@@ -6,6 +6,7 @@ Nothing that a file holds is run, and nothing of a file is used before all of it
 import contextlib
 import hashlib
 import logging
+import os
 import re
 import zipfile
 from collections.abc import Iterable
@@ -89,7 +90,7 @@ def check_sha256(path: str | Path, expected: str, cure: str = "fetch it again") 
     path = Path(path)
     if not re.fullmatch(r"[0-9a-fA-F]{8,64}", expected):
         raise InputError(f"{expected!r} is no sha256; give its 64 hex digits, or at least the first 8 of them.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"No checkpoint at {path}; check the path of the weights.")
     found = sha256(path)
     if not found.startswith(expected.lower()):
@@ -100,9 +101,9 @@ def check_sha256(path: str | Path, expected: str, cure: str = "fetch it again") 
 
 
 def _check_kind(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder; give the path of the checkpoint in it.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"No checkpoint at {path}; check the path of the weights.")
     if path.suffix not in (".safetensors", *_TORCH):
         raise InputError(

@@ -1,6 +1,7 @@
 """Archives by strangers: members of a zip and arrays of an npz, read within bounds; nothing is unpacked to disk or executed."""
 
 import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -50,7 +51,7 @@ def arrays(path: Path, names: tuple[str, ...], cure: str) -> dict[str, np.ndarra
       InputError: it is damaged or no npz, holds objects, or an array claims more than its file holds or than half of this
         machine's memory.
     """
-    if not Path(path).is_file():  # opening a pipe would wait for ever
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
         raise InputError(f"{path} is no file; {cure}.")
     memory, found = distributed.memory(), {}
     try:

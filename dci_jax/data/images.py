@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -81,7 +82,7 @@ def load(
         images, found = _collect(prepared.records(str(path), flag), path, shape, count, flag, crop)
         if None not in found:
             images = replace(images, labels=np.array(found, np.int32))
-    elif not Path(path).exists():
+    elif not os.path.exists(path):
         raise InputError(f"No images at {path}; check the path in {flag}.")
     elif Path(path).suffix == ".npz":
         images = _load_npz(Path(path), shape, count, flag, crop)
@@ -179,7 +180,7 @@ def _upright(content: bytes | None) -> Image.Image:
 
 def _files(path: Path, flag: str, unread: list[str]) -> Iterator[tuple[str, bytes, str]]:
     """(name, a function that reads it, folder) of each image file; the folders take turns. Counts the others in `unread`."""
-    if path.is_dir():
+    if os.path.isdir(path):
         files = [str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
         unread += _others(files)
         for name in _in_turn(files):

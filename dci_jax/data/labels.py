@@ -1,6 +1,7 @@
 """A file of true labels: a CSV of lines `image,label`, by an image's name, its file's name or its folder's."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from dci_jax.errors import InputError
 
 def read_labels(path: Path) -> dict[str, int]:
     """What a CSV file of lines `image,label` says."""
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
         raise InputError(f"No labels can be read from {path}, which is no file; check data.labels.")
     table, line = {}, 1
     try:

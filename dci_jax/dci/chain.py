@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 
 import flax.struct
@@ -211,6 +212,10 @@ def _inverter(kind, number, tensors):
     if "solved" in kind:
         solved = kind["solved"]
         spec = solved | {"grid": tuple(solved["grid"]), "tensors": tuple(map(tuple, solved["tensors"]))}
+        kinds = {"bool": bool, "float": (int, float), "int": int}
+        for field in dataclasses.fields(InverterSpec):
+            if not isinstance(spec.get(field.name, ()), kinds.get(getattr(field.type, "__name__", field.type), tuple)):
+                raise TypeError(f"{field.name} is {spec[field.name]!r}")
         return Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec))
     module = inverter_network.Inverter(**kind["trained"])
     return TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"])
@@ -223,7 +228,7 @@ def _fingerprint(network):
 
 def _read(path):
     """(what the file says about itself, its tensors)."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"No chain at {path}; check the path.")
     try:
         with safe_open(path, "numpy") as stream:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
     if not str(folder):
         raise InputError("A bundle is a folder; give its path as the weights (python -m dci_jax.convert makes one).")
     folder = Path(folder)
-    found = next((file for file in (ONNX, WEIGHTS) if (folder / file).is_file()), WEIGHTS)
+    found = next((file for file in (ONNX, WEIGHTS) if os.path.isfile(folder / file)), WEIGHTS)
     for file in (MANIFEST, found):
-        if not (folder / file).is_file():
+        if not os.path.isfile(folder / file):
             raise InputError(
                 f"{str(folder)!r} is not a bundle (it has no {file}); make one by python -m dci_jax.convert and give its folder as "
                 "the weights."

@@ -53,6 +53,10 @@ def check(network: Network) -> None:
 
 
 def _check_numbers(network):
+    if not network.blocks:
+        raise InputError(f"{network.name} has no blocks, so no split point; give one or more.")
+    if not all(isinstance(n, int) and n > 0 for n in network.input_shape):
+        raise InputError(f"{network.name} has the input shape {network.input_shape}; give whole numbers above 0.")
     for name in ("mean", "std"):
         values = getattr(network, name)
         if not isinstance(values, tuple | list | np.ndarray):
