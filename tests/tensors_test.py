@@ -85,7 +85,7 @@ def test_pieces_may_pass_several_tensors_on():
     np.testing.assert_allclose(networks.logits(network, networks.run(network, x)), whole(x), rtol=1e-5, atol=1e-5)
     assert networks.feature_shapes(network) == ((16, 16, 3), (4, 4, 22), (4, 4, 22))
     assert [block.tensors for block in network.blocks] == [((4, 2), (6, 1))] * 2
-    with pytest.raises(InputError, match=r"'odd' returns a list of \[1, 3\], int; let it return one array"):
+    with pytest.raises(InputError, match=r"'odd' returns a list of \[1, 3\], \[\]; let it return one array"):
         dci_jax.sequential("bad", (4, 4, 3), [("odd", lambda w, x: [x.mean((1, 2)), 3], {})])
 
 

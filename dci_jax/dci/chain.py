@@ -215,7 +215,7 @@ def _inverter(kind, number, tensors):
         kinds = {"bool": bool, "float": (int, float), "int": int}
         for field in dataclasses.fields(InverterSpec):
             if not isinstance(spec.get(field.name, ()), kinds.get(getattr(field.type, "__name__", field.type), tuple)):
-                raise TypeError(f"{field.name} is {spec[field.name]!r}")
+                raise TypeError(f"{field.name} is {spec.get(field.name)!r}")
         return Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec))
     module = inverter_network.Inverter(**kind["trained"])
     return TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"])
