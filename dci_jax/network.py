@@ -190,6 +190,8 @@ def with_side(network: Network, side: int | tuple[int, int]) -> Network:
       InputError: the network takes latents, or only images of its own size.
     """
     check_network(network)
+    if not isinstance(side, int | tuple):
+        raise InputError(f"side is a {type(side).__name__}; give a number of pixels, or (height, width).")
     sides = side if isinstance(side, tuple) else (side, side)
     if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides):
         raise InputError(f"side is {side}; give a number of pixels, or (height, width).")

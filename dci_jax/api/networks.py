@@ -34,6 +34,8 @@ def load_network(
     for argument, value in (("name", name), ("sha256", sha256), ("weights_key", weights_key)):
         if not isinstance(value, str):
             raise InputError(f"{argument} is {described(value)}; give a string.")
+    if not isinstance(side, int | tuple):
+        raise InputError(f"side is {described(side)}; give a number of pixels, or (height, width).")
     if not isinstance(weights, str | Path):
         raise InputError(f"weights is {described(weights)}; give a path, or leave it out.")
     network = models.load(name, str(weights), sha256, weights_key=weights_key)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dci_jax.dci import inverter
-from dci_jax.dci.inverter import InverterSpec, split_stages
+from dci_jax.dci.inverter import InverterSpec, inverter_spec, split_stages
 from dci_jax.dci.trained import inverter_network
 from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.defenses.channel import NONE, Channel, with_defense
@@ -203,7 +203,24 @@ def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> C
             f"{path} is a chain of {about['network']} with other weights, another normalization or another defense than the "
             f"{network.name} given; load the network that it was made for."
         )
+    _check_specs(path, inverters, target)
     return Chain.of(inverters, target, split, mse)
+
+
+def _check_specs(path, inverters, network):
+    """Raise InputError where solved inverters are not those of the network's blocks, the deepest first."""
+    depth, shapes = len(inverters), feature_shapes(network)
+    for number, each in enumerate(inverters):
+        if not isinstance(each, Inverter):
+            continue
+        spec, index = each.spec, depth - 1 - number
+        stop = spec.stop if spec.stop in (index + 1, depth) else depth
+        right = dataclasses.replace(inverter_spec(network, index, stop, shapes), grid=spec.grid)
+        wanted = [(right.channels if r else right.sent, right.target) for r in range(len(each.kernels))]
+        if spec != right or [kernel.shape[2:] for kernel in each.kernels] != wanted:
+            raise InputError(
+                f"{path} was edited: its inverter of block {index} is not that of {network.name}; save the chain again."
+            )
 
 
 def _inverter(kind, number, tensors):

@@ -112,6 +112,12 @@ def test_a_file_whose_description_was_edited_is_one_sentence(chain, network, tmp
     path.write_bytes(path.read_bytes().replace(b"downsampling", b"downsamplinG"))
     with pytest.raises(InputError, match=r"cannot be read \(TypeError"):
         dci_jax.load_chain(path, network)
+    chain.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'upsampling\\": 1', b'upsampling\\": 2'))
+    assert path.read_bytes() != whole
+    with pytest.raises(InputError, match=r"was edited: its inverter of block 1 is not that of small"):
+        dci_jax.load_chain(path, network)
 
 
 def test_a_chain_of_another_version_is_refused(chain, network, tmp_path, monkeypatch):
