@@ -146,17 +146,27 @@ def trace(
     for index, block in enumerate(network.blocks[start:stop], start):
         if index == 0:
             x = (x - jnp.array(network.mean)) / jnp.array(network.std)
-        x, block_statistics = block.apply(block.params, x.astype(network.dtype))
+        x, block_statistics = _apply(_alike(block).replace(sends=None), x.astype(network.dtype))
         x = materialize(x if block.sends is None else block.sends(x))
         features.append(x)
         statistics.append(block_statistics)
     return tuple(features), tuple(statistics)
 
 
+def _alike(block: Block) -> Block:
+    """Without what its function does not depend on, so that identical blocks share what is traced, lowered and compiled."""
+    return block.replace(name="", nonnegative=False, stages=())
+
+
+@jax.jit  # a block is traced and lowered once, for all its repetitions and all the programs that contain it
+def _apply(block, x):
+    return block.apply(block.params, x)
+
+
 def single_block(network: Network, index: int) -> Network:
     """Block `index` as a network of its own, without its name, so that identical blocks share compiled programs."""
     mean, std = (network.mean, network.std) if index == 0 else ((0.0,), (1.0,))
-    block = network.blocks[index].replace(name="", nonnegative=False, stages=())
+    block = _alike(network.blocks[index])
     return network.replace(blocks=(block,), head=None, mean=mean, std=std)
 
 

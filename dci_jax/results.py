@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from dci_jax.runtime.files import replacing
 
@@ -117,7 +117,7 @@ def interval(values: np.ndarray, names: Sequence[str], share: bool) -> tuple[flo
     count, mean = len(means), values.mean()
     if count < 2 or np.isnan(mean):
         return np.nan, np.nan
-    half = scipy.stats.t.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count)
+    half = scipy.special.stdtrit(count - 1, 0.975) * means.std(ddof=1) / np.sqrt(count)
     if not share:
         return float(mean - half), float(mean + half)
     low, high = wilson(mean, count)
@@ -126,7 +126,7 @@ def interval(values: np.ndarray, names: Sequence[str], share: bool) -> tuple[flo
 
 def wilson(share: float, count: int) -> tuple[float, float]:
     """Both ends of the 95 % interval of a share of `count` (Wilson, 1927), in [0, 1]."""
-    z = scipy.stats.norm.ppf(0.975)
+    z = scipy.special.ndtri(0.975)
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))

@@ -15,15 +15,15 @@ def test_what_a_rehearsal_gives_replaces_what_the_stage_does():
 @pytest.mark.slow
 def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(tmp_path, capsys):
     out = tmp_path / "out"
-    lines = [str(out), "--rehearse", f"--data={tmp_path}", "--only", "audit", "resnet50", "tests"]
+    lines = [str(out), "--rehearse", f"--data={tmp_path}", "--only", "quickstart", "resnet50", "tests"]
     assert accelerator.main(lines) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
     assert f"resnet50: left out: no resnet50.safetensors, photographs.npz in {tmp_path}" in said
     assert "tests: not rehearsed" in said
-    found = json.loads((out / "audit.json").read_text())
+    found = json.loads((out / "quickstart.json").read_text())
     assert found["finished"]
     assert found["device"] == "cpu"
-    assert (out / "audit" / "summary.csv").exists()
+    assert (out / "quickstart" / "summary.csv").exists()
     assert any((out / "work" / "programs").iterdir())
     assert accelerator.main(lines) == 0
     assert capsys.readouterr().out.count("done before") == 1

@@ -38,7 +38,7 @@ def command(place, workdir, *more, config="configs/tiny.py"):
 
 
 def environment(place, devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     return os.environ | {"HOME": str(place), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 

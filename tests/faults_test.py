@@ -27,23 +27,14 @@ LATE = 0.2  # a kill comes up to so many seconds after the moment named
 # In the order of a run, each there when a file matches; ".orbax-checkpoint-tmp" is a checkpoint being written.
 MOMENTS = (
     "config.json",
-    "synthesis/unfinished/0_0",
     "synthesis/unfinished/0_0/*orbax-checkpoint-tmp*",
     "synthesis/batch_00000.npy",
     "synthesis/labels_00001.npz*",
-    "synthesis/verifier_accuracy.json",
-    "evaluation/mean_image.npz",
-    "attacks/dci_trained/0_divide",
     "attacks/dci_trained/0_divide/*orbax-checkpoint-tmp*",
-    "attacks/dci_trained/0_divide/25",
-    "attacks/dci_trained/1_conquer_to_stem",
     "attacks/dci_trained/1_conquer_to_stem/*orbax-checkpoint-tmp*",
-    "attacks/dci_trained/1_conquer_to_stem/25",
-    "attacks/dci_trained/2_conquer_to_layer1.0",
     "attacks/dci_trained/2_conquer_to_layer1.0/*orbax-checkpoint-tmp*",
     "evaluation/dci_trained/stem none.parts",
     "evaluation/dci_trained/layer1.0 none.npz*",
-    "evaluation/dci_trained+refine/stem none.parts",
     "evaluation/dci_trained+refine/stem none.npz*",
     "results.jsonl*",
 )
@@ -59,10 +50,10 @@ def undisturbed(place):
     return place / "undisturbed"
 
 
-def test_killed_twenty_times_it_ends_with_the_results_of_an_undisturbed_run(place, undisturbed, tmp_path):
-    """One run is killed at the named moments, others at random until there were 20 kills."""
+def test_killed_ten_times_it_ends_with_the_results_of_an_undisturbed_run(place, undisturbed, tmp_path):
+    """One run is killed at the named moments, others at random until there were 10 kills; `benchmarks.soak kills` does hundreds."""
     rng, killed, number, ahead = random.Random(0), [], 0, list(MOMENTS)
-    while len(killed) < 20:
+    while len(killed) < 10:
         workdir = tmp_path / f"run{number}"
         while ahead and any(workdir.glob(ahead[0])):
             ahead.pop(0)

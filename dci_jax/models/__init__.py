@@ -8,6 +8,7 @@ from importlib import resources
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dci_jax import import_from_string
 from dci_jax.checkpoints import assign, hub
@@ -115,7 +116,7 @@ def at_hand(name: str, source: str = "") -> bool:
 def blank(name: str) -> Network:
     """The network called `name`, a key of `MODELS`, with weights of 0, where its shapes are all that is asked for."""
     shapes = jax.eval_shape(MODELS[name].build, jax.random.key(0))
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), shapes)  # no program for each shape
 
 
 def deploy(name: str, network: Network) -> Network:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from dci_jax.report import attackers, labels, page
 from dci_jax.report.attackers import base
@@ -134,7 +133,7 @@ def _fronts(found, policy, folder):
     ):
         if name == "accuracy" and any(c.kept is None for c in found):
             continue
-        drawing, axes = plt.subplots(figsize=(6.4, 4.6))
+        drawing, axes = page.subplots(6.4, 4.6)
         best = front(found, cost)
         axes.scatter(
             [cost(c) for c in found], [c.leak("ssim_affine") for c in found], s=12, color="#94a3b8", label="all pairs"

@@ -10,14 +10,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
 from dci_jax.report import page
 from dci_jax.results import ANY_SPLIT, CELL
 from dci_jax.runtime.files import differences, replacing
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 _METRICS = (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("label_agreement", "label agreement"))
 _CELL = ("run", "target", *CELL)
@@ -104,6 +99,8 @@ def _plain(rows, attack):
 
 def _charts(rows, folder):
     """(pictures, run -> its color in them)."""
+    import matplotlib
+
     parts = []
     names = [r["attack"] for r in rows if r["split"] != ANY_SPLIT]
     attack = next((name for name in ("dci", "dci_trained") if name in names), names[0])
@@ -114,7 +111,7 @@ def _charts(rows, folder):
         shown = [r for r in _plain(rows, attack) if r[metric] != ""]
         if not shown:
             continue
-        figure, axes = plt.subplots(figsize=(4.6, 3.6))
+        figure, axes = page.subplots()
         for run, color in colors.items():
             line = [r for r in shown if r["run"] == run]
             depths = [r.get("depth") or (i + 1) / len(line) for i, r in enumerate(line)]

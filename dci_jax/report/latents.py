@@ -3,14 +3,10 @@
 import csv
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 from dci_jax.report import labels, page
 from dci_jax.results import ANY_SPLIT, VISIBLE
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 _SHOWN = 8  # images in a row of a grid
 _COLUMNS = (
@@ -111,7 +107,7 @@ def _directions(evaluation, attacks, last, folder):
         values, vectors = saved["values"], saved["vectors"]
         truth, unit = saved["latents"], saved["deviation"]
     count, entries = values.shape
-    figure, axes = plt.subplots(figsize=(4.6, 3.6))
+    figure, axes = page.subplots()
     axes.semilogy(255 * np.median(values, 0), color="#1e293b", label="median over latents")
     low, high = np.quantile(255 * values, (0.05, 0.95), 0)
     axes.fill_between(range(entries), low, high, alpha=0.2, color="#1e293b")
@@ -121,8 +117,8 @@ def _directions(evaluation, attacks, last, folder):
     charts = [page.figure(figure, axes, folder / "spectrum.png", "the Jacobian's spectrum")]
     seen = values >= VISIBLE
     lines = []
-    figure, axes = plt.subplots(figsize=(4.6, 3.6))
-    scatter, where = plt.subplots(figsize=(4.6, 3.6))
+    figure, axes = page.subplots()
+    scatter, where = page.subplots()
     for attack in attacks:
         latent = _loaded(evaluation, attack, f"{last} none")["latent"][:count]
         a, b = (np.einsum("nij,nj->ni", vectors, z) for z in (latent, truth))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from dci_jax.report import attackers
 from dci_jax.results import ANY_SPLIT
@@ -86,7 +86,7 @@ def evidence(rows: Sequence[dict], base: dict[tuple[int, str], dict[str, float]]
         above[measure] = scores - [base.get((row["seed"], row["image"]), {}).get(measure, -np.inf) for row in rows]
         found = np.fmax(found, np.minimum(scores - threshold, above[measure] - margin) / margin)
     named = nearest & (above["structure"] > MARGINS["structure"] / 2)
-    if candidates > 1 and scipy.stats.binom.sf(named.sum() - 1, len(rows), 1 / candidates) < CHANCE:
+    if candidates > 1 and scipy.special.bdtrc(named.sum() - 1, len(rows), 1 / candidates) < CHANCE:
         found = np.where(named, np.maximum(found, 0.0), found)
     return found
 
