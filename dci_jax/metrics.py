@@ -86,5 +86,5 @@ def latent_cosine(latents: Float[Array, "B C"], truth: Float[Array, "B C"]) -> F
 
 
 def latent_error(latents: Float[Array, "B C"], truth: Float[Array, "B C"]) -> Float[Array, "B"]:
-    """|latents - truth| / |truth| of [B, C]. Returns [B], at least 0."""
+    """`|latents - truth| / |truth|` of [B, C]. Returns [B], at least 0."""
     return jnp.linalg.norm(latents - truth, axis=1) / jnp.linalg.norm(truth, axis=1)

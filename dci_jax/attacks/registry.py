@@ -27,14 +27,14 @@ class Attack:
     """An attack.
 
     Attributes:
-      fit: (network, inputs, splits, key, folder, **settings) -> {split: function from features [B, ...] to inputs
+      fit: `(network, inputs, splits, key, folder, **settings)` -> {split: function from features [B, ...] to inputs
         [B, ...]}. No argument holds a private image, so an attack can be data-free.
       name: its name in a config, which determines `section` and `starts_from`, see `naming`.
       learns: whether it learns from `Prior`; "NAME@dead_leaves" then learns from that source alone, and it can be an oracle.
       latents: whether it can also reconstruct a generator's latents.
       adapts: whether its `fit` also takes `channel`, the defense that its adversary knows: "adapted_NAME" is that attack.
       adapted: whether it is one of those, fitted anew for each split and defense.
-      check: (network, splits, shape of what it learns from, **settings) -> raises InputError if it could not work.
+      check: `(network, splits, shape of what it learns from, **settings)` -> raises InputError if it could not work.
     """
 
     fit: Callable[..., dict[str, Callable]]
