@@ -25,7 +25,7 @@ def rows(name, split, side, batch, settings):
     import numpy as np
 
     from dci_jax import models
-    from dci_jax.dci import inverter, normal_equations, ridge
+    from dci_jax.dci import cost, inverter, normal_equations, ridge
     from dci_jax.inputs.procedural import GENERATORS
     from dci_jax.network import features_at, split_index
     from dci_jax.runtime import sharding
@@ -61,7 +61,7 @@ def rows(name, split, side, batch, settings):
             "step_s": best(inverter.moved, g, kernel, u, estimate),
             "solve_s": best(ridge.solve, normal, 1e-3),
         }
-        gflop = batch * inverter.flops(g, sizes[index], *u.shape[1:3])[1] / 1e9
+        gflop = batch * cost.sums_flops(g, sizes[index], *u.shape[1:3])[1] / 1e9
         row["sums_gflop_per_s"] = round(gflop / row["sums_s"])
         each = sum(row[part] for part in ("regressors_s", "sums_s", "step_s")) * counts[index] / batch
         row["round_s"] = round(each + 3 * row["solve_s"], 2)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.errors import InputError, reason
+from dci_jax.runtime.compile_ahead import program
 from dci_jax.tensors import Layout
 from dci_jax.typing import Array, Pytree
 
@@ -122,8 +123,13 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise InputError(f"The inputs are {x.dtype}; give floats in [0, 1], such as pixels / 255.")
         split = split_index(network, split)
+    return first_blocks(network, split, x)
+
+
+def first_blocks(network: Network, count: int, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+    """Features after the first `count` blocks; as `features_at`, of inputs that need no check."""
     with jax.default_matmul_precision("highest"):
-        for number in range(split):
+        for number in range(count):
             x = _run(single_block(network, number), x)
     return x
 
@@ -185,7 +191,7 @@ def _unchanged(params, x):
     return x, {}
 
 
-_run = jax.jit(run)
+_run = program(run)
 
 
 def logits(network: Network, features: Float[Array, "B ..."]) -> Float[Array, "B classes"]:

@@ -6,6 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-Array = jax.Array | np.ndarray
+Array = jax.Array | np.ndarray | jax.ShapeDtypeStruct  # the last in a rehearsal (`runtime.compile_ahead`)
 Pytree = Any
 Reconstruct = Callable[[Array], Array]  # features [B, ...] at a split point -> inputs [B, ...]

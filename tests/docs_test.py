@@ -52,7 +52,7 @@ def test_a_notebook_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for number, code in enumerate(cells(notebook)):
-        exec(compile(code, f"{notebook.name}, cell {number}", "exec"), names)  # noqa: S102
+        exec(compile(code, f"{notebook.name}, cell {number}", "exec"), names)
     if notebook.stem == "reconstruct":
         assert names["psnr"].min() > 20
     else:

@@ -144,7 +144,7 @@ def test_each_heavy_library_has_one_room():
         "evaluation.recorded",
         "evaluation.latents",
     }
-    assert importers("matplotlib") == {"report.audit", "report.page", "report.latents", "report.joint"}
+    assert importers("matplotlib") == {"report.page", "report.joint"}
     assert importers("huggingface_hub") == {"checkpoints.hub"}
     assert importers("tensorflow_datasets") == {"data.prepared"}
 

@@ -94,6 +94,6 @@ def test_blocks_that_are_alike_share_their_programs(network20):
     assert same == again
     assert len({stem, same, halves}) == 3
     images = np.zeros((3, 32, 32, 3), np.float32)
-    before = networks._run._cache_size()
+    before = networks._run.jitted._cache_size()
     networks.features_at(network, 4, images)
-    assert networks._run._cache_size() == before + 2
+    assert networks._run.jitted._cache_size() == before + 2

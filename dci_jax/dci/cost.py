@@ -30,6 +30,13 @@ def inverter_specs(network: Network, depth: int, settings: dict, shared: bool = 
     return [(g, inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"])) for g in found]
 
 
+def sums_flops(g: InverterSpec, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
+    """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
+    return tuple(
+        normal_equations.flops(k, height, width, c, g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
+    )
+
+
 def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
     """The cost of a chain if every correction is tried.
 
@@ -54,7 +61,7 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
     total = dict.fromkeys(("products", "sums", "passes", "factorisation", "sent"), 0.0)
     for (g, ks), count in zip(found, counts, strict=True):
         seen = count * (1 + num_validation / max(num_images, 1))
-        first, correction = inverter.flops(g, ks, *g.grid)
+        first, correction = sums_flops(g, ks, *g.grid)
         ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
         for size, work in zip(ks, (first, num_corrections * correction), strict=True):
             total["products" if size == 1 else "sums"] += seen * work

@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from dci_jax.dci import normal_equations
 from dci_jax.dci.grid import Shapes, scale, shuffle, unshuffle
 from dci_jax.dci.normal_equations import moments
 from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, latent_prior
 from dci_jax.network import Network, feature_shapes, pieces, run
+from dci_jax.runtime.compile_ahead import program
 from dci_jax.tensors import Layout, largest_grid, on_largest_grid
 from dci_jax.typing import Array
 
@@ -164,13 +164,6 @@ def enough(
     return [min(max(least, count), max(num_images, least)) for count in counts]
 
 
-def flops(g: InverterSpec, ks: tuple[int, int], height: int, width: int) -> tuple[float, float]:
-    """FLOPs of the sums of a first map and of a correction, for one input whose smaller grid is [height, width]."""
-    return tuple(
-        normal_equations.flops(k, height, width, c, g.target) for k, c in zip(ks, (g.sent, g.channels), strict=True)
-    )
-
-
 def first(g: InverterSpec, kernel: Float[Array, "k k sent target"], f: Float[Array, "B *f"]) -> Float[Array, "B *x"]:
     """x_0 [B, H, W, C] (or latents [B, C]) of features f [B, h, w, c]; kernel [k, k, c upsampling^2 + 1, C downsampling^2]."""
     return _first(g.layout, kernel, f)
@@ -216,31 +209,35 @@ def regressors(
             answer, pull = forward(piece, answer)
             pulls.append(pull)
         if index == g.index:
-            residual, gradients = f - answer, [_back(pulls, f - answer)]
+            residual = _minus(f, answer)
+            gradients = [_back(pulls, residual)]
     if g.stop > g.index + 1:
-        gradients.append(_back(pulls, seen - answer))
+        gradients.append(_back(pulls, _minus(seen, answer)))
     return _stacked(g.layout, x, residual, gradients, f)
 
 
 # Compiled block by block, so that a chain's inverters share programs, as do those of every defense after it: with one
 # program per inverter, an audit spent half of its time compiling.
-@jax.jit
+@program
 def forward(block, x):
     """(F(x), J^T as a function) of a network of one block."""
     return jax.vjp(functools.partial(run, block), x)
 
 
-@jax.jit
+@program
 def back(pull, error):
     """J^T of an error in the block's output."""
     return pull(error)[0]
+
+
+_minus = program(jnp.subtract)
 
 
 def _back(pulls, error):
     return functools.reduce(lambda error, pull: back(pull, error), pulls[::-1], error)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static_argnums=0)
 def _stacked(g, x, residual, gradients, f):
     x, *gradients = (unshuffle(_image(g, a), g.downsampling) for a in (x, *gradients))
     residual = unshuffle(on_largest_grid(residual, g.tensors), g.upsampling)
@@ -259,24 +256,24 @@ def correction_moments(
     return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static_argnums=0)
 def _first(g, kernel, f):
     x = shuffle(_convolve(_sent(g, f), kernel), g.downsampling)
     return _out(g, x + f if g.same else x)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@program(static_argnums=0)
 def _moved(g, kernel, u, x):
     return _out(g, _image(g, x) + shuffle(_convolve(u, kernel), g.downsampling))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@program(static_argnums=(0, 1))
 def _first_moments(size, g, f, true):
     targets = [_image(g, b) - a if g.same else _image(g, b) for a, b in zip(f, true, strict=True)]
     return moments(size, tuple(_sent(g, a) for a in f), tuple(unshuffle(t, g.downsampling) for t in targets))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@program(static_argnums=(0, 1))
 def _correction_moments(size, g, u, x, true):
     targets = [unshuffle(_image(g, b) - _image(g, a), g.downsampling) for a, b in zip(x, true, strict=True)]
     return moments(size, u, tuple(targets))

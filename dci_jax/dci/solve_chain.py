@@ -22,11 +22,11 @@ import numpy as np
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes, split_stages
 from dci_jax.dci.limits import check, check_shared
-from dci_jax.dci.solve_inverter import finished, kept_inverter, solve_inverter
+from dci_jax.dci.solve_inverter import finished, kept_inverter, rehearse, solve_inverter
 from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.inputs.mixture import POOL, Prior, batches
-from dci_jax.network import Network, feature_shapes, features_at, split_index, split_names
-from dci_jax.runtime import distributed, progress
+from dci_jax.network import Network, feature_shapes, first_blocks, split_index, split_names
+from dci_jax.runtime import compile_ahead, distributed, progress
 from dci_jax.typing import Array
 
 
@@ -132,21 +132,23 @@ def _chain(network, label, depths, shape, make, see, folder, *, settings):
         kept = list(itertools.starmap(kept_inverter, zip(folders, taken, inverter_specs, ks, strict=True)))
         return tuple(each for each, _ in kept[::-1]), kept[0][1]
     made = make()
-    seen = see(made)
     batch = len(made[0][0])
     enter = np.resize(depths, batch)
     counts = _counts(inverter_specs, ks, made, batch, settings["samples_per_unknown"])
     # A shallower inverter may be solved on more inputs than a deeper one, which then has to reconstruct all of them.
     needs = [np.max(counts[: index + 1], 0) for index in range(depth)]
-    found = seen
     total, before = (num_corrections + 1) * sum(map(sum, counts)), 0
-    with progress.bar(f"dci: {label}", total) as update:
+    with compile_ahead.threads() as pool, progress.bar(f"dci: {label}", total) as update:
+        compiling = _compiling(pool, network, inverter_specs, ks, counts, made[0][0], num_corrections)
+        found = seen = see(made)
         for index in reversed(range(depth)):
             g, block = inverter_specs[index], split_names(network)[index]
             used, found, seen = (
                 [part[:need] for part, need in zip(parts, needs[index], strict=True)] for parts in (made, found, seen)
             )
-            true = [[features_at(network, index, x) for x in part] for part in used]
+            for ready in compiling[index]:
+                ready.result()
+            true = [[first_blocks(network, index, x) for x in part] for part in used]
             first = [
                 [part[:count] for part, count in zip(parts, counts[index], strict=True)]
                 for parts in (seen, found, true)
@@ -176,6 +178,27 @@ def _chain(network, label, depths, shape, make, see, folder, *, settings):
                 ]
             before += (num_corrections + 1) * sum(counts[index])
     return tuple(inverters), mse
+
+
+def _compiling(pool, network, inverter_specs, ks, counts, x, num_corrections):
+    """For each inverter, what it needs to have been compiled; the deepest, which is solved first, begins."""
+    depth, compiling = len(inverter_specs), {index: [] for index in range(len(inverter_specs))}
+    if not compile_ahead.possible():
+        return compiling
+    with compile_ahead.rehearsal(pool) as rehearsal:
+        features = [first_blocks(network, index, x) for index in range(depth + 1)]
+        for index in reversed(range(depth)):
+            shapes = features[depth], features[index + 1], features[index]
+            rehearse(
+                inverter_specs[index],
+                network,
+                *shapes,
+                counts[index],
+                num_corrections=num_corrections,
+                ks=ks[index],
+            )
+            compiling[index] = rehearsal.taken()
+    return compiling
 
 
 def _counts(inverter_specs, ks, made, batch, samples_per_unknown):

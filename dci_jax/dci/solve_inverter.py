@@ -22,6 +22,7 @@ from dci_jax.dci.ridge import RIDGES, best, on_gpu
 from dci_jax.errors import InputError
 from dci_jax.network import Network
 from dci_jax.runtime import distributed, sharding
+from dci_jax.runtime.compile_ahead import program
 from dci_jax.runtime.files import damaged, read_arrays, replacing
 from dci_jax.typing import Array
 
@@ -111,6 +112,40 @@ def solve_inverter(
     return Inverter(tuple(kernels), g), x, mse
 
 
+def rehearse(
+    g: InverterSpec,
+    network: Network,
+    seen: jax.ShapeDtypeStruct,
+    f: jax.ShapeDtypeStruct,
+    true: jax.ShapeDtypeStruct,
+    counts: tuple[int, int],
+    *,
+    num_corrections: int,
+    ks: tuple[int, int],
+) -> None:
+    """Call all programs of `solve_inverter`, in its order, on the shapes of one batch; within `compile_ahead.rehearsal`.
+
+    Args:
+      counts: batches (for solving, for validation).
+      Others as for `solve_inverter`.
+    """
+    seen, f, true = ([[a] * count for count in counts] for a in (seen, f, true))
+    x, pixels = None, sum(counts) * math.prod(true[0][0].shape) // g.target
+    for r in range(min(num_corrections, 1) + 1):  # the later corrections share the programs of the first
+        size = ks[min(r, 1)]
+        regressors = functools.cache(functools.partial(_regressors, g, network, seen, f, x))
+        together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // sum(counts))
+        for part, count in enumerate(counts):
+            for some in _slices(count, together):
+                _sums(g, regressors, f, x, true, part, some, size=size)
+        unknowns, targets = _shape(g, ks, r)
+        kernel = (size, size, unknowns // size**2, targets)
+        kernel = jax.ShapeDtypeStruct(kernel, jnp.float32, sharding=sharding.replicated())
+        x = _estimates(g, kernel, f, x, regressors)
+        _square(x[1][0], true[1][0])
+    _deviation(true[1][0])
+
+
 def _estimates(g, kernel, f, x, regressors):
     """Estimates by the first map from the features f (x is None), or by a correction from the estimates x; in parts and batches."""
     if x is None:
@@ -131,6 +166,11 @@ def _together(size, batch, bytes_of_one):
     return 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
 
 
+def _slices(count, together):
+    """The batches that are summed at a time."""
+    return [slice(first, min(first + together, count)) for first in range(0, count, together)]
+
+
 def _sums(g, regressors, f, x, true, part, some, *, size):
     """`moments` of some batches of a part, for the first map (x is None) or a correction of the estimates x."""
     if x is None:
@@ -149,9 +189,8 @@ def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
     totals, done = [], 0
     for part, count in enumerate(counts):
         total = None
-        for first in range(0, count, together):
+        for some in _slices(count, together):
             distributed.stop_if_asked()
-            some = slice(first, min(first + together, count))
             total = normal_equations.added(total, bring(sums(part, some)))
             done += some.stop - some.start
             shown(done)
@@ -242,11 +281,11 @@ def kept_inverter(folder: Path, count: int, g: InverterSpec, ks: tuple[int, int]
     return Inverter(tuple(maps), g), None if mse is None else float(mse)
 
 
-@jax.jit
+@program
 def _square(a, b):
     return jnp.sum((a - b) ** 2)
 
 
-@jax.jit
+@program
 def _deviation(x):
     return jnp.sum((x - jnp.mean(x, tuple(range(x.ndim - 1)))) ** 2)
