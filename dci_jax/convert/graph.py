@@ -110,6 +110,8 @@ def given(program: Any) -> dict[Any, tuple[str, torch.Tensor]]:
 def evaluate(node: Any, values: dict) -> Any:
     """What PyTorch computes for an fx node out of the values of those above it."""
     arguments, keywords = torch.fx.node.map_arg((node.args, node.kwargs), lambda above: values[above])
+    if _operator(node) == "copy":  # PyTorch has no gradient of it
+        return arguments[1].expand_as(arguments[0]).to(arguments[0].dtype)
     return node.target(*arguments, **keywords)
 
 

@@ -90,6 +90,12 @@ def index(input: Array, indices: list) -> Array:
     return input[tuple(slice(None) if i is None else i for i in indices)]
 
 
+def index_put(self: Array, indices: list, values: Array, accumulate: bool = False) -> Array:
+    """Values written, or added, where `index` would read; None keeps an axis."""
+    place = self.at[tuple(slice(None) if i is None else i for i in indices)]
+    return place.add(values) if accumulate else place.set(values)
+
+
 def as_strided(self: Array, size: list[int], stride: list[int], storage_offset: int = 0) -> Array:
     """What PyTorch puts behind a pooling to one pixel: another order in memory, of the same tensor.
 
@@ -232,11 +238,16 @@ OPERATORS = {
     "logical_not": jnp.logical_not,
     "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or,
+    "cumsum": lambda self, dim, *, dtype=None: jnp.cumsum(self, dim, dtype),
     "any": lambda self, dim=None, keepdim=False: jnp.any(self, dim, keepdims=keepdim),
     "mean": _reduced(jnp.mean),
     "sum": _reduced(jnp.sum),
     "amax": lambda self, dim=(), keepdim=False: jnp.max(self, tuple(dim) or None, keepdims=keepdim),
     "amin": lambda self, dim=(), keepdim=False: jnp.min(self, tuple(dim) or None, keepdims=keepdim),
+    "max": lambda self, dim, keepdim=False: (
+        jnp.max(self, dim, keepdims=keepdim),
+        jnp.argmax(self, dim, keepdims=keepdim),
+    ),
     "var": variance,
     "_softmax": lambda self, dim, half_to_float=False: jax.nn.softmax(self, dim),
     "_log_softmax": lambda self, dim, half_to_float=False: jax.nn.log_softmax(self, dim),
@@ -255,6 +266,7 @@ OPERATORS = {
     "slice": slice_,
     "select": lambda self, dim, index: jnp.take(self, index, dim),
     "index": index,
+    "index_put": index_put,
     "index_select": lambda self, dim, index: jnp.take(self, index, dim),
     "slice_scatter": slice_scatter,
     "select_scatter": select_scatter,
@@ -268,6 +280,7 @@ OPERATORS = {
     "repeat": lambda self, repeats: jnp.tile(self, repeats),
     "full": lambda size, fill_value, *, dtype=jnp.float32, **_: jnp.full(size, fill_value, dtype),
     "full_like": lambda self, fill_value, *, dtype=None, **_: jnp.full_like(self, fill_value, dtype=dtype),
+    "copy": lambda self, src, non_blocking=False: jnp.broadcast_to(src, self.shape).astype(self.dtype),
     "clone": _as_it_is,
     "alias": _as_it_is,
     "detach": _as_it_is,
