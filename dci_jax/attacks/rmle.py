@@ -28,10 +28,10 @@ _HELD_OUT = 8  # procedural images for choosing the share of the way to go
 
 def rmle(
     network: Network,
-    inputs: Prior,
+    inputs: Prior | None,
     splits: tuple[str, ...],
     key: Array,
-    folder: Path,
+    folder: Path | None,
     *,
     steps: int,
     learning_rate: float,

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import flax.struct
@@ -141,7 +142,7 @@ class Chain:
         _save(self, path)
 
     @classmethod
-    def of(cls, inverters: tuple, network: Network, split: str, validation_mse: float | None = None) -> "Chain":
+    def of(cls, inverters: Sequence, network: Network, split: str, validation_mse: float | None = None) -> "Chain":
         """The chain of these inverters, deepest first, for the network's own input size."""
         return cls(tuple(inverters), network, split, feature_shapes(network)[len(inverters)], validation_mse)
 

@@ -23,7 +23,7 @@ def check(
     batch: int,
     num_corrections: int,
     kernel_size: int,
-    max_unknowns: tuple[int, int],
+    max_unknowns: tuple[int, ...],
     samples_per_unknown: int,
 ) -> None:
     """Check the settings of `dci`.

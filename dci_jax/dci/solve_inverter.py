@@ -115,9 +115,9 @@ def solve_inverter(
 def rehearse(
     g: InverterSpec,
     network: Network,
-    seen: jax.ShapeDtypeStruct,
-    f: jax.ShapeDtypeStruct,
-    true: jax.ShapeDtypeStruct,
+    seen: Array,
+    f: Array,
+    true: Array,
     counts: tuple[int, int],
     *,
     num_corrections: int,

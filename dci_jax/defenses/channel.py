@@ -29,8 +29,8 @@ class Channel:
     """
 
     kind: str = flax.struct.field(pytree_node=False)
-    strength: float | Array
-    num_queries: int | Array = 1
+    strength: Pytree  # a number; in a tree of other things than arrays, one of these
+    num_queries: Pytree = 1
     params: Pytree = flax.struct.field(default_factory=dict)
     received: Array | None = None
 

@@ -19,7 +19,11 @@ Features = Float[Array, "B *f"]
 
 
 def weighed(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
+    params: dict[str, Array],
+    features: Features,
+    strength: Array | float,
+    received: Features | None,
+    num_queries: Array | float,
 ) -> Features:
     """`learned.learned_noise`: each residual divided by its noise scale; the weights' mean square is 1."""
     if received is None:
@@ -29,7 +33,11 @@ def weighed(
 
 
 def below_the_kept(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
+    params: dict[str, Array],
+    features: Features,
+    strength: Array | float,
+    received: Features | None,
+    num_queries: Array | float,
 ) -> Features:
     """`compression.topk`: a dropped value is at most as large as the smallest received one."""
     if received is None:
@@ -40,7 +48,11 @@ def below_the_kept(
 
 
 def below_the_kept_channels(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
+    params: dict[str, Array],
+    features: Features,
+    strength: Array | float,
+    received: Features | None,
+    num_queries: Array | float,
 ) -> Features:
     """`compression.topk_channels`: a dropped channel has at most the energy of the weakest received one."""
     if received is None:

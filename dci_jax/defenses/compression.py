@@ -66,7 +66,7 @@ def straight_through(send):
     """What the server receives, with straight-through gradients, for attackers who differentiate it."""
 
     def expected(
-        params, features: Features, strength: Array | float, received: Features | None, num_queries: Array
+        params, features: Features, strength: Array | float, received: Features | None, num_queries: Array | float
     ) -> Features:
         found = send(params, None, jax.lax.stop_gradient(features), strength)
         return features + jax.lax.stop_gradient(found - features)
@@ -78,7 +78,7 @@ def as_sent(send):
     """What the server receives, with its true gradient: zero where nothing is sent."""
 
     def expected(
-        params, features: Features, strength: Array | float, received: Features | None, num_queries: Array
+        params, features: Features, strength: Array | float, received: Features | None, num_queries: Array | float
     ) -> Features:
         return send(params, None, features, strength)
 

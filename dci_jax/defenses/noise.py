@@ -38,14 +38,22 @@ def dropout_marked(params: dict[str, Array], key: Array, features: Features, str
 
 
 def unchanged(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
+    params: dict[str, Array],
+    features: Features,
+    strength: Array | float,
+    received: Features | None,
+    num_queries: Array | float,
 ) -> Features:
     """Zero-mean noise: the expected features are unchanged."""
     return features
 
 
 def where_sent(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
+    params: dict[str, Array],
+    features: Features,
+    strength: Array | float,
+    received: Features | None,
+    num_queries: Array | float,
 ) -> Features:
     """Dropout: a received zero may have been dropped, so it is not compared; the rest arrived unchanged."""
     if received is None:
@@ -54,7 +62,11 @@ def where_sent(
 
 
 def where_marked(
-    params: dict[str, Array], features: Features, strength: Array | float, received: Features | None, num_queries: Array
+    params: dict[str, Array],
+    features: Features,
+    strength: Array | float,
+    received: Features | None,
+    num_queries: Array | float,
 ) -> Features:
     """Dropout with a known mask: dropped values are not compared, received zeros are."""
     if received is None:

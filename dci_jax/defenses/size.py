@@ -9,13 +9,15 @@ import zlib
 
 import numpy as np
 
+from dci_jax.typing import Array
+
 
 def marked_bytes(features: np.ndarray) -> int:
     """The same with another mask of the negative zeros: the values that `noise.dropout_marked` dropped."""
     return coded_bytes(features, np.packbits(np.signbit(features[features == 0])).tobytes())
 
 
-def coded_bytes(features: np.ndarray, marks: bytes = b"") -> int:
+def coded_bytes(features: Array, marks: bytes = b"") -> int:
     """Size in bytes of one example [...] float32 as a lossless payload, with `marks` in front, entropy coding included."""
     values = np.ascontiguousarray(features, np.float32).reshape(-1)
     levels, symbols = _levels(values)

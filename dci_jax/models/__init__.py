@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,9 @@ MODELS = {
 BUNDLE = "bundle"  # the name of all converted networks: their weights are a folder
 
 
-def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] = (), weights_key: str = "") -> Network:
+def load(
+    name: str, source: str | Path = "", sha256: str = "", splits: tuple[str, ...] = (), weights_key: str = ""
+) -> Network:
     """The target network called `name`, with its weights.
 
     Args:
@@ -108,7 +111,7 @@ def load(name: str, source: str = "", sha256: str = "", splits: tuple[str, ...] 
     return assign.load(shapes, _checkpoint(name, source), MODELS[name].prefix, sha256, weights_key)
 
 
-def at_hand(name: str, source: str = "") -> bool:
+def at_hand(name: str, source: str | Path = "") -> bool:
     """Whether `load` would need nothing from a network."""
     return ":" in name or name not in MODELS or bool(source or MODELS[name].embedded)
 

@@ -226,7 +226,7 @@ def test_steps_on_the_deepest_split_alone_leave_the_others_as_they_were(network,
 
 @pytest.mark.parametrize(("clip", "goes_on"), [(1.0, True), (float("inf"), False)])
 def test_a_clip_keeps_one_wild_batch_from_stopping_adam(clip, goes_on):
-    optimizer = train_chain.adam(train_chain.Phase("conquer", None, 1000, 0.1, 2, clip))
+    optimizer = train_chain.adam(train_chain.Phase("conquer", lambda: None, 1000, 0.1, 2, clip))
     value = jnp.zeros(())
     state = optimizer.init(value)
     for gradient in (1.0, 1.0, 1.0, 1e6, 1.0, 1.0):
