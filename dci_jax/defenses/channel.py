@@ -32,7 +32,7 @@ class Channel:
     strength: Pytree  # a number; in a tree of other things than arrays, one of these
     num_queries: Pytree = 1
     params: Pytree = flax.struct.field(default_factory=dict)
-    received: Array | None = None
+    received: Pytree = None
 
     @property
     def label(self) -> str:

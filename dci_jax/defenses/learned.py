@@ -48,7 +48,7 @@ def task_loss(
 
 
 def bottleneck(
-    params: dict[str, Array], key: Array, features: Float[Array, "B ..."], strength: Array
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B ..."], strength: Array
 ) -> Float[Array, "B ..."]:
     """1 x 1 convolution down to 1 / `strength` of the channels, 8 bits, 1 x 1 convolution up. Straight-through gradients."""
     return narrow(params, features) @ params["up"] + params["bias"]
@@ -65,7 +65,7 @@ def narrow(params: dict[str, Array], features: Float[Array, "B ..."]) -> Float[A
 
 
 def learn_bottleneck(
-    network: Network, index: int, strength: float, batches: Batches, key: Array, folder: Path, steps: int
+    network: Network, index: int, strength: float, batches: Batches, key: Array | None, folder: Path, steps: int
 ) -> dict[str, Array]:
     """The features' principal components, then `steps` of Adam on `task_loss` (Eshratifar et al., ISLPED 2019)."""
     features = np.concatenate([features_at(network, index, batches(number)) for number in range(4)])
@@ -78,7 +78,7 @@ def learn_bottleneck(
 
 
 def nopeek(
-    params: dict[str, Array], key: Array, features: Float[Array, "B ..."], strength: Array
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B ..."], strength: Array
 ) -> Float[Array, "B ..."]:
     """One more 3 x 3 convolution on the device, with a shortcut."""
     if features.ndim == 2:
@@ -90,7 +90,7 @@ def nopeek(
 
 
 def learn_nopeek(
-    network: Network, index: int, strength: float, batches: Batches, key: Array, folder: Path, steps: int
+    network: Network, index: int, strength: float, batches: Batches, key: Array | None, folder: Path, steps: int
 ) -> dict[str, Array]:
     """NoPeek (Vepakomma et al., ICDMW 2020): `task_loss` + strength x distance correlation of features and images.
 
@@ -103,7 +103,7 @@ def learn_nopeek(
 
 
 def learned_noise(
-    params: dict[str, Array], key: Array, features: Float[Array, "B ..."], strength: Array
+    params: dict[str, Array], key: Array | None, features: Float[Array, "B ..."], strength: Array
 ) -> Float[Array, "B ..."]:
     """Laplace noise whose scale is learned for every value of the features."""
     scale = jnp.exp(params["scale"]) * deviation(features)
@@ -111,7 +111,7 @@ def learned_noise(
 
 
 def learn_noise(
-    network: Network, index: int, strength: float, batches: Batches, key: Array, folder: Path, steps: int
+    network: Network, index: int, strength: float, batches: Batches, key: Array | None, folder: Path, steps: int
 ) -> dict[str, Array]:
     """After Shredder (Mireshghallah et al., ASPLOS 2020): `task_loss` - strength x mean log scale of the noise.
 
