@@ -20,6 +20,7 @@ from dci_jax.evaluation.kept import evenly_spaced
 from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_side
+from dci_jax.report.evidence import previous
 from dci_jax.runtime import distributed, sharding
 from dci_jax.settings.check import check_ranges
 
@@ -69,6 +70,7 @@ def check_fields(config: ConfigDict) -> None:
         )
     if config.data.labels and not config.data.images:
         raise InputError(f"data.labels is {config.data.labels}, but data.images is empty; give data.images, too.")
+    previous(config.audit.previous)
     for field in ("data.images", "data.labels", "features"):  # before anything is fetched
         path = config.features if field == "features" else config.data[field.removeprefix("data.")]
         if path and not str(path).startswith("tfds:") and not os.path.exists(path):  # of impossible names, too

@@ -3,7 +3,7 @@
 import re
 import traceback
 
-from dci_jax.settings.fields import moved
+from dci_jax.settings.renamed import moved
 
 _HINT = " (docs/fields.md explains every field)"
 

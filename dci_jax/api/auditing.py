@@ -27,7 +27,7 @@ from dci_jax.network import Network
 from dci_jax.runtime import progress as shown
 from dci_jax.runtime import sharding
 from dci_jax.runtime.workdir import claim
-from dci_jax.settings.fields import moved
+from dci_jax.settings.renamed import moved
 
 _KEPT = ("summary.csv", "results.jsonl", "config.json", "environment.json", "timing.json", "depends.json")
 

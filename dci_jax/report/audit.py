@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dci_jax.report import attackers, labels, page
+from dci_jax.report import attackers, evidence, labels, page
 from dci_jax.report.attackers import base
 from dci_jax.report.leakage_map import leakage_map, verdict
 from dci_jax.report.leaks import POLICY, Policy
@@ -72,6 +72,7 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
     with np.load(workdir / "evaluation" / "originals.npz") as saved:
         originals, names = saved["pixels"], saved["names"]
     chosen, table = choice(found, policy), _table(found)
+    filed = evidence.values(workdir, config, found, len(names))
     seeds = [json.loads((w / "config.json").read_text())["seed"] for w in workdirs]
     data = {
         "version": VERSION,
@@ -86,7 +87,7 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
         writer = csv.DictWriter(stream, table[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-    return page.write(
+    written = page.write(
         folder / "index.html",
         "audit.html.jinja",
         title=f"What can be reconstructed from the features of {summary[0]['target']}?",
@@ -97,6 +98,7 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
         spaced=config["num_splits"] if not config["splits"] and not config["features"] else 0,
         trained=config["defense"]["images"] or "no real image",
         verdict=verdict(found, chosen, policy),
+        **filed,
         map=leakage_map(found, chosen, policy, [r for r in summary if r["split"] == ANY_SPLIT]),
         exposed=most_exposed(workdir, found, originals, names),
         attackers=_attackers(found, known),
@@ -113,6 +115,8 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
         missing=[text for measure, text in _MISSING.items() if all(c.leak(measure) is None for c in found)],
         runs=[page.this_run(w) for w in workdirs],
     )
+    evidence.sign(folder)
+    return written
 
 
 def _bases(found):

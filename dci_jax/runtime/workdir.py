@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dci_jax import __version__
 from dci_jax.errors import InputError
 from dci_jax.runtime import distributed
 from dci_jax.runtime.files import claimed, damaged, differences, made, read_arrays, read_json, replacing
@@ -56,20 +57,24 @@ def claim(workdir: Path, config: dict, command: str, depends: dict[str, str]) ->
                 f"{workdir} began with another content of {', '.join(changed)} under the same name; restore that, or give "
                 "another --workdir."
             )
+        there = workdir / "environment.json"
+        began = read_json(there).get("started") if there.exists() else None
         environment = {
             "command": command,
+            "started": began or time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "python": platform.python_version(),
             "machine": f"{platform.machine()}, {platform.system()}",
             "processes": jax.process_count(),
             "devices": jax.device_count(),
             "device_kind": jax.devices()[0].device_kind,
+            "dci_jax": __version__,
             **{p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")},
         }
         if distributed.is_leader():
             for path, said in (
                 (file, text),
                 (known, json.dumps(depends, indent=1)),
-                (workdir / "environment.json", json.dumps(environment, indent=1)),
+                (there, json.dumps(environment, indent=1)),
             ):
                 with replacing(path) as stream:
                     stream.write(said)

@@ -9,8 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dci_jax.errors import InputError
-from dci_jax.settings.fields import FIELDS, moved
+from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.ranges import STRENGTHS, Range, Rows, Several
+from dci_jax.settings.renamed import moved
 
 
 def check_ranges(config: ConfigDict) -> None:

@@ -123,6 +123,14 @@ FIELDS = {
     "lpips.backbone": Field("", str, "torchvision's AlexNet, a .safetensors or .pth"),
     "lpips.linear": Field("", str, "the linear layers, alex.pth of richzhang/PerceptualSimilarity"),
     "audit.page": Field(False, bool, "the report is the audit's page: verdict, map, costs"),
+    "audit.system": Field(
+        "", str, "what is audited: product, version, deployment; printed on the page, as the next two are"
+    ),
+    "audit.assessor": Field("", str, "who audits, and for which organisation"),
+    "audit.criterion": Field(
+        "", str, "the owner's criterion in words, who set it and when; the thresholds below are its numbers"
+    ),
+    "audit.previous": Field("", str, "an earlier audit to compare with: its workdir, or the folder of its report"),
     "audit.ssim": Field(0.5, SHARE, "SSIM after a fit of brightness and contrast"),
     "audit.psnr": Field(20.0, WEIGHT, "PSNR in dB, after the same fit"),
     "audit.structure": Field(
@@ -270,29 +278,3 @@ FIELDS = {
     "oracle.images": Field("", str, "folder, zip or npz; empty: no oracle"),
     "oracle.attack": Field("dci", str, '"dci", "dci_trained" or "inverse_network"'),
 }
-
-# Former name of a field -> its current name.
-RENAMED = {
-    "audit.rank1": "audit.structure",
-    "audit.label_kept": "audit.server_agreement",
-    "sends": "num_queries",
-    "damages": "corruptions",
-    "inputs.bank": "inputs.synthetic",
-    "dci.images": "dci.num_images",
-    "dci.held_out": "dci.num_validation",
-    "dci.rounds": "dci.num_corrections",
-    "dci.size": "dci.kernel_size",
-    "dci.unknowns": "dci.max_unknowns",
-    "dci.equations": "dci.samples_per_unknown",
-    "dci_trained.rounds": "dci_trained.num_corrections",
-    "gauss_newton.held_out": "gauss_newton.num_validation",
-    "calibration.steps": "prior_fitting.steps",
-    "calibration.batch": "prior_fitting.batch",
-    "calibration.learning_rate": "prior_fitting.learning_rate",
-    "calibration.padding": "prior_fitting.padding",
-}
-
-
-def moved(name: str) -> str | None:
-    """A sentence with the current name of a renamed field; None for any other name."""
-    return f"{name} is now {RENAMED[name]}; give that instead" if name in RENAMED else None

@@ -6,9 +6,10 @@ from dci_jax import settings
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.evaluation import corruptions
 from dci_jax.settings.check import check_ranges, numbers
-from dci_jax.settings.fields import FIELDS, RENAMED, moved
+from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.page import SECTIONS, page
 from dci_jax.settings.ranges import STRENGTHS, Range, Several
+from dci_jax.settings.renamed import RENAMED, moved
 from tests.conftest import ROOT
 
 
