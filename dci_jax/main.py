@@ -139,12 +139,16 @@ def _log_to(file: Path | None) -> None:
 
 
 def run() -> None:
-    """The program: `python -m dci_jax.main`, or `dci-jax`."""
+    """The program: `python -m dci_jax.main`, or `dci-jax`; `dci-jax demo` is a live page."""
     if not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "dci_jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         # JAX keeps what takes a second to compile. A run has many hundreds of programs that take a fifth of that.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    if sys.argv[1:2] == ["demo"]:
+        from dci_jax import demo
+
+        sys.exit(demo.main(sys.argv[2:]))
     code = main(sys.argv)
     if code and jax.distributed.is_initialized():
         os._exit(code)  # leaving in an orderly way would wait for the other processes

@@ -104,6 +104,23 @@ def images():
     return np.random.default_rng(1).uniform(size=(2, 32, 32, 3)).astype(np.float32)
 
 
+@pytest.fixture
+def browser():
+    """Chromium without a window; tests that want it skip where it is absent."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    if not driver or not chromium:
+        pytest.skip("needs chromium and chromedriver on the PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of published weights and images; tests that want it skip where it is absent."""

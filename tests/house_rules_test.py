@@ -18,7 +18,7 @@ PACKAGE = ROOT / "dci_jax"
 # Imports go downwards only: a module may import from its own floor's folder and from the floors after it.
 FLOORS = [
     ("api",),
-    ("main", "cli_errors", "plan", "rates", "fingerprint", "experiment", "check", "convert"),
+    ("main", "demo", "cli_errors", "plan", "rates", "fingerprint", "experiment", "check", "convert"),
     ("evaluation",),
     ("report",),
     ("attacks",),

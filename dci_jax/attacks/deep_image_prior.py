@@ -55,10 +55,10 @@ class Hourglass(nn.Module):
 
 def deep_image_prior(
     network: Network,
-    inputs: Prior,
+    inputs: Prior | None,
     splits: tuple[str, ...],
     key: Array,
-    folder: Path,
+    folder: Path | None,
     *,
     width: int,
     levels: int,

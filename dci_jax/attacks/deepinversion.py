@@ -23,10 +23,10 @@ from dci_jax.typing import Array, Reconstruct
 
 def deepinversion(
     network: Network,
-    inputs: Prior,
+    inputs: Prior | None,
     splits: tuple[str, ...],
     key: Array,
-    folder: Path,
+    folder: Path | None,
     *,
     steps: int,
     learning_rate: float,

@@ -229,22 +229,6 @@ def test_two_seeds_are_one_audit_whose_images_count_once(workdir, tmp_path_facto
     assert (out / "joint" / "joint.csv").exists()
 
 
-@pytest.fixture
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
-    if not driver or not chromium:
-        pytest.skip("needs chromium and chromedriver on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
 def test_no_name_runs_a_script_in_a_browser(workdir, browser):
     evil = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">'"
     swaps = (('"<script>net"', json.dumps(evil)), ('"photograph 3"', json.dumps(evil)))
