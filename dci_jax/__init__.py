@@ -11,7 +11,7 @@ Only the names below are public; everything else may change between versions. Ea
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _PUBLIC = {
     "Attack": "attacks.registry",

@@ -9,7 +9,6 @@ import pytest
 import dci_jax
 from dci_jax import settings
 from dci_jax.errors import InputError
-from docs import notebook
 from tests.conftest import ROOT
 from tests.dci.chain_test import NOISE, network  # noqa: F401  a network that compiles at once
 
@@ -38,12 +37,6 @@ def test_the_defaults_of_solve_chain_are_those_of_the_config():
     config, given = settings.default().dci, inspect.signature(dci_jax.solve_chain).parameters
     names = {name: "batch_size" if name == "batch" else name for name in config if name != "splits"}
     assert {field: given[name].default for field, name in names.items()} == {field: config[field] for field in names}
-
-
-@pytest.mark.slow
-def test_the_notebook_of_the_docs_runs(tmp_path, capsys):
-    notebook.main(16, tmp_path / "report")
-    assert "Chain(own at second, 2 inverters" in capsys.readouterr().out
 
 
 def test_an_audit_gives_the_command_lines_page_and_numbers(network, tmp_path):  # noqa: F811

@@ -37,9 +37,21 @@ def test_every_page_is_in_the_table_of_contents():
     assert listed == pages - {"index"}
 
 
+# A test needs no good pictures: a few inputs instead of the notebooks' own number.
+FEWER = {
+    "num_images=256": "num_images=64, num_validation=32, batch_size=32, num_corrections=1, kernel_size=3",
+    "start=first)": "start=first, num_steps=1, num_conjugate=2)",
+    "key=jax.random.key(0), progress=False": "key=jax.random.key(0), num_steps=5, progress=False",
+    "    progress=False,\n)": "    progress=False,\n    settings={'dci.num_images': 16, 'data.count': 4, 'prior_fitting.steps': 2},\n)",
+}
+
+
 def cells(notebook):
     """The code of a text notebook."""
-    return re.findall(r"```{code-cell} ipython3\n(.*?)```", notebook.read_text(), re.S)
+    text = notebook.read_text()
+    for many, few in FEWER.items():
+        text = text.replace(many, few)
+    return re.findall(r"```{code-cell} ipython3\n(.*?)```", text, re.S)
 
 
 @pytest.mark.slow
@@ -54,7 +66,7 @@ def test_a_notebook_runs(notebook, tmp_path, monkeypatch):
     for number, code in enumerate(cells(notebook)):
         exec(compile(code, f"{notebook.name}, cell {number}", "exec"), names)
     if notebook.stem == "reconstruct":
-        assert names["psnr"].min() > 20
+        assert names["psnr"].min() > 15
     else:
         assert "pairs of split point and defense" in names["report"].verdict
 
@@ -76,3 +88,12 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     import dci_jax
 
     assert [name for name in dci_jax._PUBLIC if f'id="dci_jax.{name}"' not in api] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_no_line_of_prose_is_longer_than_120_characters(page):
+    text = re.sub(r"```.*?```|<!--.*?-->", "", page.read_text(), flags=re.S)
+    if page.name == "fields.md":  # made from the settings
+        return
+    long = [line for line in text.splitlines() if len(line) > 120 and not line.lstrip().startswith(("|", "![", "#"))]
+    assert long == []

@@ -63,7 +63,7 @@ class Prior:
       filter: (bands, shift) of `spectrum.filtered`, applied to procedural images; None: no filter.
     """
 
-    pool: Sequence[np.ndarray] | np.ndarray
+    pool: Sequence[np.ndarray] | np.ndarray | Shards
     weights: tuple[tuple[str, float], ...]
     shape: tuple[int, ...]
     filter: tuple[Array, Array] | None = None
