@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import math
+import multiprocessing
 import random
 import signal
 import tempfile
@@ -19,6 +20,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jax
@@ -190,8 +192,14 @@ def _waiting(*_):
     raise Waited
 
 
+_CHUNK = 250  # cases of one process
+
+
 def run(numbers: range) -> dict:
-    """Counts by kind and outcome, the sentences (their first 40 characters, each once), and every fault."""
+    """Counts by kind and outcome, the sentences by their first 40 characters, and every fault."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    models.load = load
     counts, sentences, faults = collections.Counter(), {}, {}
     for number in numbers:
         kind, outcome, said = attempt(number)
@@ -200,23 +208,40 @@ def run(numbers: range) -> dict:
             sentences.setdefault(said[:40], said)
         if outcome == "fault":
             faults[str(number)] = said
+    return {"count": len(numbers), "counts": counts, "said": sentences, "faults": faults}
+
+
+def _together(found, more):
+    """Two results of `run`, or a file's, as one."""
     return {
-        "count": len(numbers),
-        "counts": dict(sorted(counts.items())),
-        "sentences": len(sentences),
-        "faults": faults,
+        "count": found["count"] + more["count"],
+        "counts": dict(sorted((collections.Counter(found["counts"]) + collections.Counter(more["counts"])).items())),
+        "said": more["said"] | found["said"],
+        "faults": found["faults"] | more["faults"],
     }
 
 
-def soak(count: int, only: int | None, out: Path | None, command: str) -> int:
-    """Try so many, or one case alone; writes JSON to `out`. Returns 1 if there is a fault."""
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
-    models.load = load
+def soak(count: int, only: int | None, jobs: int, out: Path | None, command: str) -> int:
+    """Try so many, or one case alone; writes JSON to `out`, which the same line goes on from. Returns 1 if there is a fault.
+
+    Every few hundred cases have a process of their own, which takes with it what JAX keeps of their networks.
+    """
     if only is not None:
+        logging.disable(logging.CRITICAL)
+        models.load = load
         print(*attempt(only), sep="\n")
         return 0
-    found = run(range(count)) | {"command": command, "jax": jax.__version__}
+    found = {"count": 0, "counts": {}, "said": {}, "faults": {}}
+    if out and out.exists() and "said" in (before := json.loads(out.read_text())):
+        found = before
+    chunks = [range(start, min(start + _CHUNK, count)) for start in range(found["count"], count, _CHUNK)]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+        for more in pool.map(run, chunks):
+            found = _together(found, more)
+            if out:
+                out.write_text(json.dumps(found | {"command": command, "jax": jax.__version__}, indent=1))
+    found = found | {"sentences": len(found.pop("said")), "command": command, "jax": jax.__version__}
     if out:
         out.write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
