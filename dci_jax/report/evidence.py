@@ -28,6 +28,7 @@ CLAUSES = (
     ("HITRUST AI, 07.06h", "model inversion, before new models and changed infrastructure, and yearly"),
     ("NIST AI 100-2 E2025", "terms: a privacy attack by data reconstruction, at inference time"),
 )
+_SAME = "as before"
 _EMPTY = hashlib.sha256().hexdigest()  # of a file that was not given
 
 
@@ -38,9 +39,11 @@ def values(workdir: Path, config: dict[str, Any], found: Sequence[Cell], images:
       InputError: see `previous`.
     """
     before = previous(config["audit"].get("previous", ""))
+    told = changes(found, before) if before else []
     return {
         "scope": scope(workdir, config, images),
-        "changes": changes(found, before) if before else [],
+        "compared": len(told),
+        "changes": [row for row in told if row[-1] != _SAME],
         "not_tried": not_tried(found),
         "clauses": CLAUSES,
     }
@@ -65,7 +68,7 @@ def scope(workdir: Path, config: dict[str, Any], images: int) -> list[tuple[str,
         ),
         ("network", target["name"]),
         ("private images", f"{images}, {config['data']['images'] or 'those that come with the package'}"),
-        ("program", f"dci_jax {environment.get('dci_jax', '')}, seed {config['seed']}"),
+        ("program", f"dci_jax {environment.get('dci_jax', 'of an unknown version')}, seed {config['seed']}"),
     ]
     rows += [(f"sha256 of {field}", value) for field, value in hashes.items() if value != _EMPTY]
     return rows
@@ -113,7 +116,7 @@ def changes(found: Sequence[Cell], before: dict[tuple[str, str], dict]) -> list[
         said = (
             "worse" if now[0] > was[2] and was[0] < now[1] else "better" if now[0] < was[1] and was[0] > now[2] else ""
         )
-        rows.append((cell.split, cell.defense, f"{was[0]:.0%}", f"{now[0]:.0%}", said or "as before"))
+        rows.append((cell.split, cell.defense, f"{was[0]:.0%}", f"{now[0]:.0%}", said or _SAME))
     audited = {(cell.split, cell.defense) for cell in found}
     return rows + [
         (*key, f"{old['share'][0]:.0%}", "", "no longer audited") for key, old in before.items() if key not in audited

@@ -59,7 +59,8 @@ def test_better_worse_new_and_dropped_pairs_are_told_from_the_last_audit(workdir
     config["audit"]["previous"] = str(last)
     (workdir / "config.json").write_text(json.dumps(config))
     page = audit.write(workdir).read_text()
-    assert "Since the last audit" in page
+    assert "1 of 5 pairs are as before" in page
+    assert "no longer audited" in page
     now = audit.cells([workdir], audit.Policy(**{n: config["audit"][n] for n in audit.POLICY}), *costs_and_known())
     told = {
         (split, defense): said for split, defense, _, _, said in evidence.changes(now, evidence.previous(str(last)))
