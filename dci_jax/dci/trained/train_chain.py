@@ -7,7 +7,7 @@ same features (cycle consistency). The inverters compose, so one training serves
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def check(
         phases(network.replace(input_shape=size), splits, **settings)
 
 
-def of_phases(settings: Mapping[str, Any]) -> dict[str, Any]:
+def of_phases(settings: Any) -> dict[str, Any]:
     """The settings of the section "dci_trained" that its phases depend on."""
     return {k: v for k, v in settings.items() if k not in ("batch", "precision")}
 
