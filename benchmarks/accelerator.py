@@ -114,7 +114,7 @@ STAGES = {
     "tests": Stage(
         ("pytest", "-q", "tests/attacks", "tests/models", "tests/inputs", "tests/network_test.py"), (), None
     ),
-    "quickstart": Stage(run("quickstart", "{out}"), (), (*TINY, "--config.refine.steps=2", "--config.rmle.steps=2")),
+    "quickstart": Stage(run("quickstart", "{out}"), (), FEW),
     **{
         f"steps_{number}": Stage(("benchmarks.side_by_side", "{out}.rows.json", name), (), None)
         for number, name in enumerate(STEPS)
