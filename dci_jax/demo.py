@@ -7,6 +7,7 @@ It listens on this machine alone, and keeps no picture.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -22,7 +23,7 @@ import dci_jax
 from dci_jax import models
 from dci_jax.dci.chain import Chain
 from dci_jax.defenses.channel import Channel, sent
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, reason
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, split_index
 from dci_jax.report.finished import check
@@ -41,12 +42,14 @@ def embedded(cache: Path) -> tuple[Network, tuple[str, ...], Callable[[str], Cha
 
     def chain(split):
         file = cache / f"{split}.safetensors"
-        if not file.exists():
-            priors.extend(() if priors else (dci_jax.fit_prior(network, key=jax.random.key(0)),))
-            solved = dci_jax.solve_chain(network, split, priors[0], key=jax.random.key(1), **QUICK)
-            cache.mkdir(parents=True, exist_ok=True)
-            solved.save(file)
-        return dci_jax.load_chain(file, network)
+        with contextlib.suppress(InputError):  # none yet, a damaged one, or an earlier version's
+            return dci_jax.load_chain(file, network)
+        if not priors:
+            priors.append(dci_jax.fit_prior(network, key=jax.random.key(0)))
+        solved = dci_jax.solve_chain(network, split, priors[0], key=jax.random.key(1), **QUICK)
+        cache.mkdir(parents=True, exist_ok=True)
+        solved.save(file)
+        return solved
 
     return network, _SPLITS, chain
 
@@ -209,5 +212,12 @@ def main(arguments: list[str]) -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # what the browser sends is there while the page is open
-        page(*made).launch(server_name="127.0.0.1", server_port=given.port, share=False, strict_cors=True)
+        try:
+            page(*made).launch(server_name="127.0.0.1", server_port=given.port, share=False, strict_cors=True)
+        except (OSError, OverflowError) as error:
+            print(
+                f"dci-jax demo: port {given.port} cannot be used ({reason(error)}); give another --port.",
+                file=sys.stderr,
+            )
+            return 2
     return 0

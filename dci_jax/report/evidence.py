@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
 from dci_jax.errors import InputError
 from dci_jax.report import labels
 from dci_jax.report.attackers import base
@@ -97,9 +100,12 @@ def previous(path: str) -> dict[tuple[str, str], dict]:
         raise InputError(
             f"audit.previous is {path}, which holds no audit.json; give an audit's workdir, or its report."
         )
-    audit = read_json(file)
-    if audit.get("version") != 1 or not isinstance(audit.get("cells"), list):
-        raise InputError(f"audit.previous: {file} is of another version; make its report again, or leave it out.")
+    audit, schema = read_json(file), Path(__file__).with_name("audit.schema.json")
+    if wrong := best_match(Draft202012Validator(json.loads(schema.read_text())).iter_errors(audit)):
+        raise InputError(
+            f"audit.previous: {file} is damaged or of another version ({wrong.message[:200]}); make its report again with "
+            "python -m dci_jax.report, or leave it out."
+        )
     return {(cell["split"], cell["defense"]): cell for cell in audit["cells"]}
 
 

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
+import numpy as np
 
 from dci_jax.runtime.sharding import mesh, replicated
 from dci_jax.typing import Pytree
@@ -97,6 +98,8 @@ def possible() -> bool:
 
 
 def _shape(leaf):
+    if isinstance(leaf, np.ndarray):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     if not isinstance(leaf, jax.Array):
         return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding, weak_type=leaf.weak_type)
