@@ -50,11 +50,12 @@ def test_better_worse_new_and_dropped_pairs_are_told_from_the_last_audit(workdir
     last = tmp_path_factory.mktemp("last") / "run"
     audit.write(workdir)
     shutil.copytree(workdir, last)
-    cells = json.loads((last / "report" / "audit.json").read_text())["cells"]
+    before = json.loads((last / "report" / "audit.json").read_text())
+    cells = before["cells"]
     cells[3] |= {"share": [1.0, 0.9, 1.0]}  # leaked then, does not now
     cells[0] |= {"share": [0.0, 0.0, 0.1]}  # did not leak then
     cells[1] |= {"split": "gone"}
-    (last / "report" / "audit.json").write_text(json.dumps({"version": 1, "cells": cells}))
+    (last / "report" / "audit.json").write_text(json.dumps(before))
     config = json.loads((workdir / "config.json").read_text())
     config["audit"]["previous"] = str(last)
     (workdir / "config.json").write_text(json.dumps(config))
@@ -80,7 +81,17 @@ def costs_and_known():
     return {"stem": COSTS, "deep": COSTS | {"device_flops": 80}}, Attackers()
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "holds no audit.json"), ('{"version": 9, "cells": []}', "version")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "holds no audit.json"),
+        ('{"version": 9, "cells": []}', "another version"),
+        ('{"version": 1, "cells": [1]}', "damaged"),
+        ("[]", "audit.json"),
+        ("\x00", "audit.json"),
+        ("", "audit.json"),
+    ],
+)
 def test_a_last_audit_that_is_none_is_one_sentence(tmp_path, text, said):
     if text:
         (tmp_path / "audit.json").write_text(text)
