@@ -34,6 +34,7 @@ class Block:
       stages: functions like `apply`, of the same params, whose composition is `apply`; all but the first take a ReLU's output:
         a convolution and the pooling after it (`dci.inverter.split_stages`); () for a block of one stage.
       tensors: if several tensors are sent after the block, their layout in its one array (`tensors.layout`); else ().
+      beside: channels, the last ones, that hold tokens from outside the grid, such as a class token (`importers.program.to_grid`).
       sends: transform of the block's features before they are sent, a pytree with `__call__` (`defenses.channel.with_defense`);
         None: no transform.
     """
@@ -46,6 +47,7 @@ class Block:
         pytree_node=False, default=()
     )
     tensors: Layout = flax.struct.field(pytree_node=False, default=())
+    beside: int = flax.struct.field(pytree_node=False, default=0)
     sends: Pytree = None
 
 

@@ -22,7 +22,7 @@ fi
 install() {
     local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint launch/lock.txt)
     if "${pip[@]}" uv 2>/dev/null &&
-        .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint launch/lock.txt -e '.[dev]'; then
+        .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --constraint launch/lock.txt -e '.[dev]'; then
         return
     fi
     "${pip[@]}" -e '.[dev]'

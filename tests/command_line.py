@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+
 ROOT = Path(__file__).parent.parent
 # Of configs/tiny.py, with solved inverters alone.
 SOLVED = [
@@ -31,6 +33,7 @@ def command(place, workdir, *more, config="configs/tiny.py"):
         "dci_jax.main",
         f"--config={config}",
         f"--workdir={workdir}",
+        "--config.target.name=cifar_resnet8",
         f"--config.target.weights={place / 'target.safetensors'}",
         f"--config.data.images={place / 'images'}",
         *more,
@@ -39,6 +42,8 @@ def command(place, workdir, *more, config="configs/tiny.py"):
 
 def environment(place, devices=1):
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    if jax.__version_info__ >= (0, 12):  # with oneDNN no program of a training can be kept in the cache
+        flags += " --xla_cpu_experimental_onednn_custom_call=false"
     return os.environ | {"HOME": str(place), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 

@@ -68,7 +68,7 @@ def network():
 
 @pytest.fixture(scope="session")
 def network20():
-    """The same with the blocks of a ResNet-20, which `place` has as a checkpoint."""
+    """The same with the blocks of a ResNet-20."""
     return shaken(cifar_resnet(jax.random.key(0), depth=20))
 
 
@@ -130,10 +130,10 @@ def shared():
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory, network20):
+def place(tmp_path_factory, network):
     """A folder with a checkpoint, three private images and a damaged one."""
     folder = tmp_path_factory.mktemp("place")
-    assign.save(network20, folder / "target.safetensors", torch_prefix, {})
+    assign.save(network, folder / "target.safetensors", torch_prefix, {})
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     for name in ("a", "b", "c"):

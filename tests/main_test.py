@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dci_jax import main, results
-from tests.command_line import FITTED, SOLVED, call, call_each, kill, lines, start, wait_for
+from tests.command_line import FITTED, SOLVED, call, call_each, lines
 
 REFUSED = [
     (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
@@ -279,18 +279,3 @@ def test_the_same_line_again_does_nothing_new_and_another_config_is_refused(plac
     assert other.returncode == 2
     assert "differs in dci_trained.width" in other.stderr
     assert (finished / "results.jsonl").read_bytes() == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "when", ["synthesis/batch_00000.npy", "attacks/dci_trained/1_conquer_to_stem", "evaluation/dci_trained+refine"]
-)
-def test_a_run_killed_with_9_goes_on_and_gives_the_same_numbers(place, finished, tmp_path, when):
-    workdir = tmp_path / "killed"
-    process = start(place, workdir)
-    wait_for((workdir / when).exists, process)
-    kill(process)
-    assert not (workdir / "results.jsonl").exists()
-    done = call(place, workdir)
-    assert done.returncode == 0, done.stderr
-    assert (workdir / "results.jsonl").read_text() == (finished / "results.jsonl").read_text()

@@ -6,12 +6,14 @@ far off as they are large (JAX 0.12.0). It finds no activation behind a compiler
 In bfloat16 a barrier does not help (JAX 0.12.0.1, on a CPU with AMX): such programs are compiled without oneDNN.
 """
 
+import os
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+_OPTION = "xla_cpu_experimental_onednn_custom_call"
 _PRODUCTS = {core.primitives.conv_general_dilated_p, core.primitives.dot_general_p}
 
 
@@ -22,10 +24,10 @@ class HalfPrecision(Exception):
 def options() -> dict[str, bool] | None:
     """XLA's compiler options for a `fenced` function; None on accelerators and before JAX 0.12, which drops barriers too early.
 
-    A program with them cannot be kept for another process.
+    A program with them cannot be kept for another process. None, too, where XLA_FLAGS has the option: what the user says counts.
     """
     able = jax.default_backend() == "cpu" and jax.__version_info__ >= (0, 12)
-    return {"xla_cpu_experimental_onednn_custom_call": True} if able else None
+    return {_OPTION: True} if able and _OPTION not in os.environ.get("XLA_FLAGS", "") else None
 
 
 def fenced(function: Callable) -> Callable:

@@ -25,7 +25,7 @@ from dci_jax.errors import InputError, reason
 from dci_jax.network import Network, feature_shapes, split_index, with_side
 from dci_jax.runtime.digest import sha256_of
 from dci_jax.tensors import join, layout, shapes
-from dci_jax.typing import Array
+from dci_jax.typing import Array, Pytree
 
 FORMAT, VERSION = "dci_jax chain", 2
 
@@ -74,6 +74,7 @@ class Chain:
       split: the split point.
       feature_shape: shape of one example's features at the split point, (h, w, C).
       validation_mse: mean squared error on the images for choosing the ridge and the number of corrections; None if unknown.
+      restore: puts received features right first, where the attacker knows a defense that moves them (`Defense.restore`).
     """
 
     inverters: tuple
@@ -81,6 +82,7 @@ class Chain:
     split: str = flax.struct.field(pytree_node=False)
     feature_shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
     validation_mse: float | None = flax.struct.field(pytree_node=False, default=None)
+    restore: Pytree = None
 
     def __call__(self, features: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Reconstruct images [B, H, W, C] in [0, 1], or latents [B, C], from features [B, h, w, c] at the split point.
@@ -93,7 +95,7 @@ class Chain:
         return self.estimates(features)[0]
 
     def estimates(self, features: Float[Array, "B ..."]) -> tuple[Array, ...]:
-        """All intermediate estimates (f_0, ..., f_k) [B, ...]; f_0 is the reconstruction, f_k is `features` itself.
+        """All intermediate estimates (f_0, ..., f_k) [B, ...]; f_0 is the reconstruction, f_k `features` (as `restore` puts them right).
 
         Raises:
           InputError: see `__call__`.
@@ -114,19 +116,23 @@ class Chain:
                 f"[B, {', '.join(map(str, self.feature_shape))}] at {self.split}, channels last; for images of another size "
                 "use chain.at_side(pixels)."
             )
-        found = [features]
+        found = [features if self.restore is None else self.restore(features)]
         # Full float32: a correction is the difference of two features that are nearly equal.
         with jax.default_matmul_precision("highest"):
             for each in self.inverters:
-                found.insert(0, each(self.network, features, found[0]))
+                found.insert(0, each(self.network, found[-1], found[0]))
         return tuple(found)
 
     def at_side(self, side: int) -> "Chain":
         """The same chain for images of another size, [side, side, C]: solved inverters are convolutions.
 
         Raises:
-          InputError: the network does not take images of that size.
+          InputError: the network does not take images of that size, or the chain is adapted to a defense that moves features.
         """
+        if self.restore is not None:
+            raise InputError(
+                "A chain adapted to a defense that moves features serves images of one size; solve it at that size."
+            )
         network = with_side(self.network, side)
         return self.replace(network=network, feature_shape=feature_shapes(network)[len(self.inverters)])
 
@@ -154,6 +160,10 @@ class Chain:
 
 
 def _save(chain: Chain, path: str | Path) -> None:
+    if chain.restore is not None:
+        raise InputError(
+            "A chain adapted to a defense that moves features has no file; give solve_chain a cache_dir, which makes it again."
+        )
     tensors, kinds = {}, []
     for number, each in enumerate(chain.inverters):
         if isinstance(each, Inverter):

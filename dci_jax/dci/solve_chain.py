@@ -23,11 +23,14 @@ from dci_jax.dci.chain import Chain
 from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes, split_stages
 from dci_jax.dci.limits import check, check_shared
 from dci_jax.dci.solve_inverter import finished, kept_inverter, rehearse, solve_inverter
+from dci_jax.defenses import registry
 from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.network import Network, feature_shapes, first_blocks, split_index, split_names
 from dci_jax.runtime import compile_ahead, distributed, progress
 from dci_jax.typing import Array
+
+_ORDERED = 1024  # inputs whose features tell a defense's `restore` how they lie
 
 
 def dci(
@@ -62,9 +65,14 @@ def dci(
     make = functools.cache(functools.partial(_inputs, inputs, key, settings))
     for name in splits:
         depth = split_index(network, name)
-        known, see = with_defense(network, depth, channel), functools.partial(_sent, network, depth, channel, key)
+        restore = registry.find(channel.kind).restore
+        if restore:
+            few = make()[0][: math.ceil(_ORDERED / settings["batch"])]
+            restore = restore(channel.params, [first_blocks(network, depth, x) for x in few])
+        known = network if restore else with_defense(network, depth, channel)
+        see = functools.partial(_sent, network, depth, channel, key, restore)
         found, mse = _chain(known, name, (depth,), inputs.shape, make, see, folder and folder / name, settings=settings)
-        chains[name] = Chain.of(found, known, name, mse)
+        chains[name] = Chain.of(found, known, name, mse).replace(restore=restore)
     return chains
 
 
@@ -86,18 +94,24 @@ def dci_shared(
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
     make = functools.partial(_inputs, inputs, key, settings)
-    see = functools.partial(_sent, network, order[0], NONE, key)
+    see = functools.partial(_sent, network, order[0], NONE, key, None)
     found, mse = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings=settings)
     return {name: Chain.of(found[len(found) - depth :], network, name, mse) for name, depth in depths.items()}
 
 
-def _sent(network, depth, channel, key, made):
-    """The features received for the inputs `made`, (for solving, for validation)."""
+def _sent(network, depth, channel, key, restore, made):
+    """The features received for the inputs `made`, (for solving, for validation), put right by `restore`, if any."""
     noise = jax.random.fold_in(key, depth)
-    return [
+    found = [
         [sent(network, depth, channel, jax.random.fold_in(noise, i), x) for i, x in enumerate(part, start)]
         for part, start in zip(made, (0, len(made[0])), strict=True)
     ]
+    return [[_restored(restore, f) for f in part] for part in found] if restore else found
+
+
+@jax.jit
+def _restored(restore, features):
+    return restore(features)
 
 
 def _inputs(inputs, key, settings):

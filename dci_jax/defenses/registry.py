@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dci_jax import import_from_string
-from dci_jax.defenses import comparison, compression, learned, noise, pruning
+from dci_jax.defenses import calibrated, codec, comparison, compression, learned, noise, pruning, tokens
 from dci_jax.defenses.compression import as_sent, straight_through
 from dci_jax.defenses.size import coded_bytes, marked_bytes
 from dci_jax.errors import InputError, reason
@@ -39,6 +39,9 @@ class Defense:
       batch: images per batch for `learn`.
       travels: (params, features, strength) -> the payload, if the server computes the features from it; else None.
       size: (array, strength) -> bytes of one example's payload, int.
+      check: (shape of one example's features) -> raises InputError if they cannot be defended in this way.
+      restore: (params, [features of the attacker's own inputs]) -> a pytree with `__call__`, by which an attacker who knows the
+        defense puts received features [B, ...] right before any attack; None: there is nothing to put right.
     """
 
     send: Callable
@@ -50,6 +53,8 @@ class Defense:
     batch: int = 32
     travels: Callable = _as_received
     size: Callable[[np.ndarray, float], int] = lambda example, strength: coded_bytes(example)
+    check: Callable[[tuple[int, ...]], None] = lambda shape: None
+    restore: Callable | None = None
 
 
 DEFENSES = {
@@ -89,6 +94,43 @@ DEFENSES = {
     "learned_noise": Defense(
         learned.learned_noise, comparison.weighed, (0.1, 1.0, 10.0), random=True, learn=learned.learn_noise
     ),
+    "fisher_noise": Defense(
+        calibrated.fisher_noise, noise.unchanged, (20.0, 15.0, 10.0), random=True, learn=calibrated.learn_fisher_noise
+    ),
+    "codec": Defense(
+        codec.codec,
+        straight_through(codec.codec),
+        (0.25, 1.0, 4.0),
+        learn=codec.learn_codec,
+        travels=codec.coefficients,
+        size=codec.coefficient_bytes,
+    ),
+    "shuffle_tokens": Defense(
+        tokens.shuffle_tokens,
+        tokens.best_order,
+        (0.5, 1.0),
+        random=True,
+        joined=tokens.first,
+        learn=tokens.grid_channels,
+        check=tokens.check_grid,
+        restore=tokens.Positions.fit,
+    ),
+    "drop_tokens": Defense(
+        tokens.drop_tokens,
+        noise.where_sent,
+        (0.25, 0.5, 0.75),
+        random=True,
+        joined=noise.any_that_arrived,
+        learn=tokens.grid_channels,
+        check=tokens.check_grid,
+    ),
+    "merge_tokens": Defense(
+        tokens.merge_tokens,
+        straight_through(tokens.merge_tokens),
+        (0.25, 0.5, 1.0),
+        learn=tokens.grid_channels,
+        check=tokens.check_grid,
+    ),
 }
 
 
@@ -108,12 +150,13 @@ def find(kind: str) -> Defense:
 
 
 def check_own(kind: str, strength: float, shape: tuple[int, ...]) -> None:
-    """Check by shapes that a custom defense preserves features [2, *shape]. Nothing is computed.
+    """Check that a defense suits features [2, *shape], a custom one by shapes. Nothing is computed.
 
     Raises:
-      InputError: it fails, or changes the shape.
+      InputError: it does not, fails, or changes the shape.
     """
     row, features = find(kind), jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    row.check(shape)
     if ":" not in kind or row.learn:
         return
     number = jnp.float32(strength)

@@ -132,7 +132,7 @@ def _block(source, program, begin, end, places):
         for a, b in (itertools.pairwise([begin, *cuts[:1], end]) if cuts else ())
     )
     apply = functools.partial(_apply, source, norms, begin, end)
-    return Block(params, end.name, apply, nonnegative(program, begin.value), stages)
+    return Block(params, end.name, apply, nonnegative(program, begin.value), stages, beside=end.beside)
 
 
 def _apply(source: Source, norms: dict, begin: Place, end: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:

@@ -7,6 +7,7 @@ Nothing in it can be executed but the operators of `aten.OPERATORS`.
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,11 @@ class Place:
     channels: int = 0
     default: bool = True
 
+    @property
+    def beside(self) -> int:
+        """Channels behind those of the grid that hold the tokens before it (`to_grid`)."""
+        return -(-self.before * self.channels // math.prod(self.grid)) if self.before else 0
+
 
 def blocks(
     nodes: Sequence[Node], places: Sequence[Place], weights: dict[str, Array], inner: Sequence[Place] = ()
@@ -96,7 +102,7 @@ def blocks(
             functools.partial(_apply, between(piece, a.value, b.value), a, b)
             for a, b in (itertools.pairwise([before, *cuts, after]) if cuts else ())
         )
-        found.append(Block(params, after.name, apply, _nonnegative(by_name, before.value), stages))
+        found.append(Block(params, after.name, apply, _nonnegative(by_name, before.value), stages, beside=after.beside))
     return tuple(found)
 
 
@@ -158,9 +164,8 @@ def to_grid(place: Place, x: Array) -> Array:
     grid = x[:, before:].reshape(-1, h, w, channels)
     if not before:
         return grid
-    planes = -(-before * channels // (h * w))
-    beside = jnp.pad(x[:, :before].reshape(len(x), -1), ((0, 0), (0, planes * h * w - before * channels)))
-    return jnp.concatenate([grid, jnp.moveaxis(beside.reshape(-1, planes, h, w), 1, -1)], -1)
+    beside = jnp.pad(x[:, :before].reshape(len(x), -1), ((0, 0), (0, place.beside * h * w - before * channels)))
+    return jnp.concatenate([grid, jnp.moveaxis(beside.reshape(-1, place.beside, h, w), 1, -1)], -1)
 
 
 def from_grid(place: Place, x: Array) -> Array:

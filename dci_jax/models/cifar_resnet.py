@@ -1,6 +1,6 @@
 """ResNets for 32x32 images (He et al., CVPR 2016, section 4.2): a stem, then three stages of n residual blocks.
 
-Depth is 6 n + 2: 20, 32, 44, 56 or 110. Shortcuts are the paper's option A: where a stage halves the
+Depth is 6 n + 2: 8, 20, 32, 44, 56 or 110. Shortcuts are the paper's option A: where a stage halves the
 resolution, every second pixel is taken and the missing channels are zeros, so they have no parameters.
 """
 
@@ -12,7 +12,7 @@ from dci_jax.models.layers import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, chain,
 from dci_jax.network import Network
 from dci_jax.typing import Array
 
-DEPTHS = (20, 32, 44, 56, 110)
+DEPTHS = (8, 20, 32, 44, 56, 110)
 WIDTHS = (16, 32, 64)
 
 

@@ -59,6 +59,11 @@ DEFENSES = {
     "bottleneck": Defense("channel reduction factor, in 8 bits", "Eshratifar et al., ISLPED 2019"),
     "nopeek": Defense("weight of distance correlation", "Vepakomma et al., ICDMW 2020"),
     "learned_noise": Defense("weight of the noise", "after Shredder, Mireshghallah et al., ASPLOS 2020"),
+    "fisher_noise": Defense("bound on an unbiased attacker's PSNR, dB", "dFIL, Maeng et al., ICML 2023"),
+    "codec": Defense("quantiser step, standard deviations of the features", "transform coding, as in MPEG's FCM"),
+    "shuffle_tokens": Defense("share of tokens shuffled", "permutation of tokens; broken by SARA, 2026"),
+    "drop_tokens": Defense("share of tokens dropped", "token pruning"),
+    "merge_tokens": Defense("share of similar pairs merged", "ToMe, Bolya et al., ICLR 2023"),
 }
 
 

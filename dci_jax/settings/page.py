@@ -10,7 +10,7 @@ SECTIONS = {
     "": "What to run: features, split points, attacks and defenses.",
     "target": "The network under attack.",
     "data": "The private images. They are for evaluation only; no attack sees them.",
-    "defense": "What `bottleneck`, `prune_channels`, `nopeek` and `learned_noise` learn from.",
+    "defense": "What `bottleneck`, `prune_channels`, `nopeek`, `learned_noise`, `fisher_noise` and `codec` learn from.",
     "lpips": "LPIPS (v0.1, AlexNet) is measured if both files are given; otherwise it is null.",
     "audit": "An image leaks if its reconstruction passes one of these thresholds and beats "
     "every baseline of that image by a margin. The thresholds are ours; no published ones exist (docs/audit.md).",

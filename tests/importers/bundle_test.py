@@ -213,12 +213,12 @@ def test_tokens_on_their_grid_lose_nothing(before):
 
 @pytest.mark.slow
 def test_a_vit_is_read_back_without_pytorch(tmp_path):
-    """The one that is committed: procedural images alone undo its first block almost exactly."""
+    """The one that is committed: procedural images alone undo its patches and positions almost exactly."""
     vit = ROOT / "benchmarks" / "results" / "networks_vit" / "bundle"
     settings = (
         "target.weights=" + str(vit),
         "data.images=",
-        "splits=('blocks.0',)",
+        "splits=('pos_drop',)",
         "dci.num_images=128",
         "dci.num_validation=32",
         "dci.batch=32",
