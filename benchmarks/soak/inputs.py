@@ -8,6 +8,7 @@ beside the main line (`soak.doors`). What takes longer than a minute waits for e
 import collections
 import csv
 import functools
+import gc
 import io
 import json
 import logging
@@ -192,7 +193,8 @@ def _waiting(*_):
     raise Waited
 
 
-_CHUNK = 250  # cases of one process
+_CHUNK = 2500  # cases of one process, whose first reports and chains take a minute
+_CLEARED = 100  # after so many, what JAX keeps of their networks goes
 
 
 def run(numbers: range) -> dict:
@@ -202,6 +204,9 @@ def run(numbers: range) -> dict:
     models.load = load
     counts, sentences, faults = collections.Counter(), {}, {}
     for number in numbers:
+        if number % _CLEARED == 0:
+            jax.clear_caches()
+            gc.collect()
         kind, outcome, said = attempt(number)
         counts[f"{kind}: {outcome}"] += 1
         if outcome == "sentence":
@@ -224,7 +229,7 @@ def _together(found, more):
 def soak(count: int, only: int | None, jobs: int, out: Path | None, command: str) -> int:
     """Try so many, or one case alone; writes JSON to `out`, which the same line goes on from. Returns 1 if there is a fault.
 
-    Every few hundred cases have a process of their own, which takes with it what JAX keeps of their networks.
+    Every few thousand cases have a process of their own.
     """
     if only is not None:
         logging.disable(logging.CRITICAL)
