@@ -10,6 +10,8 @@ split, through all remaining blocks, with those that were sent.
 
 import functools
 import itertools
+import json
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +30,12 @@ from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.network import Network, feature_shapes, first_blocks, split_index, split_names
 from dci_jax.runtime import compile_ahead, distributed, progress
+from dci_jax.runtime.files import replacing
 from dci_jax.typing import Array
 
+log = logging.getLogger("dci_jax")
+
+RESTORED = "restored.json"  # beside a chain's folder: the share of places that `Defense.restore` finds
 _ORDERED = 1024  # inputs whose features tell a defense's `restore` how they lie
 
 
@@ -69,6 +75,7 @@ def dci(
         if restore:
             few = make()[0][: math.ceil(_ORDERED / settings["batch"])]
             restore = restore(channel.params, [first_blocks(network, depth, x) for x in few])
+            _tell_restored(network, depth, channel, key, restore, make()[1][0], folder)
         known = network if restore else with_defense(network, depth, channel)
         see = functools.partial(_sent, network, depth, channel, key, restore)
         found, mse = _chain(known, name, (depth,), inputs.shape, make, see, folder and folder / name, settings=settings)
@@ -112,6 +119,19 @@ def _sent(network, depth, channel, key, restore, made):
 @jax.jit
 def _restored(restore, features):
     return restore(features)
+
+
+def _tell_restored(network, depth, channel, key, restore, images, folder):
+    """Log and keep the share of an image's places whose features come back right: what the report judges by."""
+    true = first_blocks(network, depth, images)
+    found = _restored(restore, sent(network, depth, channel, key, images))
+    share = float(jnp.mean(jnp.all(jnp.abs(found - true) < 1e-3 * jnp.std(true), -1)))
+    log.info("%s: %.0f %% of the features are put back where they belong", channel.label, 100 * share)
+    if folder and distributed.is_leader():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / RESTORED, "w") as stream:
+            json.dump({"share": share}, stream)
+    distributed.barrier(RESTORED)
 
 
 def _inputs(inputs, key, settings):

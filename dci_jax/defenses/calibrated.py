@@ -15,7 +15,7 @@ Features = Float[Array, "B *f"]
 _BATCHES, _DIRECTIONS = 4, 4  # of images, and random directions for each
 
 
-def fisher_noise(params: dict[str, Array], key: Array, features: Features, strength: Array) -> Features:
+def fisher_noise(params: dict[str, Array], key: Array, features: Features, strength: Array | float) -> Features:
     """Gaussian noise of one scale for all features."""
     return features + params["scale"] * jax.random.normal(key, features.shape)
 

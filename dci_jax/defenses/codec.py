@@ -20,7 +20,7 @@ Features = Float[Array, "B *f"]
 _BATCHES = 4  # of images for the channels' covariance
 
 
-def codec(params: dict[str, Array], key: Array | None, features: Features, strength: Array) -> Features:
+def codec(params: dict[str, Array], key: Array | None, features: Features, strength: Array | float) -> Features:
     """What a decoder makes of `coefficients`."""
     found = coefficients(params, features, strength) * (strength * params["deviation"])
     if found.ndim == 4:

@@ -23,7 +23,6 @@ Tokens = Float[Array, "B h w C"]
 
 MOST = 1024  # tokens: an assignment takes their number to the third
 _RIDGE = 1e-3  # of the tokens' mean variance
-_SWEEPS = 4  # assignments again, each with the neighbours that the last one gave
 
 
 def check_grid(shape: tuple[int, ...]) -> None:
@@ -49,7 +48,7 @@ def first(several: list[Tokens]) -> Tokens:
     return several[0]
 
 
-def shuffle_tokens(params: dict[str, Array], key: Array, features: Tokens, strength: Array) -> Tokens:
+def shuffle_tokens(params: dict[str, Array], key: Array, features: Tokens, strength: Array | float) -> Tokens:
     """A random share `strength` of each example's tokens change places among themselves (SARA, arXiv 2609.01232, names it)."""
     count = features.shape[1] * features.shape[2]
     chosen, order = jax.random.uniform(key, (2, len(features), count))
@@ -61,13 +60,13 @@ def shuffle_tokens(params: dict[str, Array], key: Array, features: Tokens, stren
     return _moved(params, features, at)
 
 
-def drop_tokens(params: dict[str, Array], key: Array, features: Tokens, strength: Array) -> Tokens:
+def drop_tokens(params: dict[str, Array], key: Array, features: Tokens, strength: Array | float) -> Tokens:
     """Each token of the grid is zero with probability `strength`."""
     kept = jax.random.bernoulli(key, 1 - strength, features.shape[:3])[..., None]
     return jnp.where(params["grid"] > 0, features * kept, features)
 
 
-def merge_tokens(params: dict[str, Array], key: Array | None, features: Tokens, strength: Array) -> Tokens:
+def merge_tokens(params: dict[str, Array], key: Array | None, features: Tokens, strength: Array | float) -> Tokens:
     """The share `strength` of the most similar pairs of tokens become their means (ToMe, Bolya et al., ICLR 2023).
 
     Tokens at even places of a chessboard are each compared with all at odd places, as there; both keep their places.
@@ -105,73 +104,41 @@ def best_order(
 
 @flax.struct.dataclass
 class Positions:
-    """Puts shuffled tokens back where they belong, as an attacker who has never seen a private image can.
+    """Puts shuffled tokens back where they belong, as an attacker can who has never seen a private image.
 
-    Each position's tokens are Gaussian around a mean of that position (its embedding's trace) plus a linear map of the tokens
-    around it, with one covariance for all. The likeliest assignment is Kuhn's (1955), first by the means alone, then with the
-    neighbours that the last assignment gave.
+    The tokens of a position are Gaussian around a mean of that position, which its embedding leaves, with one covariance for all. The
+    likeliest assignment is Kuhn's (1955). Where a position leaves no trace, as in a convolution, it tells next to nothing.
 
     Attributes:
       params: of the defense.
-      alone, beside: (means [N, C], inverse covariance [C, C]) of the tokens, and of what their neighbours leave open.
-      neighbours: the map, [4 C, C].
+      means: of the tokens, [N, C].
+      precision: inverse of their covariance, [C, C].
     """
 
     params: dict[str, Array]
-    alone: tuple[Array, Array]
-    beside: tuple[Array, Array]
-    neighbours: Array
+    means: Array
+    precision: Array
 
     def __call__(self, received: Tokens) -> Tokens:
         """Features [B, h, w, C] in the likeliest order."""
-        shape = received.shape
-        at = _assigned(_cost(_flat(self.params, received), *self.alone))
-        for _ in range(_SWEEPS):
-            found = _moved(self.params, received, at)
-            told = _around(_flat(self.params, found), shape) @ self.neighbours
-            at = _assigned(_cost(_flat(self.params, received), *self.beside, told))
-        return _moved(self.params, received, at)
+        tokens = _flat(self.params, received)
+        expected, found = self.means @ self.precision, tokens @ self.precision
+        square = jnp.sum(expected * self.means, -1)[:, None] + jnp.sum(found * tokens, -1)[:, None]
+        return _moved(self.params, received, _assigned(square - 2 * jnp.einsum("ic,bjc->bij", expected, tokens)))
 
     @classmethod
     def fit(cls, params: dict[str, Array], batches: Sequence[Tokens]) -> "Positions":
         """Solve it from features of the attacker's own inputs, in their right order."""
         tokens = np.concatenate([np.asarray(_flat(params, f), np.float64) for f in batches])
-        around = np.concatenate([np.asarray(_around(_flat(params, f), f.shape), np.float64) for f in batches])
-        mean, expected = tokens.mean(0), around.mean(0)
-        x, u = ((a - m).reshape(-1, a.shape[-1]) for a, m in ((tokens, mean), (around, expected)))
-        gram = u.T @ u
-        gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) / len(gram) + 1e-12
-        neighbours = np.linalg.solve(gram, u.T @ x)
-        left = x - u @ neighbours
-        found = ((mean, _precision(x)), (mean - expected @ neighbours, _precision(left)))
-        alone, beside = jax.tree.map(jnp.float32, found)
-        return cls(params, alone, beside, jnp.float32(neighbours))
-
-
-def _precision(x):
-    cov = x.T @ x / len(x)
-    cov[np.diag_indices_from(cov)] += _RIDGE * np.trace(cov) / len(cov) + 1e-12
-    return np.linalg.inv(cov)
+        left = (tokens - tokens.mean(0)).reshape(-1, tokens.shape[-1])
+        covariance = left.T @ left / len(left)
+        covariance[np.diag_indices_from(covariance)] += _RIDGE * np.trace(covariance) / len(covariance) + 1e-12
+        return cls(params, jnp.float32(tokens.mean(0)), jnp.float32(np.linalg.inv(covariance)))
 
 
 def _flat(params, features):
     """The grid's tokens, [B, N, C], zeros in channels that are not theirs."""
     return (features * params["grid"]).reshape(len(features), -1, features.shape[-1])
-
-
-def _around(tokens, shape):
-    """The four neighbours of each token, [B, N, 4 C], zeros outside."""
-    f = jnp.pad(tokens.reshape(shape), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    sides = [f[:, :-2, 1:-1], f[:, 2:, 1:-1], f[:, 1:-1, :-2], f[:, 1:-1, 2:]]
-    return jnp.concatenate(sides, -1).reshape(len(tokens), tokens.shape[1], -1)
-
-
-def _cost(tokens, means, precision, told=0.0):
-    """Squared distance [B, N, N] of each position's expected token, means + told, from each received one."""
-    expected = jnp.broadcast_to(means + told, tokens.shape)
-    a, b = expected @ precision, tokens @ precision
-    square = jnp.sum(a * expected, -1)[:, :, None] + jnp.sum(b * tokens, -1)[:, None]
-    return square - 2 * jnp.einsum("bic,bjc->bij", a, tokens)
 
 
 def _assigned(cost) -> Int[Array, "B N"]:

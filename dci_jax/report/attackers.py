@@ -12,6 +12,7 @@ from typing import Any
 from dci_jax.attacks.naming import ADAPTED, ORACLE, section, starts_from
 from dci_jax.minimum_settings import shortfalls
 
+RESTORED = "restored.json"  # of an adapted chain; made by `dci_jax.dci.solve_chain`
 CONTROL = "control.json"  # beside the reconstructions; made by `dci_jax.evaluation.positive_control`
 ENOUGH = 0.5  # share of images that an attacker has to reconstruct somewhere
 NEEDED = "dci"  # the strongest single pass, which the others start from
@@ -25,11 +26,13 @@ class Attackers:
       weak: base name of an attack -> sentences on its settings and its control.
       shown: base name -> share of procedural images that it reconstructed in the control.
       faults: split -> what is wrong with its features.
+      restored: (split, defense) -> share of moved features that the attacker who knows the defense puts back.
     """
 
     weak: dict[str, list[str]] = field(default_factory=dict)
     shown: dict[str, float] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    restored: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def able(self, leaking: Mapping[tuple[str, str], Mapping[str, float]]) -> "Attackers":
         """The same; an attacker that reconstructs enough images neither in a cell nor in the control is weak, too.
@@ -48,11 +51,16 @@ class Attackers:
                     f"{attack} reconstructs at most {share:.0%} of the images, even without a defense after the first "
                     "split point, so it may not work on this network"
                 )
-        return Attackers(weak, best, self.faults)
+        return Attackers(weak, best, self.faults, self.restored)
 
     def reasons(self, split: str, defense: str, attacks: Iterable[str]) -> tuple[str, ...]:
         """Why a cell without leaks is not judged; () if a strong enough attacker tried."""
         faults, names = tuple(self.faults.get(split, ())), list(attacks)
+        share = self.restored.get((split, defense), 1.0)
+        if share < ENOUGH:
+            faults += (
+                f"the attacker who knows the defense puts only {share:.0%} of the features back where they belong; another may do better",
+            )
         adapted = [a for a in names if a.startswith(ADAPTED)]
         relevant = names if defense == "none" else adapted
         if not relevant:
@@ -82,4 +90,8 @@ def read(workdir: Path, config: Mapping[str, Any]) -> Attackers:
             weak[base(name)] = list(dict.fromkeys(sentences))
     file = workdir / "evaluation" / CONTROL
     control = json.loads(file.read_text()) if file.exists() else {"attacks": {}, "splits": {}}
-    return Attackers(weak, control["attacks"], control["splits"])
+    restored = {}
+    for path in workdir.glob(f"attacks/{ADAPTED}{NEEDED}/*/{RESTORED}"):
+        split, _, defense = path.parent.name.partition(" ")
+        restored[split, defense.partition(" x")[0]] = json.loads(path.read_text())["share"]
+    return Attackers(weak, control["attacks"], control["splits"], restored)

@@ -6,7 +6,6 @@ import pytest
 from dci_jax.attacks import gauss_newton, inverse_network, rmle
 from dci_jax.dci import solve_chain
 from dci_jax.defenses.channel import Channel, learn, sent
-from dci_jax.defenses.registry import DEFENSES
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network
@@ -25,7 +24,7 @@ REFINE = dict(steps=20, learning_rate=0.01, total_variation=0.0)
 GAUSS_NEWTON = dict(steps=2, inner=5, damping=1e-2, total_variation=(0.0,), num_validation=8)
 SHAPE, SPLIT, KEY = (16, 16, 3), "layer", jax.random.key(0)
 INPUTS = Prior((), (("dead_leaves", 1.0),), SHAPE)
-# (strength, dB that knowing the defense is worth at the least)
+# (strength, dB that knowing the defense is worth at the least); shuffled tokens want positions: tests/defenses/tokens_test.py
 WORTH = {
     "gaussian": (1.0, 2.0),
     "laplace": (0.5, 2.0),
@@ -39,6 +38,10 @@ WORTH = {
     "bottleneck": (8.0, 1.0),
     "nopeek": (1.0, 2.0),
     "learned_noise": (1.0, 2.0),
+    "fisher_noise": (15.0, 2.0),
+    "codec": (4.0, 0.2),
+    "drop_tokens": (0.5, 2.0),
+    "merge_tokens": (1.0, 0.2),
 }
 
 
@@ -66,7 +69,7 @@ def blind(network, tmp_path_factory):
     return solve_chain.dci(network, INPUTS, (SPLIT,), KEY, tmp_path_factory.mktemp("blind"), **SETTINGS)[SPLIT]
 
 
-@pytest.fixture(scope="module", params=[kind for kind in DEFENSES if kind != "none"])
+@pytest.fixture(scope="module", params=WORTH)
 def defended(request, network, images, tmp_path_factory):
     """(channel, which has learned for a moment, what arrives of the images, adapted DCI's reader)."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -16,7 +16,7 @@ from dci_jax.settings import ranges
 from tests.command_line import ROOT
 
 FEATURES = jnp.array(np.random.default_rng(0).gamma(1.0, 2.0, size=(4, 16, 16, 8)), jnp.float32)
-STRENGTHS = {"quantize": 4.0, "jpeg": 50.0, "bottleneck": 4.0, "nopeek": 1.0}
+STRENGTHS = {"quantize": 4.0, "jpeg": 50.0, "bottleneck": 4.0, "nopeek": 1.0, "fisher_noise": 30.0}
 INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 SPLIT = "layer1.0"
 
@@ -236,7 +236,10 @@ def test_levels_close_together_are_not_merged_in_a_chain():
     assert coded_bytes(values) > 100_000
 
 
-DETERMINISTIC = ("quantize", "topk", "topk_channels", "jpeg", "bottleneck", "prune_channels", "nopeek")
+DETERMINISTIC = (
+    *("quantize", "topk", "topk_channels", "jpeg", "bottleneck", "prune_channels", "nopeek"),
+    *("codec", "merge_tokens"),
+)
 
 
 @pytest.mark.slow

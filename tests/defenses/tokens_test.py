@@ -1,5 +1,7 @@
 """Shuffled, dropped and merged tokens, and an attacker who puts them back."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,19 +60,18 @@ def test_a_guess_is_compared_in_the_order_that_arrived():
     np.testing.assert_allclose(gradient, np.full_like(near, 0.02), atol=1e-5)
 
 
-def test_positions_are_told_by_their_own_means_and_by_neighbours():
-    smooth = jax.image.resize(jax.random.normal(jax.random.key(2), (200, 3, 3, 4)), (200, 4, 5, 4), "linear")
-    trace = 0.6 * jax.random.normal(jax.random.key(3), (4, 5, 4))
-    features = smooth + trace
+def test_positions_are_told_by_their_means_in_units_of_what_varies():
+    varied = jax.random.normal(jax.random.key(2), (200, 4, 5, 4)) * jnp.float32([5.0, 0.3, 0.3, 1.0])
+    features = varied + jax.random.normal(jax.random.key(3), (4, 5, 4))
     found = tokens.Positions.fit(PARAMS, [features[:150]])
     sent = tokens.shuffle_tokens(PARAMS, jax.random.key(1), features[150:], 1.0)
-    alone = tokens._moved(PARAMS, sent, tokens._assigned(tokens._cost(tokens._flat(PARAMS, sent), *found.alone)))
 
     def right(restored):
         return float(jnp.mean(jnp.all(restored == features[150:], -1)))
 
-    assert right(found(sent)) > right(alone) + 0.1
-    assert right(found(sent)) > 0.8 > 0.3 > right(sent)
+    assert right(found(sent)) > 0.6 > 0.3 > right(sent)
+    plain = found.replace(precision=jnp.diag(PARAMS["grid"]))
+    assert right(plain(sent)) < right(found(sent)) - 0.2
 
 
 @pytest.mark.parametrize("shape", [(64,), (1, 1, 8), (64, 64, 8)])
@@ -91,7 +92,7 @@ def test_who_knows_of_the_shuffling_reads_what_others_cannot():
     }
     network = Network((Block(params, "patches", embedded),), None, "patches", (16, 16, 3))
     prior = Prior((), (("dead_leaves", 1.0),), (16, 16, 3))
-    channel = learn(Channel("shuffle_tokens", 1.0), network, 1, prior, jax.random.key(0), None, 0)
+    channel = learn(Channel("shuffle_tokens", 1.0), network, 1, prior, jax.random.key(0), Path(), 0)
     settings = dict(
         num_images=64,
         num_validation=16,

@@ -137,6 +137,15 @@ def test_an_attacker_that_reconstructs_nothing_anywhere_has_to_pass_the_control(
         assert {c.level for c in judge(workdir, known=attackers.read(workdir, config))} == {level}
 
 
+def test_features_that_the_attacker_cannot_put_back_in_order_are_not_judged(workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    folder = workdir / "attacks" / "adapted_dci" / "deep gaussian 1 x10"
+    folder.mkdir(parents=True)
+    for share, level in ((0.9, "none"), (0.1, "not judged")):
+        (folder / attackers.RESTORED).write_text(json.dumps({"share": share}))
+        assert judge(workdir, known=attackers.read(workdir, config))[3].level == level
+
+
 def test_a_defended_cell_wants_an_attacker_who_knows_the_defense(workdir):
     rows = [json.loads(line) for line in (workdir / "results.jsonl").open()]
     with (workdir / "results.jsonl").open("w") as stream:
