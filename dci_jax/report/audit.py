@@ -191,7 +191,7 @@ def _short(value):
 
 
 def _plain(cell: Cell):
-    return asdict(cell) | {"leak": {m: cell.leak(m) for m in MEASURES}}
+    return asdict(cell) | {"leak": {m: cell.leak(m) for m in MEASURES}, "label_told": cell.label_told}
 
 
 def _defenses(found):

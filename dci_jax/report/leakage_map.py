@@ -11,13 +11,18 @@ STYLES = dict(zip(LEVELS, ("low", "doubt", "some", "most", "unknown"), strict=Tr
 
 
 def verdict(found: Sequence[Cell], chosen: Cell | None, policy: Policy) -> dict[str, Any]:
-    """What verdict.html.jinja says: how many cells have each level, the one that leaks most, the one to choose."""
+    """What verdict.html.jinja says: how many cells have each level, the one that leaks most, the one to choose.
+
+    "told" is the cell whose labels are told most often beyond the share of images that leak, of those where most labels are; or None.
+    """
+    hidden = [c for c in found if (c.label_told or 0) >= 0.5 and c.label_told > c.share[0]]
     return {
         "pairs": len(found),
         "count": Counter(c.level for c in found),
         "worst": max(found, key=lambda c: (c.share[0], c.leak("ssim_affine") or 0)),
         "chosen": chosen,
         "least": least(found, policy),
+        "told": max(hidden, key=lambda c: c.label_told - c.share[0], default=None),
     }
 
 

@@ -75,6 +75,13 @@ class Cell:
         nearest = min if measure == "lpips" else max
         return nearest((found[measure][0] for found in self.attacks.values() if measure in found), default=None)
 
+    @property
+    def label_told(self) -> float | None:
+        """Share of images whose label, as the network gives it, an attacker tells: from what is received, by the rest of the network, or
+        from the best reconstruction. Pictures are not all that features hold. None without a head."""
+        read = self.leak("label_agreement")
+        return None if self.kept is None else max(self.kept[0], read or 0.0)
+
     def meets(self, policy: Policy) -> bool:
         """No more images leak than the policy allows, none is in doubt, and the attackers are strong enough."""
         return self.level == LEVELS[0] or (

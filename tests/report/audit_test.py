@@ -11,7 +11,7 @@ from configs import default
 from dci_jax import results
 from dci_jax.errors import InputError
 from dci_jax.report import __main__ as command
-from dci_jax.report import attackers, audit, gate, images, verdict
+from dci_jax.report import attackers, audit, gate, images, leakage_map, verdict
 from dci_jax.report.attackers import Attackers
 from dci_jax.report.leaks import Policy
 from tests.command_line import ROOT
@@ -92,6 +92,16 @@ def test_the_worst_attacker_decides_and_several_queries_are_an_attacker(found):
     assert [c.level for c in found] == ["most", "most", "some", "none"]
     assert at["deep", "none"].share[0] == pytest.approx(6 / 24)
     assert at["deep", "none"].share[1:] == pytest.approx(results.wilson(6 / 24, 24))
+
+
+def test_a_label_that_is_told_is_said_where_no_picture_is(found, workdir):
+    assert [c.label_told for c in found] == [1.0, 22 / 24, 1.0, 0.5]
+    told = leakage_map.verdict(found, None, POLICY)["told"]
+    assert (told.split, told.defense) == ("deep", "none")
+    page = audit.write(workdir).read_text()
+    assert "A picture that cannot be reconstructed is not all" in page
+    change(workdir, "deep", server_agreement=0.2, label_agreement=0.1)
+    assert leakage_map.verdict(judge(workdir), None, POLICY)["told"] is None
 
 
 def test_psnr_alone_makes_a_leak(workdir):
