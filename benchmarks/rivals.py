@@ -25,8 +25,8 @@ from dci_jax.dci import inverter, solve_chain
 from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network, features_at, logits, run, split_index, trace
 
-SPLITS, TESTED, PAIRS = ("layer1.2", "layer2.2", "layer3.2"), 200, (16, 64, 256, 1024, 2800)
-SETTINGS = dict(num_corrections=10, kernel_size=5, max_unknowns=(10000, 7000), samples_per_unknown=100, progress=False)
+SPLITS, TESTED, PAIRS, COUNT = ("layer1.2", "layer2.2", "layer3.2"), 200, (16, 256, 2800), 2304
+SETTINGS = dict(num_corrections=4, kernel_size=5, max_unknowns=(10000, 7000), samples_per_unknown=100, progress=False)
 
 
 @contextlib.contextmanager
@@ -98,15 +98,15 @@ def main() -> None:
     def pairs(split, count, beside):
         with learned_from(pixels[TESTED : TESTED + count], beside):
             few = 8 if count < 64 else 32 if count < 256 or beside else 64
-            return solved(split, network, fitted() if beside else plain, 4608 if beside else 2 * count, few)
+            return solved(split, network, fitted() if beside else plain, COUNT if beside else 2 * count, few)
 
     def black_box(split, answers):
         with without(gradients=True, answers=not answers):
-            return solved(split, one_block(network, split), plain, 9216)
+            return solved(split, one_block(network, split), plain, COUNT)
 
-    rows = {"data-free, the weights known": lambda split: solved(split, network, fitted(), 9216)}
+    rows = {"data-free, the weights known": lambda split: solved(split, network, fitted(), COUNT)}
     rows |= {f"{k} real images": lambda split, k=k: pairs(split, k, False) for k in PAIRS}
-    rows |= {f"data-free and {k} real images": lambda split, k=k: pairs(split, k, True) for k in (16, 256, 2800)}
+    rows |= {f"data-free and {k} real images": lambda split, k=k: pairs(split, k, True) for k in PAIRS}
     rows["black box: queries before and at the attack"] = lambda split: black_box(split, True)
     rows["black box: queries before the attack only"] = lambda split: black_box(split, False)
     found = json.loads(given.out.read_text())["rows"] if given.out.exists() else []

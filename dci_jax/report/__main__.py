@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dci_jax.errors import InputError
-from dci_jax.report import audit, gate, images, joint, latents, recorded
+from dci_jax.report import audit, evidence, gate, images, joint, latents, pdf, recorded
 from dci_jax.report.finished import check
 from dci_jax.runtime.files import differences
 
@@ -59,6 +59,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--gate", action="store_true", help="exit code 3 where an audit's policy is not met; writes junit.xml"
     )
+    parser.add_argument("--pdf", action="store_true", help="also print the page to report.pdf, by Chromium or Chrome")
     parser.add_argument("--out", type=Path, help="folder of the joint report; default: beside the workdirs")
     given = parser.parse_args(argv)
     finished = [w for w in given.workdirs if (w / "summary.csv").exists()]
@@ -80,6 +81,9 @@ def main(argv: list[str]) -> int:
             check_folder(out)
         page = again(finished[0]) if out is None else together(finished, out)
         print(page)
+        if given.pdf:
+            print(pdf.write(page))
+            evidence.sign(page.parent)
         if given.gate and (missed := gate.gate(page.parent)):
             print(f"dci_jax.report: {missed}", file=sys.stderr)
             return gate.CODE

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 from xml.etree import ElementTree
 
 import jsonschema
@@ -11,7 +12,7 @@ from configs import default
 from dci_jax import results
 from dci_jax.errors import InputError
 from dci_jax.report import __main__ as command
-from dci_jax.report import attackers, audit, gate, images, leakage_map, verdict
+from dci_jax.report import attackers, audit, gate, images, leakage_map, pdf, verdict
 from dci_jax.report.attackers import Attackers
 from dci_jax.report.leaks import Policy
 from tests.command_line import ROOT
@@ -270,6 +271,23 @@ def test_no_name_runs_a_script_in_a_browser(workdir, browser):
 def _originals(workdir, name):
     with np.load(workdir / "evaluation" / "originals.npz") as saved:
         return dict(saved) | {"names": [name, *saved["names"][1:]], "skipped": [name]}
+
+
+@pytest.mark.skipif(not any(map(shutil.which, pdf.BROWSERS)), reason="needs Chromium or Chrome on the PATH")
+def test_the_page_is_printed_and_signed(workdir, capsys):
+    assert command.main([str(workdir), "--pdf"]) == 0
+    made = Path(capsys.readouterr().out.splitlines()[-1])
+    assert made == workdir / "report" / "report.pdf"
+    printed = made.read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert printed.count(b"/Type /Page\n") > 1 or printed.count(b"/Type/Page") > 1
+    assert "report.pdf" in (workdir / "report" / "SHA256SUMS").read_text()
+
+
+def test_without_a_browser_a_pdf_is_refused_in_one_sentence(workdir, capsys, monkeypatch):
+    monkeypatch.setattr(pdf, "BROWSERS", ("no-such-browser",))
+    assert command.main([str(workdir), "--pdf"]) == 2
+    assert "print report/index.html from any browser." in capsys.readouterr().err
 
 
 def test_the_page_works_in_a_browser(workdir, browser):
