@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +123,26 @@ def subplots(width: float = 4.6, height: float = 3.6):
 
 
 def figure(drawing, axes, path: Path, alt: str, legend: bool = True) -> Picture:
-    """A matplotlib figure, finished, left as PNG and as a `Picture`."""
+    """A matplotlib figure, finished, left as PNG and as a `Picture`: an SVG whose ink is light in the dark, if it is small."""
     axes.grid(alpha=0.25)
     if legend:
-        axes.legend(fontsize=7, framealpha=0.6)
+        axes.legend(fontsize=7, framealpha=0)
     drawing.tight_layout()
     drawing.savefig(path, dpi=150)
-    return picture(path.read_bytes(), alt)
+    svg = _svg(drawing)
+    if len(svg) > LARGEST_SVG:
+        return picture(path.read_bytes(), alt)
+    return Picture(f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}", alt)
+
+
+def _svg(drawing):
+    from matplotlib import rc_context
+
+    stream = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dci_jax"}):
+        drawing.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = re.sub("(stroke|fill): #000000", r"\1: currentColor", stream.getvalue().decode())
+    return text.replace("<defs>", f"<style>{_INK}</style><defs>", 1).encode()
 
 
 def rounded(value: str, field: str) -> str:
@@ -161,6 +175,11 @@ def this_run(workdir: Path, skipped: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
+LARGEST_SVG = 300_000  # bytes: of thousands of points a PNG is smaller
+_INK = (
+    "svg { color: #0f172a; font-family: system-ui, sans-serif } text { fill: currentColor }"
+    "@media (prefers-color-scheme: dark) { svg { color: #e2e8f0 } }"
+)
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,

@@ -68,7 +68,7 @@ def test_a_network_without_batch_norm_is_said_to_have_none(workdir):
 
 def test_the_page_is_self_contained_and_says_everything(workdir):
     page = report.write(workdir).read_text()
-    assert len(re.findall(r'<img [^>]*src="data:image/png;base64,', page)) == page.count("<img") >= 5
+    assert len(re.findall(r'<img [^>]*src="data:image/(?:png|svg\+xml);base64,', page)) == page.count("<img") >= 5
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert 'name="viewport"' in page
     for words in (
