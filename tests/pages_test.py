@@ -9,7 +9,12 @@ from benchmarks import pages, tables
 from tests.conftest import ROOT
 
 # docs/fields.md is generated, and compared with its source in tests/settings/fields_test.py.
-PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "fields.md")]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(
+        p for p in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "notes").glob("*.md")] if p.name != "fields.md"
+    ),
+]
 # What stands for a measurement that nobody can repeat, or for one that a later one has replaced.
 BANNED = (
     "not committed",

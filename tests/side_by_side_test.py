@@ -73,5 +73,5 @@ def test_a_profile_becomes_shares_of_its_step():
 
 
 def test_the_documented_profiles_are_the_measured_ones():
-    page = (ROOT / "docs" / "speed_tried.md").read_text()
+    page = (ROOT / "docs" / "notes" / "speed.md").read_text()
     assert "\n".join(tables.profiles((RESULTS / "profiles.txt").read_text())) in page

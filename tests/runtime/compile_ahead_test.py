@@ -56,6 +56,22 @@ def test_a_rehearsed_program_is_compiled_once_in_a_thread_and_not_run(threads_th
     assert len(threads_that_compiled) == 1
 
 
+def test_parameters_of_numpy_are_rehearsed_as_what_the_run_gives(threads_that_compiled):
+    @compile_ahead.program
+    def applied(params, x):
+        return x @ params["w"] + params["b"]
+
+    params = {"w": np.ones((4, 5), np.float32), "b": 2.0}  # a network of one's own may hold NumPy's and Python's numbers
+    x = put(np.ones((3, 4), np.float32), replicated())
+    with compile_ahead.threads() as pool:
+        with compile_ahead.rehearsal(pool) as rehearsal:
+            assert applied(params, x).shape == (3, 5)
+        for ready in rehearsal.taken():
+            ready.result()
+    np.testing.assert_array_equal(applied(params, x), np.full((3, 5), 6))
+    assert len(threads_that_compiled) == 1
+
+
 def test_a_chain_is_solved_by_programs_that_were_compiled_ahead(network, threads_that_compiled):
     prior = Prior((), (("pink_noise", 1.0),), (32, 32, 3))
     settings = dict(num_images=40, num_validation=24, batch_size=8, num_corrections=2, max_unknowns=(600, 300))
