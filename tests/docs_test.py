@@ -37,12 +37,19 @@ def test_every_page_is_in_the_table_of_contents():
     assert listed == pages - {"index"}
 
 
+SMALL = {
+    "dci.num_images": 16,
+    "dci.num_corrections": 1,
+    "dci.kernel_size": 3,
+    "data.count": 4,
+    "prior_fitting.steps": 2,
+}
 # A test needs no good pictures: a few inputs instead of the notebooks' own number.
 FEWER = {
     "num_images=256": "num_images=64, num_validation=32, batch_size=32, num_corrections=1, kernel_size=3",
     "start=first)": "start=first, num_steps=1, num_conjugate=2)",
     "key=jax.random.key(0), progress=False": "key=jax.random.key(0), num_steps=5, progress=False",
-    "    progress=False,\n)": "    progress=False,\n    settings={'dci.num_images': 16, 'data.count': 4, 'prior_fitting.steps': 2},\n)",
+    "    progress=False,\n)": f"    progress=False,\n    settings={SMALL},\n)",
 }
 
 

@@ -147,7 +147,7 @@ def test_a_network_of_ones_own_is_cut_behind_every_convolution_and_audited(tmp_p
     workdir = tmp_path / "run"
     command = [sys.executable, "-m", "dci_jax.main", "--config=configs/audit.py", f"--workdir={workdir}"]
     command += ["--config.target.name=bundle", f"--config.target.weights={tmp_path / 'b'}", "--config.data.count=6"]
-    first, last = (split_names(network)[i] for i in (0, 4))
+    first, last = (split_names(network)[i] for i in (0, 2))
     command += [f"--config.splits=('{first}', '{last}')", "--config.attacks=('dci', 'adapted_dci')"]
     command += [
         "--config.refine.splits=()",
@@ -159,6 +159,8 @@ def test_a_network_of_ones_own_is_cut_behind_every_convolution_and_audited(tmp_p
         "--config.defenses=(('none', 0.0), ('quantize', 2.0))",
         "--config.dci.num_images=32",
         "--config.dci.num_corrections=1",
+        "--config.dci.kernel_size=3",
+        "--config.prior_fitting.steps=2",
         "--config.inputs.dead_leaves=0.0",
         "--config.inputs.pink_noise=1.0",
     ]

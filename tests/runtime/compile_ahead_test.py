@@ -61,7 +61,10 @@ def test_parameters_of_numpy_are_rehearsed_as_what_the_run_gives(threads_that_co
     def applied(params, x):
         return x @ params["w"] + params["b"]
 
-    params = {"w": np.ones((4, 5), np.float32), "b": 2.0}  # a network of one's own may hold NumPy's and Python's numbers
+    params = {
+        "w": np.ones((4, 5), np.float32),
+        "b": 2.0,
+    }  # a network of one's own may hold NumPy's and Python's numbers
     x = put(np.ones((3, 4), np.float32), replicated())
     with compile_ahead.threads() as pool:
         with compile_ahead.rehearsal(pool) as rehearsal:
