@@ -76,8 +76,9 @@ def dci(
             few = make()[0][: math.ceil(_ORDERED / settings["batch"])]
             restore = restore(channel.params, [first_blocks(network, depth, x) for x in few])
             _tell_restored(network, depth, channel, key, restore, make()[1][0], folder)
+        # What is put right is solved for as if it were right: to expect the few features in wrong places costs all others.
         known = network if restore else with_defense(network, depth, channel)
-        see = functools.partial(_sent, network, depth, channel, key, restore)
+        see = functools.partial(_sent, network, depth, NONE if restore else channel, key)
         found, mse = _chain(known, name, (depth,), inputs.shape, make, see, folder and folder / name, settings=settings)
         chains[name] = Chain.of(found, known, name, mse).replace(restore=restore)
     return chains
@@ -101,19 +102,18 @@ def dci_shared(
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
     make = functools.partial(_inputs, inputs, key, settings)
-    see = functools.partial(_sent, network, order[0], NONE, key, None)
+    see = functools.partial(_sent, network, order[0], NONE, key)
     found, mse = _chain(network, "all splits", order, inputs.shape, make, see, folder, settings=settings)
     return {name: Chain.of(found[len(found) - depth :], network, name, mse) for name, depth in depths.items()}
 
 
-def _sent(network, depth, channel, key, restore, made):
-    """The features received for the inputs `made`, (for solving, for validation), put right by `restore`, if any."""
+def _sent(network, depth, channel, key, made):
+    """The features received for the inputs `made`, (for solving, for validation)."""
     noise = jax.random.fold_in(key, depth)
-    found = [
+    return [
         [sent(network, depth, channel, jax.random.fold_in(noise, i), x) for i, x in enumerate(part, start)]
         for part, start in zip(made, (0, len(made[0])), strict=True)
     ]
-    return [[_restored(restore, f) for f in part] for part in found] if restore else found
 
 
 @jax.jit
