@@ -8,6 +8,7 @@ import pytest
 
 import dci_jax
 from dci_jax import settings
+from dci_jax.defenses.channel import Channel
 from dci_jax.errors import InputError
 from tests.conftest import ROOT
 from tests.dci.chain_test import NOISE, network  # noqa: F401  a network that compiles at once
@@ -137,6 +138,7 @@ def test_synthetic_images_join_a_prior(network):  # noqa: F811
     assert int((prior.sample(jax.random.key(0), 8).max((1, 2, 3)) == 0).sum()) == 4
 
 
+OTHER = Channel("prune_channels", 0.5, params={"kept": np.ones(3, np.float32)})  # learned for three channels
 REFUSED = {
     "solve_chain": [
         ({"split": "third"}, "no split point 'third'"),
@@ -155,6 +157,8 @@ REFUSED = {
         ({"prior": dci_jax.Prior((), NOISE, (32, 32, 3))}, r"inputs of shape \[32, 32, 3\]"),
         ({"key": 0}, r"key is 0; give a PRNG key, such as jax.random.key\(0\)"),
         ({"cache_dir": __file__}, "which is not a folder"),
+        ({"defense": "gaussian"}, "defense is 'gaussian'; give what learn_defense returns"),
+        ({"defense": OTHER}, r"prune_channels 0.5 does not suit the features \[16, 16, 16\] at second"),
     ],
     "fit_prior": [
         ({"weights": (("cats", 1.0),)}, "No input source is called 'cats'"),

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dci_jax import settings
-from dci_jax.errors import InputError
+from dci_jax.defenses.channel import Channel, send
+from dci_jax.errors import InputError, reason
 from dci_jax.inputs.mixture import Prior
-from dci_jax.network import Network
+from dci_jax.network import Network, feature_shapes, split_index
 from dci_jax.runtime import sharding
 from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.ranges import Range
@@ -84,6 +85,23 @@ def check_prior(prior: Any, network: Network) -> None:
     if len(shape) != len(own) or shape[-1] != own[-1] or any(a > b for a, b in zip(shape, own, strict=True)):
         raise InputError(
             f"The prior makes inputs of shape {list(shape)}, but {network.name} takes {list(own)}; fit a prior to this network."
+        )
+
+
+def check_defense(defense: Any, network: Network, split: str) -> None:
+    """Raise InputError unless `defense` is one that was made for features of this split's shape."""
+    if not isinstance(defense, Channel):
+        raise InputError(f"defense is {described(defense)}; give what learn_defense returns.")
+    shape = feature_shapes(network)[split_index(network, split)]
+    features = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    try:
+        found = jax.eval_shape(lambda f, key: send(defense, key, f), features, jax.random.key(0)).shape
+    except (TypeError, ValueError) as error:
+        found = reason(error)
+    if found != features.shape:
+        raise InputError(
+            f"The defense {defense.label} does not suit the features {list(shape)} at {split} ({found}); give learn_defense this split "
+            "point of this network."
         )
 
 

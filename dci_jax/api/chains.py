@@ -7,6 +7,7 @@ from typing import Any
 
 from dci_jax.api.calls import (
     as_plain,
+    check_defense,
     check_key,
     check_prior,
     check_values,
@@ -74,6 +75,7 @@ def solve_chain(
     check_network(network, split)
     check_key(key)
     check_prior(prior, network)
+    check_defense(defense, network, split)
     check_values(
         num_images=(num_images, "dci.num_images"),
         num_validation=(num_validation, "dci.num_validation"),

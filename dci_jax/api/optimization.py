@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-from dci_jax.api.calls import check_values, float32
+from dci_jax.api.calls import check_defense, check_values, float32
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
@@ -50,7 +50,8 @@ def optimize(
     Raises:
       InputError: an unknown split point, features of the wrong shape, or a non-finite loss.
     """
-    features, known = _given(network, split, features), with_defense(network, split_index(network, split), defense)
+    features = _given(network, split, features, defense)
+    known = with_defense(network, split_index(network, split), defense)
     steps = (5000 if start is None else 300) if num_steps is None else num_steps
     check_values(
         num_steps=(steps, "rmle.steps"),
@@ -99,7 +100,7 @@ def gauss_newton(
         damping=(damping, "gauss_newton.damping"),
         total_variation=(total_variation, "rmle.total_variation"),
     )
-    features, index = _given(network, split, features), split_index(network, split)
+    features, index = _given(network, split, features, defense), split_index(network, split)
     x = _start(network, features, start)
     with float32():
         if latent_prior(network):
@@ -121,9 +122,10 @@ def _start(network, features, start):
     return found
 
 
-def _given(network, split, features):
-    """The features as a jax.Array, if they have the shape that the network gives."""
+def _given(network, split, features, defense):
+    """The features as a jax.Array, if they have the shape that the network gives and the defense suits them."""
     check_network(network, split)
+    check_defense(defense, network, split)
     shape = feature_shapes(network)[split_index(network, split)]
     if getattr(features, "dtype", None) is None or features.dtype.kind in "OSU":
         raise InputError(f"features is a {type(features).__name__}; give an array of floats [B, h, w, c].")

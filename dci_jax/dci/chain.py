@@ -152,6 +152,8 @@ class Chain:
         """The chain of these inverters, deepest first, for the network's own input size."""
         return cls(tuple(inverters), network, split, feature_shapes(network)[len(inverters)], validation_mse)
 
+    __hash__, __eq__ = object.__hash__, object.__eq__  # for `jax.jit(chain)`: of arrays there is no hash
+
     def __repr__(self) -> str:
         names = [block.name for block in self.network.blocks[: len(self.inverters)]][::-1]
         psnr = "" if self.validation_mse is None else f", validation PSNR {self.validation_psnr:.1f} dB"

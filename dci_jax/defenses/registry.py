@@ -95,7 +95,7 @@ DEFENSES = {
         learned.learned_noise, comparison.weighed, (0.1, 1.0, 10.0), random=True, learn=learned.learn_noise
     ),
     "fisher_noise": Defense(
-        calibrated.fisher_noise, noise.unchanged, (20.0, 15.0, 10.0), random=True, learn=calibrated.learn_fisher_noise
+        calibrated.fisher_noise, noise.unchanged, (40.0, 30.0, 20.0), random=True, learn=calibrated.learn_fisher_noise
     ),
     "codec": Defense(
         codec.codec,

@@ -21,7 +21,7 @@ from dci_jax.typing import Array
 
 Tokens = Float[Array, "B h w C"]
 
-MOST = 1024  # tokens: an assignment takes their number to the third
+MOST = 576  # tokens, of 24 x 24: an assignment takes their number to the third, seconds for each image beyond
 _RIDGE = 1e-3  # of the tokens' mean variance
 
 

@@ -49,6 +49,8 @@ def features(network):
 def test_jit_vmap_and_sharded_features_give_what_the_call_gives(chain, features):
     plain = chain(features)
     assert plain.shape == IMAGES.shape
+    for program in (jax.jit(chain), jax.jit(lambda f: jax.tree.map(jnp.asarray, chain)(f))):
+        np.testing.assert_allclose(program(features), plain, atol=1e-4)
     np.testing.assert_allclose(jax.jit(lambda chain, f: chain(f))(chain, features), plain, atol=1e-4)
     np.testing.assert_allclose(jax.vmap(chain)(features[:, None])[:, 0], plain, atol=1e-4)
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
