@@ -26,7 +26,7 @@ from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network, features_at, logits, run, split_index, trace
 
 SPLITS, TESTED, PAIRS, COUNT = ("layer2.2", "layer3.2"), 200, (16, 256, 2800), 2304
-SETTINGS = dict(num_corrections=4, kernel_size=5, max_unknowns=(10000, 7000), samples_per_unknown=100, progress=False)
+SETTINGS = dict(num_corrections=4, kernel_size=3, max_unknowns=(6000, 3000), samples_per_unknown=100, progress=False)
 
 
 @contextlib.contextmanager
