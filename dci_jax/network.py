@@ -114,7 +114,7 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
     """
     if not isinstance(split, int) or not 0 <= split <= len(network.blocks):
         check_network(network, split)
-    if getattr(x, "dtype", None) is None or x.dtype.kind in "OSU":
+    if getattr(getattr(x, "dtype", None), "kind", "O") in "OSU":
         raise InputError(f"The inputs are a {type(x).__name__}; give an array of floats [B, H, W, C].")
     x = jnp.asarray(x)
     if isinstance(split, str):

@@ -113,6 +113,11 @@ def test_an_audit_refuses_what_does_not_fit_in_one_sentence(network, arguments, 
     assert "--config" not in str(refused.value)
 
 
+def test_a_network_is_no_features(network):  # noqa: F811  it has a dtype, too
+    with pytest.raises(InputError, match="The inputs are a Network; give an array"):
+        dci_jax.features_at(network, "first", network)
+
+
 def test_unknown_settings_of_a_trained_chain_are_named(network):  # noqa: F811
     with pytest.raises(InputError, match="dci_trained has no setting 'steps'"):
         dci_jax.train_chain(

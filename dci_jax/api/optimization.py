@@ -127,7 +127,7 @@ def _given(network, split, features, defense):
     check_network(network, split)
     check_defense(defense, network, split)
     shape = feature_shapes(network)[split_index(network, split)]
-    if getattr(features, "dtype", None) is None or features.dtype.kind in "OSU":
+    if getattr(getattr(features, "dtype", None), "kind", "O") in "OSU":
         raise InputError(f"features is a {type(features).__name__}; give an array of floats [B, h, w, c].")
     features = jnp.asarray(features, jnp.float32)
     if features.shape[1:] != shape:

@@ -185,7 +185,7 @@ def _files(path: Path, flag: str, unread: list[str]) -> Iterator[tuple[str, byte
         unread += _others(files)
         for name in _in_turn(files):
             yield name, (path / name).read_bytes, str(Path(name).parent)
-    elif path.suffix == ".zip":
+    elif path.suffix == ".zip" and os.path.isfile(path):  # opening a pipe would wait for ever
         try:
             with zipfile.ZipFile(path) as archive:
                 unread += _others(name for name in archive.namelist() if not name.endswith("/"))

@@ -67,6 +67,8 @@ def test_a_pipe_is_no_file_and_nothing_waits_for_it(tmp_path):
     np.savez(tmp_path / "images.npz", images=np.zeros((2, 32, 32, 3), np.uint8))
     refused("pipe.npz is no file", data__images=str(tmp_path / "pipe.npz"))
     refused("pipe.npz is no file", features=str(tmp_path / "pipe.npz"))
+    os.mkfifo(tmp_path / "pipe.zip")
+    refused("pipe.zip is no folder", data__images=str(tmp_path / "pipe.zip"))
     refused("which is no file", data__images=str(tmp_path / "images.npz"), data__labels=str(tmp_path / "pipe.npz"))
 
 
