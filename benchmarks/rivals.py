@@ -2,7 +2,7 @@
 
     python -m benchmarks.rivals --out=benchmarks/results/rivals.json resnet20-12fca82f.th lossless_3000.npz
 
-Rows, at two split points each: `dci`, data-free; an attacker with k real images of the network's training set and their
+Rows, after layer2.2: `dci`, data-free; an attacker with k real images of the network's training set and their
 features, alone and beside the procedural images; and black boxes, who can only query the device with images of their own: one
 inverter for all blocks, without gradients, with and without answers to queries at the attack. k pairs are divided 3 to 1 for solving
 and validation, and flipped. Rows that the file has are not made again.
@@ -25,7 +25,7 @@ from dci_jax.dci import inverter, solve_chain
 from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network, features_at, logits, run, split_index, trace
 
-SPLITS, TESTED, PAIRS, COUNT = ("layer2.2", "layer3.2"), 200, (16, 256, 2800), 2304
+SPLITS, TESTED, PAIRS, COUNT = ("layer2.2",), 200, (16, 256, 2800), 2304
 SETTINGS = dict(num_corrections=4, kernel_size=3, max_unknowns=(6000, 3000), samples_per_unknown=100, progress=False)
 
 
