@@ -1,5 +1,6 @@
 """Noise whose scale is calibrated by Fisher information, so that no unbiased attacker's error is below a bound."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def learn_fisher_noise(
     return {"scale": jnp.float32((bound * trace / (images.size / len(images))) ** 0.5)}
 
 
-@jax.jit(static_argnums=1)
+@functools.partial(jax.jit, static_argnums=1)
 def _power(network, index, images, direction):
     _, found = jax.jvp(lambda x: run(network, x, 0, index), (images,), (direction,))
     return jnp.sum(found**2)
