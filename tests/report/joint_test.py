@@ -61,7 +61,7 @@ def test_the_page_averages_seeds_and_shows_defenses(runs, capsys, finished):
     assert "Attack x defense" in text
     assert "5.2 (" in text
     assert 'href="../b/report/index.html"' in text
-    assert text.count("data:image/png") == 3
+    assert text.count("data:image/svg+xml") == 3
 
 
 @pytest.mark.slow
