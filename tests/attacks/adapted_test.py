@@ -24,7 +24,7 @@ REFINE = dict(steps=20, learning_rate=0.01, total_variation=0.0)
 GAUSS_NEWTON = dict(steps=2, inner=5, damping=1e-2, total_variation=(0.0,), num_validation=8)
 SHAPE, SPLIT, KEY = (16, 16, 3), "layer", jax.random.key(0)
 INPUTS = Prior((), (("dead_leaves", 1.0),), SHAPE)
-# (strength, dB that knowing the defense is worth at the least); shuffled tokens want positions: tests/defenses/tokens_test.py
+# (strength, dB that knowing the defense is worth at the least); tokens_test.py and codec_test.py have the rest
 WORTH = {
     "gaussian": (1.0, 2.0),
     "laplace": (0.5, 2.0),
@@ -38,10 +38,8 @@ WORTH = {
     "bottleneck": (8.0, 1.0),
     "nopeek": (1.0, 2.0),
     "learned_noise": (1.0, 2.0),
-    "fisher_noise": (15.0, 2.0),
     "codec": (4.0, 0.2),
     "drop_tokens": (0.5, 2.0),
-    "merge_tokens": (1.0, 0.2),
 }
 
 

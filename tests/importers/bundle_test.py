@@ -216,6 +216,7 @@ def test_a_vit_is_read_back_without_pytorch(tmp_path):
     """The one that is committed: procedural images alone undo its patches and positions almost exactly."""
     vit = ROOT / "benchmarks" / "results" / "networks_vit" / "bundle"
     settings = (
+        "target.name=bundle",
         "target.weights=" + str(vit),
         "data.images=",
         "splits=('pos_drop',)",
