@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dci_jax.report import attackers, evidence, labels, page
+from dci_jax.report import attackers, evidence, labels, page, pdf
 from dci_jax.report.attackers import base
 from dci_jax.report.leakage_map import leakage_map, verdict
 from dci_jax.report.leaks import POLICY, Policy
@@ -61,6 +61,7 @@ def write_together(workdirs: Sequence[Path], folder: Path) -> Path:
     """The same in `folder` for runs that differ in their seed alone, as one audit; the pictures are the first one's."""
     workdir = workdirs[0]
     made(folder)
+    (folder / pdf.NAME).unlink(missing_ok=True)  # of an earlier page
     config = json.loads((workdir / "config.json").read_text())
     policy = Policy(**{name: config["audit"][name] for name in POLICY})
     with (workdir / "summary.csv").open() as stream:

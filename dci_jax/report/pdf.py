@@ -9,6 +9,7 @@ from pathlib import Path
 from dci_jax.errors import InputError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+NAME = "report.pdf"
 PATIENCE = 120  # seconds
 
 
@@ -23,7 +24,7 @@ def write(page: Path) -> Path:
         raise InputError(
             "--pdf needs Chromium or Chrome on the PATH; install one, or print report/index.html from any browser."
         )
-    made = page.with_name("report.pdf")
+    made = page.with_name(NAME)
     made.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as profile:
         line = [browser, "--headless=new", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={profile}"]

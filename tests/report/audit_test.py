@@ -100,7 +100,7 @@ def test_a_label_that_is_told_is_said_where_no_picture_is(found, workdir):
     told = leakage_map.verdict(found, None, POLICY)["told"]
     assert (told.split, told.defense) == ("deep", "none")
     page = audit.write(workdir).read_text()
-    assert "A picture that cannot be reconstructed is not all" in page
+    assert "Pixels are not the only leak" in page
     change(workdir, "deep", server_agreement=0.2, label_agreement=0.1)
     assert leakage_map.verdict(judge(workdir), None, POLICY)["told"] is None
 
@@ -282,6 +282,8 @@ def test_the_page_is_printed_and_signed(workdir, capsys):
     assert printed.startswith(b"%PDF")
     assert printed.count(b"/Type /Page\n") > 1 or printed.count(b"/Type/Page") > 1
     assert "report.pdf" in (workdir / "report" / "SHA256SUMS").read_text()
+    assert command.main([str(workdir)]) == 0
+    assert not made.exists()  # it would be of an earlier page
 
 
 def test_without_a_browser_a_pdf_is_refused_in_one_sentence(workdir, capsys, monkeypatch):
