@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import accelerator
+from tests.command_line import SOLVED, environment
 
 
 def test_what_a_rehearsal_gives_replaces_what_the_stage_does():
@@ -13,7 +14,13 @@ def test_what_a_rehearsal_gives_replaces_what_the_stage_does():
 
 
 @pytest.mark.slow
-def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(tmp_path, capsys):
+def test_a_rehearsal_runs_what_needs_no_files_and_is_not_repeated(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", environment(place)["XLA_FLAGS"])
+    network = [f"--config.target.weights={place / 'target.safetensors'}", f"--config.data.images={place / 'images'}"]
+    smaller = (*SOLVED, "--config.target.name=cifar_resnet8", *network)
+    monkeypatch.setitem(
+        accelerator.STAGES, "quickstart", accelerator.Stage(accelerator.run("tiny", "{out}"), (), smaller)
+    )
     out = tmp_path / "out"
     lines = [str(out), "--rehearse", f"--data={tmp_path}", "--only", "quickstart", "resnet50", "tests"]
     assert accelerator.main(lines) == 0, capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The true command line in processes of its own: what the tests of main, of many devices and of faults share."""
 
+import functools
 import json
 import os
 import signal
@@ -47,45 +48,64 @@ def environment(place, devices=1):
     return os.environ | {"HOME": str(place), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
-def call(place, workdir, *more, devices=1, **kwargs):
+class Started:
+    """A process of `forks`: what subprocess.Popen offers of it. Its files are `log` (stderr) and `out` (stdout)."""
+
+    def __init__(self, command, environment, log, file_size=None):
+        self.log, self.out, self._code = log, log.with_suffix(".out"), log.with_suffix(".code")
+        files = {"stdout": str(self.out), "stderr": str(self.log), "code": str(self._code)}
+        request = {"argv": command[2:], "environment": dict(environment), "file_size": file_size, **files}
+        server = _forks()
+        server.stdin.write(json.dumps(request) + "\n")
+        self.pid = int(server.stdout.readline())
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None and self._code.exists():
+            self.returncode = int(self._code.read_text())
+        return self.returncode
+
+    def wait(self, seconds=600):
+        deadline = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), seconds)
+            time.sleep(0.005)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        """As the kernel does when memory is short: nothing can be tidied up."""
+        self.send_signal(signal.SIGKILL)
+
+
+@functools.cache
+def _forks():
+    """The server of this test process; it ends with it, when its stdin is closed."""
+    command, pipe = [sys.executable, "-m", "tests.forks"], subprocess.PIPE
+    surroundings = environment(Path.home())  # matplotlib keeps its list of fonts there
+    return subprocess.Popen(command, cwd=ROOT, env=surroundings, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+
+
+def call(place, workdir, *more, devices=1, file_size=None, **kwargs):
     """Run it to its end; a CompletedProcess with stdout and stderr as text."""
-    return subprocess.run(
-        command(place, workdir, *more, **kwargs),
-        cwd=ROOT,
-        env=environment(place, devices),
-        capture_output=True,
-        text=True,
-    )
+    process = start(place, workdir, *more, devices=devices, file_size=file_size, **kwargs)
+    process.wait()
+    log, out = process.log, process.out
+    return subprocess.CompletedProcess(process.pid, process.returncode, out.read_text(), log.read_text())
 
 
-def call_each(place, workdir, mores, **kwargs):
-    """Run it to its end with each of `mores`, in forks of one process: [(exit code, stderr), ...]."""
-    lines = [command(place, workdir, *more, **kwargs)[2:] for more in mores]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.many_calls"],
-        input=json.dumps(lines),
-        cwd=ROOT,
-        env=environment(place),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def start(place, workdir, *more, devices=1):
-    """Start it; a Popen whose stderr goes to a file beside the workdir, see `said`."""
+def start(place, workdir, *more, devices=1, file_size=None, **kwargs):
+    """Start it; its stderr goes to a file beside the workdir, see `said`. It can write files of `file_size` bytes at most."""
     log = workdir.with_name(f"{workdir.name}.{time.monotonic_ns()}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        command(place, workdir, *more),
-        cwd=ROOT,
-        env=environment(place, devices),
-        stdout=subprocess.DEVNULL,
-        stderr=log.open("w"),
-    )
-    process.log = log
-    return process
+    return Started(command(place, workdir, *more, **kwargs), environment(place, devices), log, file_size)
 
 
 def start_together(place, workdir, *more, count=2, devices=1):
@@ -116,12 +136,6 @@ def wait_for(happened, process, seconds=300):
         assert process.poll() is None, said(process)
         assert time.monotonic() < deadline, f"waited in vain: {said(process)}"
         time.sleep(0.001)
-
-
-def kill(process):
-    """As the kernel does when memory is short: nothing can be tidied up."""
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, said(process)
 
 
 def lines(workdir):

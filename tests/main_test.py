@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dci_jax import main, results
-from tests.command_line import FITTED, SOLVED, call, call_each, lines
+from tests.command_line import FITTED, SOLVED, call, lines
 
 REFUSED = [
     (["--config.dci_trained.widht=3"], 'Did you mean "width"'),
@@ -85,8 +85,9 @@ def refusals(place, pytestconfig):
     """Case -> (exit code, stderr)."""
     cases = range(len(REFUSED)) if pytestconfig.getoption("--slow") else QUICK
     (place / "broken.py").write_text("raise ValueError('two lines\\nof its own')")
-    mores = [[text.replace("{place}", str(place)) for text in REFUSED[case][0]] for case in cases]
-    return dict(zip(cases, call_each(place, place / "never", mores), strict=True))
+    mores = {case: [text.replace("{place}", str(place)) for text in REFUSED[case][0]] for case in cases}
+    called = {case: call(place, place / "never", *more) for case, more in mores.items()}
+    return {case: (done.returncode, done.stderr) for case, done in called.items()}
 
 
 @pytest.mark.parametrize(
@@ -178,14 +179,12 @@ def test_the_plan_states_parameters_flops_and_memory_and_does_nothing(place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["small_vgg", "small_flax"])
-def test_a_network_of_ones_own_is_audited(place, name):
-    workdir = place / name
-    split = {"small_vgg": "conv2", "small_flax": "stage1"}[name]
+def test_a_network_of_ones_own_is_audited(place):
+    workdir = place / "small_flax"
     more = [
-        f"--config.target.name=docs.own_network:{name}",
+        "--config.target.name=docs.own_network:small_flax",
         "--config.target.weights=",
-        f"--config.splits=('{split}',)",
+        "--config.splits=('stage1',)",
         "--config.attacks=('dci',)",
         "--config.dci.num_images=16",
         "--config.dci.num_validation=8",
@@ -196,9 +195,9 @@ def test_a_network_of_ones_own_is_audited(place, name):
     done = call(place, workdir, *more)
     assert done.returncode == 0, done.stderr
     rows = lines(workdir)
-    assert {row["target"] for row in rows} == {name}
+    assert {row["target"] for row in rows} == {"small_flax"}
     assert {row["attack"] for row in rows} >= {"dci"}
-    assert (rows[0]["label_agreement"] is None) == (name == "small_flax")
+    assert rows[0]["label_agreement"] is None
     assert (workdir / "report" / "index.html").exists()
 
 
@@ -217,14 +216,14 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
         "--config.target.deploy",
         "--config.verifier.name=cifar_resnet20",
         "--config.synthesis.batches=1",
-        "--config.splits=('stem', 'stages.0.0')",
+        "--config.splits=('stem',)",
         f"--config.oracle.images={tmp_path / 'real.npz'}",
         "--config.data.count=1",
     )
     assert done.returncode == 0, done.stderr
     rows = {(row["attack"], row["split"]): row for row in lines(workdir)}
     assert rows.keys() == {
-        *((attack, split) for attack in ("dci", "oracle") for split in ("stem", "stages.0.0")),
+        *((attack, "stem") for attack in ("dci", "oracle")),
         ("mean_image", "any"),
         ("random_image", "any"),
         ("thumbnail", "any"),
@@ -239,7 +238,7 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
 
 DEFENDED = [
     "--config.attacks=('dci', 'adapted_dci', 'adapted_dci+gauss_newton')",
-    "--config.defenses=(('none', 0.0), ('gaussian', 1.0), ('bottleneck', 2.0))",
+    "--config.defenses=(('none', 0.0), ('bottleneck', 2.0))",
     "--config.defense.steps=2",
     "--config.gauss_newton.splits=('stem',)",
     "--config.gauss_newton.steps=1",
@@ -262,7 +261,7 @@ def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_
         kept = ("attacks", "prior")
         files = [p for made in kept for p in sorted((workdir / made).rglob("*")) if p.is_file()]
         fitted.append({p.relative_to(workdir): p.read_bytes() for p in files})
-        assert len(lines(workdir)) == (3 + 12) * len({row["image"] for row in lines(workdir)})
+        assert len(lines(workdir)) == (3 + 7) * len({row["image"] for row in lines(workdir)})
     assert fitted[0].keys() == fitted[1].keys()
     assert {str(name.parent) for name in fitted[0] if fitted[0][name] != fitted[1][name]} == set()
     assert {name.parts[0] for name in fitted[0]} == set(kept)

@@ -19,8 +19,9 @@ EVEN = ["--config.dci_trained.batch=16", "--config.synthesis.batch=8", NOISY, "-
 
 
 def assert_equal_results(workdir, reference):
-    rows, expected = lines(workdir), lines(reference)
-    assert len(rows) == len(expected)
+    """Of all attacks of `workdir`; the reference may have more."""
+    attacks = {row["attack"] for row in lines(workdir)}
+    rows, expected = lines(workdir), [row for row in lines(reference) if row["attack"] in attacks]
     for row, other in zip(rows, expected, strict=True):
         cell = ("attack", "split", "defense", "image")
         assert [row[c] for c in cell] == [other[c] for c in cell]
@@ -37,7 +38,7 @@ def even(place):
 
 
 def test_eight_devices_that_cannot_share_evenly_give_the_same_numbers(place, finished, tmp_path):
-    done = call(place, tmp_path / "run", devices=8)
+    done = call(place, tmp_path / "run", SHORT, devices=8)
     assert done.returncode == 0, done.stderr
     assert "dci_trained.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16" in done.stderr
     assert_equal_results(tmp_path / "run", finished)

@@ -10,8 +10,6 @@ from tests.conftest import ROOT
 RESULTS = ROOT / "benchmarks" / "results" / "side_by_side"
 CASES = {
     "synthesis of 32 px": lambda c: c.synthesis("cifar_resnet20", 4, 32),
-    "synthesis of 32 px, option B": lambda c: c.synthesis("resnet34_cifar", 2, 32),
-    "synthesis of 64 px": lambda c: c.synthesis("resnet18", 2, 64),
     "rMLE": lambda c: c.matching("cifar_resnet20", 2, 32, "layer2.0"),
     "inverse network": lambda c: c.decoding("cifar_resnet20", 2, 32, "layer2.0", width=8),
     "divide": lambda c: c.divide("cifar_resnet20", 5, 32, "layer2.0", num_corrections=1, width=0.5),

@@ -93,6 +93,7 @@ def test_dci_solved_on_defended_features_reads_more(defended, images, blind):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("defended", ["gaussian", "dropout_marked", "quantize", "jpeg", "bottleneck"], indirect=True)
 @pytest.mark.parametrize(("attack", "settings"), [(rmle.rmle, REFINE), (gauss_newton.gauss_newton, GAUSS_NEWTON)])
 def test_what_starts_from_it_does_not_fall_below_it(attack, settings, defended, network, images, tmp_path):
     channel, features, start = defended

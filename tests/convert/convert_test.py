@@ -13,7 +13,7 @@ from dci_jax.dci.inverter import inverter_spec
 from dci_jax.importers import bundle
 from dci_jax.network import Network, classes, feature_shapes, run, running_statistics, split_names
 from dci_jax.tensors import separate
-from tests.command_line import ROOT
+from tests.command_line import ROOT, environment
 
 pytestmark = pytest.mark.slow
 
@@ -29,15 +29,11 @@ def converted(capsys, *arguments):
     return code, said.out, said.err
 
 
-TIMM = {
-    "test_efficientnet": (64, "blocks.1.0", 13),
-    "test_convnext": (64, "stages.1.blocks.1", 0),
-    "test_vit": (64, "blocks.3", 0),
-}
+TIMM = {"test_efficientnet": (32, "blocks.1.0", 13), "test_vit": (64, "blocks.3", 0)}  # more: docs/families.md
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_three_families_of_timm_with_random_weights(tmp_path, capsys, timm, name):
+def test_two_families_of_timm_with_random_weights(tmp_path, capsys, timm, name):
     size, split, taps = TIMM[name]
     code, said, error = converted(
         capsys, f"timm:{name}", "--random", f"--size={size}", "--classes=10", f"--out={tmp_path / 'b'}"
@@ -148,7 +144,7 @@ def test_a_network_of_ones_own_is_cut_behind_every_convolution_and_audited(tmp_p
     command = [sys.executable, "-m", "dci_jax.main", "--config=configs/audit.py", f"--workdir={workdir}"]
     command += ["--config.target.name=bundle", f"--config.target.weights={tmp_path / 'b'}", "--config.data.count=6"]
     first, last = (split_names(network)[i] for i in (0, 2))
-    command += [f"--config.splits=('{first}', '{last}')", "--config.attacks=('dci', 'adapted_dci')"]
+    command += [f"--config.splits=('{first}', '{last}')", "--config.attacks=('dci',)"]
     command += [
         "--config.refine.splits=()",
         "--config.inverse_network.splits=()",
@@ -164,7 +160,7 @@ def test_a_network_of_ones_own_is_cut_behind_every_convolution_and_audited(tmp_p
         "--config.inputs.dead_leaves=0.0",
         "--config.inputs.pink_noise=1.0",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
     assert {row["split"] for row in rows} >= {first, last}

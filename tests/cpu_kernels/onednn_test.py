@@ -1,4 +1,3 @@
-import functools
 import re
 
 import jax
@@ -33,13 +32,9 @@ def each_channel_alone(x, kernel):
 
 ACTIVATIONS = {
     "relu": nn.relu,
-    "relu6": nn.relu6,
     "gelu": nn.gelu,
-    "gelu by erf": functools.partial(nn.gelu, approximate=False),
     "silu": nn.silu,
-    "elu": nn.elu,
     "sigmoid": nn.sigmoid,
-    "sigmoid by hand": lambda x: 1 / (1 + jnp.exp(-x)),
     "tanh": jnp.tanh,
     "hard swish": nn.hard_swish,
     "square": jnp.square,
@@ -74,7 +69,7 @@ def test_values_and_gradients_are_those_without_it(way, activation, read):
 
 
 @taken
-@pytest.mark.parametrize("activation", ["gelu", "gelu by erf", "silu"])
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
 def test_values_alone_are_those_without_it(activation):
     kernel, x = jax.random.normal(jax.random.key(0), (3, 3, 4, 4)), jax.random.normal(jax.random.key(1), (2, 8, 8, 4))
 

@@ -294,11 +294,12 @@ def test_without_a_browser_a_pdf_is_refused_in_one_sentence(workdir, capsys, mon
 
 def test_the_page_works_in_a_browser(workdir, browser):
     page = audit.write(workdir)
-    browser.set_window_size(390, 800)
-    browser.get(page.as_uri())
+    for wide in (1920, 768, 360):
+        metrics = {"width": wide, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= wide
     assert "Of 4 pairs" in browser.find_element("id", "verdict").text
-    width, room = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
-    assert width <= room
     column = "return [...document.querySelectorAll('#numbers tbody tr')].map(r => r.cells[5].textContent)"
     browser.find_elements("css selector", "#numbers th button")[5].click()
     assert browser.execute_script(column) == sorted(browser.execute_script(column), key=float)
@@ -309,3 +310,18 @@ def test_the_page_works_in_a_browser(workdir, browser):
     assert shown == 1
     assert len(set(browser.get_screenshot_as_png())) > 100
     assert browser.get_log("browser") == []
+
+
+AXE = """const done = arguments[0];
+axe.run(document).then(found => done(found.violations.map(v => `${v.id}: ${v.nodes[0].html}`)))"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_is_accessible(workdir, browser, scheme):
+    axe = pytest.importorskip("axe_playwright_python", reason="pip install --no-deps axe-playwright-python")
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    for write in (audit.write, images.write):
+        browser.get(write(workdir).as_uri())
+        browser.execute_script((Path(axe.__file__).parent / "axe.min.js").read_text())
+        assert browser.execute_async_script(AXE) == []

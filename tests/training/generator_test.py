@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from dci_jax import models
 from dci_jax import network as networks
-from tests.conftest import ROOT
+from tests.command_line import ROOT, environment
 from training import generator as train_generator
 
 
@@ -29,7 +29,7 @@ def call(folder, *more):
         "--samples=100",
         *more,
     ]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=environment(folder), capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

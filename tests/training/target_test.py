@@ -9,7 +9,7 @@ from safetensors import safe_open
 from dci_jax import models
 from dci_jax import network as networks
 from dci_jax.errors import InputError
-from tests.conftest import ROOT
+from tests.command_line import ROOT, environment
 from training import target as train_target
 
 
@@ -47,7 +47,7 @@ def test_training_writes_a_checkpoint_with_measured_statistics(tmp_path):
         "--batch=20",
         "--statistics_batches=2",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with safe_open(out, "numpy") as file:
         metadata = file.metadata()
