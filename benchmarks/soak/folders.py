@@ -34,6 +34,8 @@ def differences(reference: Path, workdir: Path) -> list[str]:
     kept = (
         "results.jsonl",
         "summary.csv",
+        "*.safetensors",
+        "bundle.json",
         *(f"{top}/**/*.{end}" for top in ("prior", "attacks", "evaluation") for end in ("npz", "npy")),
     )
     for pattern in [*kept, *(f"*/{pattern}" for pattern in kept)]:

@@ -1,6 +1,7 @@
 """Runs killed at random moments, each given again until it ends: its files must be those of an undisturbed run.
 
-Kinds of runs take turns: trained, solved and adapted inverters, a generator, eight devices, two processes, a sweep of two.
+Kinds of runs take turns: trained, solved and adapted inverters, a generator, an audit, eight devices, two processes, a sweep of
+two, and `programs` beside the main line (the API, the converter, the trainers), which are stopped by signals alone.
 A run is stopped by SIGKILL, SIGTERM or SIGINT, its disk fills up, takes no more writes, or is slow, its folder is moved away; then,
 sometimes, the clock is set back (its files are then of tomorrow), and sometimes another run is started in the same folder. Processes are forks
 of one that has imported everything and computed nothing. Needs Linux; the disk's faults also the right to mount.
@@ -25,7 +26,7 @@ from pathlib import Path
 import jax
 from jax._src import xla_bridge
 
-from benchmarks.soak import disks, folders
+from benchmarks.soak import disks, folders, programs
 from dci_jax import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,6 +40,9 @@ SMALL = (
     ),
 )
 TRAINED = ("--config.attacks=('dci_trained', 'dci_trained+refine')",)
+QUICKLY = "--xla_backend_optimization_level=0"
+if jax.__version_info__ >= (0, 12):  # programs with oneDNN cannot be kept for the next run
+    QUICKLY += " --xla_cpu_experimental_onednn_custom_call=false"
 CODES = (
     "--config.target.name=tests.conftest:narrow_generator",
     "--config.splits=('block2', 'image')",
@@ -46,6 +50,12 @@ CODES = (
     "--config.refine.splits=('image',)",
 )
 DEFENDED = ("--config.defenses=(('none', 0.0), ('gaussian', 0.5))", "--config.attacks=('dci', 'adapted_dci')")
+AUDIT = (  # of tiny.py, but judged as an audit
+    "--config.audit.system=a kill",
+    "--config.attacks=('dci', 'adapted_dci')",
+    "--config.defenses=(('none', 0.0), ('quantize', 2.0))",
+    "--config.num_queries=(1, 2)",
+)
 SWEEP = """from configs import tiny
 
 
@@ -62,12 +72,18 @@ def get_hyper(hyper):
 
 @dataclass(frozen=True)
 class Kind:
-    """How a run is made: its flags, how many simulated devices and processes it has, whether it is a sweep."""
+    """How a run is made: its flags, how many simulated devices and processes it has, whether it is a sweep, or which of `programs`."""
 
-    flags: tuple[str, ...]
+    flags: tuple[str, ...] = ()
     devices: int = 1
     processes: int = 1
     sweep: bool = False
+    program: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one run of the main line, whose folder has a lock and whose disk may fail."""
+        return self.processes == 1 and not self.sweep and not self.program
 
 
 KINDS = {
@@ -78,6 +94,8 @@ KINDS = {
     "eight devices": Kind((*SOLVED, *SMALL), devices=8),
     "two processes": Kind((*SOLVED, *SMALL), processes=2),
     "sweep of two": Kind((*SOLVED, *SMALL), sweep=True),
+    "audit": Kind((*SMALL, *AUDIT)),
+    **{name: Kind(program=name) for name in programs.PROGRAMS},
 }
 STOPS = {
     "SIGKILL": 0.42,
@@ -154,14 +172,14 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
     events, others, faults, codes = collections.Counter(), collections.Counter(), [], (None,)
     while any(code != 0 for code in codes) and not faults:
         stop = rng.choices(list(STOPS), STOPS.values())[0]
-        disk = not kind.sweep and _disk(stop, workdir, rng)
-        if ("disk" in stop and not disk) or (stop == "workdir gone" and (kind.processes > 1 or kind.sweep)):
+        disk = not kind.sweep and not kind.program and _disk(stop, workdir, rng)
+        if ("disk" in stop and not disk) or (stop == "workdir gone" and not kind.alone):
             stop = "SIGKILL"  # where it may not mount, and where each process would be another case
         processes = start(kind, workdir)
         if stop == "slow disk":
             for process in processes:
                 disks.slowed(workdir, process)
-        if rng.random() < OTHERS and kind.processes == 1 and not kind.sweep:
+        if rng.random() < OTHERS and kind.alone:
             time.sleep(seconds / 3)
             if not waited(processes[0]):
                 second = ended(start(kind, workdir)[0])
@@ -194,7 +212,7 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
             allowed = allowed | {-signal.SIGABRT, 75}  # the others say that one stopped, or JAX ends them
         if not set(codes) <= allowed:
             faults.append(f"{stop} at {where} ends with {codes}: {said(workdir)}")
-        elif "Traceback" in said(workdir) and not kind.sweep and kind.processes == 1:
+        elif "Traceback" in said(workdir) and kind.alone:
             faults.append(f"{stop} at {where} leaves a traceback: {said(workdir)}")
         if any(codes):
             events[f"{name}, {stop}, {where}"] += 1
@@ -205,7 +223,7 @@ def disturbed(name: str, whole: tuple[Path, float], workdir: Path, rng: random.R
             codes = (None,)
         elif written:
             faults.append(f"{written} was written where the workdir had been, from {where} on")
-        if rng.random() < 0.1:
+        if rng.random() < 0.1 and not kind.program:
             disks.set_back(workdir)
         if sum(events.values()) > 60:
             faults.append("does not end")
@@ -258,14 +276,14 @@ def _forked(kind, workdir, words, number):
         cache = workdir.parent / f"cache {kind.devices} {kind.processes}"
         os.environ |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
         os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={kind.devices}"
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={kind.devices} {QUICKLY}"
         if kind.sweep:
             os.execv(sys.executable, [sys.executable, "-m", "launch.sweep", *words])
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ["dci_jax.main", *words]
-        code = main.main(sys.argv)
+        code = programs.PROGRAMS[kind.program](workdir) if kind.program else main.main(sys.argv)
     except KeyboardInterrupt:  # before or behind what `main` catches
         code = 130
     except Exception:

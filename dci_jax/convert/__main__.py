@@ -65,6 +65,9 @@ def main(arguments: list[str]) -> int:
     except InputError as error:
         print(f"dci_jax.convert: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("dci_jax.convert: stopped by Ctrl-C; nothing is left.", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"dci_jax.convert: {settings.out} cannot be written ({error}); give another folder.", file=sys.stderr)
         return 2
