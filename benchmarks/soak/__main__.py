@@ -18,6 +18,7 @@ def main() -> int:
     kinds = parser.add_subparsers(dest="kind", required=True)
     bad = kinds.add_parser("inputs", help=inputs.__doc__.split("\n")[0])
     bad.add_argument("--count", type=int, default=1000)
+    bad.add_argument("--start", type=int, default=0, help="number of the first case")
     bad.add_argument("--jobs", type=int, default=1, help="processes at a time")
     bad.add_argument("--only", type=int, help="one case")
     bad.add_argument("--out", type=Path, help="JSON")
@@ -33,7 +34,7 @@ def main() -> int:
     given = parser.parse_args()
     command = " ".join(["python -m benchmarks.soak", *sys.argv[1:]])
     if given.kind == "inputs":
-        return inputs.soak(given.count, given.only, given.jobs, given.out, command)
+        return inputs.soak(range(given.start, given.start + given.count), given.only, given.jobs, given.out, command)
     if given.kind == "runs":
         return runs.soak(given.count, given.out, command)
     return kills.soak(given.count, given.minutes, given.jobs, given.seed, given.out, command)

@@ -193,7 +193,7 @@ def _waiting(*_):
     raise Waited
 
 
-_CHUNK = 2500  # cases of one process, whose first reports and chains take a minute
+_CHUNK = 1250  # cases of one process, whose first reports and chains take a minute
 _CLEARED = 100  # after so many, what JAX keeps of their networks goes
 
 
@@ -226,8 +226,8 @@ def _together(found, more):
     }
 
 
-def soak(count: int, only: int | None, jobs: int, out: Path | None, command: str) -> int:
-    """Try so many, or one case alone; writes JSON to `out`, which the same line goes on from. Returns 1 if there is a fault.
+def soak(numbers: range, only: int | None, jobs: int, out: Path | None, command: str) -> int:
+    """Try these cases, or one alone; writes JSON to `out`, which the same line goes on from. Returns 1 if there is a fault.
 
     Every few thousand cases have a process of their own.
     """
@@ -239,7 +239,8 @@ def soak(count: int, only: int | None, jobs: int, out: Path | None, command: str
     found = {"count": 0, "counts": {}, "said": {}, "faults": {}}
     if out and out.exists() and "said" in (before := json.loads(out.read_text())):
         found = before
-    chunks = [range(start, min(start + _CHUNK, count)) for start in range(found["count"], count, _CHUNK)]
+    left = numbers[found["count"] :]
+    chunks = [left[i : i + _CHUNK] for i in range(0, len(left), _CHUNK)]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
         for more in pool.map(run, chunks):
