@@ -78,7 +78,7 @@ def fit_filter(
     if file is None or not distributed.broadcast(file.exists()):
         draw = batches(replace(inputs, pool=(), weights=_procedural(inputs.weights)), key, batch)
         drawn = [draw(number) for number in range(_DRAWN)]
-        fits = [_fit(network, drawn, key, border, depth, steps, learning_rate) for border in padding]
+        fits = _fits(network, drawn, key, padding, depth, steps, learning_rate)
         best = min(fits, key=lambda fit: fit["after"])
         if file and distributed.is_leader():
             with replacing(file, "wb") as stream:
@@ -157,7 +157,7 @@ def mismatch(
       depth: number of blocks that count.
       fitted: as `spectrum.filtered` takes them.
       network: the target.
-      batch: (procedural images in [0, 1], (row, column) of each one's crop from 0 to twice the padding).
+      batch: (procedural images in [0, 1], (row, column) of each one's crop, from 0 to twice the padding).
 
     Returns:
       (loss, terms): the loss adds a penalty on differences between neighbouring octaves, which fixes what no layer
@@ -176,33 +176,31 @@ def mismatch(
     return distance + _SMOOTH * jnp.mean(jnp.diff(bands - halved(len(shift)), axis=0) ** 2), {"mismatch": distance}
 
 
-def _fit(network, drawn, key, border, depth, steps, learning_rate):
-    """The filter for one padding, and the mismatch before and after; arrays and numbers as they are stored."""
-    count = len(drawn[0])
+def _fits(network, drawn, key, padding, depth, steps, learning_rate):
+    """For each padding the filter, and the mismatch before and after; arrays and numbers as they are stored.
 
-    def batch(number):
-        places = jax.random.randint(jax.random.fold_in(key, number), (count, 2), 0, 2 * border + 1)
+    One program for all: each crop is taken out of the widest border, from the places that a narrower one has.
+    """
+    widest, count, channels = max(padding), len(drawn[0]), network.input_shape[2]
+    loss = functools.partial(mismatch, widest, depth)
+    optimizer, measure = optax.adam(optax.cosine_decay_schedule(learning_rate, steps)), jax.jit(loss)
+    start = halved(channels), np.zeros(channels, np.float32)
+    unchanged = sharding.put((identity(channels), start[1]), sharding.replicated())
+
+    def batch(border, number):
+        places = jax.random.randint(jax.random.fold_in(key, number), (count, 2), 0, 2 * border + 1) + widest - border
         return drawn[number % len(drawn)], sharding.put(np.asarray(places), sharding.batch_sharded())
 
-    loss = functools.partial(mismatch, border, depth)
-    channels = network.input_shape[2]
-    shift = np.zeros(channels, np.float32)
-    fitted, _ = minimize(
-        loss,
-        (halved(channels), shift),
-        network,
-        batch,
-        steps=steps,
-        optimizer=optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
-        label=f"prior fitting, borders of {border} pixels",
-    )
-    measure = jax.jit(loss)
-    before, after = (
-        np.mean([float(measure(at, network, batch(n))[1]["mismatch"]) for n in range(len(drawn))])
-        for at in (sharding.put((identity(channels), shift), sharding.replicated()), fitted)
-    )
-    bands, shift = sharding.fetch(fitted)
-    return {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}
+    def distance(fitted, border):
+        found = [measure(fitted, network, batch(border, number))[1]["mismatch"] for number in range(len(drawn))]
+        return np.mean([float(value) for value in found])
+
+    for border in padding:
+        within, label = functools.partial(batch, border), f"prior fitting, borders of {border} pixels"
+        fitted, _ = minimize(loss, start, network, within, steps=steps, optimizer=optimizer, label=label)
+        bands, shift = sharding.fetch(fitted)
+        before, after = (distance(filter, border) for filter in (unchanged, fitted))
+        yield {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}
 
 
 def _procedural(weights):
