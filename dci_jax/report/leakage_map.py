@@ -29,7 +29,7 @@ def verdict(found: Sequence[Cell], chosen: Cell | None, policy: Policy) -> dict[
 def leakage_map(
     found: Sequence[Cell], chosen: Cell | None, policy: Policy, baselines: Sequence[dict]
 ) -> dict[str, Any]:
-    """What leakage_map.html.jinja shows: a cell's color is its level; its numbers are the worst attacker's.
+    """What leakage_map.html.jinja shows: a cell's color is its level; its numbers are the strongest attacker's.
 
     Args:
       found, chosen, policy: see `verdict`.

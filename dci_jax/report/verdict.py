@@ -53,6 +53,7 @@ class Cell:
       bytes_coded: mean size of a payload.
       costs: `results.COSTS` of the split.
       level: of `LEVELS`.
+      meets_policy: the attackers are strong enough, and no more images leak or are in doubt than the policy allows.
     """
 
     split: str
@@ -69,6 +70,7 @@ class Cell:
     bytes_coded: float
     costs: dict[str, float]
     level: str
+    meets_policy: bool
 
     def leak(self, measure: str) -> float | None:
         """The mean of a measure under the attacker for whom it is highest; None where it is not known."""
@@ -81,12 +83,6 @@ class Cell:
         from the best reconstruction. Pictures are not all that features hold. None without a head."""
         read = self.leak("label_agreement")
         return None if self.kept is None else max(self.kept[0], read or 0.0)
-
-    def meets(self, policy: Policy) -> bool:
-        """No more images leak than the policy allows, none is in doubt, and the attackers are strong enough."""
-        return self.level == LEVELS[0] or (
-            self.level == LEVELS[2] and self.share[0] <= policy.leaking and not self.reasons
-        )
 
 
 def cells(workdirs: Sequence[Path], policy: Policy, costs: dict[str, dict[str, float]], known: Attackers) -> list[Cell]:
@@ -158,6 +154,7 @@ def _cell(split, defense, by_attack, leaks, policy, costs, able):
         size,
         costs[split],
         found,
+        not reasons and share[0] + doubtful / len(values) <= policy.leaking,
     )
 
 
@@ -197,7 +194,7 @@ def _mean(values, rows, share):
 
 def choice(found: Sequence[Cell], policy: Policy) -> Cell | None:
     """The cell to ship: it meets the policy, keeps its predictions, the fewest operations on the device, then bytes."""
-    fine = [c for c in found if c.meets(policy) and (c.kept is None or c.kept[0] >= policy.server_agreement)]
+    fine = [c for c in found if c.meets_policy and (c.kept is None or c.kept[0] >= policy.server_agreement)]
     return min(fine, key=lambda c: (c.costs["device_flops"], c.bytes_coded), default=None)
 
 

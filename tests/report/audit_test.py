@@ -178,6 +178,8 @@ def test_a_cell_that_leaks_or_costs_too_many_predictions_is_no_choice(found, wor
     chosen = verdict.choice(judge(workdir, generous), generous)
     assert (chosen.split, chosen.defense) == ("deep", "gaussian 1")
     third = Policy(ssim=0.5, psnr=20.0, structure=0.7, leaking=0.4, server_agreement=0.95)
+    assert verdict.choice(judge(workdir, third), third) is None  # others are in doubt, which counts as a leak
+    change(workdir, "deep", ssim_affine=0.1, psnr_affine=11.0, structure=0.1)
     chosen = verdict.choice(judge(workdir, third), third)
     assert (chosen.split, chosen.defense) == ("deep", "none")
 
@@ -218,11 +220,21 @@ def test_a_gate_ends_with_three_where_the_policy_is_not_met(workdir, tmp_path, c
     suite = ElementTree.parse(workdir / "report" / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), len(suite.findall("testcase/failure"))) == ("4", "3", 3)
     met = json.loads((workdir / "report" / "audit.json").read_text())
-    met["cells"] = [cell for cell in met["cells"] if cell["level"] == "none"]
+    met["cells"] = [cell for cell in met["cells"] if cell["meets_policy"]]
     (tmp_path / "audit.json").write_text(json.dumps(met))
     assert gate.gate(tmp_path) == ""
     with pytest.raises(InputError, match=r"has no audit\.json, so it is not an audit"):
         gate.gate(tmp_path / "nowhere")
+
+
+def test_the_gate_counts_as_the_policy_does_and_doubt_as_a_leak(workdir, capsys):
+    config = json.loads((workdir / "config.json").read_text())
+    config["audit"]["leaking"] = 0.3  # a quarter of the images leaks at "deep", "none"
+    (workdir / "config.json").write_text(json.dumps(config))
+    for psnr, missed in ((11.0, 2), (18.0, 4)):  # 18 dB is near the policy's 20
+        change(workdir, "deep", ssim_affine=0.1, psnr_affine=psnr, structure=0.1)
+        assert command.main([str(workdir), "--gate"]) == 3
+        assert f"{missed} of 4 pairs" in capsys.readouterr().err
 
 
 def test_two_seeds_are_one_audit_whose_images_count_once(workdir, tmp_path_factory, capsys):
