@@ -102,9 +102,9 @@ def call(place, workdir, *more, devices=1, file_size=None, **kwargs):
 
 
 def start(place, workdir, *more, devices=1, file_size=None, **kwargs):
-    """Start it; its stderr goes to a file beside the workdir, see `said`. It can write files of `file_size` bytes at most."""
-    log = workdir.with_name(f"{workdir.name}.{time.monotonic_ns()}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Start it; its stderr goes to a file, see `said`. It can write files of `file_size` bytes at most."""
+    log = place / "logs" / f"{workdir.name}.{time.monotonic_ns()}.log"
+    log.parent.mkdir(exist_ok=True)
     return Started(command(place, workdir, *more, **kwargs), environment(place, devices), log, file_size)
 
 

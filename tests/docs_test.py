@@ -47,7 +47,8 @@ SMALL = {
 # A test needs no good pictures: a few inputs instead of the notebooks' own number.
 FEWER = {
     '("layer1.2", "layer3.0")': '("stem", "layer1.0")',
-    '"layer2.2"': '"layer2.0"',
+    '"layer2.2"': '"layer1.0"',
+    '"layer1.2"': '"layer1.0"',
     "num_images=256": "num_images=64, num_validation=32, batch_size=32, num_corrections=1, kernel_size=3",
     "start=first)": "start=first, num_steps=1, num_conjugate=2)",
     "key=jax.random.key(0), progress=False": "key=jax.random.key(0), num_steps=5, progress=False",

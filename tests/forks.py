@@ -59,4 +59,4 @@ def _enter(request: dict) -> list[str]:
 
 if __name__ == "__main__":
     sys.argv = serve()  # ml_collections looks for overrides there
-    sys.exit(main.main(sys.argv))
+    main.run()

@@ -237,10 +237,11 @@ def test_one_image_a_deploy_form_a_verifier_and_an_oracle(place, tmp_path):
 
 
 DEFENDED = [
+    "--config.splits=('layer1.0',)",
     "--config.attacks=('dci', 'adapted_dci', 'adapted_dci+gauss_newton')",
     "--config.defenses=(('none', 0.0), ('bottleneck', 2.0))",
     "--config.defense.steps=2",
-    "--config.gauss_newton.splits=('stem',)",
+    "--config.gauss_newton.splits=('layer1.0',)",
     "--config.gauss_newton.steps=1",
     "--config.gauss_newton.inner=1",
     "--config.gauss_newton.total_variation=(0.0,)",
@@ -261,7 +262,7 @@ def test_private_images_leave_no_trace_in_what_attacks_are_fitted_to(place, tmp_
         kept = ("attacks", "prior")
         files = [p for made in kept for p in sorted((workdir / made).rglob("*")) if p.is_file()]
         fitted.append({p.relative_to(workdir): p.read_bytes() for p in files})
-        assert len(lines(workdir)) == (3 + 7) * len({row["image"] for row in lines(workdir)})
+        assert len(lines(workdir)) == (3 + 4) * len({row["image"] for row in lines(workdir)})
     assert fitted[0].keys() == fitted[1].keys()
     assert {str(name.parent) for name in fitted[0] if fitted[0][name] != fitted[1][name]} == set()
     assert {name.parts[0] for name in fitted[0]} == set(kept)

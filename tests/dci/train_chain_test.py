@@ -52,23 +52,13 @@ def chain(network):
 def test_training_reads_images_back_and_every_split_has_its_reader(network, tmp_path):
     splits = ("stem", "layer1.0")
     readers = train_chain.dci_trained(network, INPUTS, splits, jax.random.key(0), tmp_path, **SETTINGS)
-    untrained = train_chain.dci_trained(
-        network,
-        INPUTS,
-        splits,
-        jax.random.key(0),
-        tmp_path / "un",
-        **{**SETTINGS, "divide_steps": 0, "conquer": ()},
-    )
     images = np.asarray(batches(INPUTS, jax.random.key(9), 20)(0))
     for name in splits:
         features = networks.run(network, images, 0, networks.split_index(network, name))
         found = np.asarray(readers[name](features))
         assert found.min() >= 0
         assert found.max() <= 1
-        error, before = (np.mean((np.asarray(r[name](features)) - images) ** 2) for r in (readers, untrained))
-        assert error < 0.5 * before, name
-        assert error < 0.5 * images.var(), name
+        assert np.mean((found - images) ** 2) < 0.5 * images.var(), name
 
 
 @pytest.mark.slow
@@ -154,23 +144,14 @@ def test_rematerialisation_does_not_change_the_gradient(network, chain):
 
 
 @pytest.mark.slow
-def test_inverters_trained_on_small_images_read_large_ones_back(network, tmp_path):
-    small = Prior((), INPUTS.weights, (16, 16, 3))
-    read = train_chain.dci_trained(network, small, ("stem",), jax.random.key(0), tmp_path, **SETTINGS)["stem"]
-    images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
-    found = np.asarray(read(networks.run(network, images, 0, 1)))
-    assert found.shape == images.shape
-    assert np.mean((found - images) ** 2) < 0.5 * images.var()
-
-
-@pytest.mark.slow
-def test_training_in_bfloat16_keeps_parameters_and_estimates_in_float32(network, tmp_path):
-    settings = {**SETTINGS, "precision": "bfloat16", "divide_steps": 60, "conquer": (("stem", 5),)}
-    read = train_chain.dci_trained(network, INPUTS, ("stem",), jax.random.key(0), tmp_path, **settings)["stem"]
+def test_inverters_trained_on_small_images_in_bfloat16_read_large_ones_back_in_float32(network, tmp_path):
+    small, settings = Prior((), INPUTS.weights, (16, 16, 3)), {**SETTINGS, "precision": "bfloat16"}
+    read = train_chain.dci_trained(network, small, ("stem",), jax.random.key(0), tmp_path, **settings)["stem"]
     images = np.asarray(batches(INPUTS, jax.random.key(9), 4)(0))
     found = read(networks.run(network, images, 0, 1))
+    assert found.shape == images.shape
     assert found.dtype == jnp.float32
-    assert np.mean((np.asarray(found) - images) ** 2) < images.var()
+    assert np.mean((np.asarray(found) - images) ** 2) < 0.5 * images.var()
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(read.inverters))
 
 
@@ -179,14 +160,10 @@ def test_latents_of_a_generator_are_read_back_by_the_same_training(generator, tm
     inputs = Prior((), ((generator.latent, 1.0),), generator.input_shape)
     settings = {**SETTINGS, "divide_steps": 60, "conquer": (("image", 40),), "width": 0.5}
     latents = batches(inputs, jax.random.key(9), 20)(0)
-    cosines = []
-    for steps in (settings, {**settings, "divide_steps": 0, "conquer": ()}):
-        folder = tmp_path / str(steps["divide_steps"])
-        readers = train_chain.dci_trained(generator, inputs, ("block2", "image"), jax.random.key(0), folder, **steps)
-        found = readers["block2"](networks.run(generator, latents, 0, 2))
-        assert readers["image"](networks.run(generator, latents)).shape == latents.shape
-        cosines.append(float(latent_cosine(found, latents).mean()))
-    assert cosines[0] > cosines[1] + 0.3
+    readers = train_chain.dci_trained(generator, inputs, ("block2", "image"), jax.random.key(0), tmp_path, **settings)
+    found = readers["block2"](networks.run(generator, latents, 0, 2))
+    assert readers["image"](networks.run(generator, latents)).shape == latents.shape
+    assert float(latent_cosine(found, latents).mean()) > 0.3
 
 
 @pytest.mark.slow

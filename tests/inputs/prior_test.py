@@ -46,7 +46,7 @@ def colored():
     bands[0] = 0.8 * bands[0] + 0.05
     shift = np.float32([0.08, 0.0, -0.08])
     images = batches(INPUTS, jax.random.key(3), 256)(0)
-    return remembering(cifar_resnet(KEY, depth=8), filtered(images, bands, shift), 4), bands, shift
+    return remembering(cifar_resnet(KEY, depth=20), filtered(images, bands, shift), 4), bands, shift
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import load_file
 
 from dci_jax import models
 from dci_jax import network as networks
@@ -59,11 +58,6 @@ def test_training_leaves_a_generator_that_can_be_read_back(folder):
     # The statistics are those of the weights that were kept, over latents of the prior.
     assert np.median(np.abs(np.log(running / found))) < 0.3
     assert not np.allclose(running, 1, atol=0.01)
-
-    before = load_file(file)
-    assert call(folder, "--steps=2").returncode == 0
-    after = load_file(file)  # it went on from the last checkpoint, and did nothing more
-    assert all((after[name] == before[name]).all() for name in before)
 
 
 def test_images_that_are_not_there_are_told_before_any_work(folder):
