@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+import matplotlib.backends.backend_svg
+import matplotlib.figure  # noqa: F401
 from jax._src import xla_bridge
 
 import dci_jax.report.page  # noqa: F401
@@ -21,14 +23,15 @@ from dci_jax import main
 def serve() -> list[str]:
     """In the server it ends the process; in the fork of each request it returns the arguments of main."""
     assert not xla_bridge.backends_are_initialized()  # its threads would be lost in a fork
+    os.setpgid(0, 0)
     while line := sys.stdin.readline():
         keeper = os.fork()
         if not keeper:
             request = json.loads(line)
             if not _run_and_keep_its_code(Path(request["code"])):
                 return _enter(request)
-        os.waitpid(keeper, os.WNOHANG)  # earlier ones are no matter: they end with the server
-    os._exit(0)
+        os.waitpid(keeper, os.WNOHANG)
+    os.killpg(0, signal.SIGKILL)  # and whatever a failed test has left
 
 
 def _run_and_keep_its_code(code: Path) -> bool:
