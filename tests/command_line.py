@@ -53,6 +53,7 @@ class Started:
 
     def __init__(self, command, environment, log, file_size=None):
         self.log, self.out, self._code = log, log.with_suffix(".out"), log.with_suffix(".code")
+        log.touch()  # it is read before the fork has opened it
         files = {"stdout": str(self.out), "stderr": str(self.log), "code": str(self._code)}
         request = {"argv": command[2:], "environment": dict(environment), "file_size": file_size, **files}
         server = _forks()
