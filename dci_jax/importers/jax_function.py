@@ -35,7 +35,10 @@ from dci_jax.typing import Array, Pytree
 
 log = logging.getLogger("dci_jax")
 
-_CLOSE, _CLOSE_IN_HALF = 1e-3, 5e-2  # relative differences, of 2-norms
+# Relative differences, of 2-norms. Of gradients more: rounding puts a few activations on the other side of a ReLU's kink,
+# which in MobileNetV2 at 224 px is a thousandth.
+_CLOSE = {"answers": 1e-3, "gradients": 1e-2}
+_CLOSE_IN_HALF = 5e-2
 
 
 def from_jax(
@@ -211,7 +214,7 @@ def _compare(network, source, program):
     half = any(array.dtype.itemsize < 4 for array in arrays if jnp.issubdtype(array.dtype, jnp.floating))
     for what, x, y in (("answers", a, b), ("gradients", back, ours_back)):
         error = float(jnp.linalg.norm((x - y).ravel()) / jnp.maximum(jnp.linalg.norm(x.ravel()), 1e-30))
-        if not error < (_CLOSE_IN_HALF if half else _CLOSE):
+        if not error < (_CLOSE_IN_HALF if half else _CLOSE[what]):
             raise InputError(
                 f"{source.name} was cut at its split points, but the {what} of the pieces differ from the function's by {error:.1g}; let "
                 "it be pure and in evaluation mode (no dropout, no random numbers)."
