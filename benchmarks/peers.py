@@ -12,12 +12,13 @@ import numpy as np
 
 from dci_jax import models
 from dci_jax.checkpoints.assign import to_torch, torch_name
-from tests.golden import cifar_resnet, resnet
 
 try:
     import torch
     from torch import nn
     from torch.nn import functional
+
+    from tests.golden import cifar_resnet, resnet  # which import it, too
 except ImportError as error:
     raise SystemExit(f"This compares with PyTorch ({error}): pip install 'dci_jax[torch]'.") from error
 
