@@ -1,4 +1,4 @@
-"""What is reconstructed from networks that came in by every door: python -m benchmarks.front_doors WEIGHTS KODAK OUT.json [PICTURE.png]
+"""What `dci` reconstructs from networks loaded in every way: python -m benchmarks.front_doors WEIGHTS KODAK OUT.json [PICTURE.png]
 
 WEIGHTS is torchvision's mobilenet_v2-b0353104.pth, KODAK a folder with the development photographs. MobileNetV2 comes in as a PyTorch
 network and as a plain JAX function of the same weights, whose features must be equal; a residual network of Flax NNX, an ONNX file and a
@@ -25,6 +25,7 @@ from dci_jax.network import Network
 
 NORMALIZED = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 SETTINGS = dict(num_corrections=3, kernel_size=3, max_unknowns=(4000, 2500), num_validation=32, batch_size=16)
+SPLITS = ("features.3", "layer2.0", "layer2")  # the first that a network has
 # Of each block of MobileNetV2: expansion, stride (Sandler et al., CVPR 2018, table 2).
 BLOCKS = [(1, 1)] + [(6, s) for s in (2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)]
 
@@ -102,10 +103,13 @@ def onnx_network(folder: Path) -> Network:
     return dci_jax.from_onnx(folder / "resnet18.onnx")
 
 
-def solved(network: Network, split: str, private: np.ndarray, side: int, fit: bool) -> tuple[dict, jax.Array]:
-    """(a row, the reconstructions) of `dci` at `split`; the chain is solved on procedural images of `side` pixels."""
+def solved(network: Network, split: str, private: np.ndarray, side: int) -> tuple[dict, jax.Array]:
+    """(a row, the reconstructions) of `dci` at `split`; the chain is solved on procedural images.
+
+    They have `side` pixels and are fitted to the network's statistics; 0: they have the network's own size, and are not fitted.
+    """
     begin, key = time.monotonic(), jax.random.key(0)
-    steps = 60 if fit else 0
+    steps = 60 if side else 0
     prior = dci_jax.fit_prior(network, key=key, side=side, num_steps=steps, batch_size=32, padding=(0,), progress=False)
     chain = dci_jax.solve_chain(network, split, prior, key=key, num_images=96, progress=False, **SETTINGS)
     features = dci_jax.features_at(network, split, private)
@@ -122,7 +126,7 @@ def solved(network: Network, split: str, private: np.ndarray, side: int, fit: bo
 
 
 def main(weights: str, kodak: str, out: str, picture: str = "") -> None:
-    """Measure every door, write them, and draw the last image of each with its reconstruction."""
+    """Measure every way, write the rows, and draw the last image of each with its reconstruction."""
     photographs = images.load(Path(kodak), (224, 224, 3), count=4).pixels / np.float32(255)
     wide = images.load(Path(kodak), (360, 640, 3), count=2).pixels / np.float32(255)
     tiles = np.float32(images.photographs((32, 32, 3), tiles=4).pixels) / 255
@@ -136,17 +140,17 @@ def main(weights: str, kodak: str, out: str, picture: str = "") -> None:
             raise SystemExit(2)
         w = {name: jnp.asarray(array) for name, array in read.read(Path(weights)).items()}
         cases = {
-            "PyTorch, converted": (lambda: dci_jax.load_network("bundle", bundle), photographs, 96, True),
-            "a JAX function": (lambda: from_function(w, (224, 224, 3)), photographs, 96, True),
-            "a JAX function, 640 x 360": (lambda: from_function(w, (360, 640, 3)), wide, 96, True),
-            "Flax NNX": (lambda: nnx_network(32, 3), tiles, 0, False),
-            "Flax NNX, grey": (lambda: nnx_network(28, 1), grey, 0, False),
-            "ONNX": (lambda: onnx_network(Path(folder)), larger, 0, False),
+            "PyTorch, converted": (lambda: dci_jax.load_network("bundle", bundle), photographs, 96),
+            "a JAX function": (lambda: from_function(w, (224, 224, 3)), photographs, 96),
+            "a JAX function, 640 x 360": (lambda: from_function(w, (360, 640, 3)), wide, 96),
+            "Flax NNX": (lambda: nnx_network(32, 3), tiles, 0),
+            "Flax NNX, grey": (lambda: nnx_network(28, 1), grey, 0),
+            "ONNX": (lambda: onnx_network(Path(folder)), larger, 0),
         }
-        for door, (load, private, side, fit) in cases.items():
+        for door, (load, private, side) in cases.items():
             network = load()
             split = next(s for s in SPLITS if s in dci_jax.split_names(network))
-            row, found = solved(network, split, private, side, fit)
+            row, found = solved(network, split, private, side)
             features[door] = np.asarray(dci_jax.features_at(network, split, private[:2]))
             rows.append({"door": door, "network": network.name, **row})
             pairs.append((private[-1], np.asarray(found[-1])))
@@ -158,9 +162,6 @@ def main(weights: str, kodak: str, out: str, picture: str = "") -> None:
     )
     if picture:
         drawn(pairs).save(picture)
-
-
-SPLITS = ("features.3", "layer2.0", "layer2")
 
 
 def from_function(w: dict, shape: tuple[int, int, int]) -> Network:

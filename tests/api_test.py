@@ -169,6 +169,8 @@ REFUSED = {
         ({"weights": (("cats", 1.0),)}, "No input source is called 'cats'"),
         ({"side": -3}, "side is -3"),
         ({"num_steps": -1}, "num_steps is -1"),
+        ({"weights": 5}, r"weights is 5; give pairs, such as \(\('dead_leaves', 0.8\),\)"),
+        ({"padding": 4}, "padding is 4; give widths to try"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"padding": ()}, r"padding is \(\)"),
         ({"padding": (9,)}, "padding has 9, but the images have 16 pixels"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dci_jax.api.calls import check_key, check_values, float32, section_of
+from dci_jax.api.calls import check_key, check_values, described, float32, section_of
 from dci_jax.errors import InputError
 from dci_jax.inputs import prior as fitting
 from dci_jax.inputs import synthesis
@@ -52,6 +52,8 @@ def fit_prior(
     """
     check_network(network)
     check_key(key)
+    if not isinstance(padding, Sequence) or isinstance(padding, str):
+        raise InputError(f"padding is {described(padding)}; give widths to try, such as (0, 4).")
     check_values(
         side=(side, "inputs.side"),
         num_steps=(num_steps, "prior_fitting.steps"),
@@ -62,7 +64,11 @@ def fit_prior(
     if latent_prior(network):
         return Prior((), ((network.latent, 1.0),), network.input_shape)
     shape = (side, side, network.input_shape[2]) if side else network.input_shape
-    weights = mixture(dict(weights), 0)
+    try:
+        weights = dict(weights)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights is {described(weights)}; give pairs, such as (('dead_leaves', 0.8),).") from error
+    weights = mixture(weights, 0)
     fitting.check(num_steps, padding, min(shape[:2]))
     start = Prior((), weights, shape)
     how = {"steps": num_steps, "batch": batch_size, "learning_rate": learning_rate, "padding": tuple(padding)}
