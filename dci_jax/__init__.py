@@ -28,7 +28,7 @@ _PUBLIC = {
     "from_jax": "importers.jax_function",
     "from_onnx": "importers.onnx_file",
     "gauss_newton": "api.optimization",
-    "leakage_scores": "evaluation.split_table",
+    "leakage_scores": "api.networks",
     "learn_defense": "api.chains",
     "load_chain": "dci.chain",
     "load_network": "api.networks",
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
     from dci_jax import attacks, defenses, metrics, models
     from dci_jax.api.auditing import Report, audit
     from dci_jax.api.chains import learn_defense, solve_chain, train_chain
-    from dci_jax.api.networks import load_network
+    from dci_jax.api.networks import leakage_scores, load_network
     from dci_jax.api.optimization import gauss_newton, optimize
     from dci_jax.api.priors import fit_prior, synthesize, with_synthetic
     from dci_jax.attacks.registry import Attack
     from dci_jax.dci.chain import Chain, load_chain
     from dci_jax.defenses.registry import Defense
     from dci_jax.errors import InputError
-    from dci_jax.evaluation.split_table import leakage_scores, split_points
+    from dci_jax.evaluation.split_table import split_points
     from dci_jax.importers.jax_function import from_jax
     from dci_jax.importers.onnx_file import from_onnx
     from dci_jax.inputs.mixture import Prior

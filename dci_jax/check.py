@@ -18,7 +18,6 @@ from dci_jax.evaluation import images, latents, recorded
 from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.kept import evenly_spaced
 from dci_jax.inputs.latents import latent_prior
-from dci_jax.inputs.procedural import GENERATORS
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_side
 from dci_jax.report.evidence import previous
 from dci_jax.runtime import distributed, sharding
@@ -55,15 +54,13 @@ def check_fields(config: ConfigDict) -> None:
     """Raise InputError if a field is invalid for every network."""
     check_ranges(config)
     check_names(config)
-    if config.synthesis.start not in GENERATORS:
-        raise InputError(f"synthesis.start is {config.synthesis.start!r}; choose from: {', '.join(GENERATORS)}.")
-    if config.synthesis.precision not in ("float32", "bfloat16"):
-        raise InputError(f"synthesis.precision is {config.synthesis.precision!r}; give float32 or bfloat16.")
     for section in ("refine", "rmle"):
         if config[section].prior_weight and not config[section].prior:
             raise InputError(
                 f"{section}.prior_weight is {config[section].prior_weight:g}, but {section}.prior is empty; name one, or give 0."
             )
+        if config[section].prior and not config[section].prior_weight:
+            log.warning("%s.prior has no effect, because %s.prior_weight is 0", section, section)
     if config.verifier.weights and not config.verifier.name:
         raise InputError(
             f"verifier.weights is {config.verifier.weights}, but verifier.name is empty; name the network."

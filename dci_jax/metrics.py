@@ -7,11 +7,26 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
+from dci_jax.arrays import check_floats, check_range
+from dci_jax.errors import InputError
 from dci_jax.typing import Array
+
+
+def _pair(images, truth):
+    """Both as arrays; InputError unless they are floats of one shape: integers wrap around, other shapes are broadcast."""
+    check_floats(images, "images")
+    check_floats(truth, "true images")
+    if images.ndim != 4 or images.shape != truth.shape:
+        raise InputError(
+            f"The images have the shapes {list(images.shape)} and {list(truth.shape)}; give two arrays of one shape [B, H, W, C]."
+        )
+    check_range(truth, "true images")
+    return jnp.asarray(images), jnp.asarray(truth)
 
 
 def mse(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Float[Array, "B"]:
     """Mean squared error of [B, H, W, C] in [0, 1]. Returns [B]."""
+    images, truth = _pair(images, truth)
     return jnp.mean((images - truth) ** 2, (1, 2, 3))
 
 
@@ -23,7 +38,7 @@ def psnr(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Flo
 def ssim(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Float[Array, "B"]:
     """Structural similarity (Wang et al., 2004) of [B, H, W, C] in [0, 1]: Gaussian window 11 x 11, sigma 1.5, where it fits
     into the image (smaller images: a smaller window), mean over pixels and channels. Returns [B] in [-1, 1]."""
-    luminance, contrast = _ssim_terms(images, truth)
+    luminance, contrast = _ssim_terms(*_pair(images, truth))
     return jnp.mean(luminance * contrast, (1, 2, 3))
 
 
@@ -63,6 +78,7 @@ def ms_ssim(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> 
 
     NaN where an image is too small for the window at the coarsest of five scales: below 176 pixels.
     """
+    images, truth = _pair(images, truth)
     if min(images.shape[1:3]) < 176:
         return jnp.full(len(images), jnp.nan)
     found = 1.0

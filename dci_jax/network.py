@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from dci_jax.arrays import check_floats, check_range
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.errors import InputError, reason
 from dci_jax.runtime.compile_ahead import program
@@ -110,20 +111,17 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
       x: images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
-      InputError: an unknown split point, or inputs of the wrong shape.
+      InputError: an unknown split point, or inputs of the wrong shape, type or range.
     """
-    if not isinstance(split, int) or not 0 <= split <= len(network.blocks):
-        check_network(network, split)
-    if getattr(getattr(x, "dtype", None), "kind", "O") in "OSU":
-        raise InputError(f"The inputs are a {type(x).__name__}; give an array of floats [B, H, W, C].")
-    x = jnp.asarray(x)
+    number = isinstance(split, int) and not isinstance(split, bool)
+    check_network(network, "" if number and 0 <= split <= len(getattr(network, "blocks", ())) else split)
+    check_floats(x, "inputs")
+    if x.shape[1:] != network.input_shape:
+        raise InputError(
+            f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]."
+        )
+    check_range(x := jnp.asarray(x), "inputs", bool(network.latent))
     if isinstance(split, str):
-        if x.shape[1:] != network.input_shape:
-            raise InputError(
-                f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]."
-            )
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise InputError(f"The inputs are {x.dtype}; give floats in [0, 1], such as pixels / 255.")
         split = split_index(network, split)
     return first_blocks(network, split, x)
 
@@ -208,15 +206,12 @@ def with_side(network: Network, side: int | tuple[int, int]) -> Network:
       InputError: the network takes latents, or only images of its own size.
     """
     check_network(network)
-    if not isinstance(side, int | tuple):
-        raise InputError(f"side is a {type(side).__name__}; give a number of pixels, or (height, width).")
     sides = side if isinstance(side, tuple) else (side, side)
     if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides):
-        raise InputError(f"side is {side}; give a number of pixels, or (height, width).")
+        given = side if isinstance(side, int | tuple) else f"a {type(side).__name__}"
+        raise InputError(f"side is {given}; give a number of pixels, or (height, width).")
     if len(network.input_shape) != 3:
-        raise InputError(
-            f"target.side is {side}, but {network.name} takes inputs of shape {network.input_shape}; give 0."
-        )
+        raise InputError(f"target.side is {side}, but {network.name} takes inputs {network.input_shape}; give 0.")
     larger = network.replace(input_shape=(*sides, network.input_shape[2]))
     try:
         feature_shapes(larger), classes(larger)
@@ -274,6 +269,7 @@ def running_statistics(network: Network) -> tuple[Pytree, ...]:
 
 def split_names(network: Network) -> tuple[str, ...]:
     """Names of the split points 1 … N."""
+    check_network(network)
     return tuple(block.name for block in network.blocks)
 
 

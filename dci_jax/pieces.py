@@ -1,11 +1,14 @@
 """A network out of any JAX functions, piece by piece: how to bring your own (docs/own_network.py)."""
 
 import functools
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dci_jax.errors import InputError, reason
 from dci_jax.network import Block, Network
@@ -35,8 +38,10 @@ def sequential(
       mean, std, crop: as in `Network`.
 
     Raises:
-      InputError: no piece, a duplicate split point, or a piece that does not accept the previous one's output.
+      InputError: no piece, a duplicate split point, a piece that does not accept the previous one's output, or a shape, mean, std
+        or crop that is none.
     """
+    check_images(input_shape, mean, std, crop)
     names = [piece[0] for piece in pieces]
     if not names or len(set(names)) < len(names):
         raise InputError(f"{name} has the split points {names}; give one or more, each once.")
@@ -58,6 +63,27 @@ def sequential(
         blocks.append(Block(params, piece_name, apply, tensors=lay))
     blocks, last = (blocks[:-1], blocks[-1]) if head else (blocks, None)
     return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
+
+
+def check_images(shape: Any, mean: Any, std: Any, crop: Any) -> None:
+    """Raise InputError unless these are the shape of an image, its normalization, and the share that is cut out of a picture."""
+    if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(_whole(side) for side in shape):
+        raise InputError(f"input_shape is {shape!r}; give (height, width, channels) of one image.")
+    for name, values in (("mean", mean), ("std", std)):
+        several = isinstance(values, tuple | list | np.ndarray) and len(values) in (1, shape[2])
+        if not several or not all(_real(v) and (name == "mean" or v > 0) for v in values):
+            allowed = f"({', '.join(['number'] * shape[2])})" if shape[2] <= 4 else f"{shape[2]} numbers"
+            raise InputError(f"{name} is {values!r}; give (number,) or {allowed}{', all above 0' * (name == 'std')}.")
+    if not _real(crop) or not 0 < crop <= 1:
+        raise InputError(f"crop is {crop!r}; give a share of the image's side, above 0 and at most 1.")
+
+
+def _whole(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+
+
+def _real(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _apply(function: Callable, lay: Layout, params: Pytree, x: Array) -> tuple[Array, Pytree]:

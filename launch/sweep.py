@@ -48,7 +48,7 @@ class Point:
 def expand(config: str, workdir: Path, more: list[str]) -> list[Point]:
     """The points of a sweep, in the order of `get_hyper`; ValueError if there is none, one twice, or one that no run would take."""
     file, _, variant = config.partition(":")
-    found = overrides(file, variant)
+    found = overrides(file, variant, more)
     names = [name(each) for each in found]
     points = []
     for each, short in zip(found, names, strict=True):
@@ -61,8 +61,8 @@ def expand(config: str, workdir: Path, more: list[str]) -> list[Point]:
     return points
 
 
-def overrides(file: str, variant: str) -> list[dict]:
-    """What `get_hyper` of a config file gives, each flag of it a field of its `get_config`; ValueError with the reason if not."""
+def overrides(file: str, variant: str, more: list[str]) -> list[dict]:
+    """What `get_hyper` of a config file gives; ValueError if a flag of it, or of the words `more`, is no field of its `get_config`."""
     if not Path(file).is_file():
         raise ValueError(f"No config file at {file!r}; give --config=configs/sweep_inverters.py, say.")
     spec = importlib.util.spec_from_loader("swept", importlib.machinery.SourceFileLoader("swept", file))
@@ -87,11 +87,13 @@ def overrides(file: str, variant: str) -> list[dict]:
         )
     known = {f"config.{field}" for field, _ in config.iteritems()} | {"config"}
     known |= {f"config.{section}.{field}" for section, of in config.items() if hasattr(of, "keys") for field in of}
-    for flag in dict.fromkeys(flag for each in found for flag in each):
-        if flag not in known:
+    swept = {flag: f"get_hyper in {file} sets {flag!r}" for each in found for flag in each}
+    given = {word.lstrip("-").partition("=")[0]: f"The command line has {word!r}" for word in more}
+    for flag, what in (swept | given).items():
+        if flag not in (known if flag in swept else known | {"profile"}):
             near = difflib.get_close_matches(str(flag), known, 1)
             raise ValueError(
-                f"get_hyper in {file} sets {flag!r}, which is not a flag of a run; give config.FIELD of docs/fields.md"
+                f"{what}, which is not a flag of a run; give config.FIELD=VALUE with a field of docs/fields.md"
                 + (f", such as {near[0]}." if near else ".")
             )
     return found
@@ -171,6 +173,12 @@ def status(points: list[Point]) -> str:
     return "\n".join([*lines, f"{done} of {len(points)} finished"])
 
 
+def _folder(value):
+    if not value:
+        raise argparse.ArgumentTypeError("it is empty; give the folder of the points' workdirs")
+    return Path(value)
+
+
 def _check(known, count):
     """ValueError for a flag that would start something else, or nothing."""
     if known.jobs < 1:
@@ -190,7 +198,7 @@ def main(argv: list[str]) -> int:
     for place in ("local", "slurm", "kubernetes", "status", "point"):
         sub = places.add_parser(place, allow_abbrev=False)
         sub.add_argument("--config", required=True, help="file with get_config and get_hyper")
-        sub.add_argument("--workdir", required=True, type=Path, help="folder of the points' workdirs")
+        sub.add_argument("--workdir", required=True, type=_folder, help="folder of the points' workdirs")
         sub.add_argument("--dry_run", action="store_true", help="print what would be started")
         sub.add_argument("--jobs", type=int, default=1, help="points at a time")
         if place == "local":

@@ -1,11 +1,16 @@
 """A little of `python -m benchmarks.soak`: bad inputs. Kills are those of faults_test.py."""
 
+import json
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from benchmarks.soak import folders, inputs
+from benchmarks.soak import folders, inputs, known
+from dci_jax.errors import InputError
+from tests.command_line import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +29,33 @@ def test_two_bad_inputs_of_each_kind_never_end_in_a_traceback():
     assert len(found["said"]) > 10
 
 
+def test_what_is_known_to_be_wrong_is_refused_and_what_is_right_is_not(tmp_path):
+    # In a process of its own: the hook that checks the shapes of signatures in tests would be the first to refuse.
+    out = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks.soak", "known", "--count=100", f"--out={out}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    assert {line.partition(":")[0] for line in found["counts"]} == set(known.KINDS)
+    assert found["counts"]["Python API: result"] > 3
+
+
 def test_a_fault_is_called_one(monkeypatch):
     def broken(rng, folder):
         return lambda: 1 / 0
 
-    monkeypatch.setattr(inputs, "KINDS", {"broken": broken})
-    assert "ZeroDivisionError" in inputs.run(range(1))["faults"]["0"]
+    monkeypatch.setitem(inputs.SETS, "broken", {"broken": broken})
+    assert "ZeroDivisionError" in inputs.run(range(1), "broken")["faults"]["0"]
+
+
+@pytest.mark.parametrize(("wrong", "call", "fault"), [(True, int, "Accepted"), (False, "refuse", "Refused")])
+def test_a_wrong_input_that_is_accepted_and_a_right_one_that_is_refused_are_faults(monkeypatch, wrong, call, fault):
+    def refuse():
+        raise InputError("give another.")
+
+    monkeypatch.setitem(
+        inputs.SETS, "x", {"x": lambda *_: known.judged("x", wrong, refuse if call == "refuse" else call)}
+    )
+    assert fault in inputs.run(range(1), "x")["faults"]["0"]
 
 
 def test_folders_that_differ_are_told(tmp_path):

@@ -22,12 +22,14 @@ from unittest import mock
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 import dci_jax
 from benchmarks.soak.damage import damaged
 from configs import default
 from dci_jax.check import check
 from dci_jax.data import images, labels
+from dci_jax.dci import chain as chain_file
 from dci_jax.errors import InputError
 from dci_jax.evaluation import recorded
 from dci_jax.importers import bundle
@@ -160,6 +162,8 @@ def chains(rng: random.Random, folder: Path) -> Callable[[], object]:
         header = json.loads(content[8 : 8 + length])
         about = json.loads(header["__metadata__"]["about"])
         _edit(rng, about | {"sha256": ""} if rng.random() < 0.1 else about)
+        if rng.random() < 0.9:  # signed again, as an attacker would
+            about["sha256"] = chain_file._digest(about, safetensors.numpy.load(content))
         header["__metadata__"]["about"] = json.dumps(about)
         new = json.dumps(header).encode()
         content = len(new).to_bytes(8, "little") + new + content[8 + length :]

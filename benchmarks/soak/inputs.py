@@ -29,7 +29,7 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
-from benchmarks.soak import doors, strange
+from benchmarks.soak import doors, known, strange
 from benchmarks.soak.damage import damaged
 from configs import audit, default, quickstart
 from dci_jax import models
@@ -166,15 +166,18 @@ KINDS = {
 }
 
 
-def attempt(number: int) -> tuple[str, str, str]:
+SETS = {"inputs": KINDS, "known": known.KINDS}
+
+
+def attempt(number: int, kinds: dict[str, Callable] = KINDS) -> tuple[str, str, str]:
     """(kind, outcome, sentence or traceback) of one case: outcome "result", "sentence" or "fault"."""
-    kind = list(KINDS)[number % len(KINDS)]
+    kind = list(kinds)[number % len(kinds)]
     rng = random.Random(number)
     signal.signal(signal.SIGALRM, _waiting)
     with tempfile.TemporaryDirectory() as folder:
         try:
             signal.alarm(PATIENCE)
-            KINDS[kind](rng, Path(folder))()
+            kinds[kind](rng, Path(folder))()
         except InputError as error:
             said = str(error).replace(folder, "FOLDER")
             return kind, "sentence" if "\n" not in said and said.endswith((".", ")")) else "fault", said
@@ -197,7 +200,7 @@ _CHUNK = 1250  # cases of one process, whose first reports and chains take a min
 _CLEARED = 100  # after so many, what JAX keeps of their networks goes
 
 
-def run(numbers: range) -> dict:
+def run(numbers: range, of: str = "inputs") -> dict:
     """Counts by kind and outcome, the sentences by their first 40 characters, and every fault."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -207,7 +210,7 @@ def run(numbers: range) -> dict:
         if number % _CLEARED == 0:
             jax.clear_caches()
             gc.collect()
-        kind, outcome, said = attempt(number)
+        kind, outcome, said = attempt(number, SETS[of])
         counts[f"{kind}: {outcome}"] += 1
         if outcome == "sentence":
             sentences.setdefault(said[:40], said)
@@ -226,15 +229,15 @@ def _together(found, more):
     }
 
 
-def soak(numbers: range, only: int | None, jobs: int, out: Path | None, command: str) -> int:
-    """Try these cases, or one alone; writes JSON to `out`, which the same line goes on from. Returns 1 if there is a fault.
+def soak(of: str, numbers: range, only: int | None, jobs: int, out: Path | None, command: str) -> int:
+    """Try these cases of a set, or one alone; writes JSON to `out`, which the same line goes on from. Returns 1 if there is a fault.
 
     Every few thousand cases have a process of their own.
     """
     if only is not None:
         logging.disable(logging.CRITICAL)
         models.load = load
-        print(*attempt(only), sep="\n")
+        print(*attempt(only, SETS[of]), sep="\n")
         return 0
     found = {"count": 0, "counts": {}, "said": {}, "faults": {}}
     if out and out.exists() and "said" in (before := json.loads(out.read_text())):
@@ -243,7 +246,7 @@ def soak(numbers: range, only: int | None, jobs: int, out: Path | None, command:
     chunks = [left[i : i + _CHUNK] for i in range(0, len(left), _CHUNK)]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
-        for more in pool.map(run, chunks):
+        for more in pool.map(functools.partial(run, of=of), chunks):
             found = _together(found, more)
             if out:
                 out.write_text(json.dumps(found | {"command": command, "jax": jax.__version__}, indent=1))

@@ -16,17 +16,19 @@ import numpy as np
 from markupsafe import Markup
 
 from dci_jax import settings as fields
-from dci_jax.api.calls import float32
+from dci_jax.api.calls import described, float32
 from dci_jax.check import case_of, check_fields
 from dci_jax.data.images import Images
 from dci_jax.data.images import load as read_images
 from dci_jax.errors import InputError
 from dci_jax.experiment import run
 from dci_jax.fingerprint import fingerprint
-from dci_jax.network import Network
+from dci_jax.network import Network, check_network, classes
 from dci_jax.runtime import progress as shown
 from dci_jax.runtime import sharding
 from dci_jax.runtime.workdir import claim
+from dci_jax.settings.check import check_value
+from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.renamed import moved
 
 _KEPT = ("summary.csv", "results.jsonl", "config.json", "environment.json", "timing.json", "depends.json")
@@ -101,11 +103,16 @@ def audit(
     Raises:
       InputError: an invalid name, shape or value; the message says what to give instead.
     """
+    check_network(network)
     config = fields.audit()
-    given = {"splits": tuple(splits), "num_queries": tuple(num_queries), "seed": seed}
-    given |= {} if defenses is None else {"defenses": tuple(defenses)}
-    given |= {} if attacks is None else {"attacks": tuple(attacks)}
+    given = {"splits": _row(splits), "num_queries": _row(num_queries), "seed": seed}
+    given |= {} if defenses is None else {"defenses": _row(defenses)}
+    given |= {} if attacks is None else {"attacks": _row(attacks)}
     given["target.name"] = network.name
+    if not isinstance(settings, dict | None) or not all(isinstance(name, str) for name in settings or ()):
+        raise InputError(
+            f"settings is {described(settings)}; give a dict of fields, such as {{'dci.num_images': 256}}."
+        )
     _set(config, given | (settings or {}))
     check_fields(config)
     private = _images(network, images, labels)
@@ -118,6 +125,11 @@ def audit(
         return _report(Path(workdir))
 
 
+def _row(given):
+    """A sequence as a tuple; what is none as it is, for the check of fields to name."""
+    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else given
+
+
 def _set(config, given):
     """Set fields by their dotted names."""
     known = set(dict(config.iteritems()))
@@ -128,6 +140,7 @@ def _set(config, given):
             if sentence := moved(name):
                 raise InputError(f"{sentence} (docs/fields.md explains every field).")
             raise InputError(f"There is no setting {name!r}; docs/fields.md lists them ({', '.join(sorted(known))}).")
+        check_value(name, value, FIELDS[name].form)  # before ml_collections makes 1.0 of True
         with config.ignore_type():
             at[field] = value
 
@@ -142,9 +155,24 @@ def _images(network, images, labels):
         found = _of_array(network, np.asarray(images))
     if labels is None:
         return found
-    if len(labels) != len(found):
-        raise InputError(f"There are {len(labels)} labels for {len(found)} images; give one for each.")
-    return Images(found.names, found.pixels, np.asarray(labels, np.int32), found.skipped)
+    return Images(found.names, found.pixels, _labels(network, labels, len(found)), found.skipped)
+
+
+def _labels(network, labels, count):
+    """The labels int32 [count], each a class of the network."""
+    try:
+        found = np.asarray(labels)
+    except ValueError:  # rows of several lengths
+        found = np.asarray(None)
+    if found.shape != (count,):
+        raise InputError(
+            f"The labels have the shape {list(found.shape)}; give one number for each of the {count} images."
+        )
+    number = classes(network)
+    if number is None or found.dtype.kind not in "iu" or not ((found >= 0) & (found < number)).all():
+        allowed = f"whole numbers from 0 to {number - 1}" if number else "none: the network has no classes"
+        raise InputError(f"The labels are {described(labels)}; give {allowed}.")
+    return found.astype(np.int32)
 
 
 def _of_array(network, pixels):

@@ -27,7 +27,7 @@ from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, check_network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown
 from dci_jax.settings.fields import FIELDS
-from dci_jax.settings.ranges import STRENGTHS, Range
+from dci_jax.settings.ranges import STRENGTHS
 from dci_jax.typing import Array
 
 
@@ -131,10 +131,6 @@ def train_chain(
     check_key(key)
     check_prior(prior, network)
     how = section_of("dci_trained", {"conquer": ((split, 450),)} | settings)
-    given = {
-        n: (v, f"dci_trained.{n}") for n, v in settings.items() if isinstance(FIELDS[f"dci_trained.{n}"].form, Range)
-    }
-    check_values(**given)
     folder = folder_of(cache_dir)
     with shown.visible(progress), float32():
         chains = dci_trained(on_mesh(network), prior, (split,), key, folder, **how)
@@ -169,7 +165,8 @@ def learn_defense(
     """
     check_network(network, split)
     check_key(key)
-    check_values(num_queries=(num_queries, "num_queries"), num_steps=(num_steps, "defense.steps"))
+    check_prior(prior, network)
+    check_values(num_queries=(num_queries, FIELDS["num_queries"].form.each), num_steps=(num_steps, "defense.steps"))
     if not isinstance(kind, str):
         raise InputError(f"kind is {described(kind)}; give a name of dci_jax.defenses.DEFENSES, or module:object.")
     find(kind)

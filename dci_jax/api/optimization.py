@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import optax
 
-from dci_jax.api.calls import check_defense, check_values, float32
+from dci_jax.api.calls import check_defense, check_values, described, float32
+from dci_jax.arrays import as_features, check_floats, check_range
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
@@ -40,7 +41,7 @@ def optimize(
       learning_rate: initial learning rate of Adam, in pixel units of [0, 1]; decays to 0 on a cosine schedule.
       total_variation: weight of total variation, relative to the relative feature distance.
       prior: `(network, images) -> [B]`, lower for likelier images; None: no prior.
-      prior_weight: weight of the prior.
+      prior_weight: weight of the prior, above 0 if there is one.
       defense: the defense applied to the features, known to the attacker.
       progress: whether to show progress bars.
 
@@ -59,6 +60,10 @@ def optimize(
         total_variation=(total_variation, "rmle.total_variation"),
         prior_weight=(prior_weight, "rmle.prior_weight"),
     )
+    if bool(prior) != bool(prior_weight) or not (prior is None or callable(prior)):
+        raise InputError(
+            f"prior is {described(prior)} and prior_weight {prior_weight:g}; give a function and a weight above 0, or neither."
+        )
     rate = optax.cosine_decay_schedule(learning_rate, steps)
     optimizer = optax.amsgrad(rate) if start is None else optax.adam(rate, b2=0.99)
     first = _start(network, features, start)
@@ -113,12 +118,14 @@ def _start(network, features, start):
     """The starting point [B, ...]: a blank image, the prior's mean, or `start` if its shape is right."""
     if start is None:
         return feature_matching.blank(network, len(features))
+    check_floats(start, "starting points")
     found = jnp.asarray(start, jnp.float32)
     if found.shape != (len(features), *network.input_shape):
         raise InputError(
             f"start has the shape {list(found.shape)}; give one input for each of the features, "
             f"{[len(features), *network.input_shape]}."
         )
+    check_range(found, "starting points", bool(latent_prior(network)))
     return found
 
 
@@ -127,9 +134,7 @@ def _given(network, split, features, defense):
     check_network(network, split)
     check_defense(defense, network, split)
     shape = feature_shapes(network)[split_index(network, split)]
-    if getattr(getattr(features, "dtype", None), "kind", "O") in "OSU":
-        raise InputError(f"features is a {type(features).__name__}; give an array of floats [B, h, w, c].")
-    features = jnp.asarray(features, jnp.float32)
+    features = as_features(features)
     if features.shape[1:] != shape:
         raise InputError(
             f"The features have the shape {list(features.shape)}, but {network.name} gives "

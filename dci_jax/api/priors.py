@@ -1,5 +1,6 @@
 """Priors: procedural and synthetic images that stand for the network's training images."""
 
+import numbers
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from dci_jax.api.calls import check_key, check_values, described, float32, section_of
+from dci_jax.api.calls import (
+    as_weights,
+    check_images,
+    check_key,
+    check_mixture,
+    check_values,
+    described,
+    float32,
+    section_of,
+)
 from dci_jax.errors import InputError
 from dci_jax.inputs import prior as fitting
 from dci_jax.inputs import synthesis
@@ -63,12 +73,13 @@ def fit_prior(
     )
     if latent_prior(network):
         return Prior((), ((network.latent, 1.0),), network.input_shape)
+    if side > min(network.input_shape[:2]):
+        size = " x ".join(map(str, network.input_shape[:2]))
+        raise InputError(
+            f"side is {side}, but {network.name} takes images of {size} pixels; give a smaller side, or 0 for its own."
+        )
     shape = (side, side, network.input_shape[2]) if side else network.input_shape
-    try:
-        weights = dict(weights)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"weights is {described(weights)}; give pairs, such as (('dead_leaves', 0.8),).") from error
-    weights = mixture(weights, 0)
+    weights = mixture(as_weights(weights), 0)
     fitting.check(num_steps, padding, min(shape[:2]))
     start = Prior((), weights, shape)
     how = {"steps": num_steps, "batch": batch_size, "learning_rate": learning_rate, "padding": tuple(padding)}
@@ -105,9 +116,17 @@ def synthesize(
 
 
 def with_synthetic(prior: Prior, images: np.ndarray, weight: float = 0.5) -> Prior:
-    """Add synthetic images uint8 [N, H, W, 3] to the prior, as the share `weight` (0 to 1) of every batch."""
-    if not 0 < weight <= 1:
-        raise InputError(f"weight is {weight}; give a share above 0 and at most 1.")
+    """Add synthetic images uint8 [N, H, W, 3] to the prior, as the share `weight` (0 to 1) of every batch.
+
+    Raises:
+      InputError: the images are smaller than the prior's, or of another type, or the weight is not such a share.
+    """
+    if not isinstance(prior, Prior):
+        raise InputError(f"prior is a {type(prior).__name__}; give what fit_prior returns.")
+    check_mixture(prior)
+    check_images(images, prior.shape)
+    if isinstance(weight, bool) or not isinstance(weight, numbers.Real) or not 0 < weight <= 1:
+        raise InputError(f"weight is {described(weight)}; give a share above 0 and at most 1.")
     rest = [(source, (1 - weight) * share) for source, share in prior.weights if source != POOL]
     weights = ((POOL, weight), *(pair for pair in rest if pair[1] > 0))
     return Prior(np.asarray(images), weights, prior.shape, prior.filter)

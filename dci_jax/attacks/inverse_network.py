@@ -5,7 +5,6 @@ It uses only the network's features, not its gradients or weights: a black-box a
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from jaxtyping import Float
 from dci_jax.attacks.decoder import Decoder, Encoder
 from dci_jax.dci.grid import scale
 from dci_jax.defenses.channel import NONE, Channel, sent
-from dci_jax.errors import InputError
 from dci_jax.inputs.latents import clip, latent_prior
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.network import Network, feature_shapes, split_index, with_dtype
@@ -105,10 +103,3 @@ def pixel_loss(decoder: Decoder | Encoder, params, frozen: tuple, batch: dict[st
     images, features = batch["images"], batch["features"]
     loss = jnp.mean((decoder.apply(params, features) - images) ** 2)
     return loss, {"mse": loss}
-
-
-def check(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
-    """Raise InputError for an unknown precision."""
-    del network, splits, shape
-    if settings["precision"] not in ("float32", "bfloat16"):
-        raise InputError(f"inverse_network.precision is {settings['precision']!r}; give float32 or bfloat16.")

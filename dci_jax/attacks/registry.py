@@ -64,7 +64,7 @@ _ROWS = (
     Attack(rmle.rmle, "dci_trained+refine", check=rmle.check),
     Attack(gauss_newton.gauss_newton, "dci+gauss_newton", adapts=True, check=gauss_newton.check),
     Attack(gauss_newton.gauss_newton, "dci_trained+gauss_newton", check=gauss_newton.check),
-    Attack(inverse_network.inverse_network, "inverse_network", learns=True, adapts=True, check=inverse_network.check),
+    Attack(inverse_network.inverse_network, "inverse_network", learns=True, adapts=True),
     Attack(rmle.rmle, "rmle", adapts=True, check=rmle.check),
     Attack(gauss_newton.gauss_newton, "gauss_newton", check=gauss_newton.check),
     Attack(deepinversion.deepinversion, "deepinversion", latents=False, check=deepinversion.check),
@@ -85,9 +85,6 @@ def find(name: str, oracle: str = "dci") -> Attack:
       InputError: there is no such attack, or no such source.
     """
     if name == ORACLE:
-        if oracle not in ATTACKS or not ATTACKS[oracle].learns:
-            learning = ", ".join(key for key, attack in ATTACKS.items() if attack.learns)
-            raise InputError(f"oracle.attack is {oracle!r}, which does not learn from images; choose from: {learning}.")
         return ATTACKS[oracle]
     if name.startswith(ADAPTED):
         known = name.removeprefix(ADAPTED)

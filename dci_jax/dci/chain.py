@@ -1,6 +1,7 @@
 """A chain of inverters, from the features at a split point back to the input: R_1(...R_k(f_k))."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from dci_jax.arrays import as_features
 from dci_jax.dci import inverter
 from dci_jax.dci.inverter import InverterSpec, inverter_spec, split_stages
 from dci_jax.dci.trained import inverter_network
@@ -27,7 +29,7 @@ from dci_jax.runtime.digest import sha256_of
 from dci_jax.tensors import join, layout, shapes
 from dci_jax.typing import Array, Pytree
 
-FORMAT, VERSION = "dci_jax chain", 2
+FORMAT, VERSION = "dci_jax chain", 3
 
 
 @flax.struct.dataclass
@@ -90,7 +92,7 @@ class Chain:
         If several tensors are sent, give them as a tuple, or in one array (`dci_jax.tensors.join`).
 
         Raises:
-          InputError: the features do not have the shape of this split point.
+          InputError: the features do not have the shape of this split point, or are not finite.
         """
         return self.estimates(features)[0]
 
@@ -109,7 +111,7 @@ class Chain:
                     f"{' + '.join(str(list(s)) for s in shapes(self.feature_shape, asked))} at {self.split}; give them in this order."
                 )
             features = join(features)
-        features = jnp.asarray(() if features is None else features, jnp.float32)
+        features = as_features(features)
         if features.ndim != len(self.feature_shape) + 1 or features.shape[1:] != self.feature_shape:
             raise InputError(
                 f"The features have the shape {list(features.shape)}, but {self.network.name} gives "
@@ -189,7 +191,14 @@ def _save(chain: Chain, path: str | Path) -> None:
             f"There is no folder {Path(path).parent} to write {Path(path).name} in; create it, or give another path."
         )
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    about["sha256"] = _digest(about, arrays)
     save_file(arrays, path, {"format": FORMAT, "about": json.dumps(about)})
+
+
+def _digest(about, arrays):
+    """Hash of a file's description and of its tensors: a flipped bit would be a weaker attack, which reads as safety."""
+    told = json.dumps({name: value for name, value in about.items() if name != "sha256"}, sort_keys=True)
+    return hashlib.sha256((told + sha256_of(arrays)).encode()).hexdigest()
 
 
 def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> Chain:
@@ -265,9 +274,9 @@ def _read(path):
             known = stream.metadata() or {}
             if known.get("format") != FORMAT:
                 raise InputError(f"{path} is not a chain; give a file that Chain.save wrote.")
-            about = json.loads(known["about"])
-            tensors = {name: jnp.asarray(stream.get_tensor(name)) for name in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
+            about = dict(json.loads(known["about"]))
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read ({reason(error)}); save the chain again.") from error
@@ -275,4 +284,6 @@ def _read(path):
         raise InputError(
             f"{path} is a chain of version {about.get('version')}, but this library reads version {VERSION}; solve it again."
         )
-    return about, tensors
+    if about.get("sha256") != _digest(about, tensors):
+        raise InputError(f"{path} is damaged or was edited (its SHA-256 differs); save the chain again.")
+    return about, jax.tree.map(jnp.asarray, tensors)

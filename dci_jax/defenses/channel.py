@@ -12,7 +12,7 @@ from jaxtyping import Float
 from dci_jax.defenses import registry
 from dci_jax.defenses.noise import unchanged
 from dci_jax.inputs.mixture import Prior, batches
-from dci_jax.network import Network, features_at
+from dci_jax.network import Network, first_blocks
 from dci_jax.typing import Array, Pytree
 
 
@@ -83,7 +83,7 @@ def sent(
     network: Network, index: int, channel: Channel, key: Array, images: Float[Array, "B ..."]
 ) -> Float[Array, "B ..."]:
     """Images [B, H, W, C] -> the features that the server receives at split `index`."""
-    features = features_at(network, index, images)
+    features = first_blocks(network, index, images)
     return features if channel.kind == "none" else send(channel, key, features)
 
 

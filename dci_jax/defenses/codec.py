@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.network import Network, features_at
+from dci_jax.network import Network, first_blocks
 from dci_jax.typing import Array
 
 Features = Float[Array, "B *f"]
@@ -53,7 +53,7 @@ def learn_codec(
     steps: int,
 ) -> dict[str, Array]:
     """Mean, principal axes [C, C] and deviation of the features of some images. Solved, not trained."""
-    features = np.concatenate([features_at(network, index, batches(number)) for number in range(_BATCHES)])
+    features = np.concatenate([first_blocks(network, index, batches(number)) for number in range(_BATCHES)])
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
     _, basis = np.linalg.eigh(np.cov(rows.T).reshape(rows.shape[1], -1))
     found = {"mean": rows.mean(0), "basis": basis[:, ::-1], "deviation": rows.std() + 1e-12}

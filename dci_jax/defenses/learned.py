@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from dci_jax.defenses.noise import deviation
 from dci_jax.losses import distance_correlation, l2
-from dci_jax.network import Network, features_at, logits, run
+from dci_jax.network import Network, first_blocks, logits, run
 from dci_jax.runtime.training_loop import minimize
 from dci_jax.typing import Array
 
@@ -68,7 +68,7 @@ def learn_bottleneck(
     network: Network, index: int, strength: float, batches: Batches, key: Array | None, folder: Path, steps: int
 ) -> dict[str, Array]:
     """The features' principal components, then `steps` of Adam on `task_loss` (Eshratifar et al., ISLPED 2019)."""
-    features = np.concatenate([features_at(network, index, batches(number)) for number in range(4)])
+    features = np.concatenate([first_blocks(network, index, batches(number)) for number in range(4)])
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
     bias, channels = rows.mean(0), max(1, round(rows.shape[1] / strength))
     _, vectors = np.linalg.eigh(np.cov(rows.T).reshape(rows.shape[1], -1))
@@ -97,7 +97,7 @@ def learn_nopeek(
     The correlation is bias-corrected (see `losses`) and covers all images of a batch, `task_loss` the first 32. NoPeek trains the
     whole device part, with labels; here one more layer is trained, without labels, and the server is frozen.
     """
-    channels = features_at(network, index, batches(0)).shape[-1]
+    channels = first_blocks(network, index, batches(0)).shape[-1]
     start = {"kernel": np.zeros((3, 3, channels, channels), np.float32)}
     return _trained(nopeek, strength, network, index, start, batches, key=key, folder=folder, steps=steps)
 
@@ -117,7 +117,7 @@ def learn_noise(
 
     Shredder draws from a collection of noise tensors that were trained one by one; here one distribution is trained.
     """
-    shape = features_at(network, index, batches(0)).shape[1:]
+    shape = first_blocks(network, index, batches(0)).shape[1:]
     start = {"scale": np.full(shape, np.log(0.5), np.float32)}
     return _trained(learned_noise, strength, network, index, start, batches, key=key, folder=folder, steps=steps)
 

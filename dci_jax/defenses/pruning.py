@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.network import Network, features_at, logits, run
+from dci_jax.network import Network, first_blocks, logits, run
 from dci_jax.typing import Array
 
 _BATCHES = 4  # of images for the two measures
@@ -46,7 +46,7 @@ def _leak(network, index, images):
     """
     gram = cross = 0.0
     for batch in images:
-        f = np.asarray(features_at(network, index, batch), np.float64)
+        f = np.asarray(first_blocks(network, index, batch), np.float64)
         factor = batch.shape[1] // f.shape[1] if f.ndim == 4 else 1
         x = np.asarray(dm_pix.space_to_depth(batch, factor) if f.ndim == 4 else batch, np.float64).reshape(
             *f.shape[:-1], -1
@@ -70,7 +70,7 @@ def use(network: Network, index: int, images: Float[Array, "B ..."]) -> Float[Ar
       index: split.
       images: [B, H, W, C] in [0, 1].
     """
-    features = features_at(network, index, images)
+    features = first_blocks(network, index, images)
 
     def top(f):
         return jnp.sum(jnp.max(_answer(network, run(network, f, index)), -1))

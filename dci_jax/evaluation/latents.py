@@ -23,7 +23,7 @@ from dci_jax.evaluation.kept import each
 from dci_jax.evaluation.latent_scores import compared, corrupt, depths, measure, unlikeliness
 from dci_jax.inputs.latents import DEVIATIONS, LATENTS
 from dci_jax.inputs.mixture import Prior
-from dci_jax.network import Network, feature_shapes, features_at, running_statistics, split_index
+from dci_jax.network import Network, feature_shapes, first_blocks, running_statistics, split_index
 from dci_jax.report import latents as page
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import read_arrays, replacing
@@ -116,7 +116,7 @@ def read(
     index = split_index(network, split)
 
     def one(truth, start):
-        features = features_at(network, index, truth)
+        features = first_blocks(network, index, truth)
         sent = corrupt(corruption.kind, corruption.strength, jax.random.fold_in(key, start), features)
         return measure(network, index, truth, reconstruct(sent), sent)
 
@@ -128,7 +128,7 @@ def guess(network: Network, latents: np.ndarray, batch: int, guesses: np.ndarray
 
     def one(truth, guess, _):
         index = len(network.blocks)
-        return measure(network, index, truth, guess, features_at(network, index, truth))
+        return measure(network, index, truth, guess, first_blocks(network, index, truth))
 
     return each(file, batch, one, latents, guesses)
 
@@ -140,7 +140,7 @@ def read_given(
 
     def one(truth, _):
         latent = reconstruct(truth)
-        return compared(features_at(network, len(network.blocks), latent), truth) | {"latent": latent}
+        return compared(first_blocks(network, len(network.blocks), latent), truth) | {"latent": latent}
 
     return each(file, batch, one, images)
 
@@ -148,7 +148,7 @@ def read_given(
 def by_depth(network: Network, latents: np.ndarray, chain: Chain) -> dict[str, np.ndarray]:
     """`depths` of latents, reconstructed from their images by the chain."""
     latents = sharding.put(latents, sharding.replicated())
-    images = features_at(network, len(network.blocks), latents)
+    images = first_blocks(network, len(network.blocks), latents)
     return depths(network, latents, chain.estimates(images))
 
 

@@ -22,7 +22,7 @@ from dci_jax.evaluation import recognition
 from dci_jax.evaluation.case import Case
 from dci_jax.inputs.mixture import POOL, Prior, batches
 from dci_jax.metrics import psnr, ssim
-from dci_jax.network import Network, features_at, run, split_index, split_names
+from dci_jax.network import Network, first_blocks, run, split_index, split_names
 from dci_jax.report import attackers
 from dci_jax.report.leaks import Policy, evidence
 from dci_jax.runtime import sharding
@@ -74,7 +74,7 @@ def share(
     network: Network, split: str, truth: Float[Array, "B ..."], reconstruct: Reconstruct, policy: Policy
 ) -> float:
     """The share of images [B, H, W, C] in [0, 1] that are reconstructed from their features at `split`; see `verdict`."""
-    found = jnp.clip(reconstruct(features_at(network, split_index(network, split), truth)), 0, 1)
+    found = jnp.clip(reconstruct(first_blocks(network, split_index(network, split), truth)), 0, 1)
     found, truth = sharding.fetch((found, truth))
     pixels, base = _pixels(truth), recognition.thumbnail(_pixels(truth))
     rows = [_scores(_pixels(guess), guess, truth, pixels) for guess in (found, np.float32(base) / 255)]
@@ -86,7 +86,7 @@ def share(
 def faults(network: Network, split: str, images: Float[Array, "B ..."]) -> list[str]:
     """Why scores at `split` are meaningless: sentences on features that are not finite, do not vary, have no gradient."""
     index = split_index(network, split)
-    features = sharding.fetch(features_at(network, index, images))
+    features = sharding.fetch(first_blocks(network, index, images))
     if not np.isfinite(features).all():
         return ["its features are not finite; check the checkpoint"]
     if np.abs(features - features[:1]).max() <= 1e-6 * np.abs(features).max():

@@ -1,15 +1,11 @@
-"""Where a network can be split: the cost of each split point, the receptive field of its features, and a leakage score."""
+"""Where a network can be split: the cost of each split point, and the receptive field of its features."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-
-from dci_jax.errors import InputError
-from dci_jax.evaluation.information import receptive_fields, score
+from dci_jax.evaluation.information import receptive_fields
 from dci_jax.evaluation.kept import costs
-from dci_jax.network import Network, check_network, feature_shapes, split_index, split_names
+from dci_jax.network import Network, check_network, feature_shapes, split_names
 from dci_jax.tensors import shapes as tensor_shapes
 
 
@@ -51,47 +47,6 @@ def split_points(network: Network) -> list[dict[str, Any]]:
             zip(names, shapes[1:], fields, network.blocks, strict=True), 1
         )
     ]
-
-
-def leakage_scores(
-    network: Network, splits: Sequence[str] = (), *, num_images: int = 4, seed: int = 0
-) -> dict[str, float]:
-    """Rank split points without an attack, by the error of a linear estimator of small changes, in dB.
-
-    Takes half a minute per split point of a small network; uses procedural images, no real data. The score ranks split points
-    and certifies nothing: attack those that you would choose (`audit`).
-    `dci_jax/evaluation/information.py` has the equations.
-
-    Args:
-      network: the target, a network of images.
-      splits: split points; (): all.
-      num_images: procedural images to average over.
-      seed: seed of these, and of the estimate's random signs.
-
-    Returns:
-      split point -> score in dB; higher leaks more.
-
-    Raises:
-      InputError: an unknown split point, a number below 1, or a generator.
-    """
-    check_network(network)
-    if isinstance(splits, str) or not all(isinstance(name, str) for name in splits):
-        raise InputError(f"splits is a {type(splits).__name__}; give a tuple of names, or () for all.")
-    if not isinstance(seed, int) or not isinstance(num_images, int):
-        raise InputError(
-            f"seed and num_images are {type(seed).__name__} and {type(num_images).__name__}; give whole numbers."
-        )
-    if network.latent:
-        raise InputError(
-            f"{network.name} is a generator, and the score is of images; reconstruct its latents instead, as configs/sngan_narrow.py does."
-        )
-    if num_images < 1:
-        raise InputError(f"num_images is {num_images}; give at least 1.")
-    names = tuple(splits) or split_names(network)
-    indices = [split_index(network, name) for name in names]
-    with jax.default_matmul_precision("highest"):
-        key = jax.random.key(seed)
-        return {name: score(network, i, key, num_images) for name, i in zip(names, indices, strict=True)}
 
 
 def as_text(network: Network) -> str:

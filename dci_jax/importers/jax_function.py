@@ -30,6 +30,7 @@ from dci_jax.importers.jaxpr import INPUT
 from dci_jax.importers.program import Place, from_grid, to_grid
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Block, Network, logits, run
+from dci_jax.pieces import check_images
 from dci_jax.tensors import OUTPUTS
 from dci_jax.typing import Array, Pytree
 
@@ -70,8 +71,10 @@ def from_jax(
         differs from it.
     """
     name = name or getattr(apply, "__name__", type(apply).__name__)
-    shape = tuple(getattr(input_shape, "shape", (0, *input_shape))[1:])
-    _check(shape, mean, std, crop, splits)
+    shape = input_shape.shape[1:] if getattr(input_shape, "ndim", 1) == 4 else input_shape
+    check_images(shape, mean, std, crop)
+    if isinstance(splits, str):
+        raise InputError(f"splits is {splits!r}; give a tuple of names, such as ({splits!r},).")
     source = source_of(apply, variables, shape, name)
     program = source.program(2, *source.shape[:2])
     places = find_places(program, source.program(3, *source.shape[:2]))
@@ -101,20 +104,6 @@ def from_jax(
     )
     _compare(network, source, program)
     return network
-
-
-def _check(shape, mean, std, crop, splits):
-    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
-        raise InputError(f"input_shape is {shape}; give (height, width, channels) of one image.")
-    for what, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, shape[2]) or not np.isfinite(values).all() or (what == "std" and min(values) <= 0):
-            raise InputError(
-                f"{what} is {values}; give one finite number, or {shape[2]}{' above 0' * (what == 'std')}."
-            )
-    if not 0 < crop <= 1:
-        raise InputError(f"crop is {crop}; give a share of the image's side, above 0 and at most 1.")
-    if isinstance(splits, str):
-        raise InputError(f"splits is {splits!r}; give a tuple of names, such as ({splits!r},).")
 
 
 def _block(source, program, begin, end, places):

@@ -78,17 +78,19 @@ class Prior:
         return f"Prior({weights}, {list(self.shape)}{filtered})"
 
 
-def mixture(weights: dict[str, float], stored: int) -> tuple[tuple[str, float], ...]:
+def mixture(
+    weights: dict[str, float], stored: int, known: Sequence[str] = (POOL, *GENERATORS)
+) -> tuple[tuple[str, float], ...]:
     """`Prior.weights` scaled to sum to one, without those that are 0.
 
     Args:
       weights: source -> weight.
       stored: size of the pool; 0 if it is empty.
+      known: names of sources to choose from.
 
     Raises:
       InputError: an unknown source, a negative weight, no weight at all, or an empty pool.
     """
-    known = (POOL, *GENERATORS)
     for source, share in weights.items():
         if source not in known:
             raise InputError(f"No input source is called {source!r}; choose from: {', '.join(known)}.")

@@ -3,49 +3,57 @@
 A negative learning rate or a weight of 0 would run to the end, and a crippled attack makes a split look safe.
 """
 
+import math
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from dci_jax.errors import InputError
 from dci_jax.settings.fields import FIELDS
-from dci_jax.settings.ranges import STRENGTHS, Range, Rows, Several
+from dci_jax.settings.ranges import STRENGTHS, Choice, Form, Range, Rows, Several
 from dci_jax.settings.renamed import moved
+
+MOST = 2**31 - 1  # of what is counted
 
 
 def check_ranges(config: ConfigDict) -> None:
     """Raise InputError if a value is outside its field's range, even in a section that does not run."""
     _check_names(config)
-    check_forms(config)
     for name, field in FIELDS.items():
-        form, value = field.form, _value(config, name)
-        if isinstance(form, Range):
-            _check_numbers(name, value, (value,), form)
-        elif isinstance(form, Several):
-            if form.count and (not isinstance(value, tuple | list) or len(value) != form.count):
-                raise InputError(f"{name} is {_shown(value)}; give {form}.")
-            _check_numbers(
-                name, value, value if isinstance(value, tuple | list) else (value,), form.each, "each of its numbers"
-            )
-        elif isinstance(form, Rows) and form.each:
-            _check_numbers(name, value, numbers(value), form.each, "each of its numbers")
+        check_form(name, _value(config, name), field.form)
+    for name, field in FIELDS.items():
+        check_value(name, _value(config, name), field.form)
     for field in ("defenses", "corruptions"):
         _check_strengths(field, config[field])
     if config.dci_trained.layer + config.dci_trained.image + config.dci_trained.cycle == 0:
         raise InputError("dci_trained.layer, .image and .cycle are all 0; give one of them a weight.")
 
 
-def check_forms(config: ConfigDict) -> None:
+def check_form(name: str, value: Any, form: Form) -> None:
     """Raise InputError if a value has the wrong type, or a row the wrong types or length."""
-    for name, field in FIELDS.items():
-        form, value = field.form, _value(config, name)
-        if form in (str, bool) and not isinstance(value, form):
-            raise InputError(f"{name} is {_shown(value)}; give {'a string' if form is str else 'True or False'}.")
-        if isinstance(form, Rows):
-            for row in value if isinstance(value, tuple | list) else ((value,),):
-                if not _fits(row, form.kinds):
-                    raise InputError(f"{name} is {_shown(value)}; give a value such as {form.example}.")
+    if form in (str, bool) and not isinstance(value, form):
+        raise InputError(f"{name} is {_shown(value)}; give {'a string' if form is str else 'True or False'}.")
+    if isinstance(form, Choice) and value not in form.words:
+        raise InputError(f"{name} is {_shown(value)!r}; give {form}.")
+    if isinstance(form, Rows):
+        for row in value if isinstance(value, tuple | list) else ((value,),):
+            if not _fits(row, form.kinds):
+                raise InputError(f"{name} is {_shown(value)}; give a value such as {form.example}.")
+
+
+def check_value(name: str, value: Any, form: Form) -> None:
+    """Raise InputError if a value has the wrong type, or a number is out of range."""
+    check_form(name, value, form)
+    if isinstance(form, Range):
+        _check_numbers(name, value, (value,), form)
+    elif isinstance(form, Several):
+        if not isinstance(value, tuple | list) or not value or len(value) != (form.count or len(value)):
+            raise InputError(f"{name} is {_shown(value)}; give {form}.")
+        _check_numbers(name, value, value, form.each, "each of its numbers")
+    elif isinstance(form, Rows) and form.each:
+        _check_numbers(name, value, numbers(value), form.each, "each of its numbers")
 
 
 def numbers(value: Any) -> Iterator[float]:
@@ -53,7 +61,7 @@ def numbers(value: Any) -> Iterator[float]:
     if isinstance(value, tuple | list):
         for part in value:
             yield from numbers(part)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif isinstance(value, Real) and not isinstance(value, bool):
         yield value
 
 
@@ -69,8 +77,11 @@ def _check_names(config: ConfigDict) -> None:
 
 def _check_numbers(name, value, found, allowed, each=""):
     for number in found:
-        if isinstance(number, bool) or not isinstance(number, int | float) or number not in allowed:
-            raise InputError(f"{name} is {_shown(value)}; give {each and f'for {each} '}{allowed}.")
+        real = isinstance(number, Real) and not isinstance(number, bool)
+        too_many = real and allowed.whole and allowed.high == math.inf and number > MOST
+        if not real or number not in allowed or too_many:
+            most = f", at most {MOST}" if too_many else ""
+            raise InputError(f"{name} is {_shown(value)}; give {each and f'for {each} '}{allowed}{most}.")
 
 
 def _check_strengths(field, given):
@@ -113,4 +124,8 @@ def _value(config, name):
 
 
 def _shown(value):
-    return tuple(value) if isinstance(value, list) else value
+    """A value in a sentence: itself, or what it is where that would take a line."""
+    if hasattr(value, "shape"):
+        return f"an array of shape {list(value.shape)}" if getattr(value, "ndim", 1) else str(value)
+    text = str(tuple(value) if isinstance(value, list) else value)
+    return text if len(text) <= 200 and "\n" not in text else f"a {type(value).__name__}"

@@ -9,11 +9,13 @@ from dci_jax.settings.ranges import (
     COUNT,
     POINTS,
     POSITIVE,
+    PRECISION,
     RATE,
     SHARE,
     SOME,
     WEIGHT,
     WEIGHTS_AT,
+    Choice,
     Form,
     Range,
     Rows,
@@ -43,7 +45,7 @@ _TV_AT = "((split point, weight), ...): other weights of total variation at thes
 _PRIOR = 'your own prior on images, "module.path:function" (docs/own_prior.py); empty: none'
 _FALLING = "initial learning rate of Adam; decays to 0 on a cosine schedule"
 _PIXEL_RATE = "initial learning rate, in pixel units of [0, 1]; decays to 0 on a cosine schedule"
-_PRECISION = '"float32", or "bfloat16" for mixed precision'
+_MIXED = "of products and convolutions; bfloat16 is mixed precision"
 
 # A new field is one line here; page.py describes each section.
 FIELDS = {
@@ -168,7 +170,11 @@ FIELDS = {
         Rows((int, int), "((32, 150),)", COUNT),
         "((side in pixels at the network's input, Adam updates), ...)",
     ),
-    "synthesis.start": Field("dead_leaves", str, 'initial images; or "white_noise" (DeepInversion), "pink_noise"'),
+    "synthesis.start": Field(
+        "dead_leaves",
+        Choice(("dead_leaves", "pink_noise", "white_noise")),
+        "initial images; white_noise in DeepInversion",
+    ),
     "synthesis.learning_rate": Field(0.03, RATE, _PIXEL_RATE),
     "synthesis.warmup": Field(0, SOME, "warmup updates of the learning rate in each stage"),
     "synthesis.betas": Field((0.9, 0.999), Several(BETA, 2), "Adam's b1 and b2"),
@@ -178,19 +184,19 @@ FIELDS = {
     "synthesis.total_variation": Field(0.1, WEIGHT, "weight of total variation"),
     "synthesis.l2": Field(0.0, WEIGHT, "weight of the mean square distance from grey"),
     "synthesis.jitter": Field(2, SOME, "largest shift of the images in each update, in pixels"),
-    "synthesis.precision": Field("float32", str, _PRECISION + "; statistics stay float32"),
+    "synthesis.precision": Field("float32", PRECISION, _MIXED + "; statistics stay float32"),
     "verifier.name": Field("", str, "as target.name; empty: none"),
     "verifier.weights": Field("", str, "as target.weights"),
     "dci_trained.width": Field(1.5, POSITIVE, "hidden channels, as a multiple of those of the block's wider side"),
     "dci_trained.cap": Field(256, Range(8, 2**14, whole=True), "hidden channels at most"),
     "dci_trained.num_corrections": Field(4, Range(1, 100, whole=True), "corrections with the block's own output"),
     "dci_trained.depth": Field(2, Range(1, 100, whole=True), "3x3 convolutions in each correction"),
-    "dci_trained.distance": Field("l1", str, 'distance in all three terms: "l1" as in the paper, "l2" or "cosine"'),
+    "dci_trained.distance": Field("l1", Choice(("l1", "l2", "cosine")), "distance in all three terms; l1 in the paper"),
     "dci_trained.layer": Field(1.0, WEIGHT, "weight of |R_i(f_i) - f_(i-1)|"),
     "dci_trained.image": Field(1.0, WEIGHT, "weight of |R_1(...R_k(f_k)) - x|"),
     "dci_trained.cycle": Field(1.0, WEIGHT, "weight of |F_i(x') - f_i|"),
     "dci_trained.batch": Field(40, COUNT, "images per step, split across devices"),
-    "dci_trained.precision": Field("float32", str, _PRECISION),
+    "dci_trained.precision": Field("float32", PRECISION, _MIXED),
     "dci_trained.remat": Field(False, bool, "recompute activations in the backward pass instead of storing them"),
     "dci_trained.learning_rate": Field(2e-3, RATE, "initial rate of Adam in divide; decays to 0 on a cosine schedule"),
     "dci_trained.divide_steps": Field(150, SOME, "steps in which every inverter learns alone"),
@@ -272,9 +278,13 @@ FIELDS = {
         32, Range(1, 512, whole=True), "hidden channels at full resolution, doubled per halving"
     ),
     "inverse_network.batch": Field(32, COUNT, "images per step"),
-    "inverse_network.precision": Field("float32", str, _PRECISION),
+    "inverse_network.precision": Field("float32", PRECISION, _MIXED),
     "inverse_network.learning_rate": Field(2e-3, RATE, _FALLING),
     "inverse_network.steps": Field(1000, COUNT, "training steps for each split point"),
     "oracle.images": Field("", str, "folder, zip or npz; empty: no oracle"),
-    "oracle.attack": Field("dci", str, '"dci", "dci_trained" or "inverse_network"'),
+    "oracle.attack": Field(
+        "dci",
+        Choice(("dci", "dci_shared", "dci_trained", "inverse_network")),
+        "the attack that learns from the real images",
+    ),
 }

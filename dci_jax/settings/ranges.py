@@ -23,14 +23,16 @@ class Range:
     whole: bool = False
 
     def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value) and self.whole:
+            return False
         low = value > self.low if self.above else value >= self.low
         high = value < self.high if self.below else value <= self.high
         return low and high and not (self.whole and value % 1)
 
     def __str__(self) -> str:
         kind = "a whole number " if self.whole else "a number "
-        least = f"{'above' if self.above else 'of at least'} {self.low:g}"
-        most = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:g}"
+        least = f"{'above' if self.above else 'of at least'} {self.low:.10g}"
+        most = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:.10g}"
         return f"{kind}{least}{most}"
 
 
@@ -68,13 +70,28 @@ class Rows:
         return f"such as `{self.example}`" + (f"; each number {self.each}" if self.each else "")
 
 
-Form = Range | Several | Rows | type[str] | type[bool]  # `str`: a string; `bool`: True or False
+@dataclass(frozen=True)
+class Choice:
+    """One of several words.
+
+    Attributes:
+      words: those allowed.
+    """
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.words[:-1])} or {self.words[-1]}"
+
+
+Form = Range | Several | Rows | Choice | type[str] | type[bool]  # `str`: a string; `bool`: True or False
 
 COUNT, SOME = Range(1, whole=True), Range(0, whole=True)
 WEIGHT = Range(0, below=True)  # below infinity
 POSITIVE = Range(0, above=True, below=True)
 RATE = Range(0, 10, above=True)  # of learning rates; pixels and weights are both of order 1
 SHARE, BETA = Range(0, 1), Range(0, 1, below=True)
+PRECISION = Choice(("float32", "bfloat16"))
 POINTS = Rows((str,), "('stem',)")  # names of split points
 WEIGHTS_AT = Rows((str, float), "(('stem', 0.1),)", WEIGHT)
 

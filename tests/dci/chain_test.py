@@ -108,7 +108,18 @@ def test_a_saved_chain_is_the_same_chain_and_another_networks_is_refused(chain, 
         dci_jax.load_chain(path, network)
 
 
-def test_a_file_whose_description_was_edited_is_one_sentence(chain, network, tmp_path):
+def test_a_flipped_bit_in_a_kernel_is_refused(chain, network, tmp_path):
+    path = tmp_path / "chain"
+    chain.save(path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged or was edited"):
+        dci_jax.load_chain(path, network)
+
+
+def test_a_file_whose_description_was_edited_is_one_sentence(chain, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(chains, "_digest", lambda about, arrays: "")  # as if it were signed again
     path = tmp_path / "chain"
     chain.save(path)
     path.write_bytes(path.read_bytes().replace(b"downsampling", b"downsamplinG"))
@@ -126,7 +137,7 @@ def test_a_chain_of_another_version_is_refused(chain, network, tmp_path, monkeyp
     monkeypatch.setattr(chains, "VERSION", 0)
     chain.save(tmp_path / "old.safetensors")
     monkeypatch.undo()
-    with pytest.raises(InputError, match="version 0, but this library reads version 2"):
+    with pytest.raises(InputError, match="version 0, but this library reads version 3"):
         dci_jax.load_chain(tmp_path / "old.safetensors", network)
 
 

@@ -3,12 +3,15 @@
 import pytest
 
 from dci_jax import settings
+from dci_jax.attacks.registry import ATTACKS
 from dci_jax.defenses.registry import DEFENSES
 from dci_jax.evaluation import corruptions
+from dci_jax.inputs.procedural import GENERATORS
+from dci_jax.losses import DISTANCES
 from dci_jax.settings.check import check_ranges, numbers
 from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.page import SECTIONS, page
-from dci_jax.settings.ranges import STRENGTHS, Range, Several
+from dci_jax.settings.ranges import STRENGTHS, Choice, Range, Several
 from dci_jax.settings.renamed import RENAMED, moved
 from tests.conftest import ROOT
 
@@ -20,6 +23,8 @@ def test_a_field_has_a_default_of_its_form_and_a_meaning(name):
     assert not field.meaning.endswith(".")
     if isinstance(field.form, type):
         assert type(field.default) is field.form
+    elif isinstance(field.form, Choice):
+        assert field.default in field.form.words
     elif isinstance(field.form, Range):
         assert type(field.default) in ((int,) if field.form.whole else (int, float))
     else:
@@ -33,6 +38,13 @@ def test_every_number_of_a_default_has_a_range():
             "corruptions",
         ):  # those have STRENGTHS
             assert isinstance(field.form, Range | Several) or field.form.each, name
+
+
+def test_the_words_of_a_choice_are_the_keys_of_its_registry():
+    learning = [name for name, attack in ATTACKS.items() if attack.learns]
+    registries = {"synthesis.start": GENERATORS, "dci_trained.distance": DISTANCES, "oracle.attack": learning}
+    for name, registry in registries.items():
+        assert FIELDS[name].form.words == tuple(registry)
 
 
 @pytest.mark.parametrize("made", [settings.default, settings.audit])

@@ -22,7 +22,6 @@ from dci_jax.dci.trained.objective import Objective, conquer_loss, deepest_loss,
 from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
-from dci_jax.losses import DISTANCES
 from dci_jax.network import Network, feature_shapes, split_index, split_names, with_dtype
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
@@ -118,10 +117,6 @@ def check(
       batch, precision: see `dci_trained`.
       **settings: see `phases`.
     """
-    if settings["distance"] not in DISTANCES:
-        raise InputError(f"dci_trained.distance is {settings['distance']!r}; choose from: {', '.join(DISTANCES)}.")
-    if precision not in ("float32", "bfloat16"):
-        raise InputError(f"dci_trained.precision is {precision!r}; give float32 or bfloat16.")
     deepest = max(split_index(network, name) for name in splits)
     if batch < deepest:
         raise InputError(
