@@ -3,11 +3,27 @@
 import argparse
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from dci_jax.data.images import Images
 from dci_jax.errors import InputError
+
+
+def finish(main: Callable[[], int | None], name: str) -> int:
+    """Run a trainer's command line; its exit code: 2 for bad input, 130 for Ctrl-C, each with one sentence."""
+    try:
+        return main() or 0
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            f"{name}: stopped by Ctrl-C; the same line goes on from the last checkpoint, if it has a --workdir.",
+            file=sys.stderr,
+        )
+        return 130
 
 
 def whole(least: int, most: int = 10**9) -> Callable[[str], int]:

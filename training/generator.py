@@ -38,7 +38,7 @@ from dci_jax.runtime import progress, sharding
 from dci_jax.runtime.checkpoint import Checkpointer
 from dci_jax.runtime.files import replacing
 from dci_jax.runtime.training_loop import step
-from training.arguments import number, whole
+from training.arguments import finish, number, whole
 from training.discriminator import Discriminator, power_iteration
 
 _EVERY = 200  # updates of the generator between checkpoints
@@ -167,19 +167,15 @@ def parse(arguments=None) -> argparse.Namespace:
 def main(arguments=None):
     settings = parse(arguments)
     logging.getLogger("dci_jax").setLevel(logging.INFO)
+    real = data.load(settings.train_images, (32, 32, 3), flag="--train_images").pixels
+    test = data.load(settings.test_images, (32, 32, 3), count=settings.samples, flag="--test_images").pixels
+    if not settings.workdir.strip() or Path(settings.workdir).is_file():
+        raise InputError(f"--workdir is {settings.workdir!r}; give a folder.")
+    folder = Path(settings.workdir)
     try:
-        real = data.load(settings.train_images, (32, 32, 3), flag="--train_images").pixels
-        test = data.load(settings.test_images, (32, 32, 3), count=settings.samples, flag="--test_images").pixels
-        if not settings.workdir.strip() or Path(settings.workdir).is_file():
-            raise InputError(f"--workdir is {settings.workdir!r}; give a folder.")
-        folder = Path(settings.workdir)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--workdir: {folder} cannot be made ({error.strerror}); give another folder.") from error
-    except InputError as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--workdir: {folder} cannot be made ({error.strerror}); give another folder.") from error
     generator, mean = train(jnp.asarray(real), folder, settings)
     final = finished(mean, generator, settings)
     if settings.half:
@@ -283,4 +279,4 @@ def _same(variables):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s")
-    main()
+    sys.exit(finish(main, "training.generator"))

@@ -31,10 +31,9 @@ from dci_jax import models
 from dci_jax import network as networks
 from dci_jax.checkpoints import assign
 from dci_jax.data import images as data
-from dci_jax.errors import InputError
 from dci_jax.runtime import sharding
 from dci_jax.runtime.training_loop import minimize
-from training.arguments import check_count, check_file, check_labels, number, whole
+from training.arguments import check_count, check_file, check_labels, finish, number, whole
 
 
 def trainable(network: networks.Network):
@@ -190,8 +189,4 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s")
-    try:
-        main()
-    except InputError as error:
-        print(f"training.target: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(finish(main, "training.target"))

@@ -14,8 +14,7 @@ import time
 import numpy as np
 
 from dci_jax.data import images as data
-from dci_jax.errors import InputError
-from training.arguments import check_file, number, whole
+from training.arguments import check_file, finish, number, whole
 
 try:
     from dci_jax.convert.source import bear_torchvision
@@ -120,8 +119,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"training.timm_networks: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(finish(main, "training.timm_networks"))

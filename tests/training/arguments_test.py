@@ -5,6 +5,7 @@ import pytest
 
 from dci_jax.errors import InputError
 from training import target
+from training.arguments import finish
 
 
 @pytest.fixture
@@ -61,3 +62,16 @@ def test_labels_that_a_network_does_not_have_are_told(labelled, tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             labelled(train=tmp_path / f"{name}.npz")
+
+
+def test_bad_input_and_ctrl_c_end_in_one_sentence_and_their_exit_codes(capsys):
+    def refused():
+        raise InputError("--out is wrong.")
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    assert [finish(main, "training.target") for main in (refused, stopped, lambda: None)] == [2, 130, 0]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "training.target: --out is wrong."
+    assert said[1].startswith("training.target: stopped by Ctrl-C")
