@@ -18,7 +18,9 @@ from dci_jax.importers.split_points import split_points
 _WEIGHTED = ("conv_general_dilated", "dot_general")
 _MEAN = re.compile(r"(?:^|[._])(?:(?:moving|running|batch)_)?mean(?:_ema)?(?:[._]|$)")
 _VARIANCE = re.compile(r"(?:^|[._])(?:(?:moving|running|batch)_)?(?:var|variance)(?:_ema)?(?:[._]|$)")
+# Nonnegative where all that they take is.
 _PASSED_ON = ("reduce_window_max", "reduce_max", "reduce_sum", "reshape", "transpose", "squeeze", "broadcast_in_dim")
+_PASSED_ON += ("min", "add", "mul", "div", "convert_element_type", "concatenate")
 _SIGNLESS = ("logistic", "exp", "abs", "square", "sqrt", "rsqrt")
 _PREFIXES = 16  # tokens before those of the grid, at most: a class token, registers
 
@@ -161,25 +163,24 @@ def _before_padding(program, names):
 
 def nonnegative(program: Program, name: str) -> bool:
     """Whether a value is never negative, as far as its last operators tell."""
-    if name == INPUT:
+    if name == INPUT or name not in program.values:
         return False
-    value = program.values[name]
-    equation = program.equations[value.equation]
+    names = {value.var: name for name, value in program.values.items()}
+    equation = program.equations[program.values[name].equation]
     kind = equation.primitive.name
-    if kind in _SIGNLESS or (kind == "max" and any(_at_least_zero(a) for a in equation.invars)):
-        return True
-    if kind == "clamp":
-        return _at_least_zero(equation.invars[0])
+
+    def sure(operand):
+        if isinstance(operand, core.Literal):
+            return bool(np.all(np.asarray(operand.val) >= 0))
+        return nonnegative(program, names.get(operand, INPUT))
+
     if kind == "custom_jvp_call":
         return _maps_to_nonnegative(equation)
-    if kind in ("div", "mul"):
-        return (
-            len(value.above) == 1
-            and not value.leaves
-            and all(_at_least_zero(a) for a in equation.invars if isinstance(a, core.Literal))
-            and nonnegative(program, value.above[0])
-        )
-    return kind in _PASSED_ON and all(nonnegative(program, above) for above in value.above)
+    if kind == "clamp":
+        return sure(equation.invars[0])
+    if kind == "max":
+        return any(sure(a) for a in equation.invars)
+    return kind in _SIGNLESS or (kind in _PASSED_ON and all(sure(a) for a in equation.invars))
 
 
 def _maps_to_nonnegative(equation):
@@ -189,7 +190,3 @@ def _maps_to_nonnegative(equation):
         return False
     numbers = jnp.linspace(-50, 50, math.prod(arrays[0].shape), dtype=arrays[0].dtype).reshape(arrays[0].shape)
     return bool(jnp.min(core.jaxpr_as_fun(equation.params["call_jaxpr"])(numbers)[0]) >= 0)
-
-
-def _at_least_zero(operand):
-    return isinstance(operand, core.Literal) and np.all(np.asarray(operand.val) >= 0)

@@ -10,6 +10,8 @@ import pytest
 import dci_jax
 from dci_jax.dci.inverter import split_stages
 from dci_jax.errors import InputError
+from dci_jax.importers.jax_places import nonnegative
+from dci_jax.importers.jaxpr import traced
 from dci_jax.network import feature_shapes, logits, run, running_statistics, split_names, trace, with_side
 from docs import jax_functions
 
@@ -88,6 +90,25 @@ def test_a_convolution_and_the_pooling_behind_it_are_two_stages_and_relu_is_know
     assert [len(block.stages) for block in network.blocks][:1] == [2]
     assert len(split_stages(network).blocks) == len(network.blocks) + 1
     assert [block.nonnegative for block in network.blocks][:2] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("function", "never_negative"),
+    [
+        (lambda x: jnp.clip(x, 0, 6), True),
+        (jax.nn.relu6, True),
+        (lambda x: jax.nn.relu(x) + 2 * jnp.abs(x) / 3, True),
+        (lambda x: jnp.clip(x, -1, 6), False),
+        (lambda x: jax.nn.relu(x) + x, False),
+        (lambda x: jax.nn.relu(x) - 1, False),
+        (lambda x: jnp.minimum(jax.nn.relu(x), x), False),
+        (lambda x: -2 * jax.nn.relu(x), False),
+    ],
+)
+def test_what_is_never_negative_is_known(function, never_negative):
+    x = jax.ShapeDtypeStruct((2, 4, 4, 3), jnp.float32)
+    program = traced(lambda arrays, x: function(x), [], [], x)
+    assert nonnegative(program, program.output) == never_negative
 
 
 @pytest.mark.slow
