@@ -29,7 +29,7 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
-from benchmarks.soak import doors, known, strange
+from benchmarks.soak import doors, known, own, strange
 from benchmarks.soak.damage import damaged
 from configs import audit, default, quickstart
 from dci_jax import models
@@ -163,6 +163,7 @@ KINDS = {
     "weights.pth": strange.weights,
     "odd pictures": strange.pictures,
     **doors.KINDS,
+    **own.KINDS,
 }
 
 
