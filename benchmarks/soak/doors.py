@@ -23,7 +23,7 @@ import safetensors.numpy
 
 import dci_jax
 from benchmarks.soak.damage import damaged
-from dci_jax.dci import chain as chain_file
+from dci_jax.dci import chain_file
 from dci_jax.errors import InputError
 from dci_jax.importers import bundle
 from dci_jax.models import trial

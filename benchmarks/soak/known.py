@@ -198,7 +198,7 @@ def files(rng: random.Random, folder: Path) -> Callable[[], object]:
     kinds = {
         "npz of images": (_packed, ".npz", lambda p: images.load(str(p), (8, 8, 3)).pixels, _pixels),
         "recorded features": (
-            *(_dump, ".npz", lambda p: recorded.read_dump(p, network)[0]),
+            *(_dump, ".npz", lambda p: recorded.read_dump(p, network)[1]),
             lambda: np.load(io.BytesIO(_dump()))["features"],
         ),
         "a chain": (

@@ -74,7 +74,7 @@ def dci(
         restore = registry.find(channel.kind).restore
         if restore:
             few = make()[0][: math.ceil(_ORDERED / settings["batch"])]
-            restore = restore(channel.params, [first_blocks(network, depth, x) for x in few])
+            restore = restore.fit(channel.params, [first_blocks(network, depth, x) for x in few])
             _tell_restored(network, depth, channel, key, restore, make()[1][0], folder)
         # What is put right is solved for as if it were right: to expect the few features in wrong places costs all others.
         known = network if restore else with_defense(network, depth, channel)

@@ -36,12 +36,13 @@ class Defense:
       random: whether two queries of one input differ.
       joined: [results of several queries] -> an attacker's combination of them.
       learn: makes params before anything is sent; see `learned`.
+      recordable: whether an attacker can make these params from the network alone, so that recorded features need no others.
       batch: images per batch for `learn`.
       travels: (params, features, strength) -> the payload, if the server computes the features from it; else None.
       size: (array, strength) -> bytes of one example's payload, int.
       check: (shape of one example's features) -> raises InputError if they cannot be defended in this way.
-      restore: (params, [features of the attacker's own inputs]) -> a pytree with `__call__`, by which an attacker who knows the
-        defense puts received features [B, ...] right before any attack; None: there is nothing to put right.
+      restore: a dataclass that is a pytree with `__call__`, by which an attacker who knows the defense puts received features
+        [B, ...] right before any attack; made by its `fit(params, [features of the attacker's own inputs])`. None: nothing is.
     """
 
     send: Callable
@@ -50,11 +51,12 @@ class Defense:
     random: bool = False
     joined: Callable[[list], jax.Array] = noise.mean
     learn: Callable | None = None
+    recordable: bool = False
     batch: int = 32
     travels: Callable = _as_received
     size: Callable[[np.ndarray, float], int] = lambda example, strength: coded_bytes(example)
     check: Callable[[tuple[int, ...]], None] = lambda shape: None
-    restore: Callable | None = None
+    restore: type | None = None
 
 
 DEFENSES = {
@@ -112,8 +114,9 @@ DEFENSES = {
         random=True,
         joined=tokens.first,
         learn=tokens.grid_channels,
+        recordable=True,
         check=tokens.check_grid,
-        restore=tokens.Positions.fit,
+        restore=tokens.Positions,
     ),
     "drop_tokens": Defense(
         tokens.drop_tokens,
@@ -122,6 +125,7 @@ DEFENSES = {
         random=True,
         joined=noise.any_that_arrived,
         learn=tokens.grid_channels,
+        recordable=True,
         check=tokens.check_grid,
     ),
     "merge_tokens": Defense(
@@ -129,6 +133,7 @@ DEFENSES = {
         straight_through(tokens.merge_tokens),
         (0.25, 0.5, 1.0),
         learn=tokens.grid_channels,
+        recordable=True,
         check=tokens.check_grid,
     ),
 }

@@ -47,8 +47,8 @@ def load(config: ConfigDict, network: Network) -> Case:
             f"splits is {tuple(config.splits)}, but {config.features} was recorded at {split}; leave splits empty."
         )
     channels = images.asked(config)
-    if len(channels) != 1 or find(channels[0].kind).learn:
-        learned = ", ".join(kind for kind, row in DEFENSES.items() if row.learn)
+    if len(channels) != 1 or _has_secrets(find(channels[0].kind)):
+        learned = ", ".join(kind for kind, row in DEFENSES.items() if _has_secrets(row))
         raise InputError(
             f"defenses is {tuple(config.defenses)}, but recorded features went through one; name that, or "
             f"(('none', 0.0),), and one number of queries. A dump lacks the parameters of learned ones: {learned}."
@@ -78,6 +78,11 @@ def load(config: ConfigDict, network: Network) -> Case:
         depends=base.depends | {"features": features},
     )
     return found if known else replace(found, baselines={}, begin=lambda evaluation: None)
+
+
+def _has_secrets(defense):
+    """Whether its parameters are the device's own."""
+    return bool(defense.learn) and not defense.recordable
 
 
 def read_dump(path: Path, network: Network) -> tuple[str, np.ndarray]:

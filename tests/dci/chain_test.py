@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dci_jax
-from dci_jax.dci import chain as chains
+from dci_jax.dci import chain_file as chains
 from dci_jax.errors import InputError
 
 NOISE = (("white_noise", 1.0),)  # compiles at once

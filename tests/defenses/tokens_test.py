@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dci_jax.dci.chain_file import load_chain
 from dci_jax.dci.solve_chain import dci
 from dci_jax.defenses import tokens
 from dci_jax.defenses.channel import Channel, learn, send
@@ -81,7 +82,7 @@ def test_features_without_tokens_or_with_too_many_are_refused(shape):
 
 
 @pytest.mark.slow
-def test_who_knows_of_the_shuffling_reads_what_others_cannot():
+def test_who_knows_of_the_shuffling_reads_what_others_cannot(tmp_path):
     def embedded(params, x):
         patches = x.reshape(len(x), 4, 4, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(len(x), 4, 4, 48)
         return patches @ params["matrix"] + params["positions"], {}
@@ -111,7 +112,15 @@ def test_who_knows_of_the_shuffling_reads_what_others_cannot():
     scores = {name: float(psnr(chain(sent), images).mean()) for name, chain in read.items()}
     assert scores["knows"] > scores["blind"] + 20
     assert jax.tree.leaves(read["knows"].restore)
-    with pytest.raises(InputError, match="cache_dir"):
-        read["knows"].save("chain.safetensors")
+    read["knows"].save(tmp_path / "chain.safetensors")
+    kept = load_chain(tmp_path / "chain.safetensors", network, channel)
+    np.testing.assert_array_equal(kept(sent), read["knows"](sent))
+    with pytest.raises(
+        InputError, match=r"was adapted to a defense that moves features, but the defense given is none"
+    ):
+        load_chain(tmp_path / "chain.safetensors", network)
+    read["blind"].save(tmp_path / "blind.safetensors")
+    with pytest.raises(InputError, match="was not adapted to a defense that moves"):
+        load_chain(tmp_path / "blind.safetensors", network, channel)
     with pytest.raises(InputError, match="one size"):
         read["knows"].at_side(32)

@@ -6,7 +6,9 @@ import pytest
 from configs import tiny
 from dci_jax import experiment, models
 from dci_jax.check import check
+from dci_jax.defenses.registry import DEFENSES
 from dci_jax.errors import InputError
+from dci_jax.evaluation import recorded
 from dci_jax.evaluation.recorded import read_dump
 from dci_jax.fingerprint import fingerprint
 from dci_jax.network import features_at, split_index
@@ -94,3 +96,8 @@ def test_what_was_sent_is_read_back_without_its_images(tmp_path):
     assert error.max() < 0.3
     page = command.again(tmp_path / "run").read_text()
     assert "Their images are not known here" in page
+
+
+def test_defenses_whose_parameters_the_network_alone_determines_can_be_named():
+    named = {kind for kind, row in DEFENSES.items() if row.learn and not recorded._has_secrets(row)}
+    assert named == {"shuffle_tokens", "drop_tokens", "merge_tokens"}
