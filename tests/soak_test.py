@@ -20,6 +20,7 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_two_bad_inputs_of_each_kind_never_end_in_a_traceback():
     found = inputs.run(range(2 * len(inputs.KINDS)))

@@ -136,6 +136,7 @@ def test_a_network_sends_all_features_that_it_returns(tensors):
         inverters(network, len(network.blocks), 1.0, 64, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_head_whose_answer_is_not_returned_keeps_nothing_alive():
     class Unit(nn.Module):
         stride: int = 1

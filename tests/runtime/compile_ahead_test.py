@@ -75,6 +75,7 @@ def test_parameters_of_numpy_are_rehearsed_as_what_the_run_gives(threads_that_co
     assert len(threads_that_compiled) == 1
 
 
+@pytest.mark.slow
 def test_a_chain_is_solved_by_programs_that_were_compiled_ahead(network, threads_that_compiled):
     prior = Prior((), (("pink_noise", 1.0),), (32, 32, 3))
     settings = dict(num_images=40, num_validation=24, batch_size=8, num_corrections=2, max_unknowns=(600, 300))
