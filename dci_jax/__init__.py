@@ -30,7 +30,7 @@ _PUBLIC = {
     "gauss_newton": "api.optimization",
     "leakage_scores": "api.networks",
     "learn_defense": "api.chains",
-    "load_chain": "dci.chain_file",
+    "load_chain": "dci.chain",
     "load_network": "api.networks",
     "optimize": "api.optimization",
     "sequential": "pieces",
@@ -54,8 +54,7 @@ if TYPE_CHECKING:
     from dci_jax.api.optimization import gauss_newton, optimize
     from dci_jax.api.priors import fit_prior, synthesize, with_synthetic
     from dci_jax.attacks.registry import Attack
-    from dci_jax.dci.chain import Chain
-    from dci_jax.dci.chain_file import load_chain
+    from dci_jax.dci.chain import Chain, load_chain
     from dci_jax.defenses.registry import Defense
     from dci_jax.errors import InputError
     from dci_jax.evaluation.split_table import split_points

@@ -60,7 +60,11 @@ def check_fields(config: ConfigDict) -> None:
                 f"{section}.prior_weight is {config[section].prior_weight:g}, but {section}.prior is empty; name one, or give 0."
             )
         if config[section].prior and not config[section].prior_weight:
-            log.warning("%s.prior has no effect, because %s.prior_weight is 0", section, section)
+            log.warning(
+                "%s.prior has no effect: give %s.prior_weight a weight above 0, or leave the prior empty",
+                section,
+                section,
+            )
     if config.verifier.weights and not config.verifier.name:
         raise InputError(
             f"verifier.weights is {config.verifier.weights}, but verifier.name is empty; name the network."

@@ -14,14 +14,19 @@ from dci_jax.typing import Array
 
 def _pair(images, truth):
     """Both as arrays; InputError unless they are floats of one shape: integers wrap around, other shapes are broadcast."""
-    check_floats(images, "images")
-    check_floats(truth, "true images")
-    if images.ndim != 4 or images.shape != truth.shape:
-        raise InputError(
-            f"The images have the shapes {list(images.shape)} and {list(truth.shape)}; give two arrays of one shape [B, H, W, C]."
-        )
-    check_range(truth, "true images")
+    _check_pair(images, truth, 4, "[B, H, W, C]")
+    check_range(images, "images", 10.0)
+    check_range(truth, "truth")
     return jnp.asarray(images), jnp.asarray(truth)
+
+
+def _check_pair(found, truth, rank, shape):
+    for name, x in (("The first array", found), ("truth", truth)):
+        check_floats(x, name)
+    if found.ndim != rank or found.shape != truth.shape:
+        raise InputError(
+            f"The arrays have the shapes {list(found.shape)} and {list(truth.shape)}; give two of one shape {shape}."
+        )
 
 
 def mse(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> Float[Array, "B"]:
@@ -92,15 +97,18 @@ def ms_ssim(images: Float[Array, "B H W C"], truth: Float[Array, "B H W C"]) -> 
 
 def label_agreement(scores: Float[Array, "B classes"], truth: Float[Array, "B classes"]) -> Float[Array, "B"]:
     """Whether two sets of logits [B, classes] have the same largest entry. Returns [B], 0 or 1."""
+    _check_pair(scores, truth, 2, "[B, classes]")
     return (scores.argmax(1) == truth.argmax(1)).astype(jnp.float32)
 
 
 def latent_cosine(latents: Float[Array, "B C"], truth: Float[Array, "B C"]) -> Float[Array, "B"]:
     """Cosine similarity of latents [B, C]. Returns [B] in [-1, 1]."""
+    _check_pair(latents, truth, 2, "[B, C]")
     norms = jnp.linalg.norm(latents, axis=1) * jnp.linalg.norm(truth, axis=1)
     return jnp.sum(latents * truth, 1) / (norms + 1e-12)
 
 
 def latent_error(latents: Float[Array, "B C"], truth: Float[Array, "B C"]) -> Float[Array, "B"]:
     """`|latents - truth| / |truth|` of [B, C]. Returns [B], at least 0."""
+    _check_pair(latents, truth, 2, "[B, C]")
     return jnp.linalg.norm(latents - truth, axis=1) / jnp.linalg.norm(truth, axis=1)

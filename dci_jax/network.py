@@ -4,6 +4,7 @@ Split points are counted by the number of blocks before them: the features at sp
 `f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named after the block before it.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -115,12 +116,12 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
     """
     number = isinstance(split, int) and not isinstance(split, bool)
     check_network(network, "" if number and 0 <= split <= len(getattr(network, "blocks", ())) else split)
-    check_floats(x, "inputs")
+    check_floats(x, "x")
     if x.shape[1:] != network.input_shape:
         raise InputError(
             f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]."
         )
-    check_range(x := jnp.asarray(x), "inputs", bool(network.latent))
+    check_range(x := jnp.asarray(x), "x", math.inf if network.latent else 0.2)
     if isinstance(split, str):
         split = split_index(network, split)
     return first_blocks(network, split, x)

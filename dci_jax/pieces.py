@@ -38,10 +38,10 @@ def sequential(
       mean, std, crop: as in `Network`.
 
     Raises:
-      InputError: no piece, a duplicate split point, a piece that does not accept the previous one's output, or a shape, mean, std
-        or crop that is none.
+      InputError: no piece, a duplicate split point, a piece that does not accept the previous one's output, or an invalid
+        `input_shape`, `mean`, `std` or `crop`.
     """
-    check_images(input_shape, mean, std, crop)
+    check_images(name, input_shape, mean, std, crop)
     names = [piece[0] for piece in pieces]
     if not names or len(set(names)) < len(names):
         raise InputError(f"{name} has the split points {names}; give one or more, each once.")
@@ -65,17 +65,19 @@ def sequential(
     return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
 
 
-def check_images(shape: Any, mean: Any, std: Any, crop: Any) -> None:
-    """Raise InputError unless these are the shape of an image, its normalization, and the share that is cut out of a picture."""
+def check_images(name: str, shape: Any, mean: Any, std: Any, crop: Any) -> None:
+    """Raise InputError unless a network can have this input shape, normalization, and share that is cut out of a picture."""
     if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(_whole(side) for side in shape):
-        raise InputError(f"input_shape is {shape!r}; give (height, width, channels) of one image.")
-    for name, values in (("mean", mean), ("std", std)):
-        several = isinstance(values, tuple | list | np.ndarray) and len(values) in (1, shape[2])
-        if not several or not all(_real(v) and (name == "mean" or v > 0) for v in values):
-            allowed = f"({', '.join(['number'] * shape[2])})" if shape[2] <= 4 else f"{shape[2]} numbers"
-            raise InputError(f"{name} is {values!r}; give (number,) or {allowed}{', all above 0' * (name == 'std')}.")
+        raise InputError(f"{name} has the input shape {shape!r}; give (height, width, channels) of one image.")
+    for what, values in (("mean", mean), ("std", std)):
+        several = isinstance(values, tuple | list | np.ndarray) and np.shape(values) in ((1,), (shape[2],))
+        if not several or not all(_real(v) and (what == "mean" or v > 0) for v in values):
+            above = " above 0" * (what == "std")
+            raise InputError(
+                f"{name} has {what} {values!r}; give a tuple of one number{above}, or of one for each channel."
+            )
     if not _real(crop) or not 0 < crop <= 1:
-        raise InputError(f"crop is {crop!r}; give a share of the image's side, above 0 and at most 1.")
+        raise InputError(f"{name} has crop {crop!r}; give a share of the image's side, above 0 and at most 1.")
 
 
 def _whole(value):

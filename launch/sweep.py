@@ -85,18 +85,39 @@ def overrides(file: str, variant: str, more: list[str]) -> list[dict]:
         raise ValueError(
             f"get_hyper in {file} gives a {type(found).__name__}; let it return a list of {{flag: value}}."
         )
-    known = {f"config.{field}" for field, _ in config.iteritems()} | {"config"}
+    known = {f"config.{name}" for name, of in config.items() if not hasattr(of, "keys")} | {"config"}
     known |= {f"config.{section}.{field}" for section, of in config.items() if hasattr(of, "keys") for field in of}
-    swept = {flag: f"get_hyper in {file} sets {flag!r}" for each in found for flag in each}
-    given = {word.lstrip("-").partition("=")[0]: f"The command line has {word!r}" for word in more}
-    for flag, what in (swept | given).items():
-        if flag not in (known if flag in swept else known | {"profile"}):
-            near = difflib.get_close_matches(str(flag), known, 1)
-            raise ValueError(
-                f"{what}, which is not a flag of a run; give config.FIELD=VALUE with a field of docs/fields.md"
-                + (f", such as {near[0]}." if near else ".")
-            )
+    for flag in dict.fromkeys(flag for each in found for flag in each):
+        if flag not in known:
+            raise ValueError(_no_flag(f"get_hyper in {file} sets {flag!r}", flag, known))
+    for word, flag in _flags(more):
+        if flag not in known:
+            raise ValueError(_no_flag(f"The command line has {word!r}", flag, known))
     return found
+
+
+def _flags(words):
+    """(word, its field's name) of each flag; a word behind one without "=" is its value."""
+    value = False
+    for word in words:
+        name, equals, _ = word.lstrip("-").partition("=")
+        dashed = word.startswith("-")
+        if not dashed and value:
+            value = False
+            continue
+        value = dashed and not equals
+        if not dashed or name.startswith("config"):
+            yield word, name if dashed else word
+        elif name.startswith("noconfig."):
+            yield word, name.removeprefix("no")
+        elif name.removeprefix("no") not in ("profile", "verbosity", "v", "alsologtostderr", "logtostderr"):
+            yield word, name
+
+
+def _no_flag(what, flag, known):
+    near = difflib.get_close_matches(str(flag), known, 1)
+    hint = f", such as {near[0]}." if near else "."
+    return f"{what}, which is not a flag of a run; give --config.FIELD=VALUE with a field of docs/fields.md{hint}"
 
 
 def digest(overrides: dict) -> str:

@@ -114,7 +114,7 @@ def test_an_audit_refuses_what_does_not_fit_in_one_sentence(network, arguments, 
 
 
 def test_a_network_is_no_features(network):  # noqa: F811  it has a dtype, too
-    with pytest.raises(InputError, match="The inputs are a Network; give an array"):
+    with pytest.raises(InputError, match="x is a Network; give an array"):
         dci_jax.features_at(network, "first", network)
 
 
@@ -234,12 +234,13 @@ def test_a_chain_takes_integers_and_refuses_what_is_no_batch_of_features(network
         with pytest.raises(InputError, match="There is no folder"):
             chain.save("absent/chain.safetensors")
     else:
-        with pytest.raises(InputError, match="give an array of floats"):
+        said = "give an array of floats" if features is None else r"gives \[B, 16, 16, 16\] at second"
+        with pytest.raises(InputError, match=said):
             chain(features)
 
 
 def test_pixels_of_0_to_255_are_refused_for_they_would_be_a_weak_audit(network):  # noqa: F811
-    with pytest.raises(InputError, match="The inputs are uint8; give an array of floats"):
+    with pytest.raises(InputError, match="x is an array of uint8; give an array of floats"):
         dci_jax.features_at(network, "first", np.zeros((1, 16, 16, 3), np.uint8))
 
 

@@ -30,6 +30,7 @@ FLOORS = [
         "runtime",
         "network",
         "pieces",
+        "arrays",
         "tensors",
         "losses",
         "metrics",

@@ -5,6 +5,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from dci_jax import metrics
+from dci_jax.errors import InputError
 
 
 def test_psnr_has_peak_one():
@@ -64,3 +65,17 @@ def test_the_finest_scale_of_ms_ssim_has_the_finest_scales_weight():
     contrast = 0.03**2 / (0.1**2 + 0.03**2)  # (2 cov + C2) / (var + var' + C2), and no covariance
     found = float(metrics.ms_ssim(board, flat)[0])
     assert found == pytest.approx(contrast**0.0448, abs=2e-3)  # Wang et al., 2003: .894; the coarsest weight gives .717
+
+
+def test_other_shapes_and_pixels_of_0_to_255_are_refused_and_not_broadcast():
+    images, latents = jnp.zeros((2, 8, 8, 3)), jnp.zeros((2, 4))
+    with pytest.raises(
+        InputError, match="the shapes"
+    ):  # the hook of tests is the first to refuse public functions' shapes
+        metrics._pair(images, images[:1])
+    with pytest.raises(InputError, match="the shapes"):
+        metrics._check_pair(latents, latents[:1], 2, "[B, C]")
+    with pytest.raises(InputError, match="truth is from 0 to 255"):
+        metrics.psnr(images, images.at[0, 0, 0].set(255.0))
+    with pytest.raises(InputError, match="images is from 0 to 255"):
+        metrics.psnr(images.at[0, 0, 0].set(255.0), images)

@@ -167,13 +167,21 @@ KINDS = {
 }
 
 
+class Case(random.Random):
+    """The random numbers of a case, and which one it is."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
 SETS = {"inputs": KINDS, "known": known.KINDS}
 
 
 def attempt(number: int, kinds: dict[str, Callable] = KINDS) -> tuple[str, str, str]:
     """(kind, outcome, sentence or traceback) of one case: outcome "result", "sentence" or "fault"."""
     kind = list(kinds)[number % len(kinds)]
-    rng = random.Random(number)
+    rng = Case(number)
     signal.signal(signal.SIGALRM, _waiting)
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -75,7 +75,7 @@ _STOPPED = (
 def calls(rng: random.Random, folder: Path) -> Callable[[], object]:
     """The Python API: right arguments, and in two of three calls one wrong one (`known_api`)."""
     del folder
-    what, wrong, call = known_api.call(rng)
+    what, wrong, call = known_api.call(rng, rng.number // len(KINDS))
     known_api.learned("first"), known_api.learned("second"), known_api.chain()  # before learning is stopped
 
     def stopped():
@@ -126,14 +126,14 @@ def fields(rng: random.Random, folder: Path) -> Callable[[], object]:
     """A field of a config with a value that its kind rules out, or a misspelt field; one in ten is right."""
     del folder
     given = rng.choice([default, audit, quickstart]).get_config()
-    field = rng.choice(list(FIELDS))
-    if rng.random() < 0.1:
+    pairs = [(field, value) for field in FIELDS for value in wrong_values(field)]
+    field, value = pairs[rng.number // len(KINDS) % len(pairs)]
+    if rng.random() < 0.05:
         return judged("a config as it comes", False, functools.partial(check, given))
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         section, _, name = field.rpartition(".")
         flag = f"--config.{f'{section}.' if section else ''}{misspelt(rng, name)}=1"
         return judged(flag, True, functools.partial(doors.command, lambda: program(["x", *_run(flag)])))
-    value = rng.choice(wrong_values(field))
 
     def tried():
         auditing._set(given, {field: value})

@@ -105,7 +105,20 @@ def roles() -> dict[str, tuple[tuple, tuple]]:
         "features": _array(FEATURES, np.ones((2, *FEATURES), bool)),
         "images": _array(SHAPE, bytes_, 255 * floats, 6 * floats, -floats, np.ones((2, *SHAPE), bool)),
         "truth": (_array(SHAPE)[0], tuple(w for w in _array(SHAPE, bytes_, 255 * floats)[1] if not is_nan(w))),
-        "estimates": (_array(SHAPE)[0], tuple(w for w in _array(SHAPE, bytes_)[1] if not is_nan(w))),
+        "estimates": (_array(SHAPE)[0], tuple(w for w in _array(SHAPE, bytes_, 255 * floats)[1] if not is_nan(w))),
+        "latents": (
+            (np.ones((2, 5), np.float32),),
+            (
+                np.ones((2, 6), np.float32),
+                np.ones((1, 5), np.float32),
+                np.ones(5, np.float32),
+                None,
+                3,
+                "x",
+                bytes_,
+                own,
+            ),
+        ),
         "start": ((None, floats), (*_array(SHAPE)[1][:9], floats[:1], 255 * floats, "x", 3, {}, own)),
         "images of 16": _whole(16),
         "images of 8": _whole(8),
@@ -132,7 +145,7 @@ def roles() -> dict[str, tuple[tuple, tuple]]:
                 *((("synthetic", 1.0),), (("dead_leaves",),), (3, 4), (("dead_leaves", 1), ("dead_leaves", 2))),
             ),
         ),
-        "padding": (((0,), (0, 2), [1]), (4, "04", None, (), (-1,), (1.5,), (50,), (None,), ((0,),), ("x",), True)),
+        "padding": (((0,), (0, 2), [1]), (4, "04", None, (-1,), (1.5,), (50,), (None,), ((0,),), ("x",), True)),
         "side or 0": ((0, 8), (*_NOT_NUMBERS[:6], 1.5, -1, 10**9, [8], (8,))),
         "side": ((8, 16, (8, 10)), (*_NOT_NUMBERS, 0, -1, 1.5, (8,), (8, 0), (8, -1), (8, 1.5), (1, 2, 3), [8, 10])),
         "square": ((8, 16), (*_NOT_NUMBERS, 0, -1, 1.5)),
@@ -316,22 +329,33 @@ CALLS: dict[str, tuple[Callable, dict[str, str]]] = {
     "from_jax": (_from_jax, {"input_shape": "shape", "mean": "mean", "std": "std", "crop": "share"}),
     "Chain": (lambda features: chain()(features), {"features": "features"}),
     "Chain.at_side": (lambda side: chain().at_side(side), {"side": "square"}),
+    "metrics.latent_error": (_metric("latent_error"), {"images": "latents", "truth": "latents"}),
     **{f"metrics.{name}": (_metric(name), {"images": "estimates", "truth": "truth"}) for name in ("psnr", "ssim")},
 }
 
 
-def call(rng: random.Random) -> tuple[str, bool, Callable[[], object]]:
-    """(what is given, whether it is wrong, the call): right arguments at random, and in two of three calls one wrong one."""
-    name = rng.choice(list(CALLS))
+@functools.cache
+def wrongs() -> list[tuple[str, str, int]]:
+    """(function, argument, place among its role's wrong values) of all that is known to be wrong."""
+    return [
+        (name, argument, place)
+        for name, (_, arguments) in CALLS.items()
+        for argument, role in arguments.items()
+        for place in range(len(roles()[role][1]))
+    ]
+
+
+def call(rng: random.Random, turn: int) -> tuple[str, bool, Callable[[], object]]:
+    """(what is given, whether it is wrong, the call): right arguments, in two of three turns but one, each wrong one in its turn."""
+    wrong = bool(turn % 3)
+    name, wrong_argument, place = wrongs()[(turn - turn // 3 - 1) % len(wrongs())]
+    name = name if wrong else rng.choice(list(CALLS))
     function, arguments = CALLS[name]
     given = {argument: rng.choice(roles()[role][0]) for argument, role in arguments.items()}
-    able = [argument for argument, role in arguments.items() if roles()[role][1]]
-    wrong = rng.random() < 0.67
     said = "right arguments"
     if wrong:
-        argument = rng.choice(able)
-        given[argument] = rng.choice(roles()[arguments[argument]][1])
-        said = f"{argument}={_short(given[argument])}"
+        given[wrong_argument] = roles()[arguments[wrong_argument]][1][place]
+        said = f"{wrong_argument}={_short(given[wrong_argument])}"
     return f"{name}({said})", wrong, functools.partial(function, **given)
 
 

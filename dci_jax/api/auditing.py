@@ -7,7 +7,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,23 +126,21 @@ def audit(
 
 
 def _row(given):
-    """A sequence as a tuple; what is none as it is, for the check of fields to name."""
-    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else given
+    """Several values as a tuple; a single one unchanged, which the check of the field refuses."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes | dict) else given
 
 
 def _set(config, given):
     """Set fields by their dotted names."""
-    known = set(dict(config.iteritems()))
     for name, value in given.items():
-        section, _, field = name.rpartition(".")
-        at = config.get(section) if section else config
-        if at is None or field not in at:
+        if name not in FIELDS:
             if sentence := moved(name):
                 raise InputError(f"{sentence} (docs/fields.md explains every field).")
-            raise InputError(f"There is no setting {name!r}; docs/fields.md lists them ({', '.join(sorted(known))}).")
+            raise InputError(f"There is no setting {name!r}; docs/fields.md lists them ({', '.join(sorted(FIELDS))}).")
         check_value(name, value, FIELDS[name].form)  # before ml_collections makes 1.0 of True
+        section, _, field = name.rpartition(".")
         with config.ignore_type():
-            at[field] = value
+            (config[section] if section else config)[field] = value
 
 
 def _images(network, images, labels):

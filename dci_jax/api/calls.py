@@ -66,8 +66,8 @@ def check_values(**given: tuple[Any, str | Range]) -> None:
 
 def described(value: Any) -> str:
     """A value in a sentence: itself, or what it is where that would take a line."""
-    if hasattr(value, "shape"):
-        return f"an array of shape {list(value.shape)}" if getattr(value, "ndim", 1) else str(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return repr(value) if isinstance(value, np.generic) else f"an array of shape {list(value.shape)}"
     text = repr(value)
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
@@ -84,24 +84,26 @@ def check_prior(prior: Any, network: Network) -> None:
     """Raise InputError unless `prior` generates inputs that the network accepts, of its size or smaller."""
     if not isinstance(prior, Prior):
         raise InputError(f"prior is a {type(prior).__name__}; give what fit_prior returns.")
+    check_mixture(prior)
     shape, own = prior.shape, network.input_shape
     if len(shape) != len(own) or shape[-1] != own[-1] or not all(0 < a <= b for a, b in zip(shape, own, strict=True)):
         raise InputError(
             f"The prior makes inputs of shape {list(shape)}, but {network.name} takes {list(own)}; fit a prior to this network."
         )
-    check_mixture(prior)
 
 
 def check_mixture(prior: Prior) -> None:
     """Raise InputError unless the prior's sources and images are right: one that was made by hand may not be."""
-    if not all(side > 0 for side in prior.shape):
+    if not isinstance(prior.shape, tuple | list) or not all(isinstance(n, int) and n > 0 for n in prior.shape):
         raise InputError(
-            f"The prior makes inputs of shape {list(prior.shape)}, which has no pixel; give sides above 0."
+            f"The prior's shape is {described(prior.shape)}; give whole numbers above 0, such as (32, 32, 3)."
         )
+    if not hasattr(prior.pool, "__len__"):
+        raise InputError(f"The prior's pool is {described(prior.pool)}; give images, or () for none.")
     weights = as_weights(prior.weights, "The prior's weights")
     mixture(weights, len(prior.pool), LATENTS if len(prior.shape) == 1 else (POOL, *GENERATORS))
     if POOL in weights:
-        check_images(prior.pool[:1] if isinstance(prior.pool, np.ndarray) else prior.pool[0][None], prior.shape)
+        check_images(np.asarray(prior.pool[0])[None], prior.shape)
 
 
 def check_images(images: Any, shape: tuple[int, ...]) -> None:

@@ -1,6 +1,6 @@
 """Load a target network by name; rank its split points without an attack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -70,14 +70,15 @@ def leakage_scores(
       InputError: an unknown split point, a number below 1, or a generator.
     """
     check_network(network)
-    if not isinstance(splits, tuple | list) or not all(isinstance(name, str) for name in splits):
+    splits = tuple(splits) if isinstance(splits, Iterable) and not isinstance(splits, str | dict) else splits
+    if not isinstance(splits, tuple) or not all(isinstance(name, str) for name in splits):
         raise InputError(f"splits is a {type(splits).__name__}; give a tuple of names, or () for all.")
     check_values(num_images=(num_images, COUNT), seed=(seed, "seed"))
     if network.latent:
         raise InputError(
             f"{network.name} is a generator, and the score is of images; reconstruct its latents instead, as configs/sngan_narrow.py does."
         )
-    names = tuple(splits) or split_names(network)
+    names = splits or split_names(network)
     indices = [split_index(network, name) for name in names]
     with float32():
         key = jax.random.key(seed)

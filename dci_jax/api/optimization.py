@@ -1,5 +1,7 @@
 """Reconstruct by optimization: match each input's features by gradient or Gauss-Newton steps."""
 
+import math
+
 import jax.numpy as jnp
 import optax
 
@@ -60,7 +62,7 @@ def optimize(
         total_variation=(total_variation, "rmle.total_variation"),
         prior_weight=(prior_weight, "rmle.prior_weight"),
     )
-    if bool(prior) != bool(prior_weight) or not (prior is None or callable(prior)):
+    if (prior is not None) != bool(prior_weight) or not (prior is None or callable(prior)):
         raise InputError(
             f"prior is {described(prior)} and prior_weight {prior_weight:g}; give a function and a weight above 0, or neither."
         )
@@ -118,14 +120,14 @@ def _start(network, features, start):
     """The starting point [B, ...]: a blank image, the prior's mean, or `start` if its shape is right."""
     if start is None:
         return feature_matching.blank(network, len(features))
-    check_floats(start, "starting points")
+    check_floats(start, "start")
     found = jnp.asarray(start, jnp.float32)
     if found.shape != (len(features), *network.input_shape):
         raise InputError(
             f"start has the shape {list(found.shape)}; give one input for each of the features, "
             f"{[len(features), *network.input_shape]}."
         )
-    check_range(found, "starting points", bool(latent_prior(network)))
+    check_range(found, "start", math.inf if latent_prior(network) else 0.2)
     return found
 
 

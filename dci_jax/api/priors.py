@@ -58,7 +58,7 @@ def fit_prior(
       progress: whether to show progress bars.
 
     Raises:
-      InputError: an unknown source, or a border larger than the image.
+      InputError: an unknown source, a side larger than the network's, or a border larger than the image.
     """
     check_network(network)
     check_key(key)
@@ -108,6 +108,8 @@ def synthesize(
     check_network(network)
     check_key(key)
     check_values(num_images=(num_images, "synthesis.batch"))
+    if ignored := {"batch", "batches"} & settings.keys():
+        raise InputError(f"{min(ignored)} is not an argument here; give num_images, all of which are one batch.")
     how = section_of("synthesis", settings) | {"batches": 1, "batch": num_images}
     synthesis.check(network, 1, how["stages"])
     with tempfile.TemporaryDirectory() as folder, shown.visible(progress), float32():
@@ -124,6 +126,7 @@ def with_synthetic(prior: Prior, images: np.ndarray, weight: float = 0.5) -> Pri
     if not isinstance(prior, Prior):
         raise InputError(f"prior is a {type(prior).__name__}; give what fit_prior returns.")
     check_mixture(prior)
+    images = np.asarray(images) if isinstance(images, list | tuple) else images
     check_images(images, prior.shape)
     if isinstance(weight, bool) or not isinstance(weight, numbers.Real) or not 0 < weight <= 1:
         raise InputError(f"weight is {described(weight)}; give a share above 0 and at most 1.")

@@ -1,20 +1,30 @@
 """A chain of inverters, from the features at a split point back to the input: R_1(...R_k(f_k))."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import flax.struct
 import jax
+import jax.numpy as jnp
+from flax import traverse_util
 from jaxtyping import Float
 
 from dci_jax.arrays import as_features
-from dci_jax.dci import inverter
-from dci_jax.dci.inverter import InverterSpec
-from dci_jax.errors import InputError
-from dci_jax.network import Network, feature_shapes, with_side
+from dci_jax.dci import chain_file, inverter
+from dci_jax.dci.inverter import InverterSpec, inverter_spec, split_stages
+from dci_jax.dci.trained import inverter_network
+from dci_jax.dci.trained.trained_inverter import TrainedInverter
+from dci_jax.defenses import registry
+from dci_jax.defenses.channel import NONE, Channel, with_defense
+from dci_jax.errors import InputError, reason
+from dci_jax.network import Network, feature_shapes, split_index, with_side
+from dci_jax.runtime.digest import sha256_of
 from dci_jax.tensors import join, layout, shapes
 from dci_jax.typing import Array, Pytree
+
+_RESTORE = "restore"  # the names of its tensors in a file begin with it
 
 
 @flax.struct.dataclass
@@ -132,9 +142,7 @@ class Chain:
 
     def save(self, path: str | Path) -> None:
         """Save the chain to one .safetensors file, which `load_chain` reads for the same network."""
-        from dci_jax.dci import chain_file  # which makes chains
-
-        chain_file.save(self, path)
+        _save(self, path)
 
     @classmethod
     def of(cls, inverters: Sequence, network: Network, split: str, validation_mse: float | None = None) -> "Chain":
@@ -148,3 +156,111 @@ class Chain:
         psnr = "" if self.validation_mse is None else f", validation PSNR {self.validation_psnr:.1f} dB"
         lines = (f"\n  {name}: {each!r}" for name, each in zip(names, self.inverters, strict=True))
         return f"Chain({self.network.name} at {self.split}, {len(self.inverters)} inverters{psnr}){''.join(lines)}"
+
+
+def _save(chain: Chain, path: str | Path) -> None:
+    tensors, kinds = {}, []
+    for number, each in enumerate(chain.inverters):
+        if isinstance(each, Inverter):
+            tensors |= {f"{number}/{r}": kernel for r, kernel in enumerate(each.kernels)}
+            kinds.append({"solved": dataclasses.asdict(each.spec)})
+        else:
+            flat = traverse_util.flatten_dict(each.params, sep="/")
+            tensors |= {f"{number}/{name}": leaf for name, leaf in flat.items()}
+            names = [f.name for f in dataclasses.fields(each.module) if f.name not in ("parent", "name")]
+            kinds.append({"trained": {name: getattr(each.module, name) for name in names}, "index": each.index})
+    if chain.restore is not None:
+        flat = traverse_util.flatten_dict(dataclasses.asdict(chain.restore), sep="/")
+        tensors |= {f"{_RESTORE}/{name}": leaf for name, leaf in flat.items()}
+    about = {
+        "network": chain.network.name,
+        "fingerprint": _fingerprint(chain.network),
+        "split": chain.split,
+        "validation_mse": chain.validation_mse,
+        "inverters": kinds,
+    }
+    chain_file.write(Path(path), about, tensors)
+
+
+def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> Chain:
+    """Load a chain that `Chain.save` wrote.
+
+    Args:
+      path: the .safetensors file.
+      network: the network that it was solved or trained for, with the same weights.
+      defense: the defense that it was adapted to.
+
+    Raises:
+      InputError: the file is damaged, of another version, or of another network or defense.
+    """
+    about, tensors = chain_file.read(Path(path))
+    try:
+        inverters = [_inverter(kind, str(number), tensors) for number, kind in enumerate(about["inverters"])]
+        split, made_for, mse = about["split"], about["fingerprint"], about["validation_mse"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); save the chain again.") from error
+    network = split_stages(network) if any(isinstance(each, Inverter) for each in inverters) else network
+    restores = registry.find(defense.kind).restore
+    moved = {name.partition("/")[2]: t for name, t in tensors.items() if name.startswith(f"{_RESTORE}/")}
+    if bool(moved) != bool(restores):
+        raise InputError(
+            f"{path} was{' not' * (not moved)} adapted to a defense that moves features, but the defense given is {defense.label}; "
+            "give the one that it was solved for."
+        )
+    target = network if restores else with_defense(network, split_index(network, split), defense)
+    if _fingerprint(target) != made_for:
+        raise InputError(
+            f"{path} is a chain of {about['network']} with other weights, another normalization or another defense than the "
+            f"{network.name} given; load the network that it was made for."
+        )
+    _check_specs(path, inverters, target)
+    chain = Chain.of(inverters, target, split, mse)
+    return chain.replace(restore=_restored(path, restores, moved, chain.feature_shape)) if restores else chain
+
+
+def _restored(path, restores, tensors, shape):
+    """What puts features of this shape right, from its tensors."""
+    features = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    try:
+        found = restores(**traverse_util.unflatten_dict(tensors, sep="/"))
+        if jax.eval_shape(lambda restore, f: restore(f), found, features).shape != features.shape:
+            raise ValueError("features of another shape")
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{path} was edited ({reason(error)}); save the chain again.") from error
+    return found
+
+
+def _check_specs(path, inverters, network):
+    """Raise InputError where solved inverters are not those of the network's blocks, the deepest first."""
+    depth, shapes = len(inverters), feature_shapes(network)
+    for number, each in enumerate(inverters):
+        if not isinstance(each, Inverter):
+            continue
+        spec, index = each.spec, depth - 1 - number
+        stop = spec.stop if spec.stop in (index + 1, depth) else depth
+        right = dataclasses.replace(inverter_spec(network, index, stop, shapes), grid=spec.grid)
+        wanted = [(right.channels if r else right.sent, right.target) for r in range(len(each.kernels))]
+        if spec != right or [kernel.shape[2:] for kernel in each.kernels] != wanted:
+            raise InputError(
+                f"{path} was edited: its inverter of block {index} is not that of {network.name}; save the chain again."
+            )
+
+
+def _inverter(kind, number, tensors):
+    """The inverter that the file describes by `kind`, from the tensors under its number."""
+    mine = {name.partition("/")[2]: t for name, t in tensors.items() if name.split("/")[0] == number}
+    if "solved" in kind:
+        solved = kind["solved"]
+        spec = solved | {"grid": tuple(solved["grid"]), "tensors": tuple(map(tuple, solved["tensors"]))}
+        kinds = {"bool": bool, "float": (int, float), "int": int}
+        for field in dataclasses.fields(InverterSpec):
+            if not isinstance(spec.get(field.name, ()), kinds.get(getattr(field.type, "__name__", field.type), tuple)):
+                raise TypeError(f"{field.name} is {spec.get(field.name)!r}")
+        return Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec))
+    module = inverter_network.Inverter(**kind["trained"])
+    return TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"])
+
+
+def _fingerprint(network):
+    """Hash of the weights and of the input normalization."""
+    return sha256_of(jax.tree.map(jnp.asarray, (network, network.mean, network.std)))

@@ -42,7 +42,7 @@ class Defense:
       size: (array, strength) -> bytes of one example's payload, int.
       check: (shape of one example's features) -> raises InputError if they cannot be defended in this way.
       restore: a dataclass that is a pytree with `__call__`, by which an attacker who knows the defense puts received features
-        [B, ...] right before any attack; made by its `fit(params, [features of the attacker's own inputs])`. None: nothing is.
+        [B, ...] right before any attack; made by its `fit(params, [features of the attacker's own inputs])`. None: they need no such step.
     """
 
     send: Callable

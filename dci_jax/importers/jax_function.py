@@ -72,10 +72,8 @@ def from_jax(
     """
     name = name or getattr(apply, "__name__", type(apply).__name__)
     shape = input_shape.shape[1:] if getattr(input_shape, "ndim", 1) == 4 else input_shape
-    check_images(shape, mean, std, crop)
-    if isinstance(splits, str):
-        raise InputError(f"splits is {splits!r}; give a tuple of names, such as ({splits!r},).")
-    source = source_of(apply, variables, shape, name)
+    check_images(name, shape, mean, std, crop)
+    source = source_of(apply, variables, tuple(shape), name)
     program = source.program(2, *source.shape[:2])
     places = find_places(program, source.program(3, *source.shape[:2]))
     # Features that the function returns are sent, whatever module they come from.
@@ -83,6 +81,7 @@ def from_jax(
         replace(p, name=OUTPUTS if source.tensors else p.name, default=True) if p.value == program.output else p
         for p in places
     ]
+    splits = (splits,) if isinstance(splits, str) else splits
     unknown = [split for split in splits if split not in {place.name for place in places}]
     if unknown:
         known = ", ".join(place.name for place in places)

@@ -4,6 +4,7 @@ A place is where one value that depends on the input is alive, image-like and of
 module is what parameters share a path.
 """
 
+import functools
 import math
 import re
 
@@ -162,25 +163,39 @@ def _before_padding(program, names):
 
 
 def nonnegative(program: Program, name: str) -> bool:
-    """Whether a value is never negative, as far as its last operators tell."""
-    if name == INPUT or name not in program.values:
+    """Whether a value is never negative, as far as the operators before it tell."""
+    if name not in program.values:
         return False
-    names = {value.var: name for name, value in program.values.items()}
-    equation = program.equations[program.values[name].equation]
-    kind = equation.primitive.name
+    by_var, signs = _signs(program)
+    waiting = [program.values[name].var]
+    while waiting:
+        var = waiting.pop()
+        if var in signs:
+            continue
+        if var not in by_var:
+            signs[var] = False
+            continue
+        equation = program.equations[by_var[var].equation]
+        kind, operands = equation.primitive.name, equation.invars[: 1 if equation.primitive.name == "clamp" else None]
+        literal = [bool(np.all(np.asarray(a.val) >= 0)) for a in operands if isinstance(a, core.Literal)]
+        others = [a for a in operands if isinstance(a, core.Var)]
+        if kind == "custom_jvp_call":
+            signs[var] = _maps_to_nonnegative(equation)
+        elif kind in _SIGNLESS or (kind == "max" and any(literal)):
+            signs[var] = True
+        elif kind not in (*_PASSED_ON, "max", "clamp"):
+            signs[var] = False
+        elif unknown := [a for a in others if a not in signs]:
+            waiting += [var, *unknown]
+        else:
+            signs[var] = (any if kind == "max" else all)([*literal, *(signs[a] for a in others)])
+    return signs[program.values[name].var]
 
-    def sure(operand):
-        if isinstance(operand, core.Literal):
-            return bool(np.all(np.asarray(operand.val) >= 0))
-        return nonnegative(program, names.get(operand, INPUT))
 
-    if kind == "custom_jvp_call":
-        return _maps_to_nonnegative(equation)
-    if kind == "clamp":
-        return sure(equation.invars[0])
-    if kind == "max":
-        return any(sure(a) for a in equation.invars)
-    return kind in _SIGNLESS or (kind in _PASSED_ON and all(sure(a) for a in equation.invars))
+@functools.lru_cache(maxsize=8)
+def _signs(program):
+    """(variable -> value, variable -> what `nonnegative` has found out)."""
+    return {value.var: value for value in program.values.values()}, {}
 
 
 def _maps_to_nonnegative(equation):

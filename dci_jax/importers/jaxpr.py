@@ -41,7 +41,7 @@ class Value:
         return self.var.aval.shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A traced function.
 

@@ -5,9 +5,10 @@ A negative learning rate or a weight of 0 would run to the end, and a crippled a
 
 import math
 from collections.abc import Iterator
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from dci_jax.errors import InputError
@@ -35,8 +36,8 @@ def check_form(name: str, value: Any, form: Form) -> None:
     """Raise InputError if a value has the wrong type, or a row the wrong types or length."""
     if form in (str, bool) and not isinstance(value, form):
         raise InputError(f"{name} is {_shown(value)}; give {'a string' if form is str else 'True or False'}.")
-    if isinstance(form, Choice) and value not in form.words:
-        raise InputError(f"{name} is {_shown(value)!r}; give {form}.")
+    if isinstance(form, Choice) and (not isinstance(value, str) or value not in form.words):
+        raise InputError(f"{name} is {repr(value) if isinstance(value, str) else _shown(value)}; give {form}.")
     if isinstance(form, Rows):
         for row in value if isinstance(value, tuple | list) else ((value,),):
             if not _fits(row, form.kinds):
@@ -77,7 +78,7 @@ def _check_names(config: ConfigDict) -> None:
 
 def _check_numbers(name, value, found, allowed, each=""):
     for number in found:
-        real = isinstance(number, Real) and not isinstance(number, bool)
+        real = isinstance(number, Integral if allowed.whole else Real) and not isinstance(number, bool)
         too_many = real and allowed.whole and allowed.high == math.inf and number > MOST
         if not real or number not in allowed or too_many:
             most = f", at most {MOST}" if too_many else ""
@@ -105,7 +106,10 @@ def _fits(row, kinds):
     parts = (row,) if len(kinds) == 1 else row
     if not isinstance(parts, tuple | list) or len(parts) != len(kinds):
         return False
-    return all(isinstance(p, int | k if k is float else k) for p, k in zip(parts, kinds, strict=True))
+    return all(
+        isinstance(p, {float: Real, int: Integral}.get(k, k)) and not isinstance(p, bool)
+        for p, k in zip(parts, kinds, strict=True)
+    )
 
 
 def _fields(config, above=""):
@@ -125,7 +129,7 @@ def _value(config, name):
 
 def _shown(value):
     """A value in a sentence: itself, or what it is where that would take a line."""
-    if hasattr(value, "shape"):
-        return f"an array of shape {list(value.shape)}" if getattr(value, "ndim", 1) else str(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return repr(value) if isinstance(value, np.generic) else f"an array of shape {list(value.shape)}"
     text = str(tuple(value) if isinstance(value, list) else value)
     return text if len(text) <= 200 and "\n" not in text else f"a {type(value).__name__}"

@@ -39,7 +39,7 @@ def page() -> str:
         "# Every field of a config",
         "",
         "Set a field by a flag, such as `--config.batch=50`, or in a config file. All fields are checked before any "
-        "work, even in sections that do not run.",
+        "work, even in sections that do not run. Whole numbers are at most 2147483647, unless another limit is given.",
     ]
     for section, about in SECTIONS.items():
         rows = [

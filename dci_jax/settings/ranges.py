@@ -23,11 +23,11 @@ class Range:
     whole: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value) and self.whole:
+        if self.whole and (value in (math.inf, -math.inf) or value != value or value % 1):
             return False
         low = value > self.low if self.above else value >= self.low
         high = value < self.high if self.below else value <= self.high
-        return low and high and not (self.whole and value % 1)
+        return low and high
 
     def __str__(self) -> str:
         kind = "a whole number " if self.whole else "a number "

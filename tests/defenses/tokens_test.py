@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dci_jax.dci.chain_file import load_chain
+from dci_jax.dci.chain import load_chain
 from dci_jax.dci.solve_chain import dci
 from dci_jax.defenses import tokens
 from dci_jax.defenses.channel import Channel, learn, send

@@ -137,7 +137,7 @@ def noisy(params, x):
         (lambda p, x: (x.sum(), x.mean((1, 2, 3))), (16, 16, 3), r"returns \[\], \[2\] for 2 images"),
         (lambda p, x: normalized(p, x).sum(), (16, 16, 3), r"returns \[\] for 2 images"),
         (normalized, (16, 16, 4), r"does not take images \[2, 16, 16, 4\]"),
-        (normalized, (16, 16), r"input_shape is \(16, 16\)"),
+        (normalized, (16, 16), r"has the input shape \(16, 16\)"),
         (lambda p, x: normalized(p, x - x.mean((0, 1, 2))), (16, 16, 3), "by what else is in the batch"),
         (lambda p, x: x.reshape(len(x), -1)[:, :5], (16, 16, 3), "no split point"),
         (noisy, (16, 16, 3), "differ from the function's"),
@@ -151,9 +151,9 @@ def test_what_is_no_network_is_one_sentence(function, shape, sentence, params):
 def test_other_arguments_are_checked_and_an_example_will_do_for_a_shape(params):
     assert dci_jax.from_jax(normalized, params, np.zeros((1, 16, 16, 3))).input_shape == (16, 16, 3)
     for more, sentence in (
-        ({"mean": (0.5, 0.5)}, "mean is"),
-        ({"std": (0.0,)}, "std is"),
-        ({"splits": "x"}, "a tuple"),
+        ({"mean": (0.5, 0.5)}, "has mean"),
+        ({"std": (0.0,)}, "has std"),
+        ({"splits": "x"}, "no split point 'x'"),
     ):
         with pytest.raises(InputError, match=sentence):
             dci_jax.from_jax(normalized, params, (16, 16, 3), **more)
