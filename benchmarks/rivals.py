@@ -25,7 +25,7 @@ from dci_jax.dci import inverter, solve_chain
 from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network, features_at, logits, run, split_index, trace
 
-SPLITS, TESTED, PAIRS, COUNT = ("layer2.2",), 200, (16, 256, 2800), 2304
+SPLITS, TESTED, PAIRS, COUNT = ("layer2.2",), 200, (16, 256, 2800), 1152
 SETTINGS = dict(num_corrections=4, kernel_size=3, max_unknowns=(6000, 3000), samples_per_unknown=100, progress=False)
 
 
