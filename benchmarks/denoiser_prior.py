@@ -19,7 +19,7 @@ from benchmarks.nonlinear_rest import tiles
 from docs.own_denoiser import looks_clean
 
 SPLITS = ("layer2.2",)
-VARIATIONS, WEIGHTS = (0.1, 0.3, 1.0, 3.0), (3.0, 10.0, 30.0, 100.0)
+VARIATIONS, WEIGHTS = (0.03, 0.1, 0.3, 1.0), (30.0, 100.0, 300.0, 1000.0)
 SETTINGS = dict(num_images=512, num_corrections=3, kernel_size=3, max_unknowns=(6000, 3000), samples_per_unknown=100)
 
 
