@@ -74,7 +74,7 @@ def check_images(name: str, shape: Any, mean: Any, std: Any, crop: Any) -> None:
         if not several or not all(_real(v) and (what == "mean" or v > 0) for v in values):
             above = " above 0" * (what == "std")
             raise InputError(
-                f"{name} has {what} {values!r}; give a tuple of one number{above}, or of one for each channel."
+                f"{name} has {what} {values!r}; give a tuple of one finite number{above}, or of one for each channel."
             )
     if not _real(crop) or not 0 < crop <= 1:
         raise InputError(f"{name} has crop {crop!r}; give a share of the image's side, above 0 and at most 1.")
