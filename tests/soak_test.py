@@ -30,6 +30,7 @@ def test_two_bad_inputs_of_each_kind_never_end_in_a_traceback():
     assert len(found["said"]) > 10
 
 
+@pytest.mark.slow
 def test_what_is_known_to_be_wrong_is_refused_and_what_is_right_is_not(tmp_path):
     # In a process of its own: the hook that checks the shapes of signatures in tests would be the first to refuse.
     out = tmp_path / "found.json"

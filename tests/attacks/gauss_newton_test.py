@@ -76,6 +76,7 @@ def test_an_image_comes_nearer_and_is_found_alone(network, tmp_path):
     np.testing.assert_allclose(found[:1], alone, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_loss_never_rises_even_from_the_worst_start(network, tmp_path):
     _, features, near = image_problem(network)
     start = jnp.where(near > 0.5, 0.0, 1.0)
