@@ -10,7 +10,7 @@ import numpy as np
 from dci_jax.errors import InputError
 from dci_jax.typing import Array
 
-_OVERSHOOT = 0.2  # of images that were resized
+OVERSHOOT = 0.2  # of images that were resized
 
 
 def dtype_of(x: Any) -> Any:
@@ -54,7 +54,7 @@ def check_floats(x: Any, name: str) -> None:
         raise InputError(f"{name} is {found}; give an array of floats, such as pixels / 255 for images.")
 
 
-def check_range(x: Array, name: str, margin: float = _OVERSHOOT) -> None:
+def check_range(x: Array, name: str, margin: float = OVERSHOOT) -> None:
     """Raise InputError for images outside of [0, 1] by more than `margin`, or not finite (outside of `jit`, on one host)."""
     if not _known(x):
         return

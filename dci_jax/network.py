@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from dci_jax.arrays import check_floats, check_range
+from dci_jax.arrays import OVERSHOOT, check_floats, check_range
 from dci_jax.cpu_kernels.materialize import materialize
 from dci_jax.errors import InputError, reason
 from dci_jax.runtime.compile_ahead import program
@@ -121,7 +121,7 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
         raise InputError(
             f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]."
         )
-    check_range(x := jnp.asarray(x), "x", math.inf if network.latent else 0.2)
+    check_range(x := jnp.asarray(x), "x", math.inf if network.latent else OVERSHOOT)
     if isinstance(split, str):
         split = split_index(network, split)
     return first_blocks(network, split, x)

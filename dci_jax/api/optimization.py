@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from dci_jax.api.calls import check_defense, check_values, described, float32
-from dci_jax.arrays import as_features, check_floats, check_range
+from dci_jax.arrays import OVERSHOOT, as_features, check_floats, check_range
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
@@ -127,7 +127,7 @@ def _start(network, features, start):
             f"start has the shape {list(found.shape)}; give one input for each of the features, "
             f"{[len(features), *network.input_shape]}."
         )
-    check_range(found, "start", math.inf if latent_prior(network) else 0.2)
+    check_range(found, "start", math.inf if latent_prior(network) else OVERSHOOT)
     return found
 
 

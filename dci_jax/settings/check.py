@@ -23,8 +23,6 @@ def check_ranges(config: ConfigDict) -> None:
     """Raise InputError if a value is outside its field's range, even in a section that does not run."""
     _check_names(config)
     for name, field in FIELDS.items():
-        check_form(name, _value(config, name), field.form)
-    for name, field in FIELDS.items():
         check_value(name, _value(config, name), field.form)
     for field in ("defenses", "corruptions"):
         _check_strengths(field, config[field])
