@@ -19,7 +19,7 @@ from dci_jax.evaluation.positive_control import control
 from dci_jax.inputs.mixture import POOL, Prior
 from dci_jax.report.leaks import POLICY, Policy, working
 from dci_jax.results import ANY_SPLIT, lines, write
-from dci_jax.runtime import distributed
+from dci_jax.runtime import distributed, program_cache
 from dci_jax.runtime.workdir import present, timing
 
 log = logging.getLogger("dci_jax")
@@ -74,7 +74,7 @@ def run(config: ConfigDict, case: Case, workdir: Path) -> None:
                 rows += lines(scores | sent[split, label], some, **row, **cell)
                 shown, form = ("psnr", "%.2f dB") if "psnr" in scores else ("feature_error", "feature error %.3g")
                 log.info(f"%s after %s, %s: {form}", name, split, label, float(np.mean(scores[shown])))
-        jax.clear_caches()  # as in `fit`
+        program_cache.bound()
 
     if config.audit.page and case.baselines and case.private is not None:
         with timed("control"):
@@ -127,8 +127,7 @@ def fit(
     cells = [(split, channel) for split in splits for channel in channels[split] if channel.kind != "none"]
     for number, (split, channel) in enumerate(cells):
         if number and split != cells[number - 1][0]:
-            # A split has programs of its own, and a process can hold a few thousand before the system refuses it memory.
-            jax.clear_caches()
+            program_cache.bound()  # a split has programs of its own
         if number:
             left = (time.monotonic() - begun) / number * (len(cells) - number) / 60
             log.info("%s: %d of %d cells are done, about %.0f minutes left", name, number, len(cells), left)

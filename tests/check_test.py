@@ -158,7 +158,7 @@ def test_an_adapted_attack_is_fitted_for_each_split_and_defense(monkeypatch, net
     config.attacks, config.num_queries = ("dci", "adapted_dci", "adapted_dci+refine"), (1, 10)
     config.defenses = (("none", 0.0), ("gaussian", 1.0), ("quantize", 2.0))
     case, readers, dropped = check(config), {}, []
-    monkeypatch.setattr(experiment.jax, "clear_caches", lambda: dropped.append(len(seen)))
+    monkeypatch.setattr(experiment.program_cache, "bound", lambda: dropped.append(len(seen)))
     for name in config.attacks:
         readers[name] = experiment.fit(config, name, case, None, case.channels, readers, key=None, workdir=tmp_path)
     defended = [("gaussian 1"), ("gaussian 1 x10"), ("quantize 2")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 ROOT = Path(__file__).parent.parent
+QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 # Of configs/tiny.py, with solved inverters alone.
 SOLVED = [
     "--config.attacks=('dci',)",
@@ -42,7 +43,7 @@ def command(place, workdir, *more, config="configs/tiny.py"):
 
 
 def environment(place, devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} {QUICK_COMPILER}"
     if jax.__version_info__ >= (0, 12):  # with oneDNN no program of a training can be kept in the cache
         flags += " --xla_cpu_experimental_onednn_custom_call=false"
     return os.environ | {"HOME": str(place), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

@@ -1,6 +1,7 @@
 """What several tests share: a small network, the tiny config, and paths that may be absent."""
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from dci_jax.checkpoints import assign
 from dci_jax.models.cifar_resnet import cifar_resnet, torch_prefix
 from dci_jax.models.sngan import sngan
 from dci_jax.runtime import process, training_loop
-from tests.command_line import ROOT, call
+from tests.command_line import QUICK_COMPILER, ROOT, call
 
 process.prepare()
 # Of a background job Ctrl-C is ignored, and by the processes that tests start would be, too.
@@ -29,7 +30,14 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Programs of tests run for milliseconds and take the compiler seconds; processes that they start do the same."""
-    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] += f" {QUICK_COMPILER}"
+
+
+def pytest_collection_finish(session):
+    """Python looks for garbage less often, and not among the modules: tracing makes many small objects that stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -34,11 +34,11 @@ def test_two_bad_inputs_of_each_kind_never_end_in_a_traceback():
 def test_what_is_known_to_be_wrong_is_refused_and_what_is_right_is_not(tmp_path):
     # In a process of its own: the hook that checks the shapes of signatures in tests would be the first to refuse.
     out = tmp_path / "found.json"
-    command = [sys.executable, "-m", "benchmarks.soak", "known", "--count=100", f"--out={out}"]
+    command = [sys.executable, "-m", "benchmarks.soak", "known", "--count=40", f"--out={out}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     found = json.loads(out.read_text())
     assert {line.partition(":")[0] for line in found["counts"]} == set(known.KINDS)
-    assert found["counts"]["Python API: result"] > 3
+    assert found["counts"]["Python API: result"] > 1
 
 
 def test_a_fault_is_called_one(monkeypatch):

@@ -8,7 +8,7 @@ all images, too few to overfit single pixels. It starts from what is known of ne
 every photograph: JPEG stores its colours at half the resolution (4:2:0).
 
 Random crops of padded images (He et al., CVPR 2016, section 4.2: 4 pixels) add black borders to those statistics;
-the filter is fitted with and without them, and the better fit is used.
+the filter is fitted with each border that unfiltered images do not rule out, and the best fit is used.
 """
 
 import functools
@@ -38,6 +38,7 @@ log = logging.getLogger("dci_jax")
 _DRAWN = 4  # batches of procedural images, used in turn
 _SMOOTH = 1e-3  # weight of the mean squared difference of neighbouring octaves' matrices
 _FITS = 0.25  # half a deviation; a filter that leaves more is not used: the statistics are not those of images
+_WORSE = 2.0  # a border whose unfiltered images differ by so many times the best one's mismatch is not fitted
 _EPSILON = 1e-5  # as BatchNorm adds to a variance: dead channels carry no information
 
 
@@ -177,7 +178,7 @@ def mismatch(
 
 
 def _fits(network, drawn, key, padding, depth, steps, learning_rate):
-    """For each padding the filter, and the mismatch before and after; arrays and numbers as they are stored.
+    """For each likely padding the filter, and the mismatch before and after; arrays and numbers as they are stored.
 
     One program for all: each crop is taken out of the widest border, from the places that a narrower one has.
     """
@@ -195,12 +196,16 @@ def _fits(network, drawn, key, padding, depth, steps, learning_rate):
         found = [measure(fitted, network, batch(border, number))[1]["mismatch"] for number in range(len(drawn))]
         return np.mean([float(value) for value in found])
 
+    before = {border: distance(unchanged, border) for border in padding}
     for border in padding:
+        if before[border] > _WORSE * min(before.values()):
+            log.info("borders of %d pixels are unlikely (mismatch %.3g)", border, before[border])
+            continue
         within, label = functools.partial(batch, border), f"prior fitting, borders of {border} pixels"
         fitted, _ = minimize(loss, start, network, within, steps=steps, optimizer=optimizer, label=label)
         bands, shift = sharding.fetch(fitted)
-        before, after = (distance(filter, border) for filter in (unchanged, fitted))
-        yield {"bands": bands, "shift": shift, "border": border, "before": before, "after": after}
+        after = distance(fitted, border)
+        yield {"bands": bands, "shift": shift, "border": border, "before": before[border], "after": after}
 
 
 def _procedural(weights):

