@@ -1,4 +1,4 @@
-"""How fast this machine does what a run is made of: measured in two seconds, on an idle machine once, and kept beside the compiled programs.
+"""How fast this machine does what a run is made of: measured in a second, on an idle machine once, and kept beside the compiled programs.
 
 A matrix product says little: on a CPU convolutions and their gradients reach other shares of its rate than sums of normal equations,
 and a factorisation in float64 another again.
@@ -80,8 +80,8 @@ def measured() -> Rates:
 
 
 def _sums(size):
-    u, t = (jnp.ones((16, 28, 28, c)) for c in (512, 256))  # small ones wait for other things than arithmetic
-    work = 16 * normal_equations.flops(size, 28, 28, 512, 256)
+    u, t = (jnp.ones((16, 14, 14, c)) for c in (512, 256))  # small ones wait for other things than arithmetic
+    work = 16 * normal_equations.flops(size, 14, 14, 512, 256)
     return work / _seconds(lambda: jax.block_until_ready(normal_equations.moments(size, (u,), (t,))))
 
 

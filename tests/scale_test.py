@@ -10,11 +10,8 @@ from tests.command_line import FITTED, SOLVED, call, finish, lines, said, start_
 pytestmark = pytest.mark.slow
 
 TOLERANCE = 0.01  # dB: sums are added up in another order, and a few optimiser steps magnify that
-# What the other runs here have in common: noise that must not depend on the devices either, and counts
-# that 8 devices cannot share evenly (3 images, 10 per step, 4 synthesised) or can.
-NOISY = "--config.defenses=(('none', 0.0), ('gaussian', 0.5))"
+NOISY = "--config.defenses=(('none', 0.0), ('gaussian', 0.5))"  # which must not depend on the devices either
 SHORT = "--config.attacks=('dci_trained', 'dci_trained+refine')"
-EVEN = ["--config.dci_trained.batch=16", "--config.synthesis.batch=8", NOISY, "--config.attacks=('dci_trained',)"]
 
 
 def assert_equal_results(workdir, reference):
@@ -28,23 +25,8 @@ def assert_equal_results(workdir, reference):
         assert row["ssim"] == pytest.approx(other["ssim"], abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def even(place):
-    """The workdir of an undisturbed run on one device, with counts that 8 devices can share."""
-    done = call(place, place / "even", *EVEN)
-    assert done.returncode == 0, done.stderr
-    return place / "even"
-
-
-def test_eight_devices_that_cannot_share_evenly_give_the_same_numbers(place, finished, tmp_path):
-    done = call(place, tmp_path / "run", SHORT, devices=8)
-    assert done.returncode == 0, done.stderr
-    assert "dci_trained.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16" in done.stderr
-    assert_equal_results(tmp_path / "run", finished)
-
-
 def test_solved_inverters_are_the_same_on_eight_devices_of_two_processes(place, tmp_path):
-    short = (*SOLVED, *FITTED, "--config.splits=('layer1.0',)")
+    short = (*SOLVED, *FITTED, NOISY, "--config.splits=('layer1.0',)")
     one, eight = tmp_path / "one", tmp_path / "eight"
     done = call(place, one, *short)
     assert done.returncode == 0, done.stderr
@@ -54,24 +36,26 @@ def test_solved_inverters_are_the_same_on_eight_devices_of_two_processes(place, 
     assert_equal_results(eight, one)
 
 
-def test_sigterm_to_one_process_stops_both_after_they_saved_and_eight_devices_go_on(place, even, tmp_path):
+def test_sigterm_to_one_process_stops_both_after_they_saved_and_eight_devices_go_on(place, finished, tmp_path):
+    """Neither four devices nor eight can share the counts evenly."""
     workdir = tmp_path / "run"
-    both = start_together(place, workdir, *EVEN, devices=2)
+    both = start_together(place, workdir, SHORT, devices=2)
     wait_for((workdir / "attacks" / "dci_trained" / "1_conquer_to_stem").exists, both[0])
     both[1].terminate()
     finish(both, os.EX_TEMPFAIL)
     assert "stopped by SIGTERM" in said(both[0])
-    done = call(place, workdir, *EVEN, devices=8)
+    done = call(place, workdir, SHORT, devices=8)
     assert done.returncode == 0, done.stderr
+    assert "dci_trained.batch=10 is not shared evenly by 8 devices at 2 splits; a multiple of 16" in done.stderr
     assert "synthesis: batch" not in done.stderr  # that was finished
-    assert_equal_results(workdir, even)
+    assert_equal_results(workdir, finished)
     assert (workdir / "report" / "index.html").exists()
 
 
 def test_a_process_that_dies_makes_the_other_stop_with_a_message(place, tmp_path):
     """That process 0 finds the other gone, within a minute, is told by `benchmarks.soak kills`."""
     workdir = tmp_path / "run"
-    both = start_together(place, workdir, *EVEN)
+    both = start_together(place, workdir, SHORT)
     wait_for((workdir / "attacks" / "dci_trained" / "0_divide").exists, both[0])
     both[0].kill()
     left = both[1]

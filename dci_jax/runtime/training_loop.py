@@ -6,6 +6,7 @@ only in their loss.
 
 import contextlib
 import functools
+import logging
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from dci_jax.errors import InputError
 from dci_jax.runtime import distributed, progress, sharding
 from dci_jax.runtime.checkpoint import Checkpointer
 from dci_jax.typing import Array, Pytree
+
+log = logging.getLogger("dci_jax")
 
 # Updates per dispatch on GPUs and TPUs. A CPU takes one: it has no dispatch to hide, and XLA:CPU can run a
 # convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868);
@@ -137,6 +140,8 @@ def minimize(
         restored = checkpoints and checkpoints.restore((variables, state))
         if restored:
             done, (variables, state) = restored
+            if label and done < steps:
+                log.info("%s: goes on from step %d of %d", label, done, steps)
         update = stack.enter_context(progress.bar(label, steps)) if label else None
         size, flying = _chunk(steps - done, per_dispatch), deque()
         while done < steps:
