@@ -5,7 +5,8 @@
 
 Each argument is a network, its weights (empty: those in the package), and the folders, joined by +, of the results that it is
 compared with. The file has score, PSNR and numbers sent of every split point, and Spearman's rank correlation of PSNR with score, in
-each network and over all of them; beside it that with the numbers sent, as a share of the image's.
+each network and over all of them; beside it that with the numbers sent, as a share of the image's. Split points that the file
+has already are not computed again.
 """
 
 import argparse
@@ -41,12 +42,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     settings = parser.parse_args()
     rows, networks = [], {}
+    kept = json.loads(settings.out.read_text()) if settings.out.exists() else {"rows": [], "networks": {}}
     for each in settings.networks:
         name, weights, folders = each.split(",")
         psnr, network = measured(folders), dci_jax.load_network(name, weights)
+        scores = {r["split"]: r["score"] for r in kept["rows"] if r["network"] == network.name}
+        new = tuple(split for split in psnr if split not in scores)
         begin = time.monotonic()
-        scores = dci_jax.leakage_scores(network, tuple(psnr))
-        seconds = (time.monotonic() - begin) / len(psnr)
+        scores |= dci_jax.leakage_scores(network, new) if new else {}
+        seconds = (time.monotonic() - begin) / max(len(new), 1)
         sent = {row["name"]: row["share_of_input"] for row in dci_jax.split_points(network)}
         own = [
             {
@@ -61,7 +65,7 @@ def main() -> None:
         rows += own
         networks[network.name] = {
             "rank_correlation": correlations(own),
-            "seconds_per_split": round(seconds, 1),
+            "seconds_per_split": round(seconds, 1) if new else kept["networks"][network.name]["seconds_per_split"],
             "results": folders,
         }
         print(network.name, json.dumps(own, indent=1), flush=True)

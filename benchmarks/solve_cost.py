@@ -57,7 +57,7 @@ def rows(name, split, side, batch, settings):
             "unknowns": unknowns,
             "inputs": counts[index],
             "regressors_s": best(inverter.regressors, g, network, seen, f, estimate),
-            "sums_s": best(inverter.correction_moments, size, g, [u], [estimate], [true]),
+            "sums_s": best(inverter.correction_moments, size, g, [u], [estimate], [true], 1),
             "step_s": best(inverter.moved, g, kernel, u, estimate),
             "solve_s": best(ridge.solve, normal, 1e-3),
         }

@@ -112,7 +112,7 @@ def test_the_sums_of_a_solve_cost_what_the_traced_program_says(network):
     batch = 256  # the transforms back are made once, whatever their number
     f, u = (jax.ShapeDtypeStruct((batch, 32, 32, channels), jnp.float32) for channels in (16, g.channels))
     for size in (1, 3, 5):
-        program = jax.make_jaxpr(lambda u, f, size=size: correction_moments(size, g, [u], [f], [f]))(u, f)
+        program = jax.make_jaxpr(lambda u, f, size=size: correction_moments(size, g, [u], [f], [f], 1))(u, f)
         stated = products(program.jaxpr) / batch
         assert cost.sums_flops(g, (size, size), 32, 32)[1] == pytest.approx(stated, rel=0.25)
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from dci_jax.dci.grid import Shapes, scale, shuffle, unshuffle
-from dci_jax.dci.normal_equations import moments
+from dci_jax.dci.normal_equations import Sums, moments
 from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, latent_prior
@@ -29,6 +30,8 @@ from dci_jax.network import Network, feature_shapes, pieces, run
 from dci_jax.runtime.compile_ahead import program
 from dci_jax.tensors import Layout, largest_grid, on_largest_grid
 from dci_jax.typing import Array
+
+Batches = Sequence[Array]
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,11 @@ def inverter_spec(network: Network, index: int, stop: int | None = None, shapes:
     """
     shapes = shapes or feature_shapes(network)
     downsampling, upsampling = scale(network, index, index + 1, shapes)
-    before, output = shapes[index : index + 2]
-    tensors = network.blocks[index].tensors
+    (before, output), tensors = shapes[index : index + 2], network.blocks[index].tensors
     after = largest_grid(output, tensors)
     low, high = LIMITS[latent_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
-    if network.blocks[index].nonnegative:
-        low = max(low, 0.0)
-    target, sent = before[-1] * downsampling**2, after[-1] * upsampling**2
-    stop = stop or index + 1
+    low = max(low, 0.0) if network.blocks[index].nonnegative else low
+    target, sent, stop = before[-1] * downsampling**2, after[-1] * upsampling**2, stop or index + 1
     channels = (3 if stop > index + 1 else 2) * target + 2 * sent + 1
     return InverterSpec(
         index,
@@ -244,16 +244,14 @@ def _stacked(g, x, residual, gradients, f):
     return jnp.concatenate([x, residual, *gradients, _sent(g, f)], -1)
 
 
-def first_moments(size: int, g: InverterSpec, f: Sequence[Array], true: Sequence[Array]) -> dict[str, Array]:
-    """`moments` of the first map, for batches of features (or estimates of them) and true inputs."""
-    return _first_moments(size, g.layout, tuple(f), tuple(true))
+def first_moments(size: int, g: InverterSpec, f: Batches, true: Batches, count: int) -> Sums:
+    """`moments` of the first map, for batches of features (or estimates of them) and true inputs: the first `count` of them."""
+    return _first_moments(size, g.layout, tuple(f), tuple(true), np.int32(count))
 
 
-def correction_moments(
-    size: int, g: InverterSpec, u: Sequence[Array], x: Sequence[Array], true: Sequence[Array]
-) -> dict[str, Array]:
-    """`moments` of a correction, for batches of estimates `x` and their `regressors` `u`."""
-    return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true))
+def correction_moments(size: int, g: InverterSpec, u: Batches, x: Batches, true: Batches, count: int) -> Sums:
+    """`moments` of a correction, for batches of estimates `x` and their `regressors` `u`: the first `count` of them."""
+    return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true), np.int32(count))
 
 
 @program(static_argnums=0)
@@ -268,15 +266,20 @@ def _moved(g, kernel, u, x):
 
 
 @program(static_argnums=(0, 1))
-def _first_moments(size, g, f, true):
+def _first_moments(size, g, f, true, count):
     targets = [_image(g, b) - a if g.same else _image(g, b) for a, b in zip(f, true, strict=True)]
-    return moments(size, tuple(_sent(g, a) for a in f), tuple(unshuffle(t, g.downsampling) for t in targets))
+    return _moments(size, g, [_sent(g, a) for a in f], targets, count)
 
 
 @program(static_argnums=(0, 1))
-def _correction_moments(size, g, u, x, true):
-    targets = [unshuffle(_image(g, b) - _image(g, a), g.downsampling) for a, b in zip(x, true, strict=True)]
-    return moments(size, u, tuple(targets))
+def _correction_moments(size, g, u, x, true, count):
+    return _moments(size, g, u, [_image(g, b) - _image(g, a) for a, b in zip(x, true, strict=True)], count)
+
+
+def _moments(size, g, u, targets, count):
+    """The others are zeros, which add nothing to a sum: one program for any number."""
+    u, targets = ([jnp.where(number < count, b, 0) for number, b in enumerate(batches)] for batches in (u, targets))
+    return moments(size, tuple(u), tuple(unshuffle(t, g.downsampling) for t in targets))
 
 
 def _sent(g, f):

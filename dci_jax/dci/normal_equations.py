@@ -59,13 +59,13 @@ def _moments(size, *batches):
     near, far = range(-r, r + 1), range(-reach, reach + 1)
     shifts = fft_correlation.correlations(spectra, spectra, range(size), far, shape)
     cross = fft_correlation.correlations(spectra, targets, near, near, shape)
-    turned = u, u[:, ::-1], u[:, :, ::-1], u[:, ::-1, ::-1]
-    corners = [_first(r, jnp.swapaxes(_first(r, each), 1, 2)).reshape(len(u), -1) for each in turned]
+    turned = jnp.stack([u, u[:, ::-1], u[:, :, ::-1], u[:, ::-1, ::-1]])
+    corners = _first(r, _first(r, turned).swapaxes(2, 3)).reshape(4, len(u), -1)
     return found | {
         "shifts": shifts.reshape(-1, channels, channels)[reach:],
         "cross": cross.reshape(-1, t.shape[-1]),
-        "strips": jnp.stack([fft_correlation.along_rows(_first(r, side), reach) for side in _sides(u)]),
-        "corners": jnp.stack([_gram(pixels, pixels) for pixels in corners]),
+        "strips": jnp.concatenate([_strips(r, u), _strips(r, jnp.swapaxes(u, 1, 2))]),
+        "corners": jax.vmap(_gram)(corners, corners),
     }
 
 
@@ -105,14 +105,15 @@ def _gram(a, b):
 
 
 def _first(count, u):
-    """The first rows, zeros where the image has fewer."""
-    return jnp.pad(u[:, :count], [(0, 0), (0, max(count - u.shape[1], 0)), (0, 0), (0, 0)])
+    """The first rows of images [..., H, W, C], zeros where they have fewer."""
+    missing = max(count - u.shape[-3], 0)
+    return jnp.pad(u[..., :count, :, :], [(0, 0)] * (u.ndim - 3) + [(0, missing), (0, 0), (0, 0)])
 
 
-def _sides(u):
-    """The image turned so that each side in turn is at the top: top, bottom, left, right."""
-    r = jnp.swapaxes(u, 1, 2)
-    return u, u[:, ::-1], r, r[:, ::-1]
+def _strips(r, u):
+    """Products of the r rows at the top, and at the bottom: [2, 2 r + 1, rC, rC]."""
+    ends = _first(r, jnp.stack([u, u[:, ::-1]]))
+    return jax.vmap(functools.partial(fft_correlation.along_rows, reach=2 * r))(ends)
 
 
 @dataclass(frozen=True)

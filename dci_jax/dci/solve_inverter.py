@@ -77,7 +77,7 @@ def solve_inverter(
             regressors = functools.cache(regressors)
         sums = functools.partial(_sums, g, regressors, f, x, true, size=size)
         shown = functools.partial(_shown, update, r * count)
-        together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
+        together = _together(size, len(f[0]), len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
         shape = _shape(g, ks, r)
         make = functools.partial(
             _solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label=label
@@ -134,10 +134,8 @@ def rehearse(
     for r in range(min(num_corrections, 1) + 1):  # the later corrections share the programs of the first
         size = ks[min(r, 1)]
         regressors = functools.cache(functools.partial(_regressors, g, network, seen, f, x))
-        together = _together(size, len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // sum(counts))
-        for part, count in enumerate(counts):
-            for some in _slices(count, together):
-                _sums(g, regressors, f, x, true, part, some, size=size)
+        each = 4 * pixels * (g.sent, g.channels)[r > 0] // sum(counts)
+        _sums(g, regressors, f, x, true, 0, slice(0, 1), _together(size, counts[0], len(true[0][0]), each), size=size)
         unknowns, targets = _shape(g, ks, r)
         kernel = (size, size, unknowns // size**2, targets)
         kernel = jax.ShapeDtypeStruct(kernel, jnp.float32, sharding=sharding.replicated())
@@ -161,9 +159,13 @@ def _regressors(g, network, seen, f, x, part, i):
     return inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])
 
 
-def _together(size, batch, bytes_of_one):
-    """How many batches to sum at a time: for neighbourhoods, the transforms of the sums cost the same for any number."""
-    return 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
+def _together(size, count, batch, bytes_of_one):
+    """How many batches to sum at a time: for neighbourhoods, the transforms of the sums cost the same for any number.
+
+    The groups of the `count` batches for solving are equal, so that they and those for validation share one program.
+    """
+    most = 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
+    return math.ceil(count / math.ceil(count / most))
 
 
 def _slices(count, together):
@@ -171,12 +173,18 @@ def _slices(count, together):
     return [slice(first, min(first + together, count)) for first in range(0, count, together)]
 
 
-def _sums(g, regressors, f, x, true, part, some, *, size):
+def _sums(g, regressors, f, x, true, part, some, together, *, size):
     """`moments` of some batches of a part, for the first map (x is None) or a correction of the estimates x."""
+    count = len(true[part][some])
+    filled = [*range(count), *[0] * (together - count)]  # the rest do not count
+
+    def batches(parts):
+        return [parts[part][some][number] for number in filled]
+
     if x is None:
-        return inverter.first_moments(size, g, f[part][some], true[part][some])
+        return inverter.first_moments(size, g, batches(f), batches(true), count)
     u = [regressors(part, i) for i in range(len(x[part]))[some]]
-    return inverter.correction_moments(size, g, u, x[part][some], true[part][some])
+    return inverter.correction_moments(size, g, [u[number] for number in filled], batches(x), batches(true), count)
 
 
 def _shown(update, before, done):
@@ -191,7 +199,7 @@ def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
         total = None
         for some in _slices(count, together):
             distributed.stop_if_asked()
-            total = normal_equations.added(total, bring(sums(part, some)))
+            total = normal_equations.added(total, bring(sums(part, some, together)))
             done += some.stop - some.start
             shown(done)
         totals.append(total)
