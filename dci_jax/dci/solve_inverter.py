@@ -75,9 +75,9 @@ def solve_inverter(
         regressors = functools.partial(_regressors, g, network, seen, f, x)
         if 4 * pixels * g.channels <= KEPT:
             regressors = functools.cache(regressors)
-        sums = functools.partial(_sums, g, regressors, f, x, true, size=size)
-        shown = functools.partial(_shown, update, r * count)
         together = _together(size, len(f[0]), len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
+        sums = functools.partial(_sums, g, regressors, f, x, true, together=together, size=size)
+        shown = functools.partial(_shown, update, r * count)
         shape = _shape(g, ks, r)
         make = functools.partial(
             _solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label=label
@@ -135,7 +135,8 @@ def rehearse(
         size = ks[min(r, 1)]
         regressors = functools.cache(functools.partial(_regressors, g, network, seen, f, x))
         each = 4 * pixels * (g.sent, g.channels)[r > 0] // sum(counts)
-        _sums(g, regressors, f, x, true, 0, slice(0, 1), _together(size, counts[0], len(true[0][0]), each), size=size)
+        together = _together(size, counts[0], len(true[0][0]), each)
+        _sums(g, regressors, f, x, true, 0, slice(0, 1), together=together, size=size)
         unknowns, targets = _shape(g, ks, r)
         kernel = (size, size, unknowns // size**2, targets)
         kernel = jax.ShapeDtypeStruct(kernel, jnp.float32, sharding=sharding.replicated())
@@ -173,7 +174,7 @@ def _slices(count, together):
     return [slice(first, min(first + together, count)) for first in range(0, count, together)]
 
 
-def _sums(g, regressors, f, x, true, part, some, together, *, size):
+def _sums(g, regressors, f, x, true, part, some, *, together, size):
     """`moments` of some batches of a part, for the first map (x is None) or a correction of the estimates x."""
     count = len(true[part][some])
     filled = [*range(count), *[0] * (together - count)]  # the rest do not count
@@ -199,7 +200,7 @@ def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
         total = None
         for some in _slices(count, together):
             distributed.stop_if_asked()
-            total = normal_equations.added(total, bring(sums(part, some, together)))
+            total = normal_equations.added(total, bring(sums(part, some)))
             done += some.stop - some.start
             shown(done)
         totals.append(total)

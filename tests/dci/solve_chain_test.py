@@ -113,6 +113,15 @@ def test_a_correction_in_a_chain_of_its_own_follows_what_was_sent_as_well(networ
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_batches_that_do_not_count_add_nothing_to_the_sums(network):
+    g, x = inverter.inverter_spec(network, 0), new_images(4)
+    f = networks.run(network, x, 0, 1)
+    alone = inverter.first_moments(3, g, [f], [x], 1)
+    among = inverter.first_moments(3, g, [f, f * jnp.nan], [x, x], 1)
+    for name, value in alone.items():
+        np.testing.assert_allclose(among[name], value, rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_maps(network, solved, tmp_path, monkeypatch):
     polls = iter([False] * 8 + [True])
