@@ -30,10 +30,13 @@ def measured(folders: str) -> dict[str, float]:
     return found
 
 
-def correlations(rows: list[dict]) -> dict[str, float]:
-    """Spearman's rank correlation of the rows' PSNR with their score, and with the share of numbers sent."""
-    psnr = [row["psnr"] for row in rows]
-    return {by: round(float(spearmanr(psnr, [r[by] for r in rows]).statistic), 3) for by in ("score", "share_of_input")}
+def correlations(rows: list[dict]) -> dict[str, float | None]:
+    """Spearman's rank correlation of the rows' PSNR with their score, and with the share of numbers sent; None if that is one."""
+    psnr, found = [row["psnr"] for row in rows], {}
+    for by in ("score", "share_of_input"):
+        values = [row[by] for row in rows]
+        found[by] = round(float(spearmanr(psnr, values).statistic), 3) if len(set(values)) > 1 else None
+    return found
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from configs import default
 def get_config():
     config = default.get_config()
     config.splits = ("stem", "layer1.2", "layer2.0")
+    config.batch = 16  # few enough for the cache of a CPU core
     config.attacks = ("dci", "dci+refine", "rmle")
     config.dci.num_images = 128
     config.dci.num_validation = 32
