@@ -3,7 +3,7 @@
     python -m benchmarks.leakage_score --out=benchmarks/results/leakage_score.json \\
         cifar_resnet20,,benchmarks/results/audit resnet50,resnet50.safetensors,benchmarks/results/resnet50
 
-Each argument is a network, its weights (empty: those in the package), and the folders, joined by +, of the results that it is
+Each argument is a network, its weights (empty: those in the package), and the folders, joined by a colon, of the results that it is
 compared with. The file has score, PSNR and numbers sent of every split point, and Spearman's rank correlation of PSNR with score, in
 each network and over all of them; beside it that with the numbers sent, as a share of the image's. Split points that the file
 has already are not computed again.
@@ -23,10 +23,10 @@ import dci_jax
 def measured(folders: str) -> dict[str, float]:
     """Split point -> PSNR in dB of `dci` without a defense."""
     found = {}
-    for folder in folders.split("+"):
+    for folder in folders.split(":"):
         with (Path(folder) / "summary.csv").open() as stream:
             rows = [r for r in csv.DictReader(stream) if (r["attack"], r["defense"]) == ("dci", "none")]
-        found |= {row["split"]: round(float(row["psnr"]), 2) for row in rows}
+        found |= {row["split"]: round(float(row["psnr"]), 4) for row in rows}
     return found
 
 
