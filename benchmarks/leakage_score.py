@@ -5,8 +5,7 @@
 
 Each argument is a network, its weights (empty: those in the package), and the folders, joined by a colon, of the results that it is
 compared with. The file has score, PSNR and numbers sent of every split point, and Spearman's rank correlation of PSNR with score, in
-each network and over all of them; beside it that with the numbers sent, as a share of the image's. Split points that the file
-has already are not computed again.
+each network and over all of them; beside it that with the numbers sent, as a share of the image's.
 """
 
 import argparse
@@ -31,7 +30,7 @@ def measured(folders: str) -> dict[str, float]:
 
 
 def correlations(rows: list[dict]) -> dict[str, float | None]:
-    """Spearman's rank correlation of the rows' PSNR with their score, and with the share of numbers sent; None if that is one."""
+    """Spearman's rank correlation of the rows' PSNR with their score, and with the share of numbers sent; None where all are equal."""
     psnr, found = [row["psnr"] for row in rows], {}
     for by in ("score", "share_of_input"):
         values = [row[by] for row in rows]
@@ -45,15 +44,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     settings = parser.parse_args()
     rows, networks = [], {}
-    kept = json.loads(settings.out.read_text()) if settings.out.exists() else {"rows": [], "networks": {}}
     for each in settings.networks:
         name, weights, folders = each.split(",")
         psnr, network = measured(folders), dci_jax.load_network(name, weights)
-        scores = {r["split"]: r["score"] for r in kept["rows"] if r["network"] == network.name}
-        new = tuple(split for split in psnr if split not in scores)
         begin = time.monotonic()
-        scores |= dci_jax.leakage_scores(network, new) if new else {}
-        seconds = (time.monotonic() - begin) / max(len(new), 1)
+        scores = dci_jax.leakage_scores(network, tuple(psnr))
+        seconds = (time.monotonic() - begin) / len(psnr)
         sent = {row["name"]: row["share_of_input"] for row in dci_jax.split_points(network)}
         own = [
             {
@@ -68,7 +64,7 @@ def main() -> None:
         rows += own
         networks[network.name] = {
             "rank_correlation": correlations(own),
-            "seconds_per_split": round(seconds, 1) if new else kept["networks"][network.name]["seconds_per_split"],
+            "seconds_per_split": round(seconds, 1),
             "results": folders,
         }
         print(network.name, json.dumps(own, indent=1), flush=True)

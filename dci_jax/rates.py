@@ -1,4 +1,4 @@
-"""How fast this machine does what a run is made of: measured in a second, on an idle machine once, and kept beside the compiled programs.
+"""How fast this machine does what a run is made of: measured in a few seconds, on an idle machine once, and kept beside the compiled programs.
 
 A matrix product says little: on a CPU convolutions and their gradients reach other shares of its rate than sums of normal equations,
 and a factorisation in float64 another again.

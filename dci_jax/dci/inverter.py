@@ -31,7 +31,7 @@ from dci_jax.runtime.compile_ahead import program
 from dci_jax.tensors import Layout, largest_grid, on_largest_grid
 from dci_jax.typing import Array
 
-Batches = Sequence[Array]
+Arrays = Sequence[Array]
 
 
 @dataclass(frozen=True)
@@ -244,12 +244,12 @@ def _stacked(g, x, residual, gradients, f):
     return jnp.concatenate([x, residual, *gradients, _sent(g, f)], -1)
 
 
-def first_moments(size: int, g: InverterSpec, f: Batches, true: Batches, count: int) -> Sums:
+def first_moments(size: int, g: InverterSpec, f: Arrays, true: Arrays, count: int) -> Sums:
     """`moments` of the first map, for batches of features (or estimates of them) and true inputs: the first `count` of them."""
     return _first_moments(size, g.layout, tuple(f), tuple(true), np.int32(count))
 
 
-def correction_moments(size: int, g: InverterSpec, u: Batches, x: Batches, true: Batches, count: int) -> Sums:
+def correction_moments(size: int, g: InverterSpec, u: Arrays, x: Arrays, true: Arrays, count: int) -> Sums:
     """`moments` of a correction, for batches of estimates `x` and their `regressors` `u`: the first `count` of them."""
     return _correction_moments(size, g.layout, tuple(u), tuple(x), tuple(true), np.int32(count))
 
@@ -277,7 +277,7 @@ def _correction_moments(size, g, u, x, true, count):
 
 
 def _moments(size, g, u, targets, count):
-    """The others are zeros, which add nothing to a sum: one program for any number."""
+    """Batches from number `count` on become zeros, which add nothing to a sum: one program serves any number."""
     u, targets = ([jnp.where(number < count, b, 0) for number, b in enumerate(batches)] for batches in (u, targets))
     return moments(size, tuple(u), tuple(unshuffle(t, g.downsampling) for t in targets))
 

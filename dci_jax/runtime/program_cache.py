@@ -2,7 +2,7 @@
 
     vm.max_map_count = 65530
 
-A program that is dropped is traced again when it is needed, and read from the cache on disk, so few are dropped.
+A program that was dropped is traced again when it is needed, so none is dropped before there are many.
 """
 
 import jax

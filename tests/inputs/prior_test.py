@@ -55,6 +55,8 @@ def test_colours_sharpness_and_borders_are_found(colored, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "dci_jax"):
         found = fit_filter(network, INPUTS, KEY, tmp_path / "filter.npz", **SETTINGS)
     assert "with borders of 4 pixels" in caplog.text
+    assert "borders of 0 pixels are unlikely" in caplog.text  # and are not fitted
+    assert "prior fitting, borders of 0" not in caplog.text
     kept = np.load(tmp_path / "filter.npz")
     assert kept["border"] == 4
     assert kept["after"] < 0.1 * kept["before"]
