@@ -1,10 +1,11 @@
 """Several tensors at one split as one array: the skips of a U-Net, the levels of a feature pyramid.
 
 What is sent is all of them. The larger ones are folded onto the smallest grid (`join`), so that no number is lost and none
-counted twice: defenses, messages and recorded dumps see one array. An inverter looks at them on the largest grid, on which the
-smaller ones are repeated (`on_largest_grid`).
+counted twice: defenses, messages and recorded dumps see one array. An inverter looks at them on one grid, on which the smaller
+ones are repeated (`on_grid`).
 """
 
+import itertools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -21,19 +22,20 @@ def layout(shapes: Sequence[tuple[int, int, int]]) -> Layout:
     """How tensors of these shapes (h, w, c) lie in one array.
 
     Raises:
-      InputError: a grid is no whole multiple of the smallest, alike in height and width.
+      InputError: a grid is no whole multiple of a smaller one, alike in height and width.
     """
     height, width = min(shape[:2] for shape in shapes)
-    found = []
-    for h, w, channels in shapes:
-        factor = h // height
-        if (h, w) != (height * factor, width * factor):
-            raise InputError(
-                f"The tensors {', '.join(str(list(s)) for s in shapes)} of one split lie on grids that are no whole multiples of the "
-                "smallest; give images whose sides divide."
-            )
-        found.append((channels, factor))
-    return tuple(found)
+    found = tuple((channels, h // height) for h, _, channels in shapes)
+    whole = all(
+        (h, w) == (height * factor, width * factor) for (h, w, _), (_, factor) in zip(shapes, found, strict=True)
+    )
+    factors = sorted({factor for _, factor in found})
+    if not whole or any(large % small for small, large in itertools.pairwise(factors)):
+        raise InputError(
+            f"The tensors {', '.join(str(list(s)) for s in shapes)} of one split lie on grids that are no whole multiples of the "
+            "smaller ones; give images whose sides divide."
+        )
+    return found
 
 
 def join(tensors: Sequence[Float[Array, "B _ _ _"]]) -> Float[Array, "B h w c"]:
@@ -54,25 +56,26 @@ def separate(x: Float[Array, "B h w c"], lay: Layout) -> list[Float[Array, "B _ 
     return found
 
 
-def on_largest_grid(x: Float[Array, "B h w c"], lay: Layout) -> Float[Array, "B H W C"]:
-    """The tensors of a joined array side by side on the largest of their grids, the smaller ones repeated; x without a layout."""
+def on_grid(x: Float[Array, "B h w c"], lay: Layout, factor: int) -> Float[Array, "B H W C"]:
+    """The tensors of a joined array side by side on the grid that is `factor` times the smallest; x without a layout.
+
+    Those on larger grids are folded, those on smaller ones repeated.
+    """
     if not lay:
         return x
-    most = max(factor for _, factor in lay)
-    tensors = separate(x, lay)
-    repeated = [
-        jnp.repeat(jnp.repeat(t, most // factor, 1), most // factor, 2)
-        for t, (_, factor) in zip(tensors, lay, strict=True)
-    ]
-    return jnp.concatenate(repeated, -1)
+    found = []
+    for tensor, (_, own) in zip(separate(x, lay), lay, strict=True):
+        repeats = max(factor // own, 1)
+        found.append(_folded(jnp.repeat(jnp.repeat(tensor, repeats, 1), repeats, 2), max(own // factor, 1)))
+    return jnp.concatenate(found, -1)
 
 
-def largest_grid(shape: tuple[int, ...], lay: Layout) -> tuple[int, ...]:
-    """The shape (H, W, C) of `on_largest_grid` for an example of shape (h, w, c); `shape` without a layout."""
+def grid_shape(shape: tuple[int, ...], lay: Layout, factor: int) -> tuple[int, ...]:
+    """The shape (H, W, C) of `on_grid` for an example of shape (h, w, c); `shape` without a layout."""
     if not lay:
         return shape
-    most = max(factor for _, factor in lay)
-    return shape[0] * most, shape[1] * most, sum(channels for channels, _ in lay)
+    channels = sum(channels * max(own // factor, 1) ** 2 for channels, own in lay)
+    return shape[0] * factor, shape[1] * factor, channels
 
 
 def shapes(shape: tuple[int, int, int], lay: Layout) -> tuple[tuple[int, int, int], ...]:

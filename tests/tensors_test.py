@@ -13,7 +13,7 @@ from dci_jax.dci.trained.inverter_network import inverters
 from dci_jax.defenses.channel import NONE, message_bytes
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior
-from dci_jax.tensors import join, largest_grid, layout, on_largest_grid, separate, shapes
+from dci_jax.tensors import grid_shape, join, layout, on_grid, separate, shapes
 
 SHAPES = ((4, 8, 3), (2, 4, 5), (8, 16, 1))
 
@@ -37,16 +37,28 @@ def test_joined_tensors_come_apart_again_and_no_number_is_there_twice(tensors):
 
 def test_on_the_largest_grid_small_tensors_are_repeated(tensors):
     joined, lay = join(tensors), layout(SHAPES)
-    seen = on_largest_grid(joined, lay)
-    assert seen.shape[1:] == largest_grid(joined.shape[1:], lay) == (8, 16, 9)
+    seen = on_grid(joined, lay, 4)
+    assert seen.shape[1:] == grid_shape(joined.shape[1:], lay, 4) == (8, 16, 9)
     np.testing.assert_array_equal(seen[..., 8], tensors[2][..., 0])
     np.testing.assert_array_equal(seen[:, 5, 6, 3:8], tensors[1][:, 1, 1])
-    assert on_largest_grid(tensors[0], ()) is tensors[0]
+    assert on_grid(tensors[0], (), 1) is tensors[0]
+
+
+def test_on_a_grid_between_large_tensors_are_folded_and_small_ones_repeated(tensors):
+    joined, lay = join(tensors), layout(SHAPES)
+    seen = on_grid(joined, lay, 2)
+    assert seen.shape[1:] == grid_shape(joined.shape[1:], lay, 2) == (4, 8, 12)
+    np.testing.assert_array_equal(seen[..., :3], tensors[0])
+    np.testing.assert_array_equal(seen[:, 3, 5, 3:8], tensors[1][:, 1, 2])
+    np.testing.assert_array_equal(seen[:, 1, 2, 8:].reshape(2, 2, 2), tensors[2][:, 2:4, 4:6, 0])
+    np.testing.assert_array_equal(on_grid(joined, lay, 1), joined)
 
 
 def test_grids_that_do_not_divide_are_refused():
-    with pytest.raises(InputError, match="no whole multiples of the smallest"):
+    with pytest.raises(InputError, match="no whole multiples of the smaller"):
         layout(((6, 6, 1), (4, 4, 1)))
+    with pytest.raises(InputError, match="no whole multiples"):
+        layout(((12, 12, 1), (8, 8, 1), (4, 4, 1)))
     with pytest.raises(InputError, match="no whole multiples"):
         layout(((4, 8, 1), (2, 2, 1)))
 
@@ -89,11 +101,11 @@ def test_pieces_may_pass_several_tensors_on():
         dci_jax.sequential("bad", (4, 4, 3), [("odd", lambda w, x: [x.mean((1, 2)), 3], {})])
 
 
-def test_an_inverter_between_two_such_splits_sees_the_larger_grid_and_gives_the_joined_array():
+def test_an_inverter_between_two_such_splits_starts_from_the_joined_array_and_gives_it():
     _, network = branches()
     x = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
     g = inverter_spec(network, 1, 2)
-    assert (g.downsampling, g.upsampling, g.target, g.grid) == (1, 2, 22, (4, 4))
+    assert (g.downsampling, g.upsampling, g.target, g.grid, g.same) == (1, 1, 22, (4, 4), True)
     before, after = (dci_jax.features_at(network, name, x) for name in ("begin", "exchange"))
     kernel = jnp.zeros((1, 1, g.sent, g.target))
     assert first(g, kernel, after).shape == before.shape
@@ -134,6 +146,47 @@ def test_a_network_sends_all_features_that_it_returns(tensors):
     assert (message_bytes(NONE, f, f) <= 4 * row["values"] * 1.1).all()
     with pytest.raises(InputError, match="outputs sends 2 tensors"):
         inverters(network, len(network.blocks), 1.0, 64, 1, 1)
+
+
+class Double(nn.Module):
+    """Two convolutions, beside which the input goes past where nothing changes its shape."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Conv(self.channels, (3, 3))(nn.relu(nn.Conv(self.channels, (3, 3))(x)))
+        return nn.relu(y + x if y.shape == x.shape else y)
+
+
+class UNet(nn.Module):
+    """Three levels down and up again."""
+
+    @nn.compact
+    def __call__(self, x):
+        a = Double(4, name="down1")(x)
+        b = Double(6, name="down2")(nn.max_pool(a, (2, 2), (2, 2)))
+        c = Double(8, name="bottom")(nn.max_pool(b, (2, 2), (2, 2)))
+        c = Double(8, name="deeper")(c)
+        for skip, name in ((b, "up2"), (a, "up1")):
+            c = Double(skip.shape[-1], name=name)(
+                jnp.concatenate([skip, jax.image.resize(c, (*skip.shape[:3], c.shape[-1]), "nearest")], -1)
+            )
+        return nn.Conv(2, (1, 1), name="classes")(c)
+
+
+def test_a_unet_can_be_split_at_every_level_with_its_skips():
+    variables = UNet().init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    network = dci_jax.from_jax(UNet().apply, variables, (16, 16, 3))
+    sent = {row["name"]: row["tensors"] for row in dci_jax.split_points(network)}
+    assert sent["down1"] == ((16, 16, 4),)
+    assert sent["down2"] == ((16, 16, 4), (8, 8, 6))  # before the pooling, and without what goes past inside
+    assert sent["bottom"] == sent["deeper"] == ((16, 16, 4), (8, 8, 6), (4, 4, 8))
+    x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    np.testing.assert_allclose(networks.run(network, x), UNet().apply(variables, x), atol=1e-5)
+    larger = networks.with_side(network, 32)
+    shapes = networks.feature_shapes(larger)[networks.split_index(larger, "bottom")]
+    assert shapes == (8, 8, 4 * 16 + 6 * 4 + 8)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from dci_jax.convert import onnx
 from dci_jax.errors import InputError
 from dci_jax.evaluation import split_table
 from dci_jax.importers import bundle
+from dci_jax.importers.place import as_data
 from dci_jax.importers.program import BATCH_NORM
 from dci_jax.runtime.files import replacing
 
@@ -181,7 +182,7 @@ def _manifest(settings, found, data):
         "std": found.std,
         "crop": found.crop,
         "classes": data.classes,
-        "places": [dataclasses.asdict(place) | {"default": place.default or every} for place in data.places],
+        "places": [as_data(place) | {"default": place.default or every} for place in data.places],
         "nodes": [dataclasses.astuple(node) for node in data.nodes],
         "output": data.output,
     } | ({"tensors": found.tensors} if found.tensors else {})

@@ -1,5 +1,6 @@
-"""An exported program as plain data: its nodes, its weights, and the places where one tensor alone is alive."""
+"""An exported program as plain data: its nodes, its weights, and the places where it can be split."""
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from dci_jax.convert.modules import WEIGHTED, module_path, modules
 from dci_jax.errors import InputError
 from dci_jax.importers.aten import OPERATORS
-from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, between, weights_of
+from dci_jax.importers.place import Place, together
+from dci_jax.importers.program import BATCH_NORM, INPUT, Node, between, weights_of
 from dci_jax.importers.split_points import split_points
 from dci_jax.tensors import OUTPUTS
 
@@ -75,7 +77,7 @@ def read(program: Any, joined: bool = False) -> Graph:
             sized.add(node)
     nodes = [_node(node, inputs[0], keys) for node in fx if node not in keys and _tensor(node) and node not in values]
     answer = answers[0]
-    nodes = between(nodes, INPUT, answer.name)
+    nodes = between(nodes, [INPUT], [answer.name])
     needed = {node.name for node in nodes}
     _check(nodes, {node.name: node for node in fx})
     used = {what for node in nodes for what in weights_of(node)}
@@ -84,7 +86,10 @@ def read(program: Any, joined: bool = False) -> Graph:
     shape = answer.meta["val"].shape
     weighted = {node.name for node in nodes if node.operator in WEIGHTED and weights_of(node)}
     operators = {node.name: getattr(node.target, "__name__", "").partition(".")[0] for node in kept}
-    places = split_points(tuple(_places(kept, inputs[0], answer, joined)), modules(kept), operators, weighted)
+    alive = _alive(kept, inputs[0], answer)
+    places = _places(kept, inputs[0], answer, joined, alive)
+    names = {node.name: {INPUT if each is inputs[0] else each.name for each in alive[node]} for node in kept}
+    places = split_points(places, modules(kept), operators, weighted, names)
     if joined:
         places = (*places[:-1], replace(places[-1], name=OUTPUTS, default=True))
     named = {node.name: node for node in kept} | {INPUT: inputs[0]}
@@ -182,29 +187,42 @@ def _array(tensor):
     return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
 
 
-def _places(kept, start, answer, joined):
-    """Cuts: behind the node, nothing that depends on the input is used later but the node itself."""
-    last = {}
+def _alive(kept, start, answer):
+    """Node -> the nodes that depend on the input and are needed after it."""
+    last = {answer: len(kept)}
     for number, node in enumerate(kept):
         for above in node.all_input_nodes:
-            last[above] = number
-    last[answer] = len(kept)
-    alive, grid, layout = {start}, (0, 0), "image"
+            last[above] = max(last.get(above, -1), number)
+    living, found = {start}, {}
     for number, node in enumerate(kept):
-        alive.add(node)
-        alive = {v for v in alive if last.get(v, -1) > number}
+        living = {each for each in {*living, node} if last.get(each, -1) > number}
+        found[node] = living
+    return found
+
+
+def _places(kept, start, answer, joined, alive):
+    """Cuts: of one tensor, behind which nothing that depends on the input is used but itself, or of several images."""
+    grid, layout, images, found = (0, 0), "image", {}, []
+    for node in kept:
         value = node.meta["val"]
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.Tensor) or (node is answer and not joined):
             continue
-        shape = list(value.shape)
-        if alive != {node} or (node is answer and not joined) or str(shape[0]) != str(start.meta["val"].shape[0]):
+        shape, name, one, alone = list(value.shape), node.name, None, alive[node] == {node}
+        if str(shape[0]) != str(start.meta["val"].shape[0]):
             continue
         if len(shape) == 4 and min(shape[1:]) > 0:
-            layout = _layout(shape, layout, start.meta["val"].shape[2:])
-            grid = tuple(shape[2:]) if layout == "image" else tuple(shape[1:3])
-            yield Place(node.name, node.name, layout, grid, default=False)
+            own = _layout(shape, layout, start.meta["val"].shape[2:])
+            sides, channels = (shape[2:], shape[1]) if own == "image" else (shape[1:3], shape[3])
+            images[node] = one = Place(name, name, own, tuple(sides), 0, channels, default=False)
+            grid, layout = (one.grid, own) if alone else (grid, layout)
         elif len(shape) == 3 and math.prod(grid) > 1 and 0 <= shape[1] - math.prod(grid) <= _PREFIXES:
-            yield Place(node.name, node.name, "tokens", grid, shape[1] - math.prod(grid), shape[2], default=False)
+            one = Place(name, name, "tokens", grid, shape[1] - math.prod(grid), shape[2], default=False)
+        if alone and one:
+            found.append(one)
+        elif node in alive[node] <= images.keys():
+            with contextlib.suppress(InputError):  # grids that do not divide
+                found.append(together([images[each] for each in kept if each in alive[node]], name))
+    return found
 
 
 def _layout(shape, before, image):

@@ -10,7 +10,8 @@ import torch
 from dci_jax.convert.graph import Graph, evaluate, given
 from dci_jax.convert.source import Source
 from dci_jax.importers import bundle
-from dci_jax.importers.program import BATCH_NORM, INPUT, to_grid
+from dci_jax.importers.place import sent
+from dci_jax.importers.program import BATCH_NORM, INPUT
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import logits, trace
 
@@ -27,11 +28,11 @@ def measure(folder: Path, graph: Graph, source: Source) -> dict[str, float]:
     """
     network = bundle.load(folder, tuple(place.name for place in graph.places))
     x = np.asarray(dead_leaves(jax.random.key(0), IMAGES, source.shape), np.float32)
-    values, mixture, gradient = _torchs(graph, source, x)
+    values, mixtures, gradient = _torchs(graph, source, x)
     features, statistics = jax.jit(trace)(network, x)
     found = {"forward": 0.0, "gradient": 0.0, "statistics": 0.0}
     for place, ours in zip(graph.places, features[1:], strict=True):
-        _worse(found, "forward", ours, to_grid(place, values[place.value]))
+        _worse(found, "forward", ours, sent(place, values))
     if network.head:
         _worse(found, "forward", jax.jit(logits)(network, features[-1]), values[graph.output])
     tapped = {key: leaves for block in statistics for key, leaves in block.items()}
@@ -41,15 +42,14 @@ def measure(folder: Path, graph: Graph, source: Source) -> dict[str, float]:
             x_in = np.moveaxis(values[node.arguments[0]["value"]], 1, -1).reshape(-1, len(tapped[key]["mean"]))
             _worse(found, "statistics", tapped[key]["mean"], x_in.mean(0))
             _worse(found, "statistics", tapped[key]["var"], x_in.var(0))
-    last = graph.places[-1]
-    mixture = mixture if network.head else to_grid(last, mixture)
+    mixture = mixtures[graph.output] if network.head else sent(graph.places[-1], mixtures)
     ours = np.asarray(jax.jit(jax.grad(_mixed))(x, network, mixture))
     found["gradient"] = float(np.linalg.norm(ours - gradient) / max(np.linalg.norm(gradient), 1e-30))
     return found
 
 
 def _torchs(graph, source, x):
-    """(values by name [B, ...], a random mixture of the last one, the mixture's gradient [B, H, W, C])."""
+    """(values by name [B, ...], random weights of the last ones by name, the gradient of their sum [B, H, W, C])."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (source.mean, source.std))
     images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1))).requires_grad_()
     known = {node: tensor for node, (_, tensor) in given(source.program).items()}
@@ -58,11 +58,12 @@ def _torchs(graph, source, x):
         if node.op == "call_function" and "val" in node.meta:
             known[node] = evaluate(node, known)
     values = {name: known[node] for name, node in graph.values.items()}
-    last = values[graph.output if graph.classes else graph.places[-1].value]
-    mixture = torch.from_numpy(np.random.default_rng(0).normal(size=last.shape).astype(np.float32))
-    (gradient,) = torch.autograd.grad((last * mixture).sum(), images)
+    rng, last = np.random.default_rng(0), [graph.output] if graph.classes else graph.places[-1].values
+    weights = {name: np.float32(rng.normal(size=values[name].shape)) for name in last}
+    mixed = sum((values[name] * torch.from_numpy(w)).sum() for name, w in weights.items())
+    (gradient,) = torch.autograd.grad(mixed, images)
     values = {name: v.detach().numpy() for name, v in values.items() if isinstance(v, torch.Tensor)}
-    return values, mixture.numpy(), gradient.movedim(1, -1).numpy()
+    return values, weights, gradient.movedim(1, -1).numpy()
 
 
 def _worse(found, name, ours, theirs):

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from dci_jax.errors import InputError
 from dci_jax.network import Network, feature_shapes, split_names
-from dci_jax.tensors import largest_grid
+from dci_jax.tensors import grid_shape
 from dci_jax.typing import Array
 
 Shapes = tuple[tuple[int, ...], ...]  # of the features of one example, as `feature_shapes` returns them
@@ -14,8 +14,8 @@ Shapes = tuple[tuple[int, ...], ...]  # of the features of one example, as `feat
 def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None) -> tuple[int, int]:
     """How much smaller, and how much larger, the features at split `stop` are than those at `start`.
 
-    The same in height and width; at least one of the two factors is 1. A latent counts as an image of one pixel; of several tensors
-    at `stop` the largest counts; those at `start` are one array on their smallest grid (`tensors.join`).
+    The same in height and width; at least one of the two factors is 1. A latent counts as an image of one pixel; several tensors
+    at `start` are one array on their smallest grid (`tensors.join`), those at `stop` lie on one grid as `common_factor` says.
 
     Args:
       network: the target.
@@ -26,7 +26,8 @@ def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None)
       InputError: they are not images [H, W, C], or their sizes do not differ by one whole factor.
     """
     shapes = shapes or feature_shapes(network)
-    before, after = shapes[start], largest_grid(shapes[stop], network.blocks[stop - 1].tensors)
+    factor = common_factor(network, start, stop, shapes)
+    before, after = shapes[start], grid_shape(shapes[stop], network.blocks[stop - 1].tensors, factor)
     whole = len(after) == 3 and (len(before) == 3 or start == 0)
     old, new = ((1, 1, *shape)[-3:-1] for shape in (before, after))
     for large, small, enlarged in ((old, new, False), (new, old, True)):
@@ -38,6 +39,18 @@ def scale(network: Network, start: int, stop: int, shapes: Shapes | None = None)
         "but an inverter needs [H, W, C] on both sides, smaller or larger by one whole factor; choose splits "
         "before it, or an input size (or inputs.side) that divides evenly."
     )
+
+
+def common_factor(network: Network, start: int, stop: int, shapes: Shapes) -> int:
+    """How much larger than their smallest the grid is, on which an inverter to split `start` looks at the tensors at `stop`.
+
+    That of the largest; between two splits of several tensors the largest that is not larger than the grid at `start`.
+    """
+    lay = network.blocks[stop - 1].tensors
+    factors = sorted({factor for _, factor in lay} or {1})
+    if start and network.blocks[start - 1].tensors:
+        return max(f for f in factors if f == 1 or f * shapes[stop][0] <= shapes[start][0])
+    return factors[-1]
 
 
 def shuffle(x: Float[Array, "B h w c"], factor: int) -> Float[Array, "B H W C"]:

@@ -21,14 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dci_jax.dci.grid import Shapes, scale, shuffle, unshuffle
+from dci_jax.dci.grid import Shapes, common_factor, scale, shuffle, unshuffle
 from dci_jax.dci.normal_equations import Sums, moments
 from dci_jax.defenses.channel import with_observation
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, latent_prior
 from dci_jax.network import Network, feature_shapes, pieces, run
 from dci_jax.runtime.compile_ahead import program
-from dci_jax.tensors import Layout, largest_grid, on_largest_grid
+from dci_jax.tensors import Layout, grid_shape, on_grid
 from dci_jax.typing import Array
 
 Arrays = Sequence[Array]
@@ -49,7 +49,8 @@ class InverterSpec:
       grid: (height, width) of the smaller side, for one input of the network's own size.
       target: channels of the input, folded.
       sent: channels of a first map's regressors, the folded output and the ones.
-      tensors: layout of several tensors in the output, `Block.tensors`; () for one.
+      tensors, factor: layout of several tensors in the output (`Block.tensors`; () for one), and the grid that they are brought
+        to (`grid.common_factor`).
     """
 
     index: int
@@ -65,6 +66,7 @@ class InverterSpec:
     target: int
     sent: int
     tensors: Layout = ()
+    factor: int = 1
 
     @property
     def layout(self) -> "InverterSpec":
@@ -107,9 +109,9 @@ def inverter_spec(network: Network, index: int, stop: int | None = None, shapes:
     shapes = shapes or feature_shapes(network)
     downsampling, upsampling = scale(network, index, index + 1, shapes)
     (before, output), tensors = shapes[index : index + 2], network.blocks[index].tensors
-    after = largest_grid(output, tensors)
+    after = grid_shape(output, tensors, factor := common_factor(network, index, index + 1, shapes))
     low, high = LIMITS[latent_prior(network)] if index == 0 else (-jnp.inf, jnp.inf)
-    low = max(low, 0.0) if network.blocks[index].nonnegative else low
+    low = max(float(low), 0.0) if network.blocks[index].nonnegative else float(low)
     target, sent, stop = before[-1] * downsampling**2, after[-1] * upsampling**2, stop or index + 1
     channels = (3 if stop > index + 1 else 2) * target + 2 * sent + 1
     return InverterSpec(
@@ -118,14 +120,12 @@ def inverter_spec(network: Network, index: int, stop: int | None = None, shapes:
         downsampling,
         upsampling,
         len(before) == 1,
-        before == output and not tensors,
-        float(low),
+        before == output and tensors == (network.blocks[index - 1].tensors if index else ()),
+        low,
         float(high),
         channels,
         (after[0] // upsampling, after[1] // upsampling),
-        target,
-        sent + 1,
-        tensors,
+        *(target, sent + 1, tensors, factor),
     )
 
 
@@ -240,7 +240,7 @@ def _back(pulls, error):
 @program(static_argnums=0)
 def _stacked(g, x, residual, gradients, f):
     x, *gradients = (unshuffle(_image(g, a), g.downsampling) for a in (x, *gradients))
-    residual = unshuffle(on_largest_grid(residual, g.tensors), g.upsampling)
+    residual = unshuffle(on_grid(residual, g.tensors, g.factor), g.upsampling)
     return jnp.concatenate([x, residual, *gradients, _sent(g, f)], -1)
 
 
@@ -283,7 +283,7 @@ def _moments(size, g, u, targets, count):
 
 
 def _sent(g, f):
-    f = unshuffle(on_largest_grid(f, g.tensors), g.upsampling)
+    f = unshuffle(on_grid(f, g.tensors, g.factor), g.upsampling)
     return jnp.concatenate([f, jnp.ones_like(f[..., :1])], -1)
 
 

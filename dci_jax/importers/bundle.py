@@ -21,7 +21,8 @@ from dci_jax.checkpoints import read
 from dci_jax.errors import InputError
 from dci_jax.importers import onnx_file
 from dci_jax.importers.aten import OPERATORS
-from dci_jax.importers.program import BATCH_NORM, INPUT, Node, Place, blocks, values_of, weights_of
+from dci_jax.importers.place import Place, from_data
+from dci_jax.importers.program import BATCH_NORM, INPUT, Node, blocks, values_of, weights_of
 from dci_jax.network import Network
 
 log = logging.getLogger("dci_jax")
@@ -67,7 +68,7 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
             }
             return onnx_file.from_onnx(folder / ONNX, size=tuple(manifest["shape"][:2]), splits=splits, **said)
         nodes = tuple(Node(*node) for node in manifest["nodes"])
-        places = [Place(**place | {"grid": tuple(place.get("grid", (0, 0)))}) for place in manifest["places"]]
+        places = [from_data(place) for place in manifest["places"]]
         _check_graph(folder / MANIFEST, nodes, places, manifest["output"])
         weights = _weights(folder / WEIGHTS, nodes)
         chosen = _chosen(folder, places, splits)
@@ -141,7 +142,14 @@ def _check_graph(file, nodes, places, output):
         order[node.name] = len(order)
     names = [place.name for place in places]
     found = [order.get(place.value, 0) for place in places]
-    if output not in order or 0 in found or sorted(found) != found or len({*names}) < len(names):
+    parts = {value for place in places for value in place.values}
+    if (
+        output not in order
+        or 0 in found
+        or sorted(found) != found
+        or len({*names}) < len(names)
+        or parts - order.keys()
+    ):
         raise InputError(
             f"{file}: its split points, or its output {output!r}, are no nodes of the graph, each once and in its order; convert the "
             "network again."

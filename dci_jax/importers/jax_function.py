@@ -1,7 +1,7 @@
 """Any JAX function as a `Network`: split points, their names and BatchNorm layers are found in its jaxpr.
 
 So Flax (Linen and NNX), Equinox, Haiku and Keras on JAX are one door (docs/jax_functions.py). A place is where one value
-that depends on the input is alive; a module is what parameters share a path.
+that depends on the input is alive, or several at a block's end; a module is what parameters share a path.
 """
 
 import functools
@@ -27,7 +27,7 @@ from dci_jax.importers.jax_places import (
 )
 from dci_jax.importers.jax_source import Source, source_of
 from dci_jax.importers.jaxpr import INPUT
-from dci_jax.importers.program import Place, from_grid, to_grid
+from dci_jax.importers.place import Place, received, sent
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Block, Network, logits, run
 from dci_jax.pieces import check_images
@@ -107,7 +107,7 @@ def from_jax(
 
 def _block(source, program, begin, end, places):
     """One `Block` from a place to the next."""
-    _, used = program.piece(begin.value, [end.value])
+    _, used = program.piece(begin.values, end.values)
     arrays = source.arrays | program.constants
     norms = find_norms(program, begin, end, used)
     running = {name: {"mean": arrays[mean], "var": arrays[var]} for name, (mean, var, *_) in norms.items()}
@@ -115,15 +115,15 @@ def _block(source, program, begin, end, places):
     params = {leaf: arrays[leaf] for leaf in used if leaf not in held}
     if running:
         params["batch_stats"] = running
-    cuts = [
-        place for place in places if place.value in pooled(program, begin, end) and nonnegative(program, place.value)
-    ]
+    inner = [place for place in places if place.value in pooled(program, begin, end) and not place.parts]
+    cuts = [place for place in inner if nonnegative(program, place.value)]
     stages = tuple(
         functools.partial(_apply, source, norms, a, b)
         for a, b in (itertools.pairwise([begin, *cuts[:1], end]) if cuts else ())
     )
     apply = functools.partial(_apply, source, norms, begin, end)
-    return Block(params, end.name, apply, nonnegative(program, begin.value), stages, beside=end.beside)
+    positive = all(nonnegative(program, value) for value in begin.values)
+    return Block(params, end.name, apply, positive, stages, end.tensors, end.beside)
 
 
 def _apply(source: Source, norms: dict, begin: Place, end: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:
@@ -132,29 +132,29 @@ def _apply(source: Source, norms: dict, begin: Place, end: Place, params: Pytree
         y, statistics = _apply(source, norms, begin, end, params, jnp.concatenate([x, x]))
         return y[:1], statistics
     program = source.program(len(x), *_size(source, begin, x))
-    inside = between(program, begin.value, end.value)
+    inside = between(program, begin, end)
     tapped = {name: (mean, value) for name, (mean, _, value, by) in norms.items() if by in inside}
-    given = from_grid(begin, x)
-    if program.var(begin.value).aval.shape != given.shape:
+    given = received(begin, x)
+    if any(program.var(name).aval.shape != array.shape for name, array in given.items()):
         raise InputError(
             f"{source.name} does not give features [{len(x)}, {', '.join(map(str, x.shape[1:]))}] at {begin.name or 'its input'} for "
             "any size of images."
         )
-    closed, used = program.piece(begin.value, [end.value, *(value for _, value in tapped.values())])
+    closed, used = program.piece(begin.values, [*end.values, *(value for _, value in tapped.values())])
     held = {
         leaf: params["batch_stats"][n][kind]
         for n, p in norms.items()
         for leaf, kind in zip(p, ("mean", "var"), strict=False)
     }
     arrays = [held[leaf] if leaf in held else params[leaf] for leaf in used]
-    arrays = [a.astype(v.aval.dtype) for a, v in zip((given, *arrays), closed.jaxpr.invars, strict=True)]
-    y, *seen = core.jaxpr_as_fun(closed)(*arrays)
-    statistics = {}
+    arrays = [a.astype(v.aval.dtype) for a, v in zip((*given.values(), *arrays), closed.jaxpr.invars, strict=True)]
+    found = core.jaxpr_as_fun(closed)(*arrays)
+    y, seen, statistics = sent(end, dict(zip(end.values, found, strict=False))), found[len(end.values) :], {}
     for (name, (mean, _)), value in zip(tapped.items(), seen, strict=True):
         axis = channel_axis(value.shape, program.leaves[mean].aval.size)
         found = moments(jnp.moveaxis(value, axis, -1).astype(jnp.float32))
         statistics[name] = dict(zip(("mean", "var"), found, strict=True))
-    return to_grid(end, y), statistics
+    return y, statistics
 
 
 def _size(source, place, x):

@@ -1,9 +1,10 @@
 """What a `Network` needs to know of a JAX function's values: places, modules, BatchNorm layers, signs.
 
-A place is where one value that depends on the input is alive, image-like and of as many rows as there are images. A
-module is what parameters share a path.
+A place is where one value that depends on the input is alive, image-like and of as many rows as there are images, or
+several such values at the end of a block. A module is what parameters share a path.
 """
 
+import contextlib
 import functools
 import math
 import re
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from dci_jax.errors import InputError
 from dci_jax.importers.jaxpr import INPUT, Program, Value
-from dci_jax.importers.program import Place
+from dci_jax.importers.place import Place, together
 from dci_jax.importers.split_points import split_points
 
 _WEIGHTED = ("conv_general_dilated", "dot_general")
@@ -46,23 +48,28 @@ def find_places(program: Program, other: Program) -> list[Place]:
     for number, value in enumerate(alive.values()):
         for above in value.above:
             last[above] = max(last.get(above, -1), number)
-    found, living, grid = [], {INPUT}, program.input.aval.shape[1:3]
-    image = channels_come_first(program)
+    found, living, needed_after, images, grid = [], {INPUT}, {}, {}, program.input.aval.shape[1:3]
+    layout, (first, second) = ("image", (2, 1)) if channels_come_first(program) else ("grid", (1, 3))
     for name, value in alive.items():
-        living = {v for v in {*living, name} if last.get(v, -1) > order[name]}
-        shape, second = value.shape, other.values[name].shape
-        if living != {name} or shape[:1] != (2,) or second != (3, *shape[1:]):
-            continue
-        if name == program.output and len(shape) == 2:
+        needed_after[name] = living = {v for v in {*living, name} if last.get(v, -1) > order[name]}
+        shape, alone, one = value.shape, living == {name}, None
+        if shape[:1] != (2,) or other.values[name].shape != (3, *shape[1:]):
             continue
         if len(shape) == 4:
-            grid = shape[2:] if image else shape[1:3]
-            found.append(Place(name, name, "image" if image else "grid", grid, default=False))
+            sides = shape[first : first + 2]
+            images[name] = one = Place(name, name, layout, sides, 0, shape[second], default=False)
+            grid = sides if alone else grid
         elif len(shape) == 3 and math.prod(grid) > 1 and 0 <= shape[1] - math.prod(grid) <= _PREFIXES:
-            found.append(Place(name, name, "tokens", grid, shape[1] - math.prod(grid), shape[2], default=False))
+            one = Place(name, name, "tokens", grid, shape[1] - math.prod(grid), shape[2], default=False)
+        if alone and one:
+            found.append(one)
+        elif name in living <= images.keys():
+            with contextlib.suppress(InputError):  # grids that do not divide
+                found.append(together([images[each] for each in alive if each in living], name))
     operators = {name: program.equations[value.equation].primitive.name for name, value in alive.items()}
     weighted = {name for name, value in alive.items() if operators[name] in _WEIGHTED and value.leaves}
-    return split_points(tuple(found), _modules(alive, weighted, found), operators, weighted)
+    alone = [place for place in found if not place.parts]
+    return list(split_points(found, _modules(alive, weighted, alone), operators, weighted, needed_after))
 
 
 def channels_come_first(program: Program) -> bool:
@@ -114,12 +121,12 @@ def _of_the_next(values, paths, places):
     return found
 
 
-def between(program: Program, begin: str, end: str) -> set[str]:
-    """The values that depend on the input on the way from `begin` to `end`."""
-    found, waiting = set(), [end]
+def between(program: Program, begin: Place, end: Place) -> set[str]:
+    """The values that depend on the input on the way from one place to the next."""
+    found, waiting = set(), list(end.values)
     while waiting:
         name = waiting.pop()
-        if name not in found and name not in (begin, INPUT):
+        if name not in found and name not in (*begin.values, INPUT):
             found.add(name)
             waiting += program.values[name].above
     return found
@@ -129,7 +136,7 @@ def find_norms(program: Program, begin: Place, end: Place, used: list[str]) -> d
     """BatchNorm's module -> (leaf of its mean, of its variance, value that goes into it, first value behind), in a block."""
     means = {_MEAN.sub("|", leaf): leaf for leaf in used if _MEAN.search(leaf)}
     pairs = {_VARIANCE.sub("|", leaf): leaf for leaf in used if _VARIANCE.search(leaf)}
-    found, inside = {}, between(program, begin.value, end.value)
+    found, inside = {}, between(program, begin, end)
     for key in means.keys() & pairs.keys():
         mean, var = means[key], pairs[key]
         first = next(v for v in program.values.values() if v.alive and v.leaves & {mean, var})
@@ -147,7 +154,7 @@ def channel_axis(shape: tuple[int, ...], channels: int) -> int:
 def pooled(program: Program, begin: Place, end: Place) -> set[str]:
     """The values that a max pooling whose windows overlap is made of, in a block."""
     found = set()
-    for name in between(program, begin.value, end.value):
+    for name in between(program, begin, end):
         equation = program.equations[program.values[name].equation]
         if equation.primitive.name == "reduce_window_max":
             sizes, steps = (equation.params[key] for key in ("window_dimensions", "window_strides"))

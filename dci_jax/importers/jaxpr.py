@@ -68,14 +68,14 @@ class Program:
             return self.input
         return self.values[name].var if name in self.values else self.leaves[name]
 
-    def piece(self, begin: str, ends: Sequence[str]) -> tuple[core.ClosedJaxpr, list[str]]:
-        """(program from the value `begin` and parameters to the values `ends`, names of these parameters)."""
+    def piece(self, begin: Sequence[str], ends: Sequence[str]) -> tuple[core.ClosedJaxpr, list[str]]:
+        """(program from the values `begin` and parameters to the values `ends`, names of these parameters)."""
         by_var = {value.var: value.equation for value in self.values.values()}
         names = {var: name for name, var in self.leaves.items()}
-        needed, used, waiting = set(), {}, [self.var(end) for end in ends]
+        given, needed, used, waiting = [self.var(name) for name in begin], set(), {}, [self.var(end) for end in ends]
         while waiting:
             var = waiting.pop()
-            if var is self.var(begin):
+            if var in given:
                 continue
             if var in names:
                 used[names[var]] = var
@@ -85,10 +85,10 @@ class Program:
         found = sorted(used)
         jaxpr = self.jaxpr.replace(
             constvars=(),
-            invars=[self.var(begin), *(used[name] for name in found)],
+            invars=[*given, *(used[name] for name in found)],
             outvars=[self.var(end) for end in ends],
             eqns=[self.equations[i] for i in sorted(needed)],
-            debug_info=core.DebugInfo("dci_jax", f"{begin} to {ends[0]}", ("x", *found), tuple(ends)),
+            debug_info=core.DebugInfo("dci_jax", f"{begin[-1]} to {ends[0]}", (*begin, *found), tuple(ends)),
         )
         return core.ClosedJaxpr(jaxpr, ()), found
 

@@ -7,7 +7,6 @@ Nothing in it can be executed but the operators of `aten.OPERATORS`.
 
 import functools
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from dci_jax.cpu_kernels.moments import moments
 from dci_jax.errors import InputError, reason
 from dci_jax.importers.aten import OPERATORS
+from dci_jax.importers.place import Place, received, sent
 from dci_jax.network import Block, Pytree
 from dci_jax.typing import Array
 
@@ -43,34 +43,6 @@ class Node:
     keywords: dict
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where one tensor alone is alive, so that the network can be cut.
-
-    Attributes:
-      name: by PyTorch's module path, such as "layer1.0"; "" of the input and of the output.
-      value: the tensor.
-      layout: how it lies in PyTorch: "image" [B, C, H, W], "grid" [B, H, W, C], "tokens" [B, N, C], or "vector".
-      grid: (height, width) of the tokens' grid.
-      before: tokens before those of the grid, such as the class token.
-      channels: of a token.
-      default: a split point where none is asked for by name.
-    """
-
-    name: str
-    value: str
-    layout: str
-    grid: tuple[int, int] = (0, 0)
-    before: int = 0
-    channels: int = 0
-    default: bool = True
-
-    @property
-    def beside(self) -> int:
-        """Channels behind those of the grid that hold the tokens before it (`to_grid`)."""
-        return -(-self.before * self.channels // math.prod(self.grid)) if self.before else 0
-
-
 def blocks(
     nodes: Sequence[Node], places: Sequence[Place], weights: dict[str, Array], inner: Sequence[Place] = ()
 ) -> tuple[Block, ...]:
@@ -82,7 +54,7 @@ def blocks(
     by_name = {node.name: node for node in nodes}
     found = []
     for before, after in itertools.pairwise(places):
-        piece = between(nodes, before.value, after.value)
+        piece = between(nodes, before.values, after.values)
         params, running = {}, {}
         for node in piece:
             statistics = _statistics(node)
@@ -99,16 +71,17 @@ def blocks(
         pooled = {name for node in piece if _overlaps(node) for name in _inside(node, "value")}
         cuts = [p for p in inner if p.value in pooled & {n.name for n in piece} and _nonnegative(by_name, p.value)]
         stages = tuple(
-            functools.partial(_apply, between(piece, a.value, b.value), a, b)
+            functools.partial(_apply, between(piece, a.values, b.values), a, b)
             for a, b in (itertools.pairwise([before, *cuts, after]) if cuts else ())
         )
-        found.append(Block(params, after.name, apply, _nonnegative(by_name, before.value), stages, beside=after.beside))
+        positive = all(_nonnegative(by_name, value) for value in before.values)
+        found.append(Block(params, after.name, apply, positive, stages, after.tensors, after.beside))
     return tuple(found)
 
 
 def _apply(piece: Sequence[Node], before: Place, after: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:
     """The `apply` of a Block."""
-    values, statistics = {before.value: from_grid(before, x)}, {}
+    values, statistics = received(before, x), {}
     for node in piece:
         try:
             values[node.name] = _run(node, params, values, statistics, len(x))
@@ -117,7 +90,7 @@ def _apply(piece: Sequence[Node], before: Place, after: Place, params: Pytree, x
                 f"{after.name or 'the head'} cannot take features of {list(x.shape[1:])} ({node.operator}: "
                 f"{reason(error)}); the network was exported for one size of images, which inputs.side=0 keeps."
             ) from error
-    return to_grid(after, values[after.value]), statistics
+    return sent(after, values), statistics
 
 
 def _run(node, params, values, statistics, batch):
@@ -150,43 +123,12 @@ def _run(node, params, values, statistics, batch):
     return ((x * factor.reshape(place) + shift.reshape(place)).astype(x.dtype),)
 
 
-def to_grid(place: Place, x: Array) -> Array:
-    """PyTorch's tensor as features: [B, C, H, W], [B, H, W, C] or [B, N, C] -> [B, H, W, C].
-
-    Tokens before the grid's, p of them, are laid beside it: their p C numbers fill the channels behind the C of
-    the grid, position by position, and zeros what is left of the last. Nothing is lost, and nothing counted twice.
-    """
-    if place.layout == "image":
-        return jnp.moveaxis(x, 1, -1)
-    if place.layout != "tokens":
-        return x
-    (h, w), before, channels = place.grid, place.before, place.channels
-    grid = x[:, before:].reshape(-1, h, w, channels)
-    if not before:
-        return grid
-    beside = jnp.pad(x[:, :before].reshape(len(x), -1), ((0, 0), (0, place.beside * h * w - before * channels)))
-    return jnp.concatenate([grid, jnp.moveaxis(beside.reshape(-1, place.beside, h, w), 1, -1)], -1)
-
-
-def from_grid(place: Place, x: Array) -> Array:
-    """The inverse of `to_grid`."""
-    if place.layout == "image":
-        return jnp.moveaxis(x, -1, 1)
-    if place.layout != "tokens":
-        return x
-    (h, w), before, channels = place.grid, place.before, place.channels
-    if not before:
-        return x.reshape(-1, h * w, channels)
-    beside = jnp.moveaxis(x[..., channels:], -1, 1).reshape(len(x), -1)[:, : before * channels]
-    return jnp.concatenate([beside.reshape(-1, before, channels), x[..., :channels].reshape(-1, h * w, channels)], 1)
-
-
-def between(nodes: Sequence[Node], begin: str, end: str) -> tuple[Node, ...]:
-    """The nodes that the value `end` is made of, down to the value `begin`, in their order."""
-    by_name, needed, waiting = {node.name: node for node in nodes}, set(), [end]
+def between(nodes: Sequence[Node], begin: Sequence[str], end: Sequence[str]) -> tuple[Node, ...]:
+    """The nodes that the values `end` are made of, down to the values `begin`, in their order."""
+    by_name, needed, waiting = {node.name: node for node in nodes}, set(), list(end)
     while waiting:
         name = waiting.pop()
-        if name != begin and name not in needed:
+        if name not in begin and name not in needed:
             needed.add(name)
             waiting += _inside(by_name[name], "value")
     return tuple(node for node in nodes if node.name in needed)

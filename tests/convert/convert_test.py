@@ -95,7 +95,7 @@ def nothing_to_see():
 
 
 def pyramid():
-    """A detector that answers with features of two sizes, in a list in a dict."""
+    """A detector that goes on with features of two sizes, and answers with both, in a list in a dict."""
 
     class Detector(torch.nn.Module):
         def __init__(self):
@@ -103,11 +103,14 @@ def pyramid():
             self.body = torch.nn.Sequential(
                 torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, 1, 1)
             )
-            self.boxes, self.classes = torch.nn.Conv2d(8, 4, 1), torch.nn.Conv2d(8, 5, 1)
+            self.top = torch.nn.Sequential(
+                torch.nn.Conv2d(8, 6, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(6, 6, 3, 1, 1)
+            )
+            self.boxes, self.classes = torch.nn.Conv2d(6, 4, 1), torch.nn.Conv2d(8, 5, 1)
 
         def forward(self, x):
             y = self.body(x)
-            return {"scales": [(self.classes(y), self.boxes(torch.nn.functional.max_pool2d(y, 2)))], "count": 1}
+            return {"scales": [(self.classes(y), self.boxes(self.top(y)))], "count": 1}
 
     torch.manual_seed(0)
     return Detector()
@@ -206,11 +209,12 @@ def logits_and_more():
 def test_of_several_features_all_are_sent(tmp_path, capsys):
     code, out, error = converted(capsys, f"{HERE}:pyramid", "--size=32", f"--out={tmp_path / 'b'}")
     assert code == 0, error
+    assert "16x16x8 + 8x8x6" in out
     assert "16x16x5 + 8x8x4" in out
     network = bundle.load(tmp_path / "b")
     assert split_names(network)[0].startswith("body")
-    assert split_names(network)[-1] == "outputs"
-    assert network.blocks[-1].tensors == ((5, 2), (4, 1))
+    assert split_names(network)[-2:] == ("top", "outputs")
+    assert [block.tensors for block in network.blocks[-2:]] == [((8, 2), (6, 1)), ((5, 2), (4, 1))]
     x = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
     ((classes, boxes),) = pyramid()(torch.from_numpy(np.moveaxis(np.array(x), 3, 1).copy()))["scales"]
     theirs = [np.moveaxis(t.detach().numpy(), 1, 3) for t in (classes, boxes)]

@@ -16,7 +16,8 @@ from dci_jax.checkpoints import read
 from dci_jax.dci.inverter import split_stages
 from dci_jax.errors import InputError
 from dci_jax.importers import bundle
-from dci_jax.importers.program import INPUT, MAX_POOL, Node, Place, blocks, from_grid, to_grid
+from dci_jax.importers.place import Place, from_grid, to_grid
+from dci_jax.importers.program import INPUT, MAX_POOL, Node, blocks
 from dci_jax.network import Network, feature_shapes, logits, run, running_statistics, split_names, trace, with_dtype
 from tests.command_line import ROOT, call
 
