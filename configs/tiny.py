@@ -17,6 +17,7 @@ def get_config():
     config.dci_trained.divide_steps = 2
     config.dci_trained.conquer = (("stem", 2), ("layer1.0", 2))
     config.refine.steps = 2
+    config.refine.total_variation = (0.03,)
     config.rmle.steps = 2
     config.inverse_network.steps = 2
     config.inverse_network.width = 8

@@ -20,7 +20,7 @@ SUFFICIENT = {
     "dci.samples_per_unknown": Range(40),
     "refine.steps": Range(100),
     "refine.learning_rate": Range(1e-3, 0.2),
-    "refine.total_variation": Range(0, 1),
+    "refine.num_validation": Range(4),
     "rmle.steps": Range(1000),
     "rmle.learning_rate": Range(1e-3, 0.2),
     "rmle.total_variation": Range(0, 1),

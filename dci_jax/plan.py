@@ -236,11 +236,14 @@ def _decoded(case, splits, settings):
 
 
 def _optimised(case, splits, settings):
-    """One row for each split, for all private inputs: a pass through the network and back costs three forward passes."""
+    """One row for each split, for all inputs, private and for selection: a pass forward and back costs three forward passes."""
+    count = len(case.names)
+    if "num_validation" in settings:
+        count += settings["num_validation"] * len(settings["total_variation"])
     for name in splits:
         flops = costs(case.network, (name,))[name]["device_flops"]
         steps = settings["steps"] * (settings.get("inner", 0) + 1)
-        yield name, steps, {"float32": 3 * flops * len(case.names)}, 0
+        yield name, steps, {"float32": 3 * flops * count}, 0
 
 
 COSTS = {

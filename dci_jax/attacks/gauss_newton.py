@@ -12,8 +12,6 @@ keeps every step a linear system. A latent has a hundred entries, so its J is co
 """
 
 import functools
-import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,18 +22,15 @@ from jaxtyping import Float
 
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks.feature_matching import blank, relative_distance, spread
+from dci_jax.attacks.selection import choose
 from dci_jax.defenses.channel import NONE, Channel, sent
 from dci_jax.errors import InputError
 from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.mixture import Prior
 from dci_jax.losses import total_variation as tv
-from dci_jax.metrics import psnr
 from dci_jax.network import Network, run, split_index
 from dci_jax.runtime import distributed, sharding
-from dci_jax.runtime.files import read_json, replacing
 from dci_jax.typing import Array, Reconstruct
-
-log = logging.getLogger("dci_jax")
 
 _FALL, _RISE = 0.2, 5.0
 _EDGE = 1e-2  # in pixel units: differences below it count as smooth
@@ -92,8 +87,9 @@ def gauss_newton(
         for name in splits:
             received = sent(network, split_index(network, name), channel, key, truth)
             before = first[name](received) if channel.kind != "none" else None
-            read = functools.partial(reconstruct, name, features=received)
-            chosen[name] = _chosen(folder / f"{name}.json", name, truth, before, total_variation, read)
+            read = functools.partial(reconstruct, name, part=1.0, features=received)
+            label = f"gauss_newton after {name}"
+            chosen[name] = choose(folder / f"{name}.json", label, truth, before, total_variation, read)
     return {name: functools.partial(reconstruct, name, *chosen[name]) for name in splits}
 
 
@@ -244,29 +240,6 @@ def _diffused(x, direction):
         return jnp.sum(jnp.mean((down**2 + right**2) / (2 * lengths), (1, 2, 3)))
 
     return jax.grad(energy)(direction)
-
-
-def _chosen(file, name, truth, before, weights, read):
-    """(weight of TV, share of the way from the start) that reconstruct procedural images `truth` best, found once.
-
-    The share is 1 without a defense, when `before`, the start's reconstructions, is None.
-    """
-    if not distributed.broadcast(file.exists()):
-        found = []
-        for weight in weights:
-            images = read(weight, 1.0)
-            part = 1.0 if before is None else feature_matching.share(before, images, truth)
-            images = images if before is None else before + part * (images - before)
-            found.append((float(psnr(images, truth).mean()), weight, part))
-        log.info("gauss_newton after %s: (dB on procedural images, weight of TV, share of the way): %s", name, found)
-        best = max(found, key=lambda row: row[0])
-        if distributed.is_leader():
-            with replacing(file) as stream:
-                kept = {"total_variation": best[1], "share": best[2], "psnr": [[w, p] for p, w, _ in found]}
-                json.dump(kept, stream)
-        distributed.barrier(f"{file.parent.name} {file.name}")
-    kept = read_json(file)
-    return kept["total_variation"], kept.get("share", 1.0)
 
 
 def _blank(network, features):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dci_jax import import_from_string
-from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, naming, rmle
+from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, naming, refine, rmle
 from dci_jax.attacks.naming import ADAPTED, ORACLE
 from dci_jax.dci import solve_chain
 from dci_jax.dci.trained import train_chain
@@ -60,8 +60,8 @@ _ROWS = (
     Attack(solve_chain.dci, "dci", learns=True, adapts=True, check=solve_chain.check),
     Attack(solve_chain.dci_shared, "dci_shared", learns=True, check=solve_chain.check_shared),
     Attack(train_chain.dci_trained, "dci_trained", learns=True, check=train_chain.check),
-    Attack(rmle.rmle, "dci+refine", adapts=True, check=rmle.check),
-    Attack(rmle.rmle, "dci_trained+refine", check=rmle.check),
+    Attack(refine.refine, "dci+refine", adapts=True, check=refine.check),
+    Attack(refine.refine, "dci_trained+refine", check=refine.check),
     Attack(gauss_newton.gauss_newton, "dci+gauss_newton", adapts=True, check=gauss_newton.check),
     Attack(gauss_newton.gauss_newton, "dci_trained+gauss_newton", check=gauss_newton.check),
     Attack(inverse_network.inverse_network, "inverse_network", learns=True, adapts=True),

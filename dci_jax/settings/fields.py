@@ -41,6 +41,10 @@ class Field:
 _ITS_POINTS = "split points to attack; empty: all of `splits`"
 _SO_MANY = "number of the run's split points to attack, evenly spaced, if the section's `splits` is empty; 0: all"
 _TV = "weight of total variation per pixel, relative to the relative feature distance"
+_CANDIDATES = (
+    "candidate weights of total variation, relative to the relative feature distance; procedural images select one at each "
+    "split point"
+)
 _TV_AT = "((split point, weight), ...): other weights of total variation at these split points"
 _PRIOR = 'your own prior on images, "module.path:function" (docs/own_prior.py); empty: none'
 _FALLING = "initial learning rate of Adam; decays to 0 on a cosine schedule"
@@ -231,8 +235,8 @@ FIELDS = {
     "refine.num_splits": Field(0, SOME, _SO_MANY),
     "refine.steps": Field(300, COUNT, "updates of each batch of images"),
     "refine.learning_rate": Field(0.02, RATE, _PIXEL_RATE),
-    "refine.total_variation": Field(0.03, WEIGHT, _TV),
-    "refine.total_variation_at": Field((), WEIGHTS_AT, _TV_AT),
+    "refine.total_variation": Field((0.01, 0.03, 0.1, 1.0), Several(WEIGHT), _CANDIDATES),
+    "refine.num_validation": Field(8, COUNT, "procedural images for that selection"),
     "refine.prior": Field("", str, _PRIOR),
     "refine.prior_weight": Field(0.0, WEIGHT, "weight of `prior`"),
     "rmle.splits": Field((), POINTS, _ITS_POINTS),
@@ -268,8 +272,7 @@ FIELDS = {
     "gauss_newton.total_variation": Field(
         (0.0, 0.01, 0.1, 1.0),
         Several(WEIGHT),
-        "candidate weights of total variation, relative to the relative feature distance; procedural images select one "
-        "at each split point",
+        _CANDIDATES,
     ),
     "gauss_newton.num_validation": Field(8, COUNT, "procedural images for that selection"),
     "inverse_network.splits": Field((), POINTS, _ITS_POINTS),

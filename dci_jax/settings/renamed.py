@@ -5,6 +5,7 @@ RENAMED = {
     "audit.rank1": "audit.structure",
     "audit.label_kept": "audit.server_agreement",
     "sends": "num_queries",
+    "refine.total_variation_at": "refine.total_variation",
     "damages": "corruptions",
     "inputs.bank": "inputs.synthetic",
     "dci.images": "dci.num_images",

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from dci_jax.attacks import gauss_newton, inverse_network, rmle
+from dci_jax.attacks import gauss_newton, inverse_network, refine
 from dci_jax.dci import solve_chain
 from dci_jax.defenses.channel import Channel, learn, sent
 from dci_jax.inputs.mixture import Prior, batches
@@ -20,7 +20,7 @@ SETTINGS = dict(
     max_unknowns=(10000, 10000),
     samples_per_unknown=10000,
 )
-REFINE = dict(steps=20, learning_rate=0.01, total_variation=0.0)
+REFINE = dict(steps=20, learning_rate=0.01, total_variation=(0.0,), num_validation=8)
 GAUSS_NEWTON = dict(steps=2, inner=5, damping=1e-2, total_variation=(0.0,), num_validation=8)
 SHAPE, SPLIT, KEY = (16, 16, 3), "layer", jax.random.key(0)
 INPUTS = Prior((), (("dead_leaves", 1.0),), SHAPE)
@@ -94,7 +94,7 @@ def test_dci_solved_on_defended_features_reads_more(defended, images, blind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("defended", ["gaussian", "dropout_marked", "quantize", "jpeg", "bottleneck"], indirect=True)
-@pytest.mark.parametrize(("attack", "settings"), [(rmle.rmle, REFINE), (gauss_newton.gauss_newton, GAUSS_NEWTON)])
+@pytest.mark.parametrize(("attack", "settings"), [(refine.refine, REFINE), (gauss_newton.gauss_newton, GAUSS_NEWTON)])
 def test_what_starts_from_it_does_not_fall_below_it(attack, settings, defended, network, images, tmp_path):
     channel, features, start = defended
     reader = attack(network, INPUTS, (SPLIT,), jax.random.key(1), tmp_path, start=start, channel=channel, **settings)
@@ -103,7 +103,7 @@ def test_what_starts_from_it_does_not_fall_below_it(attack, settings, defended, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("attack", "settings"), [(rmle.rmle, REFINE), (gauss_newton.gauss_newton, GAUSS_NEWTON)])
+@pytest.mark.parametrize(("attack", "settings"), [(refine.refine, REFINE), (gauss_newton.gauss_newton, GAUSS_NEWTON)])
 def test_refinement_does_not_compare_what_dropout_left_out(attack, settings, network, images, tmp_path):
     channel = Channel("dropout", 0.5)
     features, start = received(network, channel, images), {SPLIT: lambda f: images[: len(f)] + 0.05}

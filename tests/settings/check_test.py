@@ -66,7 +66,7 @@ def test_what_a_config_file_makes_another_type_of_is_refused(field, value, said)
         ("synthesis.betas", (1.0, 1.0)),
         ("synthesis.stages", ((32, 0),)),
         ("synthesis.learning_rate", float("nan")),
-        ("refine.total_variation_at", (("stem", -1.0),)),
+        ("refine.total_variation", (0.1, -1.0)),
         ("gauss_newton.damping", 0.0),
         ("inverse_network.steps", 0),
         ("dci.num_images", 0),
