@@ -168,7 +168,7 @@ def from_torch(settings: argparse.Namespace, draft: Path) -> str:
 def _manifest(settings, found, data):
     if not data.places:
         raise InputError(
-            f"{settings.network} has no place where one image-like tensor alone is alive, so no split point."
+            f"{settings.network} has no place where one image-like tensor alone is alive, nor several at a block's end, so no split point."
         )
     every = settings.all_splits or not any(place.default for place in data.places)
     return {

@@ -68,7 +68,7 @@ def find_places(program: Program, other: Program) -> list[Place]:
                 found.append(together([images[each] for each in alive if each in living], name))
     operators = {name: program.equations[value.equation].primitive.name for name, value in alive.items()}
     weighted = {name for name, value in alive.items() if operators[name] in _WEIGHTED and value.leaves}
-    alone = [place for place in found if not place.parts]
+    alone = [place for place in found if not place.parts] or found
     return list(split_points(found, _modules(alive, weighted, alone), operators, weighted, needed_after))
 
 
