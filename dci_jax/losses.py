@@ -94,11 +94,16 @@ def batch_norm_statistics(
     terms, weights = [], []
     for path in (p for p in old if p.endswith("['mean']")):
         at = path.removesuffix("['mean']") + "['var']"
-        mean = jnp.linalg.norm(new[path] - old[path]) / jnp.sqrt(jnp.sum(old[at]))
-        var = jnp.linalg.norm(new[at] - old[at]) / jnp.linalg.norm(old[at])
+        mean = _norm(new[path] - old[path]) / jnp.sqrt(jnp.sum(old[at]))
+        var = _norm(new[at] - old[at]) / jnp.linalg.norm(old[at])
         terms.append(mean + var)
         weights.append(1.0 if weights else first)
     return sum(w * t for w, t in zip(weights, terms, strict=True)) / sum(weights)
+
+
+def _norm(x):
+    """The 2-norm, with a gradient of 0 at 0, where a blank image in an untrained network begins."""
+    return jnp.sqrt(jnp.sum(x**2) + 1e-30)
 
 
 def distance_correlation(a: Float[Array, "B *a"], b: Float[Array, "B *b"]) -> Float[Array, ""]:

@@ -33,7 +33,14 @@ def test_batch_norm_statistics_by_hand():
     found = [{"bn": {"mean": jnp.array([0.0, 1.0]), "var": jnp.array([3.0, 9.0])}}]
     expected = 1 / np.sqrt(7) + 5 / 5
     assert float(losses.batch_norm_statistics(found, running)) == pytest.approx(expected, rel=1e-5)
-    assert losses.batch_norm_statistics(running, running) == 0
+    assert float(losses.batch_norm_statistics(running, running)) == pytest.approx(0, abs=1e-9)
+
+
+def test_statistics_that_are_met_exactly_have_a_gradient():
+    """A blank image's mean in an untrained network is the running mean, 0."""
+    running = [{"bn": {"mean": jnp.zeros(2), "var": jnp.ones(2)}}]
+    (slope,) = jax.grad(lambda found: losses.batch_norm_statistics(found, running))(running)
+    assert jnp.isfinite(slope["bn"]["mean"]).all()
 
 
 def test_the_first_layers_weight_counts():

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 import dci_jax
 from dci_jax import network as networks
+from dci_jax.attacks.inverse_network import decoder_for
 from dci_jax.dci.inverter import first, inverter_spec, regressors
 from dci_jax.dci.trained.inverter_network import inverters
 from dci_jax.defenses.channel import NONE, message_bytes
@@ -144,6 +145,9 @@ def test_a_network_sends_all_features_that_it_returns(tensors):
     assert row["tensors"] == ((16, 16, 6), (8, 8, 8))
     assert row["values"] == 16 * 16 * 6 + 8 * 8 * 8
     assert (message_bytes(NONE, f, f) <= 4 * row["values"] * 1.1).all()
+    decoder, shape = decoder_for(network, len(network.blocks), 4)
+    found, _ = jax.eval_shape(lambda: decoder.init_with_output(jax.random.key(0), jnp.zeros((2, *shape))))
+    assert found.shape == x.shape
     with pytest.raises(InputError, match="outputs sends 2 tensors"):
         inverters(network, len(network.blocks), 1.0, 64, 1, 1)
 

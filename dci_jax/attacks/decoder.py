@@ -6,6 +6,7 @@ from jaxtyping import Float
 
 from dci_jax.dci.grid import shuffle, unshuffle
 from dci_jax.models.learned import Weights, conv
+from dci_jax.tensors import Layout, on_grid
 from dci_jax.typing import Array
 
 
@@ -20,16 +21,19 @@ class Decoder(nn.Module):
       channels: channels of the input.
       width: channels of the hidden layers at full resolution; twice as many per halving.
       dtype: of the convolutions.
+      tensors: layout of several tensors in the features, of which `downsampling` is the largest's; () of one.
     """
 
     downsampling: int
     channels: int
     width: int
     dtype: str = "float32"
+    tensors: Layout = ()
 
     @nn.compact
     def __call__(self, f: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
-        y, levels = f, self.downsampling.bit_length() - 1
+        y = on_grid(f, self.tensors, max((factor for _, factor in self.tensors), default=1))
+        levels = self.downsampling.bit_length() - 1
         for level in range(levels + 1):
             width = self.width * 2 ** (levels - level)
             for layer in range(2):

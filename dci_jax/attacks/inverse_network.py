@@ -82,8 +82,10 @@ def decoder_for(
 ) -> tuple[Decoder | Encoder, tuple[int, ...]]:
     """(network from a split's features to inputs, shape of the features): a decoder for images, an encoder for latents."""
     (shrunk, grown), channels = scale(network, 0, split), network.input_shape[-1]
-    size, kind = (grown, Encoder) if latent_prior(network) else (shrunk, Decoder)
-    return kind(size, channels, width, precision), feature_shapes(network)[split]
+    shape, tensors = feature_shapes(network)[split], network.blocks[split - 1].tensors
+    if latent_prior(network):
+        return Encoder(grown, channels, width, precision), shape
+    return Decoder(shrunk, channels, width, precision, tensors), shape
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
