@@ -1,15 +1,16 @@
 """What inverters gain from going down the chain again, and from gates: one table of trials, on development images.
 
     python -m benchmarks.nonlinear_rest --out=benchmarks/results/nonlinear_rest.json resnet20-12fca82f.th kodak/
+    python -m benchmarks.nonlinear_rest --out=benchmarks/results/nonlinear_rest.json --split=layer2.2 resnet20-12fca82f.th kodak/
 
-A chain for layer3.2 of a CIFAR ResNet-20, solved on 1024 procedural images with up to three corrections; PSNR of the mean over
+A chain for layer3.2 (or another) of a CIFAR ResNet-20, solved on 1024 procedural images with up to three corrections; PSNR of the mean over
 validation images (procedural) and over 192 tiles of 32 px of Kodak photographs at 160 px. Rows:
 
 * one sweep: the chain as `dci` solves it;
 * two and three sweeps: every inverter is solved again, deepest first. It starts from what the network makes of the last sweep's
   reconstruction at its place, which is sure to be what some image gives, and also sees the last sweep's own estimate;
 * gates: regressors that are not linear in the features, beside the others: which features are above zero; the same of the
-  estimate; the features where the pixel is more active than the median.
+  estimate; both; the features where the pixel is more active than the median.
 
 Rows that the file has are not made again.
 """
@@ -38,7 +39,7 @@ from dci_jax.metrics import psnr
 from dci_jax.network import feature_shapes, first_blocks, split_index
 from dci_jax.runtime import sharding
 
-SPLIT, IMAGES, VALIDATION, BATCH, CORRECTIONS = "layer3.2", 1024, 256, 128, 3
+IMAGES, VALIDATION, BATCH, CORRECTIONS = 1024, 256, 128, 3
 UNKNOWNS, TOGETHER = 8000, 4  # of a correction at most, and batches that are summed at a time
 
 
@@ -120,9 +121,9 @@ def _error(x, true):
     return sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(x[1], true[1], strict=True))
 
 
-def chain(network, made, last=None, gate=None) -> dict[int, list]:
+def chain(network, split, made, last=None, gate=None) -> dict[int, list]:
     """Estimates of every f_i by a chain that is solved on `made`; `last`: those of the sweep before."""
-    depth, shapes = split_index(network, SPLIT), feature_shapes(network)
+    depth, shapes = split_index(network, split), feature_shapes(network)
     seen = [[first_blocks(network, depth, x) for x in part] for part in made]
     found = {depth: seen}
     for index in reversed(range(depth)):
@@ -139,6 +140,9 @@ def chain(network, made, last=None, gate=None) -> dict[int, list]:
 GATES = {
     "which features are above zero": lambda g, f, x: unshuffle(jnp.float32(f > 0), g.upsampling),
     "which of the estimate are above zero": lambda g, f, x: unshuffle(jnp.float32(x > 0), g.downsampling),
+    "both": lambda g, f, x: jnp.concatenate(
+        [unshuffle(jnp.float32(f > 0), g.upsampling), unshuffle(jnp.float32(x > 0), g.downsampling)], -1
+    ),
     "the features of the more active half of the pixels": lambda g, f, x: unshuffle(
         f * (jnp.mean(f, -1, keepdims=True) > jnp.median(jnp.mean(f, -1))), g.upsampling
     ),
@@ -150,6 +154,7 @@ def main() -> None:
     parser.add_argument("weights")
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split", default="layer3.2")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     network, key = dci_jax.load_network("cifar_resnet20", given.weights), jax.random.key(0)
@@ -164,23 +169,25 @@ def main() -> None:
         scores = [
             float(np.mean(np.concatenate([psnr(*pair) for pair in zip(read[p], made[p], strict=True)]))) for p in (1, 2)
         ]
-        found.append({"chain": name, "validation": round(scores[0], 2), "photographs": round(scores[1], 2)})
+        found.append(
+            {"split": given.split, "chain": name, "validation": round(scores[0], 2), "photographs": round(scores[1], 2)}
+        )
         print(found[-1], f"{time.monotonic() - begin:.0f} s", flush=True)
         given.out.write_text(json.dumps({"rows": found, "jax": jax.__version__}, indent=1))
 
     def missing(name):
-        return all(row["chain"] != name for row in found)
+        return all((row["split"], row["chain"]) != (given.split, name) for row in found)
 
     with jax.default_matmul_precision("highest"):
         for name, gate in (("one sweep", None), *((f"one sweep; {name}", gate) for name, gate in GATES.items())):
             if missing(name):
                 begin = time.monotonic()
-                keep(name, chain(network, made, gate=gate)[0], begin)
-        last = chain(network, made) if missing("three sweeps") else None
+                keep(name, chain(network, given.split, made, gate=gate)[0], begin)
+        last = chain(network, given.split, made) if missing("three sweeps") else None
         for name in ("two sweeps", "three sweeps"):
             if missing(name):
                 begin = time.monotonic()
-                last = chain(network, made, last)
+                last = chain(network, given.split, made, last)
                 keep(name, last[0], begin)
 
 
