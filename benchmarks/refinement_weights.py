@@ -36,7 +36,7 @@ def main() -> None:
         if any(row["split"] == split for row in rows):
             continue
         chain = dci_jax.solve_chain(network, split, prior, key=key, progress=False, **SETTINGS)
-        for images, x in (("Kodak tiles", tiles(given.photographs, 64)), ("procedural", procedural)):
+        for images, x in (("Kodak", tiles(given.photographs, 64)), ("procedural", procedural)):
             features = dci_jax.features_at(network, split, x)
             start = chain(features)
             for weight in (None, *WEIGHTS):

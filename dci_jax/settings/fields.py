@@ -235,7 +235,7 @@ FIELDS = {
     "refine.num_splits": Field(0, SOME, _SO_MANY),
     "refine.steps": Field(300, COUNT, "updates of each batch of images"),
     "refine.learning_rate": Field(0.02, RATE, _PIXEL_RATE),
-    "refine.total_variation": Field((0.01, 0.03, 0.1, 1.0), Several(WEIGHT), _CANDIDATES),
+    "refine.total_variation": Field((0.03, 0.1, 0.3, 1.0), Several(WEIGHT), _CANDIDATES),
     "refine.num_validation": Field(8, COUNT, "procedural images for that selection"),
     "refine.prior": Field("", str, _PRIOR),
     "refine.prior_weight": Field(0.0, WEIGHT, "weight of `prior`"),
