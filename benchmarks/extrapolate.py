@@ -14,7 +14,7 @@ from benchmarks.usage import arguments
 from configs import paper, resnet18, resnet50
 from dci_jax import models
 from dci_jax.dci import cost
-from dci_jax.dci.inverter import split_stages
+from dci_jax.dci.blocks import split_stages
 from dci_jax.dci.trained import train_chain
 from dci_jax.dci.trained.train_chain import of_phases
 from dci_jax.inputs.synthesis import synthesis_loss

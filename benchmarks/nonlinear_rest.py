@@ -31,8 +31,9 @@ from PIL import Image
 
 import dci_jax
 from dci_jax.dci import inverter, normal_equations
+from dci_jax.dci.blocks import split_stages
 from dci_jax.dci.grid import unshuffle
-from dci_jax.dci.inverter import inverter_spec, kernel_sizes, split_stages
+from dci_jax.dci.inverter import inverter_spec, kernel_sizes
 from dci_jax.dci.ridge import best
 from dci_jax.inputs.mixture import batches
 from dci_jax.metrics import psnr

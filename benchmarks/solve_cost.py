@@ -26,11 +26,12 @@ def rows(name, split, side, batch, settings):
 
     from dci_jax import models
     from dci_jax.dci import cost, inverter, normal_equations, ridge
+    from dci_jax.dci.blocks import split_stages
     from dci_jax.inputs.procedural import GENERATORS
     from dci_jax.network import features_at, split_index
     from dci_jax.runtime import sharding
 
-    network = sharding.put(inverter.split_stages(models.MODELS[name].build(jax.random.key(0))), sharding.replicated())
+    network = sharding.put(split_stages(models.MODELS[name].build(jax.random.key(0))), sharding.replicated())
     depth = split_index(network, split)
     images = GENERATORS["dead_leaves"](jax.random.key(1), batch, (side, side, 3))
     features = [sharding.put(images, sharding.batch_sharded())]

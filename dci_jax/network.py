@@ -34,7 +34,7 @@ class Block:
         `params["batch_stats"]`, or {} if it has none. `jit` prunes them if unused.
       nonnegative: whether the block's *input* is never negative (the output of a ReLU).
       stages: functions like `apply`, of the same params, whose composition is `apply`; all but the first take a ReLU's output:
-        a convolution and the pooling after it (`dci.inverter.split_stages`); () for a block of one stage.
+        a convolution and the pooling after it (`dci.blocks.split_stages`); () for a block of one stage.
       tensors: if several tensors are sent after the block, their layout in its one array (`tensors.layout`); else ().
       beside: channels, the last ones, that hold tokens from outside the grid, such as a class token (`importers.program.to_grid`).
       sends: transform of the block's features before they are sent, a pytree with `__call__` (`defenses.channel.with_defense`);

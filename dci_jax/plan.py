@@ -15,11 +15,13 @@ from dci_jax import rates
 from dci_jax.attacks import inverse_network, registry
 from dci_jax.dci import cost as chain_cost
 from dci_jax.dci import inverter, solve_chain
+from dci_jax.dci.blocks import chain_blocks, joined
 from dci_jax.dci.trained import train_chain
 from dci_jax.dci.trained.objective import undo
 from dci_jax.evaluation.case import Case
 from dci_jax.evaluation.kept import costs
 from dci_jax.inputs import prior, synthesis
+from dci_jax.inputs.latents import latent_prior
 from dci_jax.inputs.spectrum import identity
 from dci_jax.network import feature_shapes, run, split_index, with_dtype
 from dci_jax.runtime import sharding
@@ -120,7 +122,7 @@ def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> floa
 
 
 def _trained_blocks(config, case):
-    network = case.network
+    network = joined(case.network, case.splits)
     settings = train_chain.of_phases(registry.settings(config, registry.find("dci_trained"), case.splits)[1])
     modules, _ = train_chain.phases(network, case.splits, **settings)
     shapes, lines = feature_shapes(network), []
@@ -171,7 +173,7 @@ def _prior_fitting(config, case):
 
 
 def _trained(case, splits, settings):
-    network = with_dtype(case.network, settings["precision"])
+    network = with_dtype(joined(case.network, splits), settings["precision"])
     modules, phases = train_chain.phases(network, splits, **train_chain.of_phases(settings))
     params = jax.eval_shape(functools.partial(train_chain.initialize, modules, network), jax.random.key(0))
     images = jax.ShapeDtypeStruct((settings["batch"], *case.shape), jnp.float32)
@@ -182,7 +184,7 @@ def _trained(case, splits, settings):
 
 def _solved_blocks(config, case):
     settings = registry.settings(config, registry.find("dci"), case.splits)[1]
-    network = inverter.split_stages(case.network)
+    network = chain_blocks(case.network, case.splits)
     depth = max(split_index(network, name) for name in case.splits)
     found = chain_cost.inverter_specs(_small(case), depth, settings)
     for (g, k), block in zip(found, network.blocks):  # noqa: B905  to that depth
@@ -216,7 +218,7 @@ def _chain(case, settings, splits, shared):
 
 def _small(case):
     """The target for inputs as they are solved on, in the blocks that are undone one after the other."""
-    return inverter.split_stages(case.network).replace(input_shape=case.shape)
+    return chain_blocks(case.network, case.splits).replace(input_shape=case.shape)
 
 
 def _decoded(case, splits, settings):
@@ -238,8 +240,9 @@ def _decoded(case, splits, settings):
 def _optimised(case, splits, settings):
     """One row for each split, for all inputs, private and for selection: a pass forward and back costs three forward passes."""
     count = len(case.names)
-    if "num_validation" in settings:
-        count += settings["num_validation"] * len(settings["total_variation"])
+    weights = settings["total_variation"] if "num_validation" in settings and not latent_prior(case.network) else ()
+    if len(weights) > 1:
+        count += settings["num_validation"] * len(weights)
     for name in splits:
         flops = costs(case.network, (name,))[name]["device_flops"]
         steps = settings["steps"] * (settings.get("inner", 0) + 1)

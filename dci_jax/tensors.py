@@ -45,7 +45,17 @@ def join(tensors: Sequence[Float[Array, "B _ _ _"]]) -> Float[Array, "B h w c"]:
 
 
 def separate(x: Float[Array, "B h w c"], lay: Layout) -> list[Float[Array, "B _ _ _"]]:
-    """The inverse of `join`."""
+    """The inverse of `join`.
+
+    Raises:
+      InputError: x has not as many channels, as for images of a size at which the grids differ by other factors.
+    """
+    if x.shape[-1] != sum(channels * factor**2 for channels, factor in lay):
+        raise InputError(
+            f"The features have {x.shape[-1]} channels, but the tensors of this split have "
+            f"{' + '.join(f'{channels} x {factor**2}' for channels, factor in lay)}; give images whose sides divide as the network's "
+            "own do."
+        )
     found, start = [], 0
     for channels, factor in lay:
         stop = start + channels * factor**2

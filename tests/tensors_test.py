@@ -9,6 +9,7 @@ from flax import linen as nn
 import dci_jax
 from dci_jax import network as networks
 from dci_jax.attacks.inverse_network import decoder_for
+from dci_jax.dci.blocks import chain_blocks, joined, split_stages
 from dci_jax.dci.inverter import first, inverter_spec, regressors
 from dci_jax.dci.trained.inverter_network import inverters
 from dci_jax.defenses.channel import NONE, message_bytes
@@ -191,6 +192,60 @@ def test_a_unet_can_be_split_at_every_level_with_its_skips():
     larger = networks.with_side(network, 32)
     shapes = networks.feature_shapes(larger)[networks.split_index(larger, "bottom")]
     assert shapes == (8, 8, 4 * 16 + 6 * 4 + 8)
+    with pytest.raises(InputError, match=r"target\.side is 18"):  # 18, 9 and 4 pixels: no whole multiples
+        networks.with_side(network, 18)
+    # A chain to a later place undoes the blocks between together where an inverter would be too wide, and always if it is trained.
+    assert chain_blocks(network, ("up1",)) is network
+    small = networks.split_names(chain_blocks(networks.with_side(network, 8), ("up1", "bottom")))
+    assert small == ("down1", "down2", "bottom", "up2", "up1", "classes")  # two pixels a side, 96 numbers each
+    together = joined(network, ("up1", "bottom"))
+    assert networks.split_names(together) == ("down1", "bottom", "up2", "up1", "classes")
+    np.testing.assert_allclose(networks.run(together, x), networks.run(network, x), atol=1e-5)
+    assert joined(network, ("up1", "bottom")).blocks[1].apply is together.blocks[1].apply  # compiled once
+
+
+class Gated(nn.Module):
+    """A gate of one pixel beside a block, and two branches that meet behind the pooling alone."""
+
+    @nn.compact
+    def __call__(self, x):
+        a = Double(4, name="a")(x)
+        gate = a.mean((1, 2), keepdims=True)
+        for name in ("gate0", "gate1"):
+            gate = nn.relu(nn.Conv(4, (1, 1), name=name)(gate))
+        b = Double(4, name="b")(a * gate)
+        c, d = Double(5, name="c")(b), Double(6, name="d")(nn.max_pool(b, (2, 2), (2, 2)))
+        return nn.Dense(3, name="classes")(jnp.concatenate([c.mean((1, 2)), d.mean((1, 2))], -1))
+
+
+def test_a_gate_is_not_sent_and_branches_that_meet_late_are():
+    variables = Gated().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    network = dci_jax.from_jax(Gated().apply, variables, (8, 8, 3))
+    sent = {row["name"]: row["tensors"] for row in dci_jax.split_points(network)}
+    assert sent == {
+        "a": ((8, 8, 4),),
+        "gate1": ((8, 8, 4),),  # behind it
+        "b": ((8, 8, 4),),
+        "c": ((8, 8, 4), (8, 8, 5)),  # d starts from b
+        "d": ((8, 8, 5), (4, 4, 6)),
+    }
+
+
+def test_stages_of_a_block_send_one_tensor_but_for_the_last():
+    def stage(params, x):
+        return x, {}
+
+    block = networks.Block({}, "stem", stage, stages=(stage, stage), tensors=((1, 2), (2, 1)), beside=0)
+    network = networks.Network((block,), None, "two", (4, 4, 6))
+    first, last = split_stages(network).blocks
+    assert (first.tensors, last.tensors) == ((), ((1, 2), (2, 1)))
+
+
+def test_channels_that_do_not_come_apart_are_refused(tensors):
+    with pytest.raises(
+        InputError, match=r"have 34 channels, but the tensors of this split have 3 x 4 \+ 5 x 1 \+ 1 x 16"
+    ):
+        separate(jnp.pad(join(tensors), ((0, 0), (0, 0), (0, 0), (0, 1))), layout(SHAPES))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ A generator's input is a latent [B, C], which has no total variation.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -115,9 +116,10 @@ def relative_distance(found: Float[Array, "B *f"], features: Float[Array, "B *f"
 
 
 def spread(features: Float[Array, "B *f"]) -> Float[Array, "B"]:
-    """|f - mean f|^2 of each example, the mean over pixels: [B, ...] -> [B]."""
+    """|f - mean f|^2 of each example, the mean over pixels, or channels where there is one pixel: [B, ...] -> [B]."""
     axes = tuple(range(1, features.ndim))
-    return jnp.sum((features - jnp.mean(features, axes[:-1], keepdims=True)) ** 2, axes)
+    pixels = axes[:-1] if math.prod(features.shape[1:-1]) > 1 else axes  # of one pixel the mean is that pixel
+    return jnp.sum((features - jnp.mean(features, pixels, keepdims=True)) ** 2, axes)
 
 
 @functools.cache  # `minimize` compiles once per object

@@ -5,9 +5,11 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from dci_jax.attacks.feature_matching import share
+from dci_jax.errors import InputError
 from dci_jax.metrics import psnr
 from dci_jax.runtime import distributed
 from dci_jax.runtime.files import read_json, replacing
@@ -33,14 +35,24 @@ def choose(
       before: the start's reconstructions of them; None: the share is 1.
       weights: the candidates.
       read: reconstructs the images with a weight.
+
+    Raises:
+      InputError: none gives finite images.
     """
     if not distributed.broadcast(file.exists()):
         found = []
         for weight in weights:
             images = read(weight)
+            if not jnp.isfinite(images).all():
+                log.warning("%s: the weight %g of total variation diverges", label, weight)
+                continue
             part = 1.0 if before is None else share(before, images, truth)
             images = images if before is None else before + part * (images - before)
             found.append((float(psnr(images, truth).mean()), weight, part))
+        if not found:
+            raise InputError(
+                f"{label}: every weight of total variation diverges; lower the learning rate or the damping."
+            )
         log.info("%s: (dB on procedural images, weight of TV, share of the way): %s", label, found)
         best = max(found, key=lambda row: row[0])
         if distributed.is_leader():

@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from dci_jax.arrays import as_features
 from dci_jax.dci import chain_file, inverter
-from dci_jax.dci.inverter import InverterSpec, inverter_spec, split_stages
+from dci_jax.dci.blocks import chain_blocks, joined
+from dci_jax.dci.inverter import InverterSpec, inverter_spec
 from dci_jax.dci.trained import inverter_network
 from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.defenses import registry
@@ -199,7 +200,8 @@ def load_chain(path: str | Path, network: Network, defense: Channel = NONE) -> C
         split, made_for, mse = about["split"], about["fingerprint"], about["validation_mse"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); save the chain again.") from error
-    network = split_stages(network) if any(isinstance(each, Inverter) for each in inverters) else network
+    solved = any(isinstance(each, Inverter) for each in inverters)
+    network = chain_blocks(network, (split,)) if solved else joined(network, (split,))
     restores = registry.find(defense.kind).restore
     moved = {name.partition("/")[2]: t for name, t in tensors.items() if name.startswith(f"{_RESTORE}/")}
     if bool(moved) != bool(restores):

@@ -10,7 +10,6 @@ convolution on the smaller of the two grids, the larger one folded into channels
 where the border is.
 """
 
-import contextlib
 import functools
 import math
 from collections.abc import Sequence
@@ -24,7 +23,6 @@ from jaxtyping import Float
 from dci_jax.dci.grid import Shapes, common_factor, scale, shuffle, unshuffle
 from dci_jax.dci.normal_equations import Sums, moments
 from dci_jax.defenses.channel import with_observation
-from dci_jax.errors import InputError
 from dci_jax.inputs.latents import LIMITS, latent_prior
 from dci_jax.network import Network, feature_shapes, pieces, run
 from dci_jax.runtime.compile_ahead import program
@@ -72,32 +70,6 @@ class InverterSpec:
     def layout(self) -> "InverterSpec":
         """What compiled programs depend on, so that identical blocks share them."""
         return replace(self, index=0, stop=0, channels=0, grid=(0, 0), target=0, sent=0)
-
-
-def split_stages(network: Network) -> Network:
-    """The same network with each block's stages as separate blocks, the last of which keeps the block's name.
-
-    Shallower blocks are easier to invert. The other stages do not end in split points: nothing is sent after them. A block
-    stays whole if the sizes of its stages' features do not differ by whole factors.
-    """
-    for index, block in reversed(list(enumerate(network.blocks))):
-        if not block.stages:
-            continue
-        stages = tuple(
-            block.replace(
-                name=block.name if number == len(block.stages) else f"{block.name}, stage {number}",
-                apply=apply,
-                nonnegative=block.nonnegative or number > 1,
-                stages=(),
-            )
-            for number, apply in enumerate(block.stages, 1)
-        )
-        divided = network.replace(blocks=(*network.blocks[:index], *stages, *network.blocks[index + 1 :]))
-        with contextlib.suppress(InputError):
-            for number in range(index, index + len(stages)):
-                scale(divided, number, number + 1)
-            network = divided
-    return network
 
 
 def inverter_spec(network: Network, index: int, stop: int | None = None, shapes: Shapes | None = None) -> InverterSpec:

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 
 from dci_jax.dci import cost
-from dci_jax.dci.inverter import largest, split_stages
+from dci_jax.dci.blocks import chain_blocks
+from dci_jax.dci.inverter import largest
 from dci_jax.dci.ridge import MATRICES
 from dci_jax.errors import InputError
 from dci_jax.network import Network, feature_shapes, split_index
@@ -58,9 +59,10 @@ def check(
     )
     _check_numbers(**asked)
     sharding.warn_if_uneven("dci.batch", batch)
-    network = split_stages(network)
-    small = network.replace(input_shape=shape)
-    _check_memory(small, [split_index(network, name) for name in splits], asked)
+    alone = [(name,) for name in splits] if any(block.tensors for block in network.blocks) else [splits]
+    for names in alone:  # each has a chain of its own
+        small = chain_blocks(network, names).replace(input_shape=shape)
+        _check_memory(small, [split_index(small, name) for name in names], asked)
 
 
 def _check_numbers(num_images, num_validation, batch, num_corrections, kernel_size, max_unknowns, samples_per_unknown):

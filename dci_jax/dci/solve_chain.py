@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dci_jax.dci.blocks import chain_blocks
 from dci_jax.dci.chain import Chain
-from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes, split_stages
+from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes
 from dci_jax.dci.limits import check, check_shared
 from dci_jax.dci.solve_inverter import finished, kept_inverter, rehearse, solve_inverter
 from dci_jax.defenses import registry
@@ -67,9 +68,10 @@ def dci(
       InputError: see `check`, or the features are not finite.
     """
     check(network, splits, inputs.shape, **settings)
-    network, chains = split_stages(network), {}
+    whole, chains = network, {}
     make = functools.cache(functools.partial(_inputs, inputs, key, settings))
     for name in splits:
+        network = chain_blocks(whole, (name,))
         depth = split_index(network, name)
         restore = registry.find(channel.kind).restore
         if restore:
@@ -98,7 +100,7 @@ def dci_shared(
     for `dci`; a batch needs an input for each split.
     """
     check_shared(network, splits, inputs.shape, **settings)
-    network = split_stages(network)
+    network = chain_blocks(network, splits)
     depths = {name: split_index(network, name) for name in splits}
     order = tuple(sorted(set(depths.values()), reverse=True))
     make = functools.partial(_inputs, inputs, key, settings)

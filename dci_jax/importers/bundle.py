@@ -21,9 +21,9 @@ from dci_jax.checkpoints import read
 from dci_jax.errors import InputError
 from dci_jax.importers import onnx_file
 from dci_jax.importers.aten import OPERATORS
-from dci_jax.importers.place import Place, from_data
+from dci_jax.importers.place import Place, from_data, together
 from dci_jax.importers.program import BATCH_NORM, INPUT, Node, blocks, values_of, weights_of
-from dci_jax.network import Network
+from dci_jax.network import Network, feature_shapes
 
 log = logging.getLogger("dci_jax")
 
@@ -76,7 +76,7 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
         tensors = tuple((int(channels), int(factor)) for channels, factor in manifest.get("tensors", ()))
         ends = [begin, *chosen] if tensors else [begin, *chosen, last]
         found = blocks(nodes, ends, weights, [place for place in places if place not in chosen])
-        return Network(
+        network = Network(
             (*found[:-1], found[-1].replace(tensors=tensors)) if tensors else found[:-1],
             found[-1] if manifest["classes"] else None,
             manifest["name"],
@@ -85,6 +85,9 @@ def load(folder: str | Path, splits: tuple[str, ...] = (), sha256: str = "") -> 
             tuple(manifest["std"]),
             manifest["crop"],
         )
+        if any(place.parts for place in chosen):
+            _check_tensors(folder / MANIFEST, network)
+        return network
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         if isinstance(error, InputError):
             raise
@@ -143,17 +146,25 @@ def _check_graph(file, nodes, places, output):
     names = [place.name for place in places]
     found = [order.get(place.value, 0) for place in places]
     parts = {value for place in places for value in place.values}
-    if (
-        output not in order
-        or 0 in found
-        or sorted(found) != found
-        or len({*names}) < len(names)
-        or parts - order.keys()
-    ):
+    several = [place for place in places if place.parts or place.layout == "several"]
+    wrong = [place for place in several if not place.parts or together(place.parts, place.value).grid != place.grid]
+    if wrong or parts - order.keys():
+        raise InputError(f"{file}: the tensors of a split point are not as they say; convert the network again.")
+    if output not in order or 0 in found or sorted(found) != found or len({*names}) < len(names):
         raise InputError(
             f"{file}: its split points, or its output {output!r}, are no nodes of the graph, each once and in its order; convert the "
             "network again."
         )
+
+
+def _check_tensors(file, network):
+    """Raise InputError where the tensors of a place are not what they are said to be."""
+    try:
+        feature_shapes(network)
+    except InputError as error:
+        raise InputError(
+            f"{file}: the tensors of a split point are not as they say ({error}); convert the network again."
+        ) from None
 
 
 def _weights(file, nodes):

@@ -68,8 +68,7 @@ def find_places(program: Program, other: Program) -> list[Place]:
                 found.append(together([images[each] for each in alive if each in living], name))
     operators = {name: program.equations[value.equation].primitive.name for name, value in alive.items()}
     weighted = {name for name, value in alive.items() if operators[name] in _WEIGHTED and value.leaves}
-    alone = [place for place in found if not place.parts] or found
-    return list(split_points(found, _modules(alive, weighted, alone), operators, weighted, needed_after))
+    return list(split_points(found, _modules(alive, weighted, found), operators, weighted, needed_after))
 
 
 def channels_come_first(program: Program) -> bool:
@@ -99,7 +98,7 @@ def _modules(values: dict[str, Value], weighted: set[str], places: list[Place]) 
         elif order[name] > last:
             path = ""
         paths[name] = path
-    paths |= _of_the_next(values, paths, {place.value for place in places})
+    paths |= _of_the_next(values, paths, {place.value for place in places if not place.parts})
     found = {}
     for name in values:
         parts = paths[name].split(".") if paths[name] else []

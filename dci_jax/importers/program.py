@@ -81,16 +81,20 @@ def blocks(
 
 def _apply(piece: Sequence[Node], before: Place, after: Place, params: Pytree, x: Array) -> tuple[Array, Pytree]:
     """The `apply` of a Block."""
-    values, statistics = received(before, x), {}
-    for node in piece:
-        try:
+    statistics, at = {}, before.name
+    try:
+        values = received(before, x)
+        for node in piece:
+            at = node.operator
             values[node.name] = _run(node, params, values, statistics, len(x))
-        except (TypeError, ValueError, IndexError) as error:
-            raise InputError(
-                f"{after.name or 'the head'} cannot take features of {list(x.shape[1:])} ({node.operator}: "
-                f"{reason(error)}); the network was exported for one size of images, which inputs.side=0 keeps."
-            ) from error
-    return sent(after, values), statistics
+        return sent(after, values), statistics
+    except InputError:
+        raise
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{after.name or 'the head'} cannot take features of {list(x.shape[1:])} ({at}: {reason(error)}); the network was "
+            "exported for one size of images, which inputs.side=0 keeps."
+        ) from error
 
 
 def _run(node, params, values, statistics, batch):

@@ -41,7 +41,7 @@ def split_points(
     several = {
         place.value: sum(math.prod(part.grid) * part.channels for part in place.parts)
         for place in places
-        if any(part.grid != (1, 1) for part in place.parts)
+        if place.parts and all(part.grid != (1, 1) for part in place.parts)
     }
     units = {value: path for path, value in _units("", order, modules, weighted, ends)}
     units |= {value: path for path, value in _between_units(order, units, modules, weighted, several, alive)}

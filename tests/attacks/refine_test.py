@@ -9,6 +9,7 @@ import pytest
 
 from dci_jax import network as networks
 from dci_jax.attacks.refine import check, refine
+from dci_jax.attacks.selection import choose
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior
 
@@ -65,6 +66,15 @@ def test_where_every_weight_harms_the_start_is_kept(network, images, tmp_path):
 def _nothing(params, x):
     del params
     return jax.numpy.mean(x, (1, 2, 3), keepdims=True) * jax.numpy.ones((1, 8, 8, 4)), {}
+
+
+def test_a_weight_that_diverges_is_left_out(images, tmp_path):
+    def read(weight):
+        return images * (jax.numpy.nan if weight else 1.0)
+
+    assert choose(tmp_path / "a.json", "refine", images, 0.9 * images, (1.0, 0.0), read)[0] == 0.0
+    with pytest.raises(InputError, match="refine: every weight of total variation diverges"):
+        choose(tmp_path / "b.json", "refine", images, 0.9 * images, (1.0, 2.0), read)
 
 
 def test_no_weight_at_all_is_refused(network):

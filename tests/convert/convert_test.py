@@ -209,12 +209,12 @@ def logits_and_more():
 def test_of_several_features_all_are_sent(tmp_path, capsys):
     code, out, error = converted(capsys, f"{HERE}:pyramid", "--size=32", f"--out={tmp_path / 'b'}")
     assert code == 0, error
-    assert "16x16x8 + 8x8x6" in out
+    assert "16x16x5 + 8x8x6" in out
     assert "16x16x5 + 8x8x4" in out
     network = bundle.load(tmp_path / "b")
     assert split_names(network)[0].startswith("body")
     assert split_names(network)[-2:] == ("top", "outputs")
-    assert [block.tensors for block in network.blocks[-2:]] == [((8, 2), (6, 1)), ((5, 2), (4, 1))]
+    assert [block.tensors for block in network.blocks[-2:]] == [((5, 2), (6, 1)), ((5, 2), (4, 1))]
     x = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
     ((classes, boxes),) = pyramid()(torch.from_numpy(np.moveaxis(np.array(x), 3, 1).copy()))["scales"]
     theirs = [np.moveaxis(t.detach().numpy(), 1, 3) for t in (classes, boxes)]

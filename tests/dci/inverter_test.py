@@ -3,7 +3,7 @@ import numpy as np
 
 from dci_jax import network as networks
 from dci_jax.cpu_kernels.max_pool import max_pool
-from dci_jax.dci.inverter import split_stages
+from dci_jax.dci.blocks import split_stages
 from dci_jax.pieces import sequential
 
 

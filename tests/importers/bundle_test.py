@@ -13,7 +13,7 @@ from configs import default
 from dci_jax import models
 from dci_jax.check import check
 from dci_jax.checkpoints import read
-from dci_jax.dci.inverter import split_stages
+from dci_jax.dci.blocks import split_stages
 from dci_jax.errors import InputError
 from dci_jax.importers import bundle
 from dci_jax.importers.place import Place, from_grid, to_grid
@@ -89,6 +89,24 @@ def write(folder, **changes):
     return folder, tensors
 
 
+def several(**changes):
+    """Places of which one is of two tensors, as a manifest has them; `changes` to its second part."""
+    parts = [{"name": "", "value": v, "layout": "image", "grid": [4, 4], "channels": 4} for v in "rd"]
+    parts[1] |= changes
+    inside = {"name": "inside", "value": "d", "layout": "several", "grid": [4, 4], "parts": parts}
+    return [inside, {"name": "block", "value": "s", "layout": "image"}]
+
+
+def test_a_place_of_several_tensors_sends_all_of_them(tmp_path):
+    folder, t = write(tmp_path / "b", places=several())
+    network = bundle.load(folder)
+    assert [block.tensors for block in network.blocks] == [((4, 1), (4, 1)), ()]
+    x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+    (_, sent, s), _ = trace(network, x)
+    np.testing.assert_allclose(sent[..., 4:], sent[..., :4] @ t["block.weight"][:, :, 0, 0].T, atol=1e-4)
+    np.testing.assert_allclose(s, sent[..., :4] + sent[..., 4:], atol=1e-5)
+
+
 def test_it_computes_what_its_graph_says(tmp_path):
     folder, t = write(tmp_path / "b")
     network = bundle.load(folder)
@@ -154,6 +172,17 @@ def test_convolutional_pieces_take_images_of_other_sizes(tmp_path):
         ({"nodes": [["y", "relu", [value("input")], {}]] * 2}, "the node 'y' is there twice"),
         ({"output": "nowhere"}, "its output 'nowhere', are no nodes of the graph"),
         ({"places": [{"name": "a", "value": v, "layout": "image"} for v in "sr"]}, "each once and in its order"),
+        ({"places": several(grid=[0, 0])}, r"\['grid'\]\[[01]\]: 0 is less than the minimum of 1"),
+        ({"places": several(layout="several")}, r"\['layout'\]: 'several' is not one of"),
+        (
+            {"places": several(grid=[8, 8])},
+            "the tensors of a split point are not as they say .The features have 8 channels",
+        ),
+        ({"places": several(value="nothing")}, "the tensors of a split point are not as they say"),
+        (
+            {"places": several(channels=5)},
+            "the tensors of a split point are not as they say .The features have 8 channels",
+        ),
         ({"nodes": [["c", "system", ["rm"], {}]]}, "operators that this version does not \\(system\\)"),
         ({"weights": "0" * 64}, "weights.safetensors is damaged or not the file"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dci_jax
-from dci_jax.dci.inverter import split_stages
+from dci_jax.dci.blocks import split_stages
 from dci_jax.errors import InputError
 from dci_jax.importers.jax_places import nonnegative
 from dci_jax.importers.jaxpr import traced

@@ -6,7 +6,7 @@ from safetensors.numpy import save_file
 
 from dci_jax import models
 from dci_jax import network as networks
-from dci_jax.dci.inverter import split_stages
+from dci_jax.dci.blocks import split_stages
 from dci_jax.models import resnet
 from tests.conftest import ROOT
 from tests.golden.seeded import (

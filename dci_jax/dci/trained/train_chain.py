@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dci_jax.dci.blocks import joined
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.trained.inverter_network import Inverter, inverters
 from dci_jax.dci.trained.objective import Objective, conquer_loss, deepest_loss, divide_loss
@@ -74,6 +75,7 @@ def dci_trained(
     if folder:
         folder.mkdir(exist_ok=True)
     key_params, key_inputs = jax.random.split(key)
+    network = joined(network, splits)
     modules, stages = phases(with_dtype(network, precision), splits, **settings)
     params = initialize(modules, network, key_params)
     for number, phase in enumerate(stages):
@@ -117,6 +119,7 @@ def check(
       batch, precision: see `dci_trained`.
       **settings: see `phases`.
     """
+    network = joined(network, splits)
     deepest = max(split_index(network, name) for name in splits)
     if batch < deepest:
         raise InputError(
