@@ -1,7 +1,7 @@
 """Refine another attack's reconstruction: optimise it until its features match, as rMLE does from a blank image.
 
 How much the features leave to a prior depends on the split point: .03 of total variation is best in the first stage of a
-ResNet-20 and a hundred times as much in its last. So the weight is chosen at each split point on procedural images, and with
+ResNet-20 and 1 to 3 in its last (docs/notes/deep.md). So the weight is chosen at each split point on procedural images, and with
 it the share of the way from the start, which may be none of it.
 """
 

@@ -18,7 +18,7 @@ class Place:
     Attributes:
       name: by PyTorch's module path, such as "layer1.0"; "" of the input and of the output.
       value: the tensor; of several the one that is computed last.
-      layout: how it lies in PyTorch: "image" [B, C, H, W], "grid" [B, H, W, C], "tokens" [B, N, C], or "vector".
+      layout: how it lies in PyTorch: "image" [B, C, H, W], "grid" [B, H, W, C], "tokens" [B, N, C], "vector", or "several".
       grid: (height, width) of the tokens' grid; of several tensors the smallest.
       before: tokens before those of the grid, such as the class token.
       channels: of a token, and of each of several tensors.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dci_jax import network as networks
+from dci_jax.attacks.feature_matching import spread
 from dci_jax.attacks.refine import check, refine
 from dci_jax.attacks.selection import choose
 from dci_jax.errors import InputError
@@ -75,6 +76,13 @@ def test_a_weight_that_diverges_is_left_out(images, tmp_path):
     assert choose(tmp_path / "a.json", "refine", images, 0.9 * images, (1.0, 0.0), read)[0] == 0.0
     with pytest.raises(InputError, match="refine: every weight of total variation diverges"):
         choose(tmp_path / "b.json", "refine", images, 0.9 * images, (1.0, 2.0), read)
+
+
+def test_features_of_one_pixel_have_a_spread():
+    """Else nothing but their distance counts, whatever the weight of total variation."""
+    features = jax.numpy.asarray([[[[1.0, 3.0]]], [[[2.0, 2.0]]]])
+    np.testing.assert_allclose(spread(features), [2.0, 0.0])
+    np.testing.assert_allclose(spread(features.reshape(2, 2, 1, 1)), [2.0, 0.0])
 
 
 def test_no_weight_at_all_is_refused(network):
