@@ -54,17 +54,17 @@ class UNet(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Features c2 ... c4 of a convolutional network, and p2 ... p4 of the pyramid on them (Lin et al., CVPR 2017)."""
+    """Features c2 ... c5 of a convolutional network, and p2 ... p5 of the pyramid on them (Lin et al., CVPR 2017)."""
 
-    names = ("c2", "c3", "c4", "p2", "p3", "p4")
+    names = ("c2", "c3", "c4", "c5", "p2", "p3", "p4", "p5")
 
     @nn.compact
     def __call__(self, x):
         x, c, p = Conv(16, 2, name="stem")(x), [], []
-        for level, channels in enumerate((16, 32, 64)):
+        for level, channels in enumerate((16, 32, 64, 128)):
             x = Conv(channels, name=f"b{level}")(Conv(channels, 1 + (level > 0), name=f"a{level}")(x))
             c.append(x)
-        for level in (2, 1, 0):
+        for level in (3, 2, 1, 0):
             lateral = nn.Conv(32, (1, 1), name=f"lateral{level}")(c[level])
             p.insert(0, lateral + larger(p[0]) if p else lateral)
         return [*c, *(nn.Conv(32, (3, 3), name=f"out{level}")(each) for level, each in enumerate(p))]
@@ -108,7 +108,7 @@ class Neck(nn.Module):
 
 SENT = {  # network -> what is sent, by number
     UNet: [(0,), (1,), (2,), (1, 2), (0, 1, 2)],
-    Pyramid: [(0,), (2,), (3,), (4,), (5,), (0, 1, 2), (3, 4, 5)],
+    Pyramid: [(0,), (3,), (4,), (5,), (6,), (7,), (0, 1, 2, 3), (4, 5, 6, 7)],
     Branches: [(0,), (1,), (0, 1)],
     Neck: [(0,), (1,), (2,), (0, 1, 2)],
 }
