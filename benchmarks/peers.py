@@ -50,8 +50,8 @@ class Target(nn.Module):
         return last(features.mean((2, 3)))
 
 
-def target(name, network):
-    """The `Target` with the weights of a JAX network, in evaluation mode; its weights take gradients."""
+def target(name, network, kind=Target):
+    """The `Target`, of this class, with the weights of a JAX network, in evaluation mode; its weights take gradients."""
     depth, small = int(re.search(r"\d+", name)[0]), name.endswith("_cifar")
     plain = name.startswith("cifar_")
     model = cifar_resnet.ResNet(depth) if plain else resnet.ResNet(depth, small)
@@ -62,7 +62,7 @@ def target(name, network):
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
     assert all(key.endswith("num_batches_tracked") for key in missing), missing
-    return Target(model, network.mean, network.std).eval()
+    return kind(model, network.mean, network.std).eval()
 
 
 def tap(network):

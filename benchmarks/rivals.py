@@ -19,13 +19,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import dci_jax
+from dci_jax import models
 from dci_jax.dci import inverter, solve_chain
+from dci_jax.inputs.mixture import batches
 from dci_jax.metrics import psnr
-from dci_jax.network import Block, Network, features_at, logits, run, split_index, trace
+from dci_jax.network import Block, Network, features_at, first_blocks, logits, run, split_index, trace
+from dci_jax.runtime.training_loop import minimize
+from training.target import trainable, with_trainable
 
 SPLITS, TESTED, PAIRS, COUNT = ("layer2.2",), 200, (16, 256, 2800), 1152
+QUERIES, QUERIED = 256_000, 128  # images that a network is estimated from, and of them in a step
 SETTINGS = dict(num_corrections=4, kernel_size=3, max_unknowns=(6000, 3000), samples_per_unknown=100, progress=False)
 
 
@@ -80,6 +86,60 @@ def one_block(network: Network, split: str) -> Network:
     return Network((block,), None, network.name, network.input_shape)
 
 
+def distance(variables, frozen, batch):
+    """Of an estimated network's features from the device's, in units of their variance."""
+    student, depth = with_trainable(frozen["student"], variables), frozen["depth"].shape[0]
+    found = run(student, batch["images"], 0, depth)
+    error = jnp.mean((found - batch["features"]) ** 2) / jnp.var(batch["features"])
+    return error, {"error": error}
+
+
+def estimated(device: Network, split: str, prior: dci_jax.Prior, key: jax.Array) -> Network:
+    """A network of the same architecture, trained from scratch to answer as the device does up to this split point."""
+    depth, draw = split_index(device, split), batches(prior, key, QUERIED)
+    student = models.MODELS["cifar_resnet20"].build(jax.random.key(1), train=True)
+
+    def query(number):
+        images = draw(number)
+        return {"images": images, "features": first_blocks(device, depth, images)}
+
+    learned, terms = minimize(
+        distance,
+        trainable(student),
+        {"student": student, "depth": jnp.zeros(depth)},
+        query,
+        steps=QUERIES // QUERIED,
+        optimizer=optax.adam(optax.cosine_decay_schedule(3e-3, QUERIES // QUERIED)),
+    )
+    student = with_trainable(student, learned)
+    statistics = [_statistics(student, draw(number)) for number in range(40)]
+    mean = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *statistics)
+    print(f"estimated: {float(terms['error']):.4f} of the features' variance", flush=True)
+    made = [
+        block.replace(params={**new.params, "batch_stats": part})
+        for block, new, part in zip(device.blocks, student.blocks, mean, strict=True)
+    ]
+    return device.replace(blocks=tuple(made))
+
+
+@jax.jit
+def _statistics(network, images):
+    return trace(network, images)[1]
+
+
+@contextlib.contextmanager
+def answered_by(device: Network):
+    """Chains solved on this device's features instead of those of the network that they invert."""
+    original = solve_chain._sent
+
+    def received(network, depth, channel, key, made):
+        return original(device, depth, channel, key, made)
+
+    solve_chain._sent = received
+    yield
+    solve_chain._sent = original
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
@@ -106,11 +166,17 @@ def main() -> None:
         with without(gradients=True, answers=not answers):
             return solved(split, one_block(network, split), plain, COUNT)
 
+    def estimating(split):
+        student = estimated(network, split, plain, key)
+        with answered_by(network):
+            return solved(split, student, plain, COUNT)
+
     rows = {"data-free, the weights known": lambda split: solved(split, network, fitted(), COUNT)}
     rows |= {f"{k} real images": lambda split, k=k: pairs(split, k, False) for k in PAIRS}
     rows["data-free and 256 real images"] = lambda split: pairs(split, 256, True)
     rows["black box: queries before and at the attack"] = lambda split: black_box(split, True)
     rows["black box: queries before the attack only"] = lambda split: black_box(split, False)
+    rows["black box that estimates the network"] = estimating
     found = json.loads(given.out.read_text())["rows"] if given.out.exists() else []
     for name, row in rows.items():
         for split in SPLITS:

@@ -68,7 +68,9 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
         total["passes"] += seen * num_corrections * ways
         for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, num_corrections)):
             total["factorisation"] += times * 3 * (size**2 * channels) ** 3 / 3  # about three ridges are tried
-            reduced = seen / min(solve_inverter.TOGETHER if size > 1 else settings["batch"], count)
+            batch = min(settings["batch"], count)
+            numbers = size, math.ceil(count / batch), batch, batch * math.prod(g.grid), channels
+            reduced = seen / (batch * solve_inverter.together(*numbers))
             total["sent"] += times * reduced * 4 * normal_equations.entries(size, channels, g.target)
     return total
 

@@ -50,7 +50,7 @@ def correlations(
       rows, columns: shifts in pixels.
       shape: (height, width) of the padded images.
     """
-    height, width = shape
+    _, width = shape
     wave = _wave(width, width, columns).T  # [columns, g]
     across = np.stack([np.stack([wave.real, -wave.imag], -1), np.stack([wave.imag, wave.real], -1)])
 
@@ -58,9 +58,26 @@ def correlations(
         return _apply("xg,gn->xn", across.reshape(2 * len(columns), -1), _products(*spectra))
 
     # One frequency of rows at a time: all products together can take gigabytes.
-    found = jax.lax.map(at, (u, t)).reshape(2 * len(u), -1)
-    down = _half(height, rows) / width
-    return _apply("yf,fn->yn", down, found).reshape(len(rows), len(columns), u.shape[-1], t.shape[-1])
+    found = _inverse_of_rows(jax.lax.map(at, (u, t)), rows, shape)
+    return found.reshape(len(rows), len(columns), u.shape[-1], t.shape[-1])
+
+
+def autocorrelations(
+    u: Float[Array, "f g parts C"], rows: Sequence[int], columns: Sequence[int], shape: tuple[int, int]
+) -> Float[Array, "rows columns C C"]:
+    """`correlations` of images with themselves: three quarters of the products, as U conj(U)^T is Hermitian."""
+    _, width = shape
+    wave = _wave(width, width, columns).T
+    across = np.concatenate([wave.real, wave.imag]), np.concatenate([-wave.imag, wave.real])
+
+    def at(spectra):
+        return [_apply("xg,gn->xn", *pair) for pair in zip(across, _squares(spectra), strict=True)]
+
+    real, half = (
+        _inverse_of_rows(found, rows, shape).reshape(len(rows), len(columns), u.shape[-1], -1)
+        for found in jax.lax.map(at, u)
+    )
+    return real + half - half.swapaxes(2, 3)
 
 
 def along_rows(u: Float[Array, "B r W C"], reach: int) -> Float[Array, "shifts rC rC"]:
@@ -70,8 +87,18 @@ def along_rows(u: Float[Array, "B r W C"], reach: int) -> Float[Array, "shifts r
     wave = np.stack([wave.real, -wave.imag], 1)
     found = _apply("fw,wn->fn", wave.reshape(-1, width), u.transpose(2, 0, 1, 3).reshape(width, -1))
     found = found.reshape(len(wave), 2 * batch, -1)
-    size = found.shape[-1]
-    return _apply("xf,fn->xn", _half(width + reach, range(reach + 1)), _products(found, found)).reshape(-1, size, size)
+    weights, size = _half(width + reach, range(reach + 1)), found.shape[-1]
+    real, half = (
+        _apply("xf,fn->xn", weights[:, part::2], product).reshape(-1, size, size)
+        for part, product in enumerate(_squares(found))
+    )
+    return real + half - half.swapaxes(1, 2)
+
+
+def _inverse_of_rows(found, rows, shape):
+    """[f, 2 columns, ...], real part and imaginary part in turns -> [rows, columns, ...], flat."""
+    height, width = shape
+    return _apply("yf,fn->yn", _half(height, rows) / width, found.reshape(2 * len(found), -1))
 
 
 def _products(u, t):
@@ -79,6 +106,13 @@ def _products(u, t):
     half = u.shape[1] // 2
     turned = jnp.concatenate([u[:, half:], -u[:, :half]], 1)
     return _apply("gbc,gbt->gct", jnp.concatenate([u, turned], 2), t).reshape(2 * len(u), -1)
+
+
+def _squares(u):
+    """U conj(U)^T summed over images: its real part, and M, of which M - M^T is the imaginary one, [g, C C] each."""
+    half = u.shape[1] // 2
+    real, imaginary = u[:, :half], u[:, half:]
+    return tuple(_apply("gbc,gbd->gcd", *pair).reshape(len(u), -1) for pair in ((u, u), (imaginary, real)))
 
 
 def _half(period, places):

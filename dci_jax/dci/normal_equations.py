@@ -57,7 +57,7 @@ def _moments(size, *batches):
     shape = u.shape[1] + reach, u.shape[2] + reach
     spectra, targets = fft_correlation.spectrum(u, reach), fft_correlation.spectrum(t, reach)
     near, far = range(-r, r + 1), range(-reach, reach + 1)
-    shifts = fft_correlation.correlations(spectra, spectra, range(size), far, shape)
+    shifts = fft_correlation.autocorrelations(spectra, range(size), far, shape)
     cross = fft_correlation.correlations(spectra, targets, near, near, shape)
     turned = jnp.stack([u, u[:, ::-1], u[:, :, ::-1], u[:, ::-1, ::-1]])
     corners = _first(r, _first(r, turned).swapaxes(2, 3)).reshape(4, len(u), -1)
@@ -86,9 +86,9 @@ def flops(size: int, height: int, width: int, channels: int, targets: int) -> fl
     if size == 1:
         return 2.0 * height * width * pairs
     height_f, width_f = (height + size - 1) // 2 + 1, width + size - 1
-    products = 8.0 * height_f * width_f * pairs
+    products = height_f * width_f * (6.0 * channels**2 + 8.0 * channels * targets)
     transforms = 4.0 * height_f * width * (height + 2 * width_f) * (channels + targets)
-    strips = 2 * 8.0 * ((height + size - 1) // 2 + width_f // 2 + 2) * (size // 2 * channels) ** 2
+    strips = 2 * 6.0 * ((height + size - 1) // 2 + width_f // 2 + 2) * (size // 2 * channels) ** 2
     return products + transforms + strips
 
 
@@ -137,10 +137,12 @@ class Normal:
 
 
 def assemble(size: int, sums: Sums) -> Normal:
-    """Normal equations from the `moments` of all images, float64: on the host, or on the device of JAX arrays."""
+    """Normal equations from the `moments` of all images, float64: on the host, whose sums are consumed, or on the device of JAX arrays."""
     if isinstance(sums["shifts"], jax.Array):
         with jax.enable_x64(True):
             return Normal(*_assembled(size, sums), sums["energies"])
+    if size == 1:  # in place, as such matrices are the largest
+        return Normal(sums["shifts"][0], sums["cross"], sums["energies"])
     shifts = sums["shifts"]
     channels, places = shifts.shape[-1], taps(size)
     by_difference = dict(zip(half_plane(size), shifts, strict=True))
@@ -155,7 +157,7 @@ def assemble(size: int, sums: Sums) -> Normal:
     for i, j, place in itertools.chain(*_under_corners(size)):
         matrix[i, :, j] += corners[place]
     full = len(places) * channels
-    matrix, cross = matrix.reshape(full, full), sums["cross"].copy()
+    matrix, cross = matrix.reshape(full, full), sums["cross"]
     # Regressors that a tap hardly sees, at the border, are rounding errors of a difference: dropped.
     alone = np.tile(np.diag(by_difference[0, 0]), len(places))
     unseen = np.diag(matrix) < _UNSEEN * alone

@@ -7,6 +7,7 @@ CPUs, LAPACK computes it.
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,10 @@ from dci_jax.dci.normal_equations import Normal, error, sketched
 
 # Candidate ridges, relative to each regressor's mean square; validation images select one.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
-MATRICES = 6  # float64 matrices of all unknowns that a solve holds at a time
+# Float64 matrices of all unknowns that a solve holds at a time, on the host and on a GPU, where nothing is done in place.
+MATRICES, ON_GPU = 3, 6
 SKETCH = 256  # random mixtures of the targets for that selection: wide blocks have thousands of targets
+_BLOCK = 1024  # rows that are mirrored at a time
 _FLOOR = (
     1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
 )
@@ -30,62 +33,73 @@ def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None,
     """(solution [k^2 C, T], ridge) of `train` with the ridge that is best on `apart`; None if none beats the zero map.
 
     The previous ridge is a good guess: search from `start` downwards, then upwards, while the error falls; and upwards past
-    those that are worse than the zero map, or leave a matrix that rounding made indefinite.
+    those that are worse than the zero map, or leave a matrix that rounding made indefinite. On the host the matrix of
+    `train` is overwritten.
     """
-    few, judge, errors, chosen = sketched(train, SKETCH), sketched(apart, SKETCH), {}, (None, 0.0)
+    few, judge, errors = sketched(train, SKETCH), sketched(apart, SKETCH), {}
+    solution, solve, ridge = None, None, 0.0
     try:
         factor = scaled(train)
     except np.linalg.LinAlgError:
-        return chosen
+        return None, 0.0
 
     def tried(i):
-        nonlocal chosen
+        nonlocal solution, solve, ridge
         if i not in errors:
+            if solve:  # the best so far, whose factor the next one overwrites
+                solution, solve = solve(train.cross), None
             try:
-                solve = factor(RIDGES[i])
-                found = error(judge, solve(few.cross))
+                new = factor(RIDGES[i])
+                found = error(judge, new(few.cross))
             except np.linalg.LinAlgError:
                 found = math.inf
             if found < min([judge.energy, *errors.values()]):
-                chosen = solve, RIDGES[i]
+                solve, ridge = new, RIDGES[i]
             errors[i] = found
         return errors[i]
 
     i = RIDGES.index(start)
-    while i > 0 and tried(i - 1) < tried(i):
+    while i > 0 and tried(i) > tried(i - 1):
         i -= 1
-    while i + 1 < len(RIDGES) and (tried(i + 1) < tried(i) or not tried(i) < judge.energy):
+    while i + 1 < len(RIDGES) and (tried(i) > tried(i + 1) or not tried(i) < judge.energy):
         i += 1
-    solve, ridge = chosen
-    return solve and np.asarray(solve(train.cross)), ridge
+    solution = solve(train.cross) if solve else solution
+    return None if solution is None else np.asarray(solution), ridge
 
 
 def scaled(normal: Normal) -> Callable[[float], Solve]:
     """A function from the ridge, relative to each regressor's own mean square, to the solution.
 
-    The solution is itself a function, of `Normal.cross` [k^2 C, T] of any targets of the same regressors; float64.
+    The solution is itself a function, of `Normal.cross` [k^2 C, T] of any targets of the same regressors; float64. On the
+    host the matrix of `normal` is overwritten, and a solution holds until the next ridge is given.
 
     Raises:
       np.linalg.LinAlgError: the normal equations are not finite; raised by the returned function, the matrix is singular.
     """
-    np_or_jnp, diagonal = normal.matrix.__array_namespace__(), normal.matrix.diagonal()
-    if not (np_or_jnp.isfinite(normal.matrix).all() and np_or_jnp.isfinite(normal.cross).all()):
+    np_or_jnp, matrix, diagonal = normal.matrix.__array_namespace__(), normal.matrix, normal.matrix.diagonal()
+    if not (np_or_jnp.isfinite(matrix).all() and np_or_jnp.isfinite(normal.cross).all()):
         raise np.linalg.LinAlgError("the normal equations are not finite")
     scale = np_or_jnp.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf) ** -0.5
-    matrix = normal.matrix * scale[:, None]
+    matrix *= scale[:, None]
     matrix *= scale
     factored = factored_on_host if isinstance(matrix, np.ndarray) else factored_on_device
 
     def solution(ridge):
         substitute = factored(matrix, ridge)
-        return lambda cross: scale[:, None] * substitute(scale[:, None] * cross)
+
+        def of(cross):
+            found = substitute(scale[:, None] * cross)
+            found *= scale[:, None]
+            return found
+
+        return of
 
     return solution
 
 
 def solve(normal: Normal, ridge: float) -> np.ndarray:
     """The ridge solution [k^2 C, T], float64; arguments and errors as for `scaled`."""
-    return scaled(normal)(ridge)(normal.cross)
+    return scaled(replace(normal, matrix=normal.matrix.copy()))(ridge)(normal.cross)
 
 
 def on_gpu(unknowns: int) -> bool:
@@ -94,15 +108,24 @@ def on_gpu(unknowns: int) -> bool:
         return False
     memory = jax.local_devices()[0].memory_stats() or {}  # not every allocator reports them
     free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
-    return MATRICES * 8 * unknowns**2 <= free // 2  # free memory is fragmented
+    return ON_GPU * 8 * unknowns**2 <= free // 2  # free memory is fragmented
 
 
 def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
-    """b -> matrix^-1 b with 1 + ridge for its diagonal, float64; raises LinAlgError where it is not positive definite."""
-    copy = matrix.T.copy(order="F")
-    copy[np.diag_indices_from(copy)] = 1 + ridge  # at least: the floor adds to it
-    factor = scipy.linalg.cho_factor(copy, lower=True, overwrite_a=True, check_finite=False)
-    return functools.partial(scipy.linalg.cho_solve, factor, check_finite=False)
+    """b -> matrix^-1 b with 1 + ridge for its diagonal, float64; raises LinAlgError where it is not positive definite.
+
+    The factor is written over the upper triangle and the diagonal of the symmetric `matrix`: the lower one is all that the next
+    call needs.
+    """
+    for first in range(0, len(matrix), _BLOCK):
+        last = first + _BLOCK
+        matrix[:first, first:last] = matrix[first:last, :first].T
+        block = matrix[first:last, first:last]
+        block[:] = np.tril(block) + np.tril(block, -1).T
+    matrix[np.diag_indices_from(matrix)] = 1 + ridge  # at least: the floor adds to it
+    # LAPACK counts columns first: the upper triangle is its lower one.
+    factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
+    return lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False)
 
 
 def factored_on_device(matrix: jax.Array, ridge: float) -> Solve:

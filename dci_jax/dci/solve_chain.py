@@ -25,7 +25,8 @@ from dci_jax.dci.blocks import chain_blocks
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes
 from dci_jax.dci.limits import check, check_shared
-from dci_jax.dci.solve_inverter import finished, kept_inverter, rehearse, solve_inverter
+from dci_jax.dci.solve_inverter import rehearse, solve_inverter
+from dci_jax.dci.solved_maps import finished, kept_inverter
 from dci_jax.defenses import registry
 from dci_jax.defenses.channel import NONE, Channel, sent, with_defense
 from dci_jax.inputs.mixture import POOL, Prior, batches

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from dci_jax.dci import inverter, normal_equations
+from dci_jax.dci import inverter, normal_equations, solved_maps
 from dci_jax.dci.chain import Inverter
 from dci_jax.dci.inverter import InverterSpec
 from dci_jax.dci.ridge import RIDGES, best, on_gpu
@@ -23,14 +22,13 @@ from dci_jax.errors import InputError
 from dci_jax.network import Network
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.compile_ahead import program
-from dci_jax.runtime.files import damaged, read_arrays, replacing
 from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 
-TOGETHER, ROOM = 128, 2**28  # images, and bytes of regressors, whose sums over neighbourhoods are computed at a time
+# Images and pixels whose sums are computed at a time, over neighbourhoods and over single pixels, and bytes of their regressors.
+IMAGES, PIXELS, ROOM = 128, 8192, 2**28
 KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are recomputed
-TAKEN = "taken.npz"  # how many maps an inverter has, written when it is finished
 HELPS = 0.99  # corrections continue while each leaves at most this share of the validation error
 
 
@@ -75,26 +73,26 @@ def solve_inverter(
         regressors = functools.partial(_regressors, g, network, seen, f, x)
         if 4 * pixels * g.channels <= KEPT:
             regressors = functools.cache(regressors)
-        together = _together(size, len(f[0]), len(true[0][0]), 4 * pixels * (g.sent, g.channels)[r > 0] // count)
-        sums = functools.partial(_sums, g, regressors, f, x, true, together=together, size=size)
+        some = together(size, len(f[0]), len(true[0][0]), pixels // count, (g.sent, g.channels)[r > 0])
+        sums = functools.partial(_sums, g, regressors, f, x, true, some=some, size=size)
         shown = functools.partial(_shown, update, r * count)
-        shape = _shape(g, ks, r)
-        make = functools.partial(
-            _solve, (len(f[0]), len(f[1])), together, size, shape[0], ridge, sums, shown, label=label
-        )
-        solution, chosen = _kept(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
+        shape = solved_maps.shape_of(g, ks, r)
+        make = functools.partial(_solve, (len(f[0]), len(f[1])), some, size, shape[0], ridge, sums, shown, label=label)
+        solution, chosen = solved_maps.once(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge; rejected", label, r)
             break
-        kernel = _placed(solution, size)
-        new = _estimates(g, kernel, f, x, regressors)
-        errors.append(sum(float(_square(*pair)) for pair in zip(new[1], true[1], strict=True)))
+        kernel = solved_maps.placed(solution, size)
+        apart = [_estimate(g, kernel, f, x, regressors, 1, i) for i in range(len(f[1]))]
+        errors.append(sum(float(_square(*pair)) for pair in zip(apart, true[1], strict=True)))
         if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
             errors.pop()
             log.info("%s: correction %d is worse on validation images; rejected", label, r)
             break
-        x, ridge = new, chosen
-        kernels.append(kernel)
+        estimates = x[0] if x else [None] * len(f[0])
+        for i in range(len(estimates)):
+            estimates[i] = _estimate(g, kernel, f, x, regressors, 0, i)
+        x, ridge, kernels = [estimates, apart], chosen, [*kernels, kernel]
         if r and errors[-1] > HELPS * errors[-2]:
             break
     if x is None:
@@ -105,10 +103,7 @@ def solve_inverter(
     snr = 10 * math.log10(max(power, 1e-30) / max(errors[-1], 1e-30))
     log.info("%s: %.2f dB on validation images after %d corrections, ridge %g", label, snr, len(errors) - 1, ridge)
     mse = errors[-1] / sum(batch.size for batch in true[1])
-    if folder and distributed.is_leader():
-        with replacing(folder / TAKEN, "wb") as stream:
-            np.savez(stream, maps=len(errors), mse=mse)
-    distributed.barrier(TAKEN)
+    solved_maps.finish(folder, len(errors), mse)
     return Inverter(tuple(kernels), g), x, mse
 
 
@@ -134,25 +129,21 @@ def rehearse(
     for r in range(min(num_corrections, 1) + 1):  # the later corrections share the programs of the first
         size = ks[min(r, 1)]
         regressors = functools.cache(functools.partial(_regressors, g, network, seen, f, x))
-        each = 4 * pixels * (g.sent, g.channels)[r > 0] // sum(counts)
-        together = _together(size, counts[0], len(true[0][0]), each)
-        _sums(g, regressors, f, x, true, 0, slice(0, 1), together=together, size=size)
-        unknowns, targets = _shape(g, ks, r)
+        some = together(size, counts[0], len(true[0][0]), pixels // sum(counts), (g.sent, g.channels)[r > 0])
+        _sums(g, regressors, f, x, true, 0, slice(0, 1), some=some, size=size)
+        unknowns, targets = solved_maps.shape_of(g, ks, r)
         kernel = (size, size, unknowns // size**2, targets)
         kernel = jax.ShapeDtypeStruct(kernel, jnp.float32, sharding=sharding.replicated())
-        x = _estimates(g, kernel, f, x, regressors)
+        x = [[_estimate(g, kernel, f, x, regressors, part, 0)] * count for part, count in enumerate(counts)]
         _square(x[1][0], true[1][0])
     _deviation(true[1][0])
 
 
-def _estimates(g, kernel, f, x, regressors):
-    """Estimates by the first map from the features f (x is None), or by a correction from the estimates x; in parts and batches."""
+def _estimate(g, kernel, f, x, regressors, part, i):
+    """Estimate for batch i of a part: by the first map from the features f (x is None), or by a correction of the estimates x."""
     if x is None:
-        return [[inverter.first(g, kernel, a) for a in part] for part in f]
-    return [
-        [inverter.moved(g, kernel, regressors(part, i), batch) for i, batch in enumerate(x[part])]
-        for part in range(len(x))
-    ]
+        return inverter.first(g, kernel, f[part][i])
+    return inverter.moved(g, kernel, regressors(part, i), x[part][i])
 
 
 def _regressors(g, network, seen, f, x, part, i):
@@ -160,31 +151,38 @@ def _regressors(g, network, seen, f, x, part, i):
     return inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])
 
 
-def _together(size, count, batch, bytes_of_one):
-    """How many batches to sum at a time: for neighbourhoods, the transforms of the sums cost the same for any number.
+def together(size: int, count: int, batch: int, pixels: int, channels: int) -> int:
+    """How many of `count` batches are summed at a time: adding up the sums, and their transforms, costs the same for any number.
 
-    The groups of the `count` batches for solving are equal, so that they and those for validation share one program.
+    The groups of the batches for solving are equal, so that they and those for validation share one program.
+
+    Args:
+      size: k of the neighbourhoods.
+      count: batches for solving.
+      batch, pixels: images in a batch, and their pixels.
+      channels: of the regressors.
     """
-    most = 1 if size == 1 else max(1, min(TOGETHER // batch, ROOM // bytes_of_one))
+    most = math.ceil(PIXELS / pixels) if size == 1 else IMAGES // batch
+    most = max(1, min(most, ROOM // (4 * pixels * channels)))
     return math.ceil(count / math.ceil(count / most))
 
 
-def _slices(count, together):
+def _slices(count, some):
     """The batches that are summed at a time."""
-    return [slice(first, min(first + together, count)) for first in range(0, count, together)]
+    return [slice(first, min(first + some, count)) for first in range(0, count, some)]
 
 
-def _sums(g, regressors, f, x, true, part, some, *, together, size):
-    """`moments` of some batches of a part, for the first map (x is None) or a correction of the estimates x."""
-    count = len(true[part][some])
-    filled = [*range(count), *[0] * (together - count)]  # the rest do not count
+def _sums(g, regressors, f, x, true, part, place, *, some, size):
+    """`moments` of the batches of a part at a place, for the first map (x is None) or a correction of the estimates x."""
+    count = len(true[part][place])
+    filled = [*range(count), *[0] * (some - count)]  # the rest do not count
 
     def batches(parts):
-        return [parts[part][some][number] for number in filled]
+        return [parts[part][place][number] for number in filled]
 
     if x is None:
         return inverter.first_moments(size, g, batches(f), batches(true), count)
-    u = [regressors(part, i) for i in range(len(x[part]))[some]]
+    u = [regressors(part, i) for i in range(len(x[part]))[place]]
     return inverter.correction_moments(size, g, [u[number] for number in filled], batches(x), batches(true), count)
 
 
@@ -192,16 +190,16 @@ def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
+def _solve(counts, some, size, unknowns, start, sums, shown, *, label):
     """(solution or None, ridge): the ridge that is best on validation images, if it beats the zero map."""
     bring = sharding.on_first_device if on_gpu(unknowns) else sharding.fetch
     totals, done = [], 0
     for part, count in enumerate(counts):
         total = None
-        for some in _slices(count, together):
+        for place in _slices(count, some):
             distributed.stop_if_asked()
-            total = normal_equations.added(total, bring(sums(part, some)))
-            done += some.stop - some.start
+            total = normal_equations.added(total, bring(sums(part, place)))
+            done += place.stop - place.start
             shown(done)
         totals.append(total)
     del total
@@ -214,80 +212,6 @@ def _solve(counts, together, size, unknowns, start, sums, shown, *, label):
     del totals
     with jax.enable_x64(True):
         return best(train, apart, start)
-
-
-def _kept(file, shape, make, lasting):
-    """`make()`, (array of that shape or None, number), solved once by the leading process and read by all from the file.
-
-    None (no map helps) is stored only if `lasting`. A first map that does not help points to a fault in the network or the
-    inputs, which may be fixed before the same command is run again.
-    """
-    if file is None:
-        solution, ridge = make()
-        return (None if solution is None else distributed.broadcast(np.float32(solution))), ridge
-    if not distributed.broadcast(file.exists()):
-        solution, ridge = make()
-        if distributed.broadcast(solution is None):
-            if not lasting:
-                return None, ridge
-            solution = np.zeros(0)
-        if distributed.is_leader():
-            with replacing(file, "wb") as stream:
-                np.savez(stream, solution=np.float32(solution), ridge=ridge)
-        distributed.barrier(file.name)
-    return _read(file, shape)
-
-
-def _read(file, shape):
-    """(the map in the file, or None; its ridge)."""
-    saved = read_arrays(file)
-    if saved.keys() != {"solution", "ridge"} or saved["solution"].shape not in (shape, (0,)) or saved["ridge"].shape:
-        raise InputError(
-            f"{file} holds no map of {shape[0]} regressors and {shape[1]} targets, as this inverter needs: it is damaged or of "
-            f"another version; delete {file.parents[1]} and give the same line, which makes it again."
-        )
-    return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
-
-
-def _shape(g, ks, r):
-    """(regressors, targets) of map r."""
-    return ks[min(r, 1)] ** 2 * (g.sent, g.channels)[min(r, 1)], g.target
-
-
-def _placed(solution, size):
-    """The kernel [k, k, regressors, targets] on every device."""
-    return sharding.put(np.float32(solution.reshape(size, size, -1, solution.shape[-1])), sharding.replicated())
-
-
-def finished(folder: Path | None) -> int:
-    """Number of maps of a finished inverter; 0 for any other, and without a folder.
-
-    Raises:
-      InputError: the file with this number is damaged.
-    """
-    if folder is None or not distributed.broadcast((folder / TAKEN).exists()):
-        return 0
-    saved = read_arrays(folder / TAKEN)
-    count = saved.get("maps", np.zeros(1))
-    if count.shape or count.dtype.kind not in "iu" or count < 1:
-        raise damaged(folder / TAKEN, "it holds no number of maps")
-    return int(count) if distributed.broadcast(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
-
-
-def kept_inverter(folder: Path, count: int, g: InverterSpec, ks: tuple[int, int]) -> tuple[Inverter, float | None]:
-    """Read a finished inverter from its files: (inverter, its validation error, None if an older version wrote it).
-
-    Raises:
-      InputError: a file is damaged.
-    """
-    maps = []
-    for r in range(count):
-        solution, _ = _read(folder / f"{r}.npz", _shape(g, ks, r))
-        if solution is None:
-            raise damaged(folder / TAKEN, f"it counts map {r}, which was not taken")
-        maps.append(_placed(solution, ks[min(r, 1)]))
-    mse = read_arrays(folder / TAKEN).get("mse")
-    return Inverter(tuple(maps), g), None if mse is None else float(mse)
 
 
 @program

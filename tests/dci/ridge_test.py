@@ -3,6 +3,7 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,12 +33,28 @@ def unit(regressors=6):
     ("factored", "put"), [(ridge.factored_on_host, np.asarray), (ridge.factored_on_device, jax.device_put)]
 )
 def test_host_and_device_solve_alike_in_float64(factored, put):
-    matrix, wanted = unit(), np.arange(12.0).reshape(6, 2)
+    wanted = np.arange(12.0).reshape(6, 2)
     with jax.enable_x64(True):
-        found = np.asarray(factored(put(matrix), 0.3)(put(wanted)))
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, np.linalg.solve(unit() + 0.3 * np.eye(6), wanted), rtol=1e-12)
-    np.testing.assert_array_equal(matrix, unit())  # the next ridge needs it
+        matrix = put(unit())
+        for some in (0.3, 2.0):  # the second finds the first one's factor in the matrix
+            found = np.asarray(factored(matrix, some)(put(wanted)))
+            assert found.dtype == np.float64
+            np.testing.assert_allclose(found, np.linalg.solve(unit() + some * np.eye(6), wanted), rtol=1e-12)
+
+
+def test_the_next_ridge_finds_a_matrix_of_several_blocks_whole(monkeypatch):
+    monkeypatch.setattr(ridge, "_BLOCK", 4)
+    matrix, wanted = unit(), np.ones((6, 1))
+    for some in (1.0, 0.1):
+        expected = np.linalg.solve(unit() + some * np.eye(6), wanted)
+        np.testing.assert_allclose(ridge.factored_on_host(matrix, some)(wanted), expected, rtol=1e-12)
+
+
+def test_the_best_solution_is_kept_when_the_next_ridge_overwrites_its_factor():
+    train, apart = (lambda: normal(*regression(8, 3.0, seed=1))), normal(*regression(4000, 0.0, seed=2))
+    for start in ridge.RIDGES:
+        solution, chosen = ridge.best(train(), apart, start)
+        np.testing.assert_allclose(solution, ridge.solve(train(), chosen), err_msg=str(start))
 
 
 @pytest.mark.parametrize(
@@ -49,11 +66,12 @@ def test_a_matrix_that_is_not_positive_definite_is_said_to_be(factored, put):
 
 
 def test_normal_equations_that_lie_on_a_device_are_solved_there(monkeypatch):
-    train, apart = normal(*regression(50, 0.1)), normal(*regression(50, 0.1, seed=1))
-    expected, chosen = ridge.best(train, apart, 1e-3)
+    both = [normal(*regression(50, 0.1, seed=seed)) for seed in (0, 1)]
+    with jax.enable_x64(True):
+        there = [Normal(*(jnp.array(part) for part in (n.matrix, n.cross, n.energies))) for n in both]
+    expected, chosen = ridge.best(*both, 1e-3)
     monkeypatch.setattr(ridge, "factored_on_host", None)
     with jax.enable_x64(True):
-        there = [Normal(*map(jax.device_put, (n.matrix, n.cross, n.energies))) for n in (train, apart)]
         solution, ridge_there = ridge.best(*there, 1e-3)
     np.testing.assert_allclose(solution, expected, rtol=1e-12)
     assert ridge_there == chosen
@@ -65,7 +83,7 @@ def test_a_gpu_solves_what_half_of_its_free_memory_holds(monkeypatch):
     gpu = types.SimpleNamespace(memory_stats=lambda: known[-1])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
-    most = 316  # ridge.MATRICES float64 matrices of 316 unknowns are 4,793,088 bytes
+    most = 316  # ridge.ON_GPU float64 matrices of 316 unknowns are 4,793,088 bytes
     assert ridge.on_gpu(most)
     assert not ridge.on_gpu(most + 1)
     known.append(None)  # of an allocator that does not count

@@ -9,7 +9,7 @@ import pytest
 
 from dci_jax import network as networks
 from dci_jax.cpu_kernels.max_pool import max_pool
-from dci_jax.dci import inverter, solve_chain, solve_inverter
+from dci_jax.dci import inverter, solve_chain, solved_maps
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import latent_cosine, psnr
@@ -144,13 +144,13 @@ def test_a_finished_chain_is_read_from_its_files_and_no_input_is_made(network, s
         again = solve_chain.dci(network, INPUTS, ("stem", "layer1.0"), KEY, tmp_path / "same", **SETTINGS)
     for name in readers:
         np.testing.assert_array_equal(read(network, name, again), read(network, name, readers))
-    taken = tmp_path / "same" / "stem" / "000" / solve_inverter.TAKEN
+    taken = tmp_path / "same" / "stem" / "000" / solved_maps.TAKEN
     for content in (0, -1, 1.5, [1, 2], "two", float("nan")):
         np.savez(taken, maps=content)
         with pytest.raises(InputError, match=r"taken\.npz is damaged .*delete it"):
             solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path / "same", **SETTINGS)
     np.savez(taken, maps=10**15)  # files that are not there: not to its end
-    assert solve_inverter.finished(taken.parent) == 0
+    assert solved_maps.finished(taken.parent) == 0
     taken.unlink()
     again = solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path / "same", **SETTINGS)
     np.testing.assert_array_equal(read(network, "stem", again), read(network, "stem", readers))
@@ -194,7 +194,7 @@ def test_that_no_correction_helps_is_kept_and_that_no_first_map_does_is_not(tmp_
 
     for lasting, solves in ((True, 1), (False, 3)):  # once, and twice more
         for _ in range(2):
-            assert solve_inverter._kept(tmp_path / f"{lasting}.npz", (27, 3), make, lasting)[0] is None
+            assert solved_maps.once(tmp_path / f"{lasting}.npz", (27, 3), make, lasting)[0] is None
         assert len(calls) == solves
 
 
@@ -226,10 +226,10 @@ def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_correct
 def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, monkeypatch):
     settings = {**SETTINGS, "num_images": 16, "num_validation": 8}
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 600}.get)
-    with pytest.raises(InputError, match=r"inverter of stem has 351: its solve .*at most 226"):
+    with pytest.raises(InputError, match=r"inverter of stem has 351: its solve .*at most 320"):
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
-    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2000}.get)
-    # 6 matrices of 351^2 numbers, 8 bytes each, fit, and so do inputs and features: not both.
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1280}.get)
+    # 3 matrices of 351^2 numbers, 8 bytes each, fit, and so do inputs and features: not both.
     with pytest.raises(InputError, match=r"to solve the inverter of stem, .*; give at most 6 in all") as told:
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     most = int(re.search(r"at most (\d+)", str(told.value)).group(1))
@@ -312,10 +312,10 @@ def test_a_correction_that_is_worse_on_held_out_images_is_not_taken(network, sol
     """Here the second map lies in the folder, as of a run that was killed, and drives every pixel away."""
     folder = tmp_path / "stem" / "000"
     shutil.copytree(solved[1] / "stem" / "000", folder)
-    (folder / solve_inverter.TAKEN).unlink()
+    (folder / solved_maps.TAKEN).unlink()
     saved = np.load(folder / "1.npz")
     np.savez(folder / "1.npz", solution=-30 * saved["solution"], ridge=saved["ridge"])
     readers = solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **SETTINGS)
-    assert solve_inverter.finished(folder) == 1
+    assert solved_maps.finished(folder) == 1
     assert len(readers["stem"].inverters[0].kernels) == 1
     assert float(psnr(read(network, "stem", readers), new_images()).mean()) > 20
