@@ -65,18 +65,26 @@ def _missing(g, true, x):
 
 def solved_map(size: int, u: Callable, t: list, ridge: float) -> tuple[jax.Array | None, float]:
     """The kernel from regressors u(part, number) to targets t, and its ridge."""
-    sums = []
-    for part in (0, 1):
-        total = None
-        for i in range(0, len(t[part]), TOGETHER):
-            some = range(i, min(i + TOGETHER, len(t[part])))
-            found = _moments(size, tuple(u(part, j) for j in some), tuple(t[part][j] for j in some))
-            total = normal_equations.added(total, sharding.fetch(found))
-        sums.append(normal_equations.assemble(size, total))
-    with jax.enable_x64(True):
-        solution, ridge = best(*sums, ridge)
-    kernel = None if solution is None else jnp.float32(solution.reshape(size, size, -1, solution.shape[-1]))
-    return kernel, ridge
+    total = None
+    for i in range(0, len(t[0]), TOGETHER):
+        some = range(i, min(i + TOGETHER, len(t[0])))
+        found = _moments(size, tuple(u(0, j) for j in some), tuple(t[0][j] for j in some))
+        total = normal_equations.added(total, sharding.fetch(found))
+
+    def kernel(solution):
+        return jnp.float32(solution.reshape(size, size, -1, solution.shape[-1]))
+
+    def judge(solution):
+        return sum(float(_wrong(kernel(solution), u(1, i), batch)) for i, batch in enumerate(t[1]))
+
+    worst = sum(float(jnp.sum(batch**2)) for batch in t[1])
+    solution, ridge = best(normal_equations.assemble(size, total), judge, worst, ridge)
+    return None if solution is None else kernel(solution), ridge
+
+
+@jax.jit
+def _wrong(kernel, u, t):
+    return jnp.sum((inverter._convolve(u, kernel) - t) ** 2)
 
 
 def inverted(g, network, size: tuple[int, int], seen, f, true, *, start=None, beside=(), gate=None) -> list:

@@ -44,7 +44,7 @@ def by_unfolding(pairs, size):
     total = None
     for u, t in pairs:
         rows, targets = neighbourhoods(u, size), t.permute(0, 2, 3, 1).flatten(0, 2)
-        new = [(a.T @ b).double().numpy() for a, b in ((rows, rows), (rows, targets), (targets, targets))]
+        new = [(rows.T @ b).double().numpy() for b in (rows, targets)]
         total = new if total is None else [a + b for a, b in zip(total, new, strict=True)]
     return normal_equations.Normal(*total)
 
@@ -59,10 +59,9 @@ def by_frequencies(pairs, size):
 
 def moments(u, t, size):
     """What `dci_jax.dci.normal_equations.moments` returns, for one batch."""
-    columns, targets = (a.permute(1, 0, 2, 3).flatten(1) for a in (u, t))
-    found = {"energies": targets @ targets.T}
     if size == 1:
-        return found | {"shifts": (columns @ columns.T)[None], "cross": columns @ targets.T}
+        columns, targets = (a.permute(1, 0, 2, 3).flatten(1) for a in (u, t))
+        return {"shifts": (columns @ columns.T)[None], "cross": columns @ targets.T}
     r, reach, channels = size // 2, size - 1, u.shape[1]
     shape = u.shape[2] + reach, u.shape[3] + reach
     spectra, others = (torch.fft.rfft2(a, shape).permute(2, 3, 1, 0).contiguous() for a in (u, t))
@@ -71,7 +70,7 @@ def moments(u, t, size):
     cross = correlations(spectra, others, taps, shape)
     strips = [strip(side[:, :, :r], size) for side in (u, u.flip(2), u.mT, u.mT.flip(2))]
     corners = [a.mT[:, :, :r, :r].permute(0, 2, 3, 1).flatten(1) for a in (u, u.flip(2), u.flip(3), u.flip(2, 3))]
-    return found | {
+    return {
         "shifts": shifts.view(-1, channels, channels),
         "cross": cross.view(-1, t.shape[1]),
         "strips": torch.stack(strips),
@@ -130,7 +129,7 @@ def step(g, kernel, size, u, x):
 
 def inverter(target, g, parts, settings, sums):
     """(maps, estimates of both parts); parts: (to be solved on, held out), lists of (seen, f, true)."""
-    maps, errors, start = [], [], 1e-3
+    maps, worst, start = [], None, 1e-3
     sizes = linear_inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"])
     x = [[f if g.same else torch.zeros_like(true) for _, f, true in part] for part in parts]
     for r in range(settings["num_corrections"] + 1):
@@ -142,26 +141,33 @@ def inverter(target, g, parts, settings, sums):
             ]
             for part, guesses in zip(parts, x, strict=True)
         ]
+
+        def kernel(solution, size=size):
+            found = torch.tensor(solution, dtype=torch.float32)
+            if sums is by_unfolding:  # channels first, then taps
+                found = found.unflatten(0, (-1, size**2)).transpose(0, 1).flatten(0, 1)
+            return found
+
+        def judge(solution, u=u, size=size, before=x):
+            new = [step(g, kernel(solution, size), size, *pair) for pair in zip(u[1], before[1], strict=True)]
+            return sum(float(((a - true) ** 2).sum()) for a, (_, _, true) in zip(new, parts[1], strict=True))
+
         known = [
-            [
-                (a, functional.pixel_unshuffle(true - guess, g.downsampling))
-                for a, (_, _, true), guess in zip(us, part, guesses, strict=True)
-            ]
-            for us, part, guesses in zip(u, parts, x, strict=True)
+            (a, functional.pixel_unshuffle(true - guess, g.downsampling))
+            for a, (_, _, true), guess in zip(u[0], parts[0], x[0], strict=True)
         ]
-        solution, start = ridge.best(*(sums(pairs, size) for pairs in known), start or 1e-3)
+        normal = sums(known, size)
+        worst = judge(np.zeros(normal.cross.shape)) if worst is None else worst
+        solution, start = ridge.best(normal, judge, worst, start or 1e-3)
         if solution is None:
             break
-        kernel = torch.tensor(solution, dtype=torch.float32)
-        if sums is by_unfolding:  # channels first, then taps
-            kernel = kernel.unflatten(0, (-1, size**2)).transpose(0, 1).flatten(0, 1)
-        new = [[step(g, kernel, size, *pair) for pair in zip(*both, strict=True)] for both in zip(u, x, strict=True)]
-        error = sum(float(((guess - true) ** 2).sum()) for guess, (_, _, true) in zip(new[1], parts[1], strict=True))
-        if errors and error >= errors[-1]:
-            break
-        errors, x = [*errors, error], new
-        maps.append((kernel, size))
-        if r and errors[-1] > HELPS * errors[-2]:
+        before, worst = worst, judge(solution)
+        x = [
+            [step(g, kernel(solution), size, *pair) for pair in zip(*both, strict=True)]
+            for both in zip(u, x, strict=True)
+        ]
+        maps.append((kernel(solution), size))
+        if r and worst > HELPS * before:
             break
     return maps, x
 

@@ -35,8 +35,8 @@ def rows(name, split, side, batch, settings):
     depth = split_index(network, split)
     images = GENERATORS["dead_leaves"](jax.random.key(1), batch, (side, side, 3))
     features = [sharding.put(images, sharding.batch_sharded())]
-    features += [features_at(network, index + 1, features[0]) for index in range(depth)]
     small = network.replace(input_shape=(side, side, 3))
+    features += [features_at(small, index + 1, features[0]) for index in range(depth)]
     found = [inverter.inverter_spec(small, index, depth) for index in range(depth)]
     sizes = [inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"]) for g in found]
     least, most, equations = (settings[field] for field in ("num_validation", "num_images", "samples_per_unknown"))
@@ -49,7 +49,7 @@ def rows(name, split, side, batch, settings):
         kernel = jnp.zeros((size, size, g.channels, g.target))
         pixels = np.random.default_rng(0).normal(size=(2 * unknowns, min(unknowns, 512)))
         matrix = np.eye(unknowns) + np.cov(pixels[:unknowns]) if unknowns > 1 else np.eye(1)
-        normal = normal_equations.Normal(matrix, np.ones((unknowns, min(g.target, 256))), np.eye(1))
+        normal = normal_equations.Normal(matrix, np.ones((unknowns, g.target)))
         row = {
             "block": network.blocks[index].name,
             "grid": list(u.shape[1:3]),
@@ -94,6 +94,7 @@ def main():
     import jax
 
     from configs import default
+    from dci_jax.plan import matrix_product_rate
     from dci_jax.runtime import process
 
     process.prepare()
@@ -102,6 +103,7 @@ def main():
         "command": command("benchmarks.solve_cost", *sys.argv[1:]),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {platform.machine()}, {os.cpu_count()} cores",
         "jax": jax.__version__,
+        "product_gflop_per_s": round(matrix_product_rate("float32") / 1e9),  # of two matrices of 2048
         "rows": list(rows(given.network, given.split, given.side, given.batch, settings)),
     }
     print(json.dumps(result, indent=1))

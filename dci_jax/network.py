@@ -4,6 +4,7 @@ Split points are counted by the number of blocks before them: the features at sp
 `f_k = F_k(...F_1(f_0))`, with `f_0` the input itself. A split point is named after the block before it.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from dci_jax.arrays import OVERSHOOT, check_floats, check_range
@@ -248,9 +250,20 @@ def _floats(leaf):
 
 def feature_shapes(network: Network) -> tuple[tuple[int, ...], ...]:
     """Shapes of one example's `(f_0, …, f_N)`, without computing anything."""
-    x = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
-    features, _ = jax.eval_shape(trace, network, x)
-    return tuple(f.shape[1:] for f in features)
+    leaves, structure = jax.tree.flatten(network.replace(head=None))
+    return _feature_shapes(structure, tuple(map(jax.typeof, leaves)))
+
+
+@functools.lru_cache(maxsize=128)
+def _feature_shapes(structure, leaves):
+    network = jax.tree.unflatten(structure, leaves)
+    x, shapes = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32), [network.input_shape]
+    for index, block in enumerate(network.blocks):
+        shape = np.broadcast_shapes(x.shape, np.shape(network.mean)) if index == 0 else x.shape
+        # Block by block, as equal ones are traced once.
+        x, _ = _apply.eval_shape(_alike(block).replace(sends=None), jax.ShapeDtypeStruct(shape, network.dtype))
+        shapes.append(x.shape[1:])
+    return tuple(shapes)
 
 
 def classes(network: Network) -> int | None:

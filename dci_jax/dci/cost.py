@@ -64,13 +64,16 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
         first, correction = sums_flops(g, ks, *g.grid)
         ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
         for size, work in zip(ks, (first, num_corrections * correction), strict=True):
-            total["products" if size == 1 else "sums"] += seen * work
+            total["products" if size == 1 else "sums"] += count * work
         total["passes"] += seen * num_corrections * ways
         for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, num_corrections)):
-            total["factorisation"] += times * 3 * (size**2 * channels) ** 3 / 3  # about three ridges are tried
+            unknowns = size**2 * channels
+            total["factorisation"] += (
+                times * 3 * (unknowns**3 / 3 + 2 * unknowns**2 * g.target)
+            )  # about three ridges are tried
             batch = min(settings["batch"], count)
             numbers = size, math.ceil(count / batch), batch, batch * math.prod(g.grid), channels
-            reduced = seen / (batch * solve_inverter.together(*numbers))
+            reduced = count / (batch * solve_inverter.together(*numbers))
             total["sent"] += times * reduced * 4 * normal_equations.entries(size, channels, g.target)
     return total
 

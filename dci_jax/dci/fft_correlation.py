@@ -50,12 +50,10 @@ def correlations(
       rows, columns: shifts in pixels.
       shape: (height, width) of the padded images.
     """
-    _, width = shape
-    wave = _wave(width, width, columns).T  # [columns, g]
-    across = np.stack([np.stack([wave.real, -wave.imag], -1), np.stack([wave.imag, wave.real], -1)])
+    across = _across(shape, columns)
 
     def at(spectra):
-        return _apply("xg,gn->xn", across.reshape(2 * len(columns), -1), _products(*spectra))
+        return sum(_apply("xg,gn->xn", *pair) for pair in zip(across, _products(*spectra), strict=True))
 
     # One frequency of rows at a time: all products together can take gigabytes.
     found = _inverse_of_rows(jax.lax.map(at, (u, t)), rows, shape)
@@ -66,9 +64,7 @@ def autocorrelations(
     u: Float[Array, "f g parts C"], rows: Sequence[int], columns: Sequence[int], shape: tuple[int, int]
 ) -> Float[Array, "rows columns C C"]:
     """`correlations` of images with themselves: three quarters of the products, as U conj(U)^T is Hermitian."""
-    _, width = shape
-    wave = _wave(width, width, columns).T
-    across = np.concatenate([wave.real, wave.imag]), np.concatenate([-wave.imag, wave.real])
+    across = _across(shape, columns)
 
     def at(spectra):
         return [_apply("xg,gn->xn", *pair) for pair in zip(across, _squares(spectra), strict=True)]
@@ -95,6 +91,12 @@ def along_rows(u: Float[Array, "B r W C"], reach: int) -> Float[Array, "shifts r
     return real + half - half.swapaxes(1, 2)
 
 
+def _across(shape, columns):
+    """[2 columns, g] for real parts and for imaginary ones: the inverse transform along columns, first its real part."""
+    wave = _wave(shape[1], shape[1], columns).T
+    return np.concatenate([wave.real, wave.imag]), np.concatenate([-wave.imag, wave.real])
+
+
 def _inverse_of_rows(found, rows, shape):
     """[f, 2 columns, ...], real part and imaginary part in turns -> [rows, columns, ...], flat."""
     height, width = shape
@@ -102,10 +104,10 @@ def _inverse_of_rows(found, rows, shape):
 
 
 def _products(u, t):
-    """U conj(T)^T summed over images: [g, 2 B, C] and [g, 2 B, T] -> [2 g, C T], real part and imaginary part in turns."""
-    half = u.shape[1] // 2
-    turned = jnp.concatenate([u[:, half:], -u[:, :half]], 1)
-    return _apply("gbc,gbt->gct", jnp.concatenate([u, turned], 2), t).reshape(2 * len(u), -1)
+    """U conj(T)^T summed over images: [g, 2 B, C] and [g, 2 B, T] -> its real part and its imaginary part, [g, C T] each."""
+    half = t.shape[1] // 2
+    turned = jnp.concatenate([-t[:, half:], t[:, :half]], 1)
+    return tuple(_apply("gbc,gbt->gct", u, part).reshape(len(u), -1) for part in (t, turned))
 
 
 def _squares(u):

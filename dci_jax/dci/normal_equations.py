@@ -41,8 +41,7 @@ def moments(size: int, u: Batches, t: Batches) -> dict[str, Array]:
       t: targets, batches of [B, H, W, T].
 
     Returns:
-      "shifts" [S, C, C], sum_q u(q + d) u(q)^T for each d of `half_plane`; "cross" [k^2 C, T]; "energies" [T, T], sum
-      of t t^T; for k > 1 also "strips" [4, k, rC, rC], products of the r = k // 2 rows along each side, and "corners"
+      "shifts" [S, C, C], sum_q u(q + d) u(q)^T for each d of `half_plane`; "cross" [k^2 C, T]; for k > 1 also "strips" [4, k, rC, rC], products of the r = k // 2 rows along each side, and "corners"
       [4, r^2 C, r^2 C], of the pixels in each corner.
     """
     return sharding.summed(functools.partial(_moments, size), *u, *t)
@@ -50,9 +49,8 @@ def moments(size: int, u: Batches, t: Batches) -> dict[str, Array]:
 
 def _moments(size, *batches):
     u, t = (jnp.concatenate(part) for part in (batches[: len(batches) // 2], batches[len(batches) // 2 :]))
-    found = {"energies": _gram(t, t)}
     if size == 1:
-        return found | {"shifts": _gram(u, u)[None], "cross": _gram(u, t)}
+        return {"shifts": _gram(u, u)[None], "cross": _gram(u, t)}
     r, reach, channels = size // 2, size - 1, u.shape[-1]
     shape = u.shape[1] + reach, u.shape[2] + reach
     spectra, targets = fft_correlation.spectrum(u, reach), fft_correlation.spectrum(t, reach)
@@ -61,7 +59,7 @@ def _moments(size, *batches):
     cross = fft_correlation.correlations(spectra, targets, near, near, shape)
     turned = jnp.stack([u, u[:, ::-1], u[:, :, ::-1], u[:, ::-1, ::-1]])
     corners = _first(r, _first(r, turned).swapaxes(2, 3)).reshape(4, len(u), -1)
-    return found | {
+    return {
         "shifts": shifts.reshape(-1, channels, channels)[reach:],
         "cross": cross.reshape(-1, t.shape[-1]),
         "strips": jnp.concatenate([_strips(r, u), _strips(r, jnp.swapaxes(u, 1, 2))]),
@@ -94,7 +92,7 @@ def flops(size: int, height: int, width: int, channels: int, targets: int) -> fl
 
 def entries(size: int, channels: int, targets: int) -> int:
     """How many numbers `moments` returns: what every device contributes to the all-reduce."""
-    found = len(half_plane(size)) * channels**2 + size**2 * channels * targets + targets**2
+    found = len(half_plane(size)) * channels**2 + size**2 * channels * targets
     r = size // 2
     return found + 4 * size * (r * channels) ** 2 + 4 * (r**2 * channels) ** 2
 
@@ -123,26 +121,19 @@ class Normal:
     Attributes:
       matrix: U^T U [k^2 C, k^2 C].
       cross: U^T t [k^2 C, T].
-      energies: sums of t t^T [T, T].
     """
 
     matrix: np.ndarray | Array
     cross: np.ndarray | Array
-    energies: np.ndarray | Array
-
-    @property
-    def energy(self) -> float:
-        """Sum of |t|^2: the error of the zero map."""
-        return float(self.energies.trace())
 
 
 def assemble(size: int, sums: Sums) -> Normal:
     """Normal equations from the `moments` of all images, float64: on the host, whose sums are consumed, or on the device of JAX arrays."""
     if isinstance(sums["shifts"], jax.Array):
         with jax.enable_x64(True):
-            return Normal(*_assembled(size, sums), sums["energies"])
+            return Normal(*_assembled(size, sums))
     if size == 1:  # in place, as such matrices are the largest
-        return Normal(sums["shifts"][0], sums["cross"], sums["energies"])
+        return Normal(sums["shifts"][0], sums["cross"])
     shifts = sums["shifts"]
     channels, places = shifts.shape[-1], taps(size)
     by_difference = dict(zip(half_plane(size), shifts, strict=True))
@@ -162,7 +153,7 @@ def assemble(size: int, sums: Sums) -> Normal:
     alone = np.tile(np.diag(by_difference[0, 0]), len(places))
     unseen = np.diag(matrix) < _UNSEEN * alone
     matrix[unseen], matrix[:, unseen], cross[unseen] = 0, 0, 0
-    return Normal(matrix, cross, sums["energies"])
+    return Normal(matrix, cross)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -263,18 +254,3 @@ def finite(sums: Sums) -> bool:
     """Whether no sum overflowed."""
     with jax.enable_x64(True):
         return all(bool(v.__array_namespace__().isfinite(v).all()) for v in sums.values())
-
-
-def sketched(normal: Normal, count: int) -> Normal:
-    """The same regression of `count` random mixtures of its targets, whose expected error is that of all."""
-    targets = normal.cross.shape[1]
-    if targets <= count:
-        return normal
-    mixed = np.random.default_rng(0).standard_normal((targets, count)) / np.sqrt(count)
-    return Normal(normal.matrix, normal.cross @ mixed, mixed.T @ normal.energies @ mixed)
-
-
-def error(normal: Normal, solution: np.ndarray | Array) -> float:
-    """Sum of |A * u - t|^2 over the images of `normal`, which need not be those that A was solved on."""
-    quadratic = (solution * (normal.matrix @ solution)).sum()
-    return float(quadratic - 2 * (solution * normal.cross).sum() + normal.energy)

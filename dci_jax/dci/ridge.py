@@ -14,92 +14,91 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from dci_jax.dci.normal_equations import Normal, error, sketched
+from dci_jax.dci.normal_equations import Normal
 
 # Candidate ridges, relative to each regressor's mean square; validation images select one.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
 # Float64 matrices of all unknowns that a solve holds at a time, on the host and on a GPU, where nothing is done in place.
-MATRICES, ON_GPU = 3, 6
-SKETCH = 256  # random mixtures of the targets for that selection: wide blocks have thousands of targets
+MATRICES, ON_GPU = 2, 5
 _BLOCK = 1024  # rows that are mirrored at a time
 _FLOOR = (
     1e-9  # of the largest mean square: channels that are dead but for rounding (1e-19) would make the matrix indefinite
 )
 
-Solve = Callable[[np.ndarray | jax.Array], np.ndarray | jax.Array]
+Substitute = Callable[[np.ndarray | jax.Array], np.ndarray | jax.Array]
 
 
-def best(train: Normal, apart: Normal, start: float) -> tuple[np.ndarray | None, float]:
-    """(solution [k^2 C, T], ridge) of `train` with the ridge that is best on `apart`; None if none beats the zero map.
+def best(
+    normal: Normal, judge: Callable[[np.ndarray], float], worst: float, start: float
+) -> tuple[np.ndarray | None, float]:
+    """(solution [k^2 C, T], ridge): the ridge whose solution has the least error; None if none is below `worst`.
 
     The previous ridge is a good guess: search from `start` downwards, then upwards, while the error falls; and upwards past
-    those that are worse than the zero map, or leave a matrix that rounding made indefinite. On the host the matrix of
-    `train` is overwritten.
+    those that are not below `worst`, or leave a matrix that rounding made indefinite.
+
+    Args:
+      normal: the normal equations; on the host, their matrix is overwritten.
+      judge: a solution's error on validation images.
+      worst: the error of the zero map.
+      start: one of `RIDGES`.
     """
-    few, judge, errors = sketched(train, SKETCH), sketched(apart, SKETCH), {}
-    solution, solve, ridge = None, None, 0.0
+    errors, solution, ridge = {}, None, 0.0
     try:
-        factor = scaled(train)
+        solve = scaled(normal)
     except np.linalg.LinAlgError:
         return None, 0.0
 
     def tried(i):
-        nonlocal solution, solve, ridge
+        nonlocal solution, ridge
         if i not in errors:
-            if solve:  # the best so far, whose factor the next one overwrites
-                solution, solve = solve(train.cross), None
             try:
-                new = factor(RIDGES[i])
-                found = error(judge, new(few.cross))
+                new = solve(RIDGES[i])
+                found = judge(new)
             except np.linalg.LinAlgError:
                 found = math.inf
-            if found < min([judge.energy, *errors.values()]):
-                solve, ridge = new, RIDGES[i]
-            errors[i] = found
+            if found < min([worst, *errors.values()]):
+                solution, ridge = new, RIDGES[i]
+            errors[i] = found if math.isfinite(found) else math.inf
         return errors[i]
 
     i = RIDGES.index(start)
     while i > 0 and tried(i) > tried(i - 1):
         i -= 1
-    while i + 1 < len(RIDGES) and (tried(i) > tried(i + 1) or not tried(i) < judge.energy):
+    while i + 1 < len(RIDGES) and (tried(i) > tried(i + 1) or not tried(i) < worst):
         i += 1
-    solution = solve(train.cross) if solve else solution
-    return None if solution is None else np.asarray(solution), ridge
+    return solution, ridge
 
 
-def scaled(normal: Normal) -> Callable[[float], Solve]:
-    """A function from the ridge, relative to each regressor's own mean square, to the solution.
+def scaled(normal: Normal) -> Callable[[float], np.ndarray]:
+    """A function from the ridge, relative to each regressor's own mean square, to the solution [k^2 C, T], float64.
 
-    The solution is itself a function, of `Normal.cross` [k^2 C, T] of any targets of the same regressors; float64. On the
-    host the matrix of `normal` is overwritten, and a solution holds until the next ridge is given.
+    On the host the matrix of `normal` is overwritten.
 
     Raises:
       np.linalg.LinAlgError: the normal equations are not finite; raised by the returned function, the matrix is singular.
     """
-    np_or_jnp, matrix, diagonal = normal.matrix.__array_namespace__(), normal.matrix, normal.matrix.diagonal()
-    if not (np_or_jnp.isfinite(matrix).all() and np_or_jnp.isfinite(normal.cross).all()):
-        raise np.linalg.LinAlgError("the normal equations are not finite")
-    scale = np_or_jnp.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf) ** -0.5
-    matrix *= scale[:, None]
-    matrix *= scale
+    np_or_jnp, matrix = normal.matrix.__array_namespace__(), normal.matrix
+    with jax.enable_x64(True):
+        if not (np_or_jnp.isfinite(matrix).all() and np_or_jnp.isfinite(normal.cross).all()):
+            raise np.linalg.LinAlgError("the normal equations are not finite")
+        diagonal = matrix.diagonal()
+        scale = np_or_jnp.where(diagonal > 0, diagonal + _FLOOR * diagonal.max(), np.inf) ** -0.5
+        matrix *= scale[:, None]
+        matrix *= scale
     factored = factored_on_host if isinstance(matrix, np.ndarray) else factored_on_device
 
     def solution(ridge):
-        substitute = factored(matrix, ridge)
-
-        def of(cross):
-            found = substitute(scale[:, None] * cross)
+        with jax.enable_x64(True):
+            found = factored(matrix, ridge)(scale[:, None] * normal.cross)
             found *= scale[:, None]
-            return found
-
-        return of
+            return np.asarray(found)
 
     return solution
 
 
 def solve(normal: Normal, ridge: float) -> np.ndarray:
     """The ridge solution [k^2 C, T], float64; arguments and errors as for `scaled`."""
-    return scaled(replace(normal, matrix=normal.matrix.copy()))(ridge)(normal.cross)
+    return scaled(replace(normal, matrix=normal.matrix.copy()))(ridge)
 
 
 def on_gpu(unknowns: int) -> bool:
@@ -111,7 +110,7 @@ def on_gpu(unknowns: int) -> bool:
     return ON_GPU * 8 * unknowns**2 <= free // 2  # free memory is fragmented
 
 
-def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
+def factored_on_host(matrix: np.ndarray, ridge: float) -> Substitute:
     """b -> matrix^-1 b with 1 + ridge for its diagonal, float64; raises LinAlgError where it is not positive definite.
 
     The factor is written over the upper triangle and the diagonal of the symmetric `matrix`: the lower one is all that the next
@@ -128,7 +127,7 @@ def factored_on_host(matrix: np.ndarray, ridge: float) -> Solve:
     return lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False)
 
 
-def factored_on_device(matrix: jax.Array, ridge: float) -> Solve:
+def factored_on_device(matrix: jax.Array, ridge: float) -> Substitute:
     """The same on the matrix's device; in `jax.enable_x64`."""
     factor = _cholesky(matrix, ridge)
     if not bool(jnp.isfinite(factor.diagonal()).all()):

@@ -174,7 +174,7 @@ def _chain(network, label, depths, shape, make, see, folder, *, settings):
     counts = _counts(inverter_specs, ks, made, batch, settings["samples_per_unknown"])
     # A shallower inverter may be solved on more inputs than a deeper one, which then has to reconstruct all of them.
     needs = [np.max(counts[: index + 1], 0) for index in range(depth)]
-    total, before = (num_corrections + 1) * sum(map(sum, counts)), 0
+    total, before = (num_corrections + 1) * sum(part for part, _ in counts), 0
     with compile_ahead.threads() as pool, progress.bar(f"dci: {label}", total) as update:
         compiling = _compiling(pool, network, inverter_specs, ks, counts, made[0][0], num_corrections)
         found = seen = see(made)
@@ -213,7 +213,7 @@ def _chain(network, label, depths, shape, make, see, folder, *, settings):
                     [_where(enter > index, a, b) for a, b in zip(*parts, strict=True)]
                     for parts in zip(found, true, strict=True)
                 ]
-            before += (num_corrections + 1) * sum(counts[index])
+            before += (num_corrections + 1) * counts[index][0]
     return tuple(inverters), mse
 
 

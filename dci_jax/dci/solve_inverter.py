@@ -8,11 +8,11 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dci_jax.dci import inverter, normal_equations, solved_maps
 from dci_jax.dci.chain import Inverter
@@ -65,33 +65,36 @@ def solve_inverter(
     Raises:
       InputError: the features are not finite, or no map beats the zero map.
     """
-    kernels = []
-    x, ridge, errors, count = None, RIDGES[len(RIDGES) // 2], [], len(f[0]) + len(f[1])
-    pixels = count * true[0][0].size // g.target
+    x, ridge, kernels, errors, count = None, RIDGES[len(RIDGES) // 2], [], [], len(f[0])
+    pixels = true[0][0].size // g.target  # of a batch
     for r in range(num_corrections + 1):
-        size = ks[min(r, 1)]
+        size, shape = ks[min(r, 1)], solved_maps.shape_of(g, ks, r)
         regressors = functools.partial(_regressors, g, network, seen, f, x)
-        if 4 * pixels * g.channels <= KEPT:
+        if 4 * count * pixels * g.channels <= KEPT:
             regressors = functools.cache(regressors)
-        some = together(size, len(f[0]), len(true[0][0]), pixels // count, (g.sent, g.channels)[r > 0])
+        # The validation images' are few, and needed for every ridge.
+        held = [x and regressors(1, i) for i in range(len(f[1]))]
+        judge = functools.partial(_judged, g, size, f[1], held, x and x[1], true[1])
+        some = together(size, count, len(true[0][0]), pixels, (g.sent, g.channels)[r > 0])
         sums = functools.partial(_sums, g, regressors, f, x, true, some=some, size=size)
+        places = [slice(first, min(first + some, count)) for first in range(0, count, some)]
         shown = functools.partial(_shown, update, r * count)
-        shape = solved_maps.shape_of(g, ks, r)
-        make = functools.partial(_solve, (len(f[0]), len(f[1])), some, size, shape[0], ridge, sums, shown, label=label)
+        make = functools.partial(_solve, places, size, shape, ridge, sums, shown, judge, label=label)
         solution, chosen = solved_maps.once(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge; rejected", label, r)
             break
         kernel = solved_maps.placed(solution, size)
-        apart = [_estimate(g, kernel, f, x, regressors, 1, i) for i in range(len(f[1]))]
-        errors.append(sum(float(_square(*pair)) for pair in zip(apart, true[1], strict=True)))
+        apart = _applied(g, kernel, f[1], held, x and x[1])
+        errors.append(_error(apart, true[1]))
         if not math.isfinite(errors[-1]) or (r and errors[-1] >= errors[-2]):
             errors.pop()
             log.info("%s: correction %d is worse on validation images; rejected", label, r)
             break
-        estimates = x[0] if x else [None] * len(f[0])
-        for i in range(len(estimates)):
-            estimates[i] = _estimate(g, kernel, f, x, regressors, 0, i)
+        estimates = x[0] if x else [None] * count
+        for i in range(count):
+            u = x and regressors(0, i)
+            (estimates[i],) = _applied(g, kernel, [f[0][i]], [u], x and [estimates[i]])
         x, ridge, kernels = [estimates, apart], chosen, [*kernels, kernel]
         if r and errors[-1] > HELPS * errors[-2]:
             break
@@ -124,26 +127,35 @@ def rehearse(
       counts: batches (for solving, for validation).
       Others as for `solve_inverter`.
     """
-    seen, f, true = ([[a] * count for count in counts] for a in (seen, f, true))
-    x, pixels = None, sum(counts) * math.prod(true[0][0].shape) // g.target
+    seen, f, true = ([[a] * counts[0]] for a in (seen, f, true))
+    x, pixels = None, math.prod(true[0][0].shape) // g.target
     for r in range(min(num_corrections, 1) + 1):  # the later corrections share the programs of the first
         size = ks[min(r, 1)]
         regressors = functools.cache(functools.partial(_regressors, g, network, seen, f, x))
-        some = together(size, counts[0], len(true[0][0]), pixels // sum(counts), (g.sent, g.channels)[r > 0])
-        _sums(g, regressors, f, x, true, 0, slice(0, 1), some=some, size=size)
+        some = together(size, counts[0], len(true[0][0]), pixels, (g.sent, g.channels)[r > 0])
+        _sums(g, regressors, f, x, true, slice(0, 1), some=some, size=size)
         unknowns, targets = solved_maps.shape_of(g, ks, r)
         kernel = (size, size, unknowns // size**2, targets)
         kernel = jax.ShapeDtypeStruct(kernel, jnp.float32, sharding=sharding.replicated())
-        x = [[_estimate(g, kernel, f, x, regressors, part, 0)] * count for part, count in enumerate(counts)]
-        _square(x[1][0], true[1][0])
-    _deviation(true[1][0])
+        x = [_applied(g, kernel, f[0][:1], [x and regressors(0, 0)], x and x[0]) * counts[0]]
+        _square(x[0][0], true[0][0])
+    _deviation(true[0][0])
 
 
-def _estimate(g, kernel, f, x, regressors, part, i):
-    """Estimate for batch i of a part: by the first map from the features f (x is None), or by a correction of the estimates x."""
+def _applied(g, kernel, f, u, x):
+    """Estimates of batches: by the first map from the features f (x is None), or by a correction of the estimates x."""
     if x is None:
-        return inverter.first(g, kernel, f[part][i])
-    return inverter.moved(g, kernel, regressors(part, i), x[part][i])
+        return [inverter.first(g, kernel, batch) for batch in f]
+    return [inverter.moved(g, kernel, *pair) for pair in zip(u, x, strict=False)]
+
+
+def _judged(g, size, f, u, x, true, solution):
+    """The error of a solution on validation images."""
+    return _error(_applied(g, solved_maps.placed(solution, size), f, u, x), true)
+
+
+def _error(estimates, true):
+    return sum(float(_square(*pair)) for pair in zip(estimates, true, strict=True))
 
 
 def _regressors(g, network, seen, f, x, part, i):
@@ -154,7 +166,7 @@ def _regressors(g, network, seen, f, x, part, i):
 def together(size: int, count: int, batch: int, pixels: int, channels: int) -> int:
     """How many of `count` batches are summed at a time: adding up the sums, and their transforms, costs the same for any number.
 
-    The groups of the batches for solving are equal, so that they and those for validation share one program.
+    The groups are equal, so that they share one program.
 
     Args:
       size: k of the neighbourhoods.
@@ -167,22 +179,17 @@ def together(size: int, count: int, batch: int, pixels: int, channels: int) -> i
     return math.ceil(count / math.ceil(count / most))
 
 
-def _slices(count, some):
-    """The batches that are summed at a time."""
-    return [slice(first, min(first + some, count)) for first in range(0, count, some)]
-
-
-def _sums(g, regressors, f, x, true, part, place, *, some, size):
-    """`moments` of the batches of a part at a place, for the first map (x is None) or a correction of the estimates x."""
-    count = len(true[part][place])
+def _sums(g, regressors, f, x, true, place, *, some, size):
+    """`moments` of the batches at a place, for the first map (x is None) or a correction of the estimates x."""
+    count = len(true[0][place])
     filled = [*range(count), *[0] * (some - count)]  # the rest do not count
 
     def batches(parts):
-        return [parts[part][place][number] for number in filled]
+        return [parts[0][place][number] for number in filled]
 
     if x is None:
         return inverter.first_moments(size, g, batches(f), batches(true), count)
-    u = [regressors(part, i) for i in range(len(x[part]))[place]]
+    u = [regressors(0, i) for i in range(len(x[0]))[place]]
     return inverter.correction_moments(size, g, [u[number] for number in filled], batches(x), batches(true), count)
 
 
@@ -190,28 +197,21 @@ def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(counts, some, size, unknowns, start, sums, shown, *, label):
+def _solve(places, size, shape, start, sums, shown, judge, *, label):
     """(solution or None, ridge): the ridge that is best on validation images, if it beats the zero map."""
-    bring = sharding.on_first_device if on_gpu(unknowns) else sharding.fetch
-    totals, done = [], 0
-    for part, count in enumerate(counts):
-        total = None
-        for place in _slices(count, some):
-            distributed.stop_if_asked()
-            total = normal_equations.added(total, bring(sums(part, place)))
-            done += place.stop - place.start
-            shown(done)
-        totals.append(total)
-    del total
-    if not all(normal_equations.finite(total) for total in totals):
+    bring = sharding.on_first_device if on_gpu(shape[0]) else sharding.fetch
+    total = None
+    for place in places:
+        distributed.stop_if_asked()
+        total = normal_equations.added(total, bring(sums(place)))
+        shown(place.stop)
+    if not normal_equations.finite(total):
         log.warning("%s: the sums of its normal equations are not finite", label)
         return None, 0.0
     distributed.trim()
-    with ThreadPoolExecutor() as pool:
-        train, apart = pool.map(functools.partial(normal_equations.assemble, size), totals)
-    del totals
-    with jax.enable_x64(True):
-        return best(train, apart, start)
+    normal = normal_equations.assemble(size, total)
+    del total
+    return best(normal, judge, judge(np.zeros(shape)), start)
 
 
 @program

@@ -28,7 +28,6 @@ def test_one_product_for_each_shift_gives_the_matrix_of_all_neighbourhoods(size,
     normal = normal_equations.assemble(size, sums(size, u, t))
     np.testing.assert_allclose(normal.matrix, rows.T @ rows, atol=1e-4)
     np.testing.assert_allclose(normal.cross, rows.T @ t.reshape(-1, 2), atol=1e-4)
-    assert normal.energy == pytest.approx(np.sum(t.astype(float) ** 2), rel=1e-5)
 
 
 @pytest.mark.slow
@@ -42,7 +41,7 @@ def test_a_device_adds_up_and_assembles_what_the_host_does_to_the_last_digit(siz
         there = normal_equations.added(there, found)
         here = normal_equations.added(here, jax.device_get(found))
     expected, normal = normal_equations.assemble(size, here), normal_equations.assemble(size, there)
-    for name in ("matrix", "cross", "energies"):
+    for name in ("matrix", "cross"):
         assert isinstance(getattr(normal, name), jax.Array)
         np.testing.assert_array_equal(getattr(normal, name), getattr(expected, name), err_msg=name)
 
@@ -55,14 +54,12 @@ def test_sums_that_overflow_are_noticed(where):
     assert not normal_equations.finite(normal_equations.added(total, {k: v + np.inf for k, v in sums.items()}))
 
 
-def test_the_solution_is_numpys_and_its_error_that_of_the_fit():
+def test_the_solution_is_numpys():
     u, t, rows = problem(3)
     normal = normal_equations.assemble(3, sums(3, u, t))
     solution = ridge.solve(normal, 1e-9)
     expected, *_ = np.linalg.lstsq(rows, t.reshape(-1, 2), rcond=None)
     np.testing.assert_allclose(solution, expected, atol=1e-3)
-    fit = np.sum((rows @ expected - t.reshape(-1, 2)) ** 2)
-    assert normal_equations.error(normal, solution) == pytest.approx(fit, rel=1e-4)
 
 
 def test_the_ridge_weighs_every_regressor_by_its_own_scale():
@@ -86,10 +83,10 @@ def test_a_channel_that_is_dead_but_for_rounding_does_not_spoil_the_solve():
     u[..., 1] *= 1e-19
     normal = normal_equations.assemble(3, sums(3, u, t))
     solution = ridge.solve(normal, 1e-7)
-    rows = np.delete(rows, range(1, 36, 4), 1)
-    expected, *_ = np.linalg.lstsq(rows, t.reshape(-1, 2), rcond=None)
-    fit = np.sum((rows @ expected - t.reshape(-1, 2)) ** 2)
-    assert normal_equations.error(normal, solution) == pytest.approx(fit, rel=1e-3)
+    few = np.delete(rows, range(1, 36, 4), 1)
+    expected, *_ = np.linalg.lstsq(few, t.reshape(-1, 2), rcond=None)
+    fit, found = (np.sum((a @ b - t.reshape(-1, 2)) ** 2) for a, b in ((few, expected), (rows, solution)))
+    assert found == pytest.approx(fit, rel=1e-3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -225,11 +225,11 @@ def test_wide_blocks_look_at_fewer_pixels_and_the_first_map_at_more_than_correct
 
 def test_a_solve_that_does_not_fit_the_machine_is_refused(network, tmp_path, monkeypatch):
     settings = {**SETTINGS, "num_images": 16, "num_validation": 8}
-    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 600}.get)
-    with pytest.raises(InputError, match=r"inverter of stem has 351: its solve .*at most 320"):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 470}.get)
+    with pytest.raises(InputError, match=r"inverter of stem has 351: its solve .*at most 346"):
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
-    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1280}.get)
-    # 3 matrices of 351^2 numbers, 8 bytes each, fit, and so do inputs and features: not both.
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1040}.get)
+    # 2 matrices of 351^2 numbers, 8 bytes each, fit, and so do inputs and features: not both.
     with pytest.raises(InputError, match=r"to solve the inverter of stem, .*; give at most 6 in all") as told:
         solve_chain.dci(network, INPUTS, ("stem",), KEY, tmp_path, **settings)
     most = int(re.search(r"at most (\d+)", str(told.value)).group(1))
