@@ -27,6 +27,18 @@ def milliseconds(function, *arguments):
     return round(1e3 * statistics.median(times[1:]), 3)
 
 
+def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> float:
+    """FLOP/s that a product of two square matrices of this size reaches on the first device, the best of some."""
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)  # ones draw less power, and a GPU would run faster
+    product = jax.jit(jnp.matmul)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
 def select_and_scatter(x):
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *POOLING)
 

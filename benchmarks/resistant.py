@@ -74,9 +74,8 @@ def objective(depth, decoder, entropy, adversary):
 
     def loss(variables, frozen, batch):
         network, strength = frozen
-        given = [*network.blocks[: depth - len(variables["device"])]]
-        still = tuple(block.params["params"] for block in given[:depth])
-        network = with_params(network, (*still, *variables["device"], *variables["server"]))
+        device = variables["device"] or [block.params["params"] for block in network.blocks[:depth]]
+        network = with_params(network, (*device, *variables["server"]))
         features = run(network, batch["images"], 0, depth)
         message = noisy(batch["key"], features, strength)
         scores = logits(network, run(network, message, depth))
@@ -131,12 +130,9 @@ def trained(network, images, labels, *, device, entropy=0.0, adversary=0.0):
         loss, variables, (learning, jnp.float32(NOISE)), batches, steps=STEPS, optimizer=optimizer, label="resistant"
     )
     print({name: round(float(value), 3) for name, value in terms.items()}, flush=True)
-    still = [] if device else params[:depth]
-    learned = with_params(learning, (*still, *found["device"], *found["server"]))
-    statistics = []
-    for number in range(MEASURED):
-        batch = batches(number)
-        statistics.append(_statistics(learned, depth, batch["key"], batch["images"]))
+    learned = with_params(learning, (*(found["device"] or params[:depth]), *found["server"]))
+    drawn = map(batches, range(MEASURED))
+    statistics = [_statistics(learned, depth, batch["key"], batch["images"]) for batch in drawn]
     mean = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0), *statistics)
     final = [
         block.replace(params={**new.params, "batch_stats": block_mean})

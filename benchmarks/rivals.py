@@ -86,12 +86,16 @@ def one_block(network: Network, split: str) -> Network:
     return Network((block,), None, network.name, network.input_shape)
 
 
-def distance(variables, frozen, batch):
-    """Of an estimated network's features from the device's, in units of their variance."""
-    student, depth = with_trainable(frozen["student"], variables), frozen["depth"].shape[0]
-    found = run(student, batch["images"], 0, depth)
-    error = jnp.mean((found - batch["features"]) ** 2) / jnp.var(batch["features"])
-    return error, {"error": error}
+@functools.cache
+def distance(depth):
+    """Of an estimated network's features after so many blocks from the device's, in units of their variance."""
+
+    def loss(variables, student, batch):
+        found = run(with_trainable(student, variables), batch["images"], 0, depth)
+        error = jnp.mean((found - batch["features"]) ** 2) / jnp.var(batch["features"])
+        return error, {"error": error}
+
+    return loss
 
 
 def estimated(device: Network, split: str, prior: dci_jax.Prior, key: jax.Array) -> Network:
@@ -104,9 +108,9 @@ def estimated(device: Network, split: str, prior: dci_jax.Prior, key: jax.Array)
         return {"images": images, "features": first_blocks(device, depth, images)}
 
     learned, terms = minimize(
-        distance,
+        distance(depth),
         trainable(student),
-        {"student": student, "depth": jnp.zeros(depth)},
+        student,
         query,
         steps=QUERIES // QUERIED,
         optimizer=optax.adam(optax.cosine_decay_schedule(3e-3, QUERIES // QUERIED)),

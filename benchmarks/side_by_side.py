@@ -28,9 +28,9 @@ import optax
 
 from benchmarks import command
 from benchmarks.cases import cases
+from benchmarks.device_rates import matrix_product_rate
 from benchmarks.usage import arguments
 from dci_jax.cpu_kernels.onednn import fenced, options
-from dci_jax.plan import matrix_product_rate
 from dci_jax.runtime import sharding
 from dci_jax.runtime.flops import flops as count_flops
 from dci_jax.runtime.training_loop import step

@@ -93,8 +93,8 @@ def main():
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CPU_DEVICES}{given.devices}"
     import jax
 
+    from benchmarks.device_rates import matrix_product_rate
     from configs import default
-    from dci_jax.plan import matrix_product_rate
     from dci_jax.runtime import process
 
     process.prepare()

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import time
 
 import jax
 import jax.numpy as jnp
@@ -107,18 +106,6 @@ def _compiling(config, case, found):
     known = len({kind for kind, _ in config.defenses} - {"none"}) * len(case.splits)
     programs = 80 + 7 * len(kinds) + 5 * known * any(attack.adapted for attack in attacks.values())
     return 2 * found["compiling"] * programs
-
-
-def matrix_product_rate(dtype: str, size: int = 2048, repeats: int = 12) -> float:
-    """FLOP/s that a product of two square matrices of this size reaches on the first device, the best of some."""
-    a = jax.random.normal(jax.random.key(0), (size, size), dtype)  # ones draw less power, and a GPU would run faster
-    product = jax.jit(jnp.matmul)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        product(a, a).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / min(times)
 
 
 def _trained_blocks(config, case):

@@ -78,10 +78,6 @@ def test_rematerialisation_needs_less(network):
     assert step_bytes(network, remat=True)[0] < 0.6 * step_bytes(network, remat=False)[0]
 
 
-def test_a_matrix_product_has_a_rate():
-    assert plan.matrix_product_rate("float32", size=256) > 1e6
-
-
 @pytest.fixture
 def cache(tmp_path):
     """The folder of compiled programs, beside which rates are kept."""

@@ -16,11 +16,11 @@ import numpy as np
 from markupsafe import Markup
 
 from dci_jax import settings as fields
-from dci_jax.api.calls import described, float32
+from dci_jax.api.calls import float32
 from dci_jax.check import case_of, check_fields
 from dci_jax.data.images import Images
 from dci_jax.data.images import load as read_images
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, described
 from dci_jax.experiment import run
 from dci_jax.fingerprint import fingerprint
 from dci_jax.network import Network, check_network, classes

@@ -12,7 +12,7 @@ import numpy as np
 
 from dci_jax import settings
 from dci_jax.defenses.channel import Channel, send
-from dci_jax.errors import InputError, reason
+from dci_jax.errors import InputError, described, reason
 from dci_jax.inputs.latents import LATENTS
 from dci_jax.inputs.mixture import POOL, Prior, mixture
 from dci_jax.inputs.procedural import GENERATORS
@@ -62,14 +62,6 @@ def check_values(**given: tuple[Any, str | Range]) -> None:
     for name, (value, field) in given.items():
         form = FIELDS[field].form if isinstance(field, str) else field
         check_value(name, value, form if isinstance(form, Range) or isinstance(value, tuple | list) else form.each)
-
-
-def described(value: Any) -> str:
-    """A value in a sentence: itself, or what it is where that would take a line."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return repr(value) if isinstance(value, np.generic) else f"an array of shape {list(value.shape)}"
-    text = repr(value)
-    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def check_key(key: Any) -> None:

@@ -11,7 +11,6 @@ from dci_jax.api.calls import (
     check_key,
     check_prior,
     check_values,
-    described,
     float32,
     folder_of,
     on_mesh,
@@ -22,7 +21,7 @@ from dci_jax.dci.solve_chain import dci
 from dci_jax.dci.trained.train_chain import dci_trained
 from dci_jax.defenses.channel import NONE, Channel, learn
 from dci_jax.defenses.registry import check_own, find
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, described
 from dci_jax.inputs.mixture import Prior
 from dci_jax.network import Network, check_network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown

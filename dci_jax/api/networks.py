@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 
 from dci_jax import models
-from dci_jax.api.calls import as_plain, check_values, described, float32
-from dci_jax.errors import InputError
+from dci_jax.api.calls import as_plain, check_values, float32
+from dci_jax.errors import InputError, described
 from dci_jax.evaluation.information import score
 from dci_jax.network import Network, check_network, split_index, split_names, with_side
 from dci_jax.settings.ranges import COUNT

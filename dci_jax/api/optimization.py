@@ -5,13 +5,13 @@ import math
 import jax.numpy as jnp
 import optax
 
-from dci_jax.api.calls import check_defense, check_values, described, float32
+from dci_jax.api.calls import check_defense, check_values, float32
 from dci_jax.arrays import OVERSHOOT, as_features, check_floats, check_range
 from dci_jax.attacks import factorised, feature_matching
 from dci_jax.attacks import gauss_newton as damped
 from dci_jax.attacks.feature_matching import ImagePrior, Regularizer
 from dci_jax.defenses.channel import NONE, Channel, with_defense
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, described
 from dci_jax.inputs.latents import latent_prior
 from dci_jax.network import Network, check_network, feature_shapes, split_index
 from dci_jax.runtime import progress as shown

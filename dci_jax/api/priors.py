@@ -14,11 +14,10 @@ from dci_jax.api.calls import (
     check_key,
     check_mixture,
     check_values,
-    described,
     float32,
     section_of,
 )
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, described
 from dci_jax.inputs import prior as fitting
 from dci_jax.inputs import synthesis
 from dci_jax.inputs.latents import latent_prior

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from dci_jax.errors import InputError
+from dci_jax.errors import InputError, described
 from dci_jax.settings.fields import FIELDS
 from dci_jax.settings.ranges import STRENGTHS, Choice, Form, Range, Rows, Several
 from dci_jax.settings.renamed import moved
@@ -33,13 +32,13 @@ def check_ranges(config: ConfigDict) -> None:
 def check_form(name: str, value: Any, form: Form) -> None:
     """Raise InputError if a value has the wrong type, or a row the wrong types or length."""
     if form in (str, bool) and not isinstance(value, form):
-        raise InputError(f"{name} is {_shown(value)}; give {'a string' if form is str else 'True or False'}.")
+        raise InputError(f"{name} is {described(value)}; give {'a string' if form is str else 'True or False'}.")
     if isinstance(form, Choice) and (not isinstance(value, str) or value not in form.words):
-        raise InputError(f"{name} is {repr(value) if isinstance(value, str) else _shown(value)}; give {form}.")
+        raise InputError(f"{name} is {described(value)}; give {form}.")
     if isinstance(form, Rows):
         for row in value if isinstance(value, tuple | list) else ((value,),):
             if not _fits(row, form.kinds):
-                raise InputError(f"{name} is {_shown(value)}; give a value such as {form.example}.")
+                raise InputError(f"{name} is {described(value)}; give a value such as {form.example}.")
 
 
 def check_value(name: str, value: Any, form: Form) -> None:
@@ -49,7 +48,7 @@ def check_value(name: str, value: Any, form: Form) -> None:
         _check_numbers(name, value, (value,), form)
     elif isinstance(form, Several):
         if not isinstance(value, tuple | list) or not value or len(value) != (form.count or len(value)):
-            raise InputError(f"{name} is {_shown(value)}; give {form}.")
+            raise InputError(f"{name} is {described(value)}; give {form}.")
         _check_numbers(name, value, value, form.each, "each of its numbers")
     elif isinstance(form, Rows) and form.each:
         _check_numbers(name, value, numbers(value), form.each, "each of its numbers")
@@ -80,7 +79,7 @@ def _check_numbers(name, value, found, allowed, each=""):
         too_many = real and allowed.whole and allowed.high == math.inf and number > MOST
         if not real or number not in allowed or too_many:
             most = f", at most {MOST}" if too_many else ""
-            raise InputError(f"{name} is {_shown(value)}; give {each and f'for {each} '}{allowed}{most}.")
+            raise InputError(f"{name} is {described(value)}; give {each and f'for {each} '}{allowed}{most}.")
 
 
 def _check_strengths(field, given):
@@ -123,11 +122,3 @@ def _value(config, name):
     for part in name.split("."):
         config = config[part]
     return config
-
-
-def _shown(value):
-    """A value in a sentence: itself, or what it is where that would take a line."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return repr(value) if isinstance(value, np.generic) else f"an array of shape {list(value.shape)}"
-    text = str(tuple(value) if isinstance(value, list) else value)
-    return text if len(text) <= 200 and "\n" not in text else f"a {type(value).__name__}"

@@ -9,7 +9,7 @@ import pytest
 
 from dci_jax import network as networks
 from dci_jax.cpu_kernels.max_pool import max_pool
-from dci_jax.dci import inverter, solve_chain, solved_maps
+from dci_jax.dci import inverter, solve_chain, solve_inverter, solved_maps
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import latent_cosine, psnr
@@ -319,3 +319,18 @@ def test_a_correction_that_is_worse_on_held_out_images_is_not_taken(network, sol
     assert solved_maps.finished(folder) == 1
     assert len(readers["stem"].inverters[0].kernels) == 1
     assert float(psnr(read(network, "stem", readers), new_images()).mean()) > 20
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "batch", "pixels", "channels", "expected"),
+    [
+        (1, 92, 16, 16 * 49, 100, 11),  # small grids: 8192 pixels at a time, 9 groups
+        (1, 92, 16, 16 * 49, 16387, 5),  # as many as have room
+        (1, 9, 128, 128 * 1024, 300, 1),  # one batch is enough
+        (3, 9, 64, 64 * 256, 500, 2),  # 128 images at a time, 5 groups
+        (3, 4, 64, 64 * 1024, 2000, 1),
+        (3, 3, 16, 16 * 256, 500, 3),  # no more than there are
+    ],
+)
+def test_batches_are_summed_in_equal_groups(size, count, batch, pixels, channels, expected):
+    assert solve_inverter.together(size, count, batch, pixels, channels) == expected

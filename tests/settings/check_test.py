@@ -33,9 +33,9 @@ def test_nothing_and_words_for_numbers_are_refused(field, value, said):
     [
         ("rmle.prior", (1, 2), r"rmle.prior is \(1, 2\); give a string"),
         ("target.name", True, "target.name is True; give a string"),
-        ("target.deploy", "x", "target.deploy is x; give True or False"),
+        ("target.deploy", "x", "target.deploy is 'x'; give True or False"),
         ("dci.num_images", (3, 4), r"dci.num_images is \(3, 4\); give a whole number"),
-        ("dci.max_unknowns", "x", "dci.max_unknowns is x; give numbers, each a whole number"),
+        ("dci.max_unknowns", "x", "dci.max_unknowns is 'x'; give numbers, each a whole number"),
         ("splits", 3, r"splits is 3; give a value such as \('stem',\)"),
         ("num_queries", 3, r"num_queries is 3; give a value such as"),
     ],
