@@ -94,7 +94,7 @@ def chains():
         for name, devices, _, link in MACHINES:
             parts = shared / (SHARE * devices * EXACT[name]), factors / FACTORS[name], 2 * sent / link
             cells.append(" + ".join(f"{part:.1f}" for part in parts))
-        size = f", {other['images']} images at {other['side']} px" if other else ""
+        size = f", {other['num_images']} images at {other['side']} px" if other else ""
         yield (
             f"| {config.target.name}, `{split}`{size} | {shared / 1e15:.2f} | {factors / 1e12:.1f} | "
             + " | ".join(cells)

@@ -61,7 +61,7 @@ RESNET18 = (
         "samples_per_unknown": 50,
     },
 )
-TURNS = 3
+TURNS, TURNS_RESNET18 = 3, 2
 TIMES = (1, 4, 16)  # how much longer than the solve training may take
 
 
@@ -75,8 +75,9 @@ def mean_psnr(images, truth):
     return round(float(np.mean(psnr(np.asarray(images), truth))), 2)
 
 
-def compared(label, name, network, split, side, settings, truth, ways):
-    """Rows of one chain, solved here and by `ways` of PyTorch by turns, with the median of their ratios."""
+def compared(label, name, network, chain, truth, ways, turns):
+    """Rows of one chain (split point, side, settings), solved here and by `ways` of PyTorch by turns, with the median of their ratios."""
+    split, side, settings = chain
     inputs, key = Prior((), SHARES, (side, side, 3)), jax.random.key(0)
     features = features_at(network, split, truth)
     whole = chain_blocks(network, (split,))
@@ -96,14 +97,14 @@ def compared(label, name, network, split, side, settings, truth, ways):
 
     reader, first = timed(solved)
     rows = {f"{label}solved, JAX": {"seconds": [], "first_time_s": first, "psnr": mean_psnr(reader(features), truth)}}
-    for turn in range(TURNS):
+    for turn in range(turns):
         rows[f"{label}solved, JAX"]["seconds"].append(timed(solved)[1])
         for words, sums in ways.items():
-            chain, seconds = timed(lambda sums=sums: peer_solve.chain(target, specs, made, settings, sums))
+            inverters, seconds = timed(lambda sums=sums: peer_solve.chain(target, specs, made, settings, sums))
             row = rows.setdefault(f"{label}solved, PyTorch, {words}", {"seconds": []})
             row["seconds"].append(seconds)
             if turn == 0:
-                found = peer_solve.read_back(target, chain, seen).permute(0, 2, 3, 1).numpy()
+                found = peer_solve.read_back(target, inverters, seen).permute(0, 2, 3, 1).numpy()
                 row["psnr"] = mean_psnr(found, truth)
     ours = rows[f"{label}solved, JAX"]["seconds"]
     for how, row in rows.items():
@@ -116,14 +117,14 @@ def main(out, weights=""):
     network = models.load("cifar_resnet20", "", "")
     truth = np.float32(photographs((32, 32, 3), tiles=8).pixels / 255)
     ways = {"by frequencies": peer_solve.by_frequencies, "by unfolding": peer_solve.by_unfolding}
-    rows = list(compared("", "cifar_resnet20", network, SPLIT, 32, SOLVE, truth, ways))
+    rows = list(compared("", "cifar_resnet20", network, (SPLIT, 32, SOLVE), truth, ways, TURNS))
     print(*rows, sep="\n", flush=True)
     rows += trained(network, rows[0]["seconds"], truth)
     if weights:
         network = models.load("resnet18", weights, "")
         truth = np.float32(photographs((224, 224, 3), tiles=1).pixels / 255)
-        split, side, settings = RESNET18
-        rows += compared("ResNet-18, ", "resnet18", network, split, side, settings, truth, dict([*ways.items()][:1]))
+        few = {words: sums for words, sums in ways.items() if sums is peer_solve.by_frequencies}
+        rows += compared("ResNet-18, ", "resnet18", network, RESNET18, truth, few, TURNS_RESNET18)
     result = {
         "command": " ".join(["python -m benchmarks.solved_peer", *(Path(f).name for f in (out, weights) if f)]),
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {torch.get_num_threads()} threads",
