@@ -15,7 +15,7 @@ To expect, PSNR of the single forward pass: stem 33.0, layer1.2 29.9, layer2.2 2
 The second line is for the first stage alone, with twice as many corrections and wider ones: 19 minutes to solve, 6 to read back, and stem 34.0,
 layer1.2 32.2 dB. The third is for layer2.3 alone: 12 minutes to solve on idle cores, 6 to read back, 26.0 dB (2026-11-26, the stem as one block).
 The fourth is for layer4.0, 43 convolutions deep, and layer4.2, behind all 49: 22 and 29 minutes to solve, 4 each to read back, 17.2 dB and .37 of the
-labels, 15.1 dB and .04; its synthesis takes 14 minutes (an estimate, from half of it). layer4.2 needs 18 GiB.
+labels, 15.1 dB and .04; its synthesis takes 14 minutes (an estimate, from half of it). layer4.2 needs 10 GiB (2026-11-30).
 """
 
 from configs import default
