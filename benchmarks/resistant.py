@@ -182,9 +182,7 @@ def main() -> None:
         "as it is": lambda: network,
         "server trained": lambda: learned(device=False),
         "device and server trained": lambda: learned(device=True),
-        "conditional entropy, weight 1": lambda: learned(device=True, entropy=1.0),
         "conditional entropy, weight 5": lambda: learned(device=True, entropy=5.0),
-        "adversary, weight 5": lambda: learned(device=True, adversary=5.0),
         "adversary, weight 50": lambda: learned(device=True, adversary=50.0),
     }
     found = json.loads(given.out.read_text())["rows"] if given.out.exists() else []

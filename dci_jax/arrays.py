@@ -27,7 +27,7 @@ def as_features(features: Any) -> Array:
     """Received features as a float32 array.
 
     Raises:
-      InputError: it is no array of numbers, or a number is not finite (outside of `jit`, on one host).
+      InputError: it is no array of floats, empty, or a number is not finite (outside of `jit`, on one host).
     """
     if isinstance(features, list | tuple):
         try:
@@ -37,9 +37,13 @@ def as_features(features: Any) -> Array:
                 f"features is a {type(features).__name__}; give an array of floats [B, h, w, c]."
             ) from error
     kind = dtype_of(features)
-    if kind is None or not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+    if kind is None or not jnp.issubdtype(kind, jnp.floating):
         what = f"a {type(features).__name__}" if kind is None else f"an array of {kind}"
-        raise InputError(f"features is {what}; give an array of floats [B, h, w, c].")
+        raise InputError(
+            f"features is {what}; give an array of floats [B, h, w, c], quantized features as the numbers they stand for."
+        )
+    if features.ndim and not len(features):
+        raise InputError("features is an array of no example; give at least one.")
     with jax.ensure_compile_time_eval():
         if _known(features) and not bool(jnp.isfinite(features).all()):
             raise InputError("The features are not all finite; remove the examples with NaN or infinite values.")

@@ -114,15 +114,18 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
       x: images [B, H, W, C] in [0, 1], or latents [B, C].
 
     Raises:
-      InputError: an unknown split point, or inputs of the wrong shape, type or range.
+      InputError: an unknown split point, no input, or inputs of the wrong shape, type or range.
     """
     number = isinstance(split, int) and not isinstance(split, bool)
     check_network(network, "" if number and 0 <= split <= len(getattr(network, "blocks", ())) else split)
     check_floats(x, "x")
     if x.shape[1:] != network.input_shape:
         raise InputError(
-            f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]."
+            f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]; "
+            "for images of another size, dci_jax.with_side gives a network that takes them."
         )
+    if not len(x):
+        raise InputError("x is an array of no input; give at least one.")
     check_range(x := jnp.asarray(x), "x", math.inf if network.latent else OVERSHOOT)
     if isinstance(split, str):
         split = split_index(network, split)

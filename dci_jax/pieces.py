@@ -65,6 +65,9 @@ def sequential(
     return Network(tuple(blocks), last, name, tuple(input_shape), mean, std, crop)
 
 
+_UNITS = 10.0  # of a mean or deviation of pixels in [0, 1], generously
+
+
 def check_images(name: str, shape: Any, mean: Any, std: Any, crop: Any) -> None:
     """Raise InputError unless a network can have this input shape, normalization, and share that is cut out of a picture."""
     if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(_whole(side) for side in shape):
@@ -75,6 +78,10 @@ def check_images(name: str, shape: Any, mean: Any, std: Any, crop: Any) -> None:
             above = " above 0" * (what == "std")
             raise InputError(
                 f"{name} has {what} {values!r}; give a tuple of one finite number{above}, or of one for each channel."
+            )
+        if max(map(abs, values)) > _UNITS:
+            raise InputError(
+                f"{name} has {what} {values!r}; images are in [0, 1], so divide numbers for 0 to 255 by 255."
             )
     if not _real(crop) or not 0 < crop <= 1:
         raise InputError(f"{name} has crop {crop!r}; give a share of the image's side, above 0 and at most 1.")

@@ -45,3 +45,10 @@ def test_numbers_that_are_not_finite_or_of_another_range_are_refused():
         check_range(255 * IMAGES, "x")
     check_range(1.1 * IMAGES, "x")
     assert as_features(IMAGES.astype(np.float16)).dtype == jnp.float32
+
+
+def test_quantized_or_empty_features_are_refused():
+    with pytest.raises(InputError, match=r"int8; give an array of floats .* quantized features as the numbers"):
+        as_features(np.ones((1, 4, 4, 3), np.int8))
+    with pytest.raises(InputError, match="no example"):
+        as_features(np.zeros((0, 4, 4, 3), np.float32))

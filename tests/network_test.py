@@ -97,3 +97,16 @@ def test_blocks_that_are_alike_share_their_programs(network20):
     before = networks._run.jitted._cache_size()
     networks.features_at(network, 4, images)
     assert networks._run.jitted._cache_size() == before + 2
+
+
+def test_no_input_and_another_size_are_refused(network, images):
+    with pytest.raises(InputError, match="no input"):
+        networks.features_at(network, "stem", images[:0])
+    with pytest.raises(InputError, match="with_side"):
+        networks.features_at(network, "stem", images[:, :16, :16])
+
+
+@pytest.mark.parametrize("units", [{"mean": (123.7, 116.3, 103.5)}, {"std": (58.4, 57.1, 57.4)}])
+def test_a_normalization_for_pixels_of_0_to_255_is_refused(units):
+    with pytest.raises(InputError, match="divide numbers for 0 to 255 by 255"):
+        sequential("mine", (4, 4, 3), [("same", lambda w, x: w * x, jnp.float32(1.0))], **units)

@@ -94,7 +94,8 @@ def fit_filter(
     before, after = float(found["before"]), float(found["after"])
     if not after < min(before, _FITS):
         log.warning(
-            "no filter brings procedural images near the statistics of %s (mismatch %.3g, %.3g without): they are left unchanged",
+            "no filter brings procedural images near the BatchNorm statistics of %s (mismatch %.3g, %.3g without): they are left "
+            "unchanged; expected of a network that is not trained, else check its weights and normalization",
             network.name,
             after,
             before,
