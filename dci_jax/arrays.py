@@ -59,7 +59,9 @@ def check_floats(x: Any, name: str) -> None:
 
 
 def check_range(x: Array, name: str, margin: float = OVERSHOOT) -> None:
-    """Raise InputError for images outside of [0, 1] by more than `margin`, or not finite (outside of `jit`, on one host)."""
+    """Raise InputError for no image at all, and for images outside of [0, 1] by more than `margin`, or not finite (outside of `jit`, on one host)."""
+    if x.ndim and not len(x):
+        raise InputError(f"{name} is an array of no input; give at least one.")
     if not _known(x):
         return
     with jax.ensure_compile_time_eval():

@@ -124,8 +124,6 @@ def features_at(network: Network, split: str | int, x: Float[Array, "B ..."]) ->
             f"The inputs have the shape {list(x.shape)}, but {network.name} takes [B, {', '.join(map(str, network.input_shape))}]; "
             "for images of another size, dci_jax.with_side gives a network that takes them."
         )
-    if not len(x):
-        raise InputError("x is an array of no input; give at least one.")
     check_range(x := jnp.asarray(x), "x", math.inf if network.latent else OVERSHOOT)
     if isinstance(split, str):
         split = split_index(network, split)

@@ -223,18 +223,25 @@ def test_an_argument_that_does_not_fit_is_one_sentence_before_any_work(network, 
     assert "--config" not in str(refused.value)
 
 
-@pytest.mark.parametrize("features", [None, [[1]], np.zeros((2, 16, 16, 16), np.int8)])
-def test_a_chain_takes_integers_and_refuses_what_is_no_batch_of_features(network, features):  # noqa: F811
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (None, "give an array of floats"),
+        ([[1.0]], r"gives \[B, 16, 16, 16\] at second"),
+        (np.zeros((2, 16, 16, 16), np.int8), "quantized features as the numbers they stand for"),
+        (np.zeros((2, 16, 16, 16), np.float32), ""),
+    ],
+)
+def test_a_chain_refuses_what_is_no_batch_of_features(network, features, said):  # noqa: F811
     prior, few = dci_jax.Prior((), NOISE, network.input_shape), {"num_images": 16, "num_validation": 8, "batch_size": 8}
     chain = dci_jax.solve_chain(
         network, "second", prior, key=jax.random.key(0), num_corrections=0, kernel_size=1, progress=False, **few
     )
-    if isinstance(features, np.ndarray):
+    if not said:
         assert chain(features).shape == (2, 16, 16, 3)
         with pytest.raises(InputError, match="There is no folder"):
             chain.save("absent/chain.safetensors")
     else:
-        said = "give an array of floats" if features is None else r"gives \[B, 16, 16, 16\] at second"
         with pytest.raises(InputError, match=said):
             chain(features)
 
