@@ -31,7 +31,7 @@ from dci_jax.runtime.training_loop import minimize
 from training.target import trainable, with_trainable
 
 SPLITS, TESTED, PAIRS, COUNT = ("layer2.2",), 200, (16, 256, 2800), 1152
-QUERIES, QUERIED = 256_000, 128  # images that a network is estimated from, and of them in a step
+QUERIES, QUERIED = 128_000, 128  # images that a network is estimated from, and of them in a step
 SETTINGS = dict(num_corrections=4, kernel_size=3, max_unknowns=(6000, 3000), samples_per_unknown=100, progress=False)
 
 
