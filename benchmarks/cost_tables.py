@@ -38,3 +38,21 @@ def end_to_end(result):
     titles = ("DCI, one pass, ms", f"rMLE, {result['iterations']} iterations, s", "rMLE / DCI")
     for title, row in zip(titles, (passes, updates, ratios), strict=True):
         yield f"| {title} | " + " | ".join(row.get(column, "") for column in columns) + " |"
+
+
+def allocators(results):
+    """Files of `benchmarks.side_by_side`, each with another allocator: how many times as long the best PyTorch column took."""
+    yield "| step | " + " | ".join(_allocator(result["command"]) for result in results) + " |"
+    yield "|---" * (1 + len(results)) + "|"
+    for rows in zip(*(result["rows"] for result in results), strict=True):
+        yield f"| {rows[0]['case']} | " + " | ".join(_ratio(row) for row in rows) + " |"
+
+
+def _allocator(command):
+    return "jemalloc" if "jemalloc" in command else "the system's"
+
+
+def _ratio(row):
+    columns = [c for c in row["columns"] if c.startswith("torch") and c != "torch amp"]
+    low, middle, high = row["ratios"][min(columns, key=lambda c: row["columns"][c]["step_ms"][1])]
+    return f"**{middle:.2f}** ({low:.2f}-{high:.2f})"

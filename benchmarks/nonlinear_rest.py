@@ -9,6 +9,7 @@ validation images (procedural) and over 192 tiles of 32 px of Kodak photographs 
 * one sweep: the chain as `dci` solves it;
 * two and three sweeps: every inverter is solved again, deepest first. It starts from what the network makes of the last sweep's
   reconstruction at its place, which is sure to be what some image gives, and also sees the last sweep's own estimate;
+* errors weighted: by their inverse covariance, as `dci` does since (`dci_jax/dci/precision.py`); the other rows are without;
 * gates: regressors that are not linear in the features, beside the others: which features are above zero; the same of the
   estimate; both; the features where the pixel is more active than the median.
 
@@ -30,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 import dci_jax
-from dci_jax.dci import inverter, normal_equations
+from dci_jax.dci import inverter, normal_equations, precision
 from dci_jax.dci.blocks import split_stages
 from dci_jax.dci.grid import unshuffle
 from dci_jax.dci.inverter import inverter_spec, kernel_sizes
@@ -87,15 +88,18 @@ def _wrong(kernel, u, t):
     return jnp.sum((inverter._convolve(u, kernel) - t) ** 2)
 
 
-def inverted(g, network, size: tuple[int, int], seen, f, true, *, start=None, beside=(), gate=None) -> list:
+def inverted(
+    g, network, size: tuple[int, int], seen, f, true, *, start=None, beside=(), gate=None, weighted=False
+) -> list:
     """Estimates, in parts (solving, validation, development), of one inverter; each in batches, as all arguments are.
 
     Args:
       start: what the first correction starts from; None: the first map's estimate.
       beside: more regressors on the input's grid.
       gate: (g, features, estimate) -> more regressors.
+      weighted: whether errors are weighted.
     """
-    x, ridge, error = start, 1e-3, math.inf
+    x, ridge, error, precisions = start, 1e-3, math.inf, (None, None)
     if x is None:
         targets = [
             [_missing(g.layout, b, a) if g.same else unshuffle(b, g.downsampling) for a, b in zip(*p, strict=True)]
@@ -104,13 +108,18 @@ def inverted(g, network, size: tuple[int, int], seen, f, true, *, start=None, be
         kernel, ridge = solved_map(size[0], lambda part, i: inverter._sent(g.layout, f[part][i]), targets, ridge)
         x = [[inverter.first(g, kernel, batch) for batch in part] for part in f]
     error = _error(x, true)
+    if weighted:
+        precisions = tuple(
+            p if p is None else jnp.asarray(p) for p in precision.of_errors(g, network, seen[0], f[0], x[0])
+        )
     for _ in range(CORRECTIONS):
 
         @functools.cache
         def u(part, i, x=x):
             parts = [unshuffle(each[part][i], g.downsampling) for each in beside]
             parts += [gate(g, f[part][i], x[part][i])] if gate else []
-            return jnp.concatenate([*parts, inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])], -1)
+            whole = inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i], precisions)
+            return jnp.concatenate([*parts, whole], -1)
 
         k = max(k for k in (1, 3, 5) if k == 1 or (k <= size[1] and k * k * u(0, 0).shape[-1] <= UNKNOWNS))
         targets = [
@@ -130,14 +139,17 @@ def _error(x, true):
     return sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(x[1], true[1], strict=True))
 
 
-def chain(network, split, made, last=None, gate=None) -> dict[int, list]:
+def chain(network, split, made, last=None, gate=None, weighted=False) -> dict[int, list]:
     """Estimates of every f_i by a chain that is solved on `made`; `last`: those of the sweep before."""
     depth, shapes = split_index(network, split), feature_shapes(network)
     seen = [[first_blocks(network, depth, x) for x in part] for part in made]
     found = {depth: seen}
     for index in reversed(range(depth)):
         g = inverter_spec(network, index, depth, shapes)
-        true, more = [[first_blocks(network, index, x) for x in part] for part in made], {"gate": gate}
+        true, more = (
+            [[first_blocks(network, index, x) for x in part] for part in made],
+            {"gate": gate, "weighted": weighted},
+        )
         if last:
             more["start"] = [[first_blocks(network, index, x) for x in part] for part in last[0]]
             more["beside"] = [more["start"], last[index]] if index else [more["start"]]
@@ -164,6 +176,7 @@ def main() -> None:
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--split", default="layer3.2")
+    parser.add_argument("--only", nargs="+", help="rows of one sweep to make; default: all rows")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     network, key = dci_jax.load_network("cifar_resnet20", given.weights), jax.random.key(0)
@@ -188,10 +201,14 @@ def main() -> None:
         return all((row["split"], row["chain"]) != (given.split, name) for row in found)
 
     with jax.default_matmul_precision("highest"):
-        for name, gate in (("one sweep", None), *((f"one sweep; {name}", gate) for name, gate in GATES.items())):
-            if missing(name):
+        ways = {"one sweep": {}, "one sweep; errors weighted": {"weighted": True}}
+        ways |= {f"one sweep; {name}": {"gate": gate} for name, gate in GATES.items()}
+        for name, way in ways.items():
+            if missing(name) and (given.only is None or name in given.only):
                 begin = time.monotonic()
-                keep(name, chain(network, given.split, made, gate=gate)[0], begin)
+                keep(name, chain(network, given.split, made, **way)[0], begin)
+        if given.only is not None:
+            return
         last = chain(network, given.split, made) if missing("three sweeps") else None
         for name in ("two sweeps", "three sweeps"):
             if missing(name):

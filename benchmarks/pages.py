@@ -1,6 +1,7 @@
 """Compares the numbers in the tables of Markdown pages with the files of measurements that the tables name.
 
 python -m benchmarks.pages README.md docs/*.md     prints every number that differs, and every table without a source
+python -m benchmarks.pages --write docs/speed.md   puts the numbers of the files into the tables first
 
 A comment directly before a table says where its numbers come from:
 
@@ -112,30 +113,69 @@ def _differences(table, other):
 
 
 def _unfound(table):
-    files, _, columns = table.source.partition("columns:")
-    known = [record for file in files.split() for record in records(file)]
-    columns = [column.strip() for column in columns.split("|")]
+    columns = _columns(table)
     if any(len(row) != len(columns) for row in table.rows):
         yield 0, 0, f"has not as many columns as its comment, {len(columns)}"
         return
-    keys = {}
+    for r, c, fields, candidates, wanted in _measurements(table):
+        cell, numbers = table.rows[r][c], measured(columns[c], table.rows[r][c])
+        if not candidates:
+            yield r, c, f"{cell!r}: no record of {wanted}"
+        elif len(numbers) > len(fields) or not any(_has(record, fields, numbers) for record in candidates):
+            values = [[record.get(field) for field in fields] for record in candidates]
+            yield r, c, f"{cell!r} is not {values[:3]}"
+
+
+def _columns(table):
+    return [column.strip() for column in table.source.partition("columns:")[2].split("|")]
+
+
+def _measurements(table):
+    """(row, column, fields, records that they may be of, what was looked for) of each cell that has measurements."""
+    known = [record for file in table.source.partition("columns:")[0].split() for record in records(file)]
+    keys, columns = {}, _columns(table)
     for r, row in enumerate(table.rows[1:], 1):
         for column, cell in zip(columns, row, strict=True):
             if column.startswith("=") and cell:
                 code = re.search(r"`([^`]*)`", cell)
                 keys[column[1:]] = code[1] if code else cell.strip("*")
         for c, (column, cell) in enumerate(zip(columns, row, strict=True)):
-            numbers = measured(column, cell)
-            if not numbers:
-                continue
-            fields, *of = shlex.split(column.replace(" of ", " "))
-            fields = fields.split("/")
-            candidates = [record for record in known if _is(record, keys, of)]
-            if not candidates:
-                yield r, c, f"{cell!r}: no record of {keys} {of}"
-            elif len(numbers) > len(fields) or not any(_has(record, fields, numbers) for record in candidates):
-                values = [[record.get(field) for field in fields] for record in candidates]
-                yield r, c, f"{cell!r} is not {values[:3]}"
+            if measured(column, cell):
+                fields, *of = shlex.split(column.replace(" of ", " "))
+                yield r, c, fields.split("/"), [record for record in known if _is(record, keys, of)], f"{keys} {of}"
+
+
+def rewritten(page):
+    """The page's text with the numbers of the files in its tables, where one record or table is what a cell or table names."""
+    lines = page.splitlines()
+    for table in reversed([table for table in read(page) if wrong(table)]):
+        first = table.line
+        if table.kind == "table":
+            same = [other.rows for other in generated(table.source) if other.rows[0] == table.rows[0]]
+            if len(same) == 1:
+                header, *rows = ("| " + " | ".join(row) + " |" for row in same[0])
+                lines[first : first + 1 + len(table.rows)] = [header, lines[first + 1], *rows]
+        elif table.kind == "numbers":
+            for r, c, fields, candidates, _ in _measurements(table):
+                parts = lines[first + 1 + r].split("|")
+                if len(candidates) == 1 and len(parts) == len(table.rows[r]) + 2:
+                    parts[c + 1] = _filled(parts[c + 1], fields, candidates[0])
+                    lines[first + 1 + r] = "|".join(parts)
+    return "\n".join(lines) + "\n"
+
+
+def _filled(cell, fields, record):
+    """The cell with the numbers of a record's fields in place of its own, with as many digits."""
+    fields = iter(fields)
+
+    def number(found):
+        field = next(fields, None)
+        if field not in record:
+            return found[0]
+        text = str(audit_tables.rounded(record[field], len(found[0].partition(".")[2])))
+        return text.removeprefix("0") if found[0].startswith(".") else text
+
+    return "".join(part if part.startswith("`") else NUMBER.sub(number, part) for part in re.split(r"(`[^`]*`)", cell))
 
 
 def measured(column, cell):
@@ -170,7 +210,11 @@ def _is(record, keys, of):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="+", type=Path)
-    for page in parser.parse_args().pages:
+    parser.add_argument("--write", action="store_true", help="put the numbers of the files into the tables first")
+    given = parser.parse_args()
+    for page in given.pages:
+        if given.write:
+            page.write_text(rewritten(page.read_text()))
         for table in read(page.read_text()):
             for row, column, reason in wrong(table):
                 # the line of dashes is one of the page's, too

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks import peers
 from dci_jax.dci import inverter as linear_inverter
-from dci_jax.dci import normal_equations, ridge
+from dci_jax.dci import normal_equations, precision, ridge
 from dci_jax.dci.solve_inverter import HELPS
 
 try:
@@ -108,17 +108,40 @@ def applied(u, kernel, size):
     return functional.conv2d(u, weights, padding=size // 2)
 
 
-def regressors(target, g, seen, f, x):
-    """[x, f - F(x), J^T (f - F(x)), J'^T (seen - F'(x)), f, 1], where the block halves the image on the smaller grid."""
-    x = x.detach().requires_grad_()
-    answer = target.run(x, g.index, g.index + 1)
-    residual = (f - answer).detach()
-    gradients = [torch.autograd.grad(answer, x, residual, retain_graph=True)[0]]
-    if g.stop > g.index + 1:
-        last = target.run(answer, g.index + 1, g.stop)
-        gradients.append(torch.autograd.grad(last, x, (seen - last).detach())[0])
+def regressors(target, g, seen, f, x, precisions):
+    """[x, f - F(x), J^T P (f - F(x)), J'^T P' (seen - F'(x)), f, 1], where the block halves the image on the smaller grid."""
+    x, answers, errors = answered(target, g, seen, f, x)
+    pairs = zip(answers, errors, precisions, strict=True)
+    gradients = [torch.autograd.grad(a, x, weighted(e, p), retain_graph=True)[0] for a, e, p in pairs]
+    residual = errors[0]
     folded = [functional.pixel_unshuffle(a, g.downsampling) for a in (x.detach(), *gradients)]
     return with_ones(torch.cat([folded[0], residual, *folded[1:], f], 1))
+
+
+def answered(target, g, seen, f, x):
+    """(x, [F(x), F'(x)], [f - F(x), seen - F'(x)]), without the second where F' is F."""
+    x = x.detach().requires_grad_()
+    answers = [target.run(x, g.index, g.index + 1)]
+    if g.stop > g.index + 1:
+        answers.append(target.run(answers[0], g.index + 1, g.stop))
+    return x, answers, [(a - answer).detach() for a, answer in zip((f, seen), answers, strict=False)]
+
+
+def weighted(error, precision):
+    return torch.einsum("bchw,cd->bdhw", error, precision)
+
+
+def precisions_of(target, g, part, x):
+    """The inverse covariances of both errors, of as many batches as `dci_jax.dci.precision` takes."""
+    totals, count = None, 0
+    for (seen, f, _), guess in zip(part, x, strict=True):
+        rows = [e.transpose(0, 1).flatten(1) for e in answered(target, g, seen, f, guess)[2]]
+        new = [(a @ a.T).double().numpy() for a in rows]
+        totals = new if totals is None else [a + b for a, b in zip(totals, new, strict=True)]
+        count += min(a.shape[1] for a in rows)
+        if count >= precision.PIXELS * max(map(len, rows)):
+            break
+    return [torch.tensor(precision._inverse(total)) for total in totals]
 
 
 def step(g, kernel, size, u, x):
@@ -128,15 +151,17 @@ def step(g, kernel, size, u, x):
 
 
 def inverter(target, g, parts, settings, sums):
-    """(maps, estimates of both parts); parts: (to be solved on, held out), lists of (seen, f, true)."""
-    maps, worst, start = [], None, 1e-3
+    """(maps, precisions, estimates of both parts); parts: (to be solved on, held out), lists of (seen, f, true)."""
+    maps, precisions, worst, start = [], None, None, 1e-3
     sizes = linear_inverter.kernel_sizes(g, settings["kernel_size"], settings["max_unknowns"])
     x = [[f if g.same else torch.zeros_like(true) for _, f, true in part] for part in parts]
     for r in range(settings["num_corrections"] + 1):
         size = sizes[min(r, 1)]
+        if r == 1:
+            precisions = precisions_of(target, g, parts[0], x[0])
         u = [
             [
-                regressors(target, g, seen, f, guess) if r else with_ones(f)
+                regressors(target, g, seen, f, guess, precisions) if r else with_ones(f)
                 for (seen, f, _), guess in zip(part, guesses, strict=True)
             ]
             for part, guesses in zip(parts, x, strict=True)
@@ -169,11 +194,11 @@ def inverter(target, g, parts, settings, sums):
         maps.append((kernel(solution), size))
         if r and worst > HELPS * before:
             break
-    return maps, x
+    return maps, precisions, x
 
 
 def chain(target, specs, made, settings, sums):
-    """The inverters of a chain from the deepest block of `specs`, the deepest first: (spec, maps).
+    """The inverters of a chain from the deepest block of `specs`, the deepest first: (spec, maps, precisions).
 
     Args:
       specs: `InverterSpec` of each block, the shallowest first.
@@ -195,30 +220,30 @@ def chain(target, specs, made, settings, sums):
             true = [[target.run(x, 0, g.index) for x in part] for part in used]
         parts = [list(zip(*columns, strict=False)) for columns in zip(seen, estimates, true, strict=True)]
         few = [parts[0][:own], parts[1][: math.ceil(own * len(made[1]) / len(made[0]))]]
-        maps, solved = inverter(target, g, few, settings, sums)
+        maps, precisions, solved = inverter(target, g, few, settings, sums)
         rest = [part[len(some) :] for part, some in zip(parts, few, strict=True)]
         estimates = [
-            some + [undone(target, g, maps, seen, f) for seen, f, _ in more]
+            some + [undone(target, g, maps, precisions, seen, f) for seen, f, _ in more]
             for some, more in zip(solved, rest, strict=True)
         ]
-        found.append((g, maps))
+        found.append((g, maps, precisions))
     return found
 
 
-def undone(target, g, maps, seen, f):
+def undone(target, g, maps, precisions, seen, f):
     """The estimate of a block's input from its output f."""
     for r, (kernel, size) in enumerate(maps):
         if r == 0:
             x = f if g.same else 0
             x = step(g, kernel, size, with_ones(f), x)
         else:
-            x = step(g, kernel, size, regressors(target, g, seen, f, x), x)
+            x = step(g, kernel, size, regressors(target, g, seen, f, x, precisions), x)
     return x
 
 
 def read_back(target, inverters, seen):
     """Images from features at the chain's split."""
     f = seen
-    for g, maps in inverters:
-        f = undone(target, g, maps, seen, f)
+    for g, maps, precisions in inverters:
+        f = undone(target, g, maps, precisions, seen, f)
     return f.detach()

@@ -3,6 +3,7 @@
 python -m benchmarks.tables runs SUMMARY.csv [SUMMARY.csv ...]     PSNR / SSIM / label agreement; of several: DCI's PSNR
 python -m benchmarks.tables he TRAINED RMLE INVERSE SAME SOLVED    He et al.'s table beside ours, of summary.csv's
 python -m benchmarks.tables steps side_by_side/cpu.json            one step of every attack beside PyTorch's
+python -m benchmarks.tables allocators FILE [FILE ...]             only its last column, for several allocators
 python -m benchmarks.tables profiles profiles.txt                  what the milliseconds of each step are spent on
 python -m benchmarks.tables kills KILLS.json [KILLS.json ...]      what a run had written last when it was stopped
 python -m benchmarks.tables solves COST.json [COST.json ...]       what the inverters of a chain cost to solve
@@ -233,6 +234,7 @@ TABLES = {
     "profiles": lambda files: "\n".join(profiles("\n\n".join(file.read_text() for file in files))),
     "solves": lambda files: "\n".join(solves([json.loads(file.read_text()) for file in files])),
     "devices": lambda files: "\n".join(cost_tables.devices([json.loads(file.read_text()) for file in files])),
+    "allocators": lambda files: "\n".join(cost_tables.allocators([json.loads(file.read_text()) for file in files])),
     "end_to_end": lambda files: "\n".join(cost_tables.end_to_end(json.loads(files[0].read_text()))),
     "ablation": lambda files: "\n".join(cost_tables.ablation(json.loads(files[0].read_text()))),
     "audit": lambda files: "\n\n".join("\n".join(audit_tables.audit(folder)) for folder in files),

@@ -83,6 +83,14 @@ def test_a_changed_digit_is_found():
     assert found >= 0.95 * changes, f"{found} of {changes}"
 
 
+def test_changed_digits_are_put_right():
+    text = (ROOT / "docs" / "speed.md").read_text()
+    broken, changed = perturbed(text, 0)
+    assert changed > 50
+    assert pages.rewritten(broken).split() == text.split()
+    assert pages.rewritten(text) == text
+
+
 def test_a_table_without_a_source_is_wrong():
     table = "| after | `dci` |\n|---|---|\n| `stem` | 33.0 dB |\n"
     source = "<!-- numbers: benchmarks/results/resnet50\n     columns: =split | psnr of dci -->\n"

@@ -1,7 +1,9 @@
 """PyTorch and JAX compute the same loss and gradient in every case that is timed, and the table says what was measured."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 
 from benchmarks import tables
@@ -25,6 +27,26 @@ def test_loss_and_gradient_agree(name):
 
     for what, difference in side_by_side.gate(CASES[name](cases)).items():
         assert difference < side_by_side.TOLERANCE, what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dead_leaves", "pink_noise"])
+def test_the_same_numbers_give_the_same_procedural_images(kind):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install torch")
+    import jax
+
+    from benchmarks import peer_quickstart
+    from dci_jax.inputs import procedural, spectrum
+
+    key, shape = jax.random.key(0), (8, 8, 3)
+    wanted = procedural.GENERATORS[kind](key, 3, shape)
+    total = sum(map(math.prod, peer_quickstart.numbers(kind, shape)))
+    uniform = torch.tensor(np.asarray(jax.random.uniform(key, (3, total))))
+    found = getattr(peer_quickstart, kind)(uniform, shape)
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1), wanted, atol=1e-4)
+    bands, shift = spectrum.halved(3), np.float32([0.1, 0, -0.1])
+    again = peer_quickstart.filtered(found, torch.tensor(bands), torch.tensor(shift))
+    np.testing.assert_allclose(again.permute(0, 2, 3, 1), spectrum.filtered(wanted, bands, shift), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from dci_jax.arrays import as_features
 from dci_jax.dci import chain_file, inverter
 from dci_jax.dci.blocks import chain_blocks, joined
-from dci_jax.dci.inverter import InverterSpec, inverter_spec
+from dci_jax.dci.inverter import InverterSpec, Precisions, inverter_spec
+from dci_jax.dci.precision import channels
 from dci_jax.dci.trained import inverter_network
 from dci_jax.dci.trained.trained_inverter import TrainedInverter
 from dci_jax.defenses import registry
@@ -26,6 +27,7 @@ from dci_jax.tensors import join, layout, shapes
 from dci_jax.typing import Array, Pytree
 
 _RESTORE = "restore"  # the names of its tensors in a file begin with it
+_PRECISIONS = "precision", "precision_split"  # names in a file
 
 
 @flax.struct.dataclass
@@ -35,10 +37,13 @@ class Inverter:
     Attributes:
       kernels: the first map [k, k, regressors, targets], then one for each correction; see `dci.inverter`.
       spec: how the block's input and output lie on one grid.
+      precisions: inverse covariances of the errors of its output, [c, c], and of those at the split, that weight them before they
+        are routed back; None: not weighted; see `dci.precision`.
     """
 
     kernels: tuple[Array, ...]
     spec: InverterSpec = flax.struct.field(pytree_node=False)
+    precisions: Precisions = (None, None)
 
     def __call__(
         self, network: Network, sent: Float[Array, "B ..."], features: Float[Array, "B ..."]
@@ -52,7 +57,7 @@ class Inverter:
         """
         x = inverter.first(self.spec, self.kernels[0], features)
         for kernel in self.kernels[1:]:
-            x = inverter.corrected(self.spec, kernel, network, sent, features, x)
+            x = inverter.corrected(self.spec, kernel, network, sent, features, x, self.precisions)
         return x
 
     def __repr__(self) -> str:
@@ -164,6 +169,8 @@ def _save(chain: Chain, path: str | Path) -> None:
     for number, each in enumerate(chain.inverters):
         if isinstance(each, Inverter):
             tensors |= {f"{number}/{r}": kernel for r, kernel in enumerate(each.kernels)}
+            pairs = zip(_PRECISIONS, each.precisions, strict=True)
+            tensors |= {f"{number}/{name}": p for name, p in pairs if p is not None}
             kinds.append({"solved": dataclasses.asdict(each.spec)})
         else:
             flat = traverse_util.flatten_dict(each.params, sep="/")
@@ -242,7 +249,10 @@ def _check_specs(path, inverters, network):
         stop = spec.stop if spec.stop in (index + 1, depth) else depth
         right = dataclasses.replace(inverter_spec(network, index, stop, shapes), grid=spec.grid)
         wanted = [(right.channels if r else right.sent, right.target) for r in range(len(each.kernels))]
-        if spec != right or [kernel.shape[2:] for kernel in each.kernels] != wanted:
+        counts = channels(right, network) if len(each.kernels) > 1 else (0, 0)
+        weights = [0 if p is None else p.shape for p in each.precisions]
+        fits = weights == [count and (count, count) for count in counts]
+        if spec != right or not fits or [kernel.shape[2:] for kernel in each.kernels] != wanted:
             raise InputError(
                 f"{path} was edited: its inverter of block {index} is not that of {network.name}; save the chain again."
             )
@@ -258,7 +268,8 @@ def _inverter(kind, number, tensors):
         for field in dataclasses.fields(InverterSpec):
             if not isinstance(spec.get(field.name, ()), kinds.get(getattr(field.type, "__name__", field.type), tuple)):
                 raise TypeError(f"{field.name} is {spec.get(field.name)!r}")
-        return Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec))
+        precisions = tuple(mine.pop(name, None) for name in _PRECISIONS)
+        return Inverter(tuple(mine[str(r)] for r in range(len(mine))), InverterSpec(**spec), precisions)
     module = inverter_network.Inverter(**kind["trained"])
     return TrainedInverter(traverse_util.unflatten_dict(mine, sep="/"), module, kind["index"])
 

@@ -16,7 +16,7 @@ from dci_jax.errors import InputError, reason
 from dci_jax.runtime.digest import sha256_of
 from dci_jax.typing import Array
 
-FORMAT, VERSION = "dci_jax chain", 3
+FORMAT, VERSION = "dci_jax chain", 4
 
 
 def write(path: Path, about: dict[str, Any], tensors: dict[str, Array]) -> None:

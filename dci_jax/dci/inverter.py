@@ -1,13 +1,13 @@
 """An inverter made of linear maps, each the solution of a least-squares problem: what `dci` chains.
 
     x_0     = A_0 * f                                            (+ f where the block keeps its shape)
-    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T (f - F(x_r)), J'^T (f_k - F'(x_r))]  (clipped to the input's range)
+    x_{r+1} = x_r + A_r * [x_r, f, f - F(x_r), J^T P (f - F(x_r)), J'^T P' (f_k - F'(x_r))]  (clipped to the input's range)
 
 F is the frozen block, J its Jacobian at x_r (one `jax.vjp`): J^T routes an error back through strides, pooling
-and ReLU to what caused it, and A_r learns how far to follow. Before split k, f itself is an
-estimate: F' runs from x_r through all blocks to k, so that the features that were sent correct every block. `*` is a k x k
-convolution on the smaller of the two grids, the larger one folded into channels. A channel of ones tells a map
-where the border is.
+and ReLU to what caused it, and A_r learns how far to follow. P is the inverse covariance of the error's channels
+(`dci.precision`). Before split k, f itself is an estimate: F' runs from x_r through all blocks to k, so that the features
+that were sent correct every block. `*` is a k x k convolution on the smaller of the two grids, the larger one folded into
+channels. A channel of ones tells a map where the border is.
 """
 
 import functools
@@ -30,6 +30,7 @@ from dci_jax.tensors import Layout, grid_shape, on_grid
 from dci_jax.typing import Array
 
 Arrays = Sequence[Array]
+Precisions = tuple[Float[Array, "f f"] | None, Float[Array, "k_f k_f"] | None]  # of f and of the sent features
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,10 @@ def corrected(
     seen: Float[Array, "B *k_f"],
     f: Float[Array, "B *f"],
     x: Float[Array, "B *x"],
+    precisions: Precisions = (None, None),
 ) -> Float[Array, "B *x"]:
     """x_{r+1} of x_r = `x`."""
-    return moved(g, kernel, regressors(g, network, seen, f, x), x)
+    return moved(g, kernel, regressors(g, network, seen, f, x, precisions), x)
 
 
 def moved(
@@ -169,23 +171,36 @@ def regressors(
     seen: Float[Array, "B *k_f"],
     f: Float[Array, "B *f"],
     x: Float[Array, "B *x"],
+    precisions: Precisions = (None, None),
 ) -> Float[Array, "B h w channels"]:
-    """[x, f - F(x), J^T (f - F(x)), J'^T (seen - F'(x)), f, 1] on the smaller grid: [B, H', W', g.channels].
+    """[x, f - F(x), J^T P (f - F(x)), J'^T P' (seen - F'(x)), f, 1] on the smaller grid: [B, H', W', g.channels].
 
     F' is the network from this block to split g.stop, whose features `seen` are the true ones; omitted if that is
     this block alone.
     """
-    network, answer, pulls = with_observation(network, seen), x, []
+    found = errors(g, network, seen, f, x)
+    gradients = [_back(pulls, _weighted(error, p)) for (pulls, error), p in zip(found, precisions, strict=False)]
+    return _stacked(g.layout, x, found[0][1], gradients, f)
+
+
+def errors(
+    g: InverterSpec,
+    network: Network,
+    seen: Float[Array, "B *k_f"],
+    f: Float[Array, "B *f"],
+    x: Float[Array, "B *x"],
+) -> list[tuple[list, Array]]:
+    """(J^T, a list of functions; f - F(x)) and, if F' is not F, (J'^T; seen - F'(x))."""
+    network, answer, pulls, found = with_observation(network, seen), x, [], []
     for index in range(g.index, g.stop):
         for piece in pieces(network, index):
             answer, pull = forward(piece, answer)
             pulls.append(pull)
         if index == g.index:
-            residual = _minus(f, answer)
-            gradients = [_back(pulls, residual)]
+            found.append((list(pulls), _minus(f, answer)))
     if g.stop > g.index + 1:
-        gradients.append(_back(pulls, _minus(seen, answer)))
-    return _stacked(g.layout, x, residual, gradients, f)
+        found.append((pulls, _minus(seen, answer)))
+    return found
 
 
 # Compiled block by block, so that a chain's inverters share programs, as do those of every defense after it: with one
@@ -203,6 +218,15 @@ def back(pull, error):
 
 
 _minus = program(jnp.subtract)
+
+
+def _weighted(error, precision):
+    return error if precision is None else _times(error, precision)
+
+
+@program
+def _times(error, precision):
+    return error @ precision
 
 
 def _back(pulls, error):

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dci_jax.dci import precision
 from dci_jax.dci.blocks import chain_blocks
 from dci_jax.dci.chain import Chain
 from dci_jax.dci.inverter import enough, inverter_spec, kernel_sizes
@@ -166,7 +167,8 @@ def _chain(network, label, depths, shape, make, see, folder, *, settings):
     folders = [folder and folder / f"{index:03d}" for index in range(depth)]
     taken = [finished(each) for each in folders]
     if all(taken):
-        kept = list(itertools.starmap(kept_inverter, zip(folders, taken, inverter_specs, ks, strict=True)))
+        channels = [precision.channels(g, network) for g in inverter_specs]
+        kept = list(itertools.starmap(kept_inverter, zip(folders, taken, inverter_specs, ks, channels, strict=True)))
         return tuple(each for each, _ in kept[::-1]), kept[0][1]
     made = make()
     batch = len(made[0][0])

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dci_jax.dci import inverter, normal_equations, solved_maps
+from dci_jax.dci import inverter, normal_equations, precision, solved_maps
 from dci_jax.dci.chain import Inverter
 from dci_jax.dci.inverter import InverterSpec
 from dci_jax.dci.ridge import RIDGES, best, on_gpu
@@ -66,10 +66,13 @@ def solve_inverter(
       InputError: the features are not finite, or no map beats the zero map.
     """
     x, ridge, kernels, errors, count = None, RIDGES[len(RIDGES) // 2], [], [], len(f[0])
+    precisions = None, None
     pixels = true[0][0].size // g.target  # of a batch
     for r in range(num_corrections + 1):
         size, shape = ks[min(r, 1)], solved_maps.shape_of(g, ks, r)
-        regressors = functools.partial(_regressors, g, network, seen, f, x)
+        if r == 1:
+            precisions = _precisions(g, network, seen[0], f[0], x[0], folder)
+        regressors = functools.partial(_regressors, g, network, precisions, (seen, f, x))
         if 4 * count * pixels * g.channels <= KEPT:
             regressors = functools.cache(regressors)
         # The validation images' are few, and needed for every ridge.
@@ -107,7 +110,7 @@ def solve_inverter(
     log.info("%s: %.2f dB on validation images after %d corrections, ridge %g", label, snr, len(errors) - 1, ridge)
     mse = errors[-1] / sum(batch.size for batch in true[1])
     solved_maps.finish(folder, len(errors), mse)
-    return Inverter(tuple(kernels), g), x, mse
+    return Inverter(tuple(kernels), g, precisions), x, mse
 
 
 def rehearse(
@@ -131,7 +134,8 @@ def rehearse(
     x, pixels = None, math.prod(true[0][0].shape) // g.target
     for r in range(min(num_corrections, 1) + 1):  # the later corrections share the programs of the first
         size = ks[min(r, 1)]
-        regressors = functools.cache(functools.partial(_regressors, g, network, seen, f, x))
+        precisions = _rehearsed_precisions(g, network, seen, f, x) if r else (None, None)
+        regressors = functools.cache(functools.partial(_regressors, g, network, precisions, (seen, f, x)))
         some = together(size, counts[0], len(true[0][0]), pixels, (g.sent, g.channels)[r > 0])
         _sums(g, regressors, f, x, true, slice(0, 1), some=some, size=size)
         unknowns, targets = solved_maps.shape_of(g, ks, r)
@@ -140,6 +144,23 @@ def rehearse(
         x = [_applied(g, kernel, f[0][:1], [x and regressors(0, 0)], x and x[0]) * counts[0]]
         _square(x[0][0], true[0][0])
     _deviation(true[0][0])
+
+
+def _precisions(g, network, seen, f, x, folder):
+    """The weights of errors, see `dci.precision`, on every device."""
+    make = functools.partial(precision.of_errors, g, network, seen, f, x)
+    return solved_maps.precisions(folder, precision.channels(g, network), make)
+
+
+def _rehearsed_precisions(g, network, seen, f, x):
+    """Shapes of `precision.of_errors`, whose programs are called."""
+    channels, found = precision.channels(g, network), []
+    for (_, error), count in zip(inverter.errors(g, network, seen[0][0], f[0][0], x[0][0]), channels, strict=False):
+        if count:
+            precision.products(error)
+        shape = jax.ShapeDtypeStruct((count, count), jnp.float32, sharding=sharding.replicated())
+        found.append(shape if count else None)
+    return *found, *[None] * (2 - len(found))
 
 
 def _applied(g, kernel, f, u, x):
@@ -158,9 +179,9 @@ def _error(estimates, true):
     return sum(float(_square(*pair)) for pair in zip(estimates, true, strict=True))
 
 
-def _regressors(g, network, seen, f, x, part, i):
-    """Regressors of a correction, for batch i of a part."""
-    return inverter.regressors(g, network, seen[part][i], f[part][i], x[part][i])
+def _regressors(g, network, precisions, arrays, part, i):
+    """Regressors of a correction, for batch i of a part of (seen, f, x)."""
+    return inverter.regressors(g, network, *(a[part][i] for a in arrays), precisions)
 
 
 def together(size: int, count: int, batch: int, pixels: int, channels: int) -> int:

@@ -11,6 +11,8 @@ from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.files import damaged, read_arrays, replacing
 
 TAKEN = "taken.npz"  # how many maps an inverter has
+PRECISIONS = "precisions.npz"  # see `dci.precision`
+_PLACES = "block", "split"  # of the errors
 
 
 def once(file, shape, make, lasting):
@@ -46,6 +48,34 @@ def _read(file, shape):
     return (saved["solution"] if saved["solution"].size else None), float(saved["ridge"])
 
 
+def precisions(folder, channels, make):
+    """`make()`, inverse covariances with so many channels or None for 0, made once and read by all from the file, on every device."""
+    file = folder and folder / PRECISIONS
+    if not (file and distributed.broadcast(file.exists())):
+        pairs = zip(_PLACES, make(), strict=True)
+        found = {name: distributed.broadcast(a) for name, a in pairs if a is not None}
+        if file and distributed.is_leader():
+            with replacing(file, "wb") as stream:
+                np.savez(stream, **found)
+        distributed.barrier(PRECISIONS)
+        return _placed(found)
+    return _read_precisions(file, channels)
+
+
+def _read_precisions(file, channels):
+    saved = read_arrays(file)
+    if {name: a.shape for name, a in saved.items()} != {
+        name: (count, count) for name, count in zip(_PLACES, channels, strict=True) if count
+    }:
+        raise damaged(file, f"it holds no matrices of {channels} channels")
+    return _placed(saved)
+
+
+def _placed(found):
+    everywhere = sharding.replicated()
+    return tuple(sharding.put(np.float32(found[p]), everywhere) if p in found else None for p in _PLACES)
+
+
 def shape_of(g, ks, r):
     """(regressors, targets) of map r."""
     return ks[min(r, 1)] ** 2 * (g.sent, g.channels)[min(r, 1)], g.target
@@ -79,7 +109,9 @@ def finished(folder: Path | None) -> int:
     return int(count) if distributed.broadcast(all((folder / f"{r}.npz").exists() for r in range(int(count)))) else 0
 
 
-def kept_inverter(folder: Path, count: int, g: InverterSpec, ks: tuple[int, int]) -> tuple[Inverter, float | None]:
+def kept_inverter(
+    folder: Path, count: int, g: InverterSpec, ks: tuple[int, int], channels: tuple[int, int]
+) -> tuple[Inverter, float | None]:
     """Read a finished inverter from its files: (inverter, its validation error, None if an older version wrote it).
 
     Raises:
@@ -92,4 +124,5 @@ def kept_inverter(folder: Path, count: int, g: InverterSpec, ks: tuple[int, int]
             raise damaged(folder / TAKEN, f"it counts map {r}, which was not taken")
         maps.append(placed(solution, ks[min(r, 1)]))
     mse = read_arrays(folder / TAKEN).get("mse")
-    return Inverter(tuple(maps), g), None if mse is None else float(mse)
+    found = _read_precisions(folder / PRECISIONS, channels) if count > 1 else (None, None)
+    return Inverter(tuple(maps), g, found), None if mse is None else float(mse)

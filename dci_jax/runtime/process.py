@@ -9,8 +9,7 @@ import threading
 import jax
 
 # On a CPU it leaves convolutions and matrix products to XLA's own code instead of YNNPACK, which JAX 0.10 to 0.12
-# take by default: on two cores up to 2 times as fast, for most shapes and with JAX 0.10 in particular
-# (benchmarks/xla_flags.py).
+# take by default: faster for most shapes, with JAX 0.10 in particular.
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 
 

@@ -27,8 +27,7 @@ from dci_jax.typing import Array, Pytree
 log = logging.getLogger("dci_jax")
 
 # Updates per dispatch on GPUs and TPUs. A CPU takes one: it has no dispatch to hide, and XLA:CPU can run a
-# convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868);
-# how much, benchmarks/dispatch.py measures.
+# convolution's gradient inside a loop several times slower (github.com/jax-ml/jax/issues/12868).
 _PER_DISPATCH = 10
 _FEW = 30  # updates for which a program that no other process can read from the cache does not pay
 _AHEAD = 4  # dispatches in flight: enough to hide Python, few enough to bound the batches in memory

@@ -137,7 +137,7 @@ def test_a_chain_of_another_version_is_refused(chain, network, tmp_path, monkeyp
     monkeypatch.setattr(chains, "VERSION", 0)
     chain.save(tmp_path / "old.safetensors")
     monkeypatch.undo()
-    with pytest.raises(InputError, match="version 0, but this library reads version 3"):
+    with pytest.raises(InputError, match="version 0, but this library reads version 4"):
         dci_jax.load_chain(tmp_path / "old.safetensors", network)
 
 
