@@ -130,21 +130,23 @@ def filtered(images, bands, shift):
 
 def fitted(target, drawn, depth, settings, generator):
     """(bands, shift) for the border that fits best; settings: those of the config's section `prior_fitting`."""
-    layers, candidates = peers.tap(target), []
+    inputs, candidates = {}, []
+    layers = [layer for layer in target.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    hooks = [layer.register_forward_pre_hook(lambda layer, x: inputs.update({layer: x[0]})) for layer in layers]
     halved = torch.tensor(spectrum.halved(drawn[0].shape[1]))
     same = torch.tensor(spectrum.identity(drawn[0].shape[1])), torch.zeros(drawn[0].shape[1])
 
     def mismatch(bands, shift, border, number):
         images = drawn[number % len(drawn)]
+        inputs.clear()
         target.run(crops(filtered(images, bands, shift), border, generator), 0, depth)
         terms = []
-        for layer in layers:
-            if hasattr(layer, "found"):
-                (var, mean), known = layer.found, layer.running_var + EPSILON
-                terms.append(
-                    ((mean - layer.running_mean) ** 2 / known).mean() + ((var + EPSILON) / known).log().square().mean()
-                )
-        return torch.stack(terms).mean()
+        for layer, x in inputs.items():
+            var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            known = layer.running_var + EPSILON
+            terms.append(((mean - layer.running_mean) ** 2 / known).mean())
+            terms.append((((var + EPSILON) / known).log() ** 2).mean())
+        return 2 * torch.stack(terms).mean()
 
     def measured(found, border):
         with torch.no_grad():
@@ -165,6 +167,8 @@ def fitted(target, drawn, depth, settings, generator):
             cosine.step()
         found = tuple(a.detach() for a in found)
         candidates.append((measured(found, border), found))
+    for hook in hooks:
+        hook.remove()
     return min(candidates, key=lambda pair: pair[0])[1]
 
 
@@ -180,6 +184,7 @@ def crops(images, border, generator):
 
 def matched(target, split, features, images, settings, amsgrad):
     """Images that match their features, from `images` on: rMLE with AMSGrad, refinement with Adam."""
+    features, images = (a.contiguous(memory_format=torch.channels_last) for a in (features, images))
     images, weight = images.clone().requires_grad_(), settings["total_variation"]
     betas = (0.9, 0.999 if amsgrad else 0.99)
     # fused steps know AMSGrad, too

@@ -1,8 +1,8 @@
 """The whole quickstart here and in PyTorch, by turns: `python -m benchmarks.quickstart benchmarks/results/quickstart_peer.json`
 
 What `configs/quickstart.py` computes, phase by phase: prior fitting, a solved chain for each split point, one pass for each, refinement
-and rMLE. PyTorch runs the same equations eagerly (`benchmarks/peer_quickstart.py`), frozen, with the sums by frequencies; its chains are
-solved on images of its own random numbers, so its PSNR is another seed's. Every side has TURNS turns, everything compiled; JAX's first
+and rMLE. PyTorch runs the same equations eagerly (`benchmarks/peer_quickstart.py`), frozen, in channels_last, with the sums by frequencies;
+its chains are solved on images of its own random numbers, so its PSNR is another seed's. Every side has TURNS turns, everything compiled; JAX's first
 turn, which compiles and finds no kept programs, is a column of its own. Metrics and the report are on neither side.
 """
 
@@ -88,7 +88,7 @@ def _batches(read, *arrays):
 def in_torch(network, target, truth, phase):
     """The same in PyTorch."""
     generator, shape, settings = torch.Generator().manual_seed(0), network.input_shape, SETTINGS["dci"]
-    truth = torch.tensor(truth).permute(0, 3, 1, 2)
+    truth = torch.tensor(truth).permute(0, 3, 1, 2)  # in channels_last, as all that is made of it
 
     def fitting():
         count = SETTINGS["prior_fitting"]["batch"]
@@ -102,7 +102,8 @@ def in_torch(network, target, truth, phase):
 
     def images(count):
         made = peer_quickstart.mixture(count, shape, SHARES, generator)
-        return (255 * peer_quickstart.filtered(made, bands, shift)).round() / 255
+        found = (255 * peer_quickstart.filtered(made, bands, shift)).round() / 255
+        return found.contiguous(memory_format=torch.channels_last)
 
     def solved():
         made = [
@@ -122,7 +123,7 @@ def in_torch(network, target, truth, phase):
     chains = phase("three chains", solved)
     found = phase("one pass of each", lambda: {s: peer_solve.read_back(target, chains[s], features[s]) for s in SPLITS})
     depth, seen = depths[OPTIMISED], features[OPTIMISED]
-    blank = torch.tensor(network.mean).view(1, -1, 1, 1).expand_as(truth)
+    blank = torch.tensor(network.mean).view(1, -1, 1, 1).expand_as(truth).contiguous(memory_format=torch.channels_last)
     for name, start, amsgrad in (("refine", found[OPTIMISED], False), ("rmle", blank, True)):
         given = SETTINGS[name] | {"total_variation": float(np.ravel(SETTINGS[name]["total_variation"])[0])}
 
@@ -153,7 +154,8 @@ def main(out):
     jax.config.update("jax_enable_compilation_cache", False)  # what the first turn takes is what a first user waits for
     network = models.load(NAME, "", "")
     target = peers.target(NAME, network, peer_solve.Staged).requires_grad_(False)
-    truth = np.float32(photographs(network.input_shape, tiles=8).pixels / 255)
+    target.to(memory_format=torch.channels_last)
+    truth = np.float32(photographs(network.input_shape, tiles=4).pixels / 255)
     sides = {
         "JAX": lambda phase: in_jax(network, truth, phase),
         "PyTorch": lambda phase: in_torch(network, target, truth, phase),

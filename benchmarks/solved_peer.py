@@ -89,6 +89,7 @@ def compared(label, name, network, chain, truth, ways, turns):
         for draw, count in zip(draws, ("num_images", "num_validation"), strict=True)
     ]
     target = peers.target(name, network, peer_solve.Staged).requires_grad_(False)
+    target.to(memory_format=torch.channels_last)  # as the permuted images are
     seen = torch.tensor(np.asarray(features)).permute(0, 3, 1, 2)
 
     def solved():
