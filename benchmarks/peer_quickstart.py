@@ -182,13 +182,11 @@ def crops(images, border, generator):
     return torch.stack([a[:, y : y + side[0], x : x + side[1]] for a, (y, x) in zip(padded, places, strict=True)])
 
 
-def matched(target, split, features, images, settings, amsgrad):
-    """Images that match their features, from `images` on: rMLE with AMSGrad, refinement with Adam."""
+def matched(target, split, features, images, settings, b2):
+    """Images that match their features, by Adam, from `images` on: rMLE, or refinement."""
     features, images = (a.contiguous(memory_format=torch.channels_last) for a in (features, images))
     images, weight = images.clone().requires_grad_(), settings["total_variation"]
-    betas = (0.9, 0.999 if amsgrad else 0.99)
-    # fused steps know AMSGrad, too
-    optimizer = torch.optim.Adam([images], settings["learning_rate"], betas, amsgrad=amsgrad, fused=True)
+    optimizer = torch.optim.Adam([images], settings["learning_rate"], (0.9, b2), fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings["steps"])
     for _ in range(settings["steps"]):
         optimizer.zero_grad(set_to_none=True)

@@ -124,11 +124,11 @@ def in_torch(network, target, truth, phase):
     found = phase("one pass of each", lambda: {s: peer_solve.read_back(target, chains[s], features[s]) for s in SPLITS})
     depth, seen = depths[OPTIMISED], features[OPTIMISED]
     blank = torch.tensor(network.mean).view(1, -1, 1, 1).expand_as(truth).contiguous(memory_format=torch.channels_last)
-    for name, start, amsgrad in (("refine", found[OPTIMISED], False), ("rmle", blank, True)):
+    for name, start, b2 in (("refine", found[OPTIMISED], 0.99), ("rmle", blank, 0.999)):
         given = SETTINGS[name] | {"total_variation": float(np.ravel(SETTINGS[name]["total_variation"])[0])}
 
-        def read(f, x, given=given, amsgrad=amsgrad):
-            return peer_quickstart.matched(target, depth, f, x, given, amsgrad)
+        def read(f, x, given=given, b2=b2):
+            return peer_quickstart.matched(target, depth, f, x, given, b2)
 
         found[name] = phase(name, lambda read=read, start=start: torch.tensor(_batches(read, seen, start)))
     return {name: images.permute(0, 2, 3, 1).numpy() for name, images in found.items()}

@@ -38,7 +38,7 @@ def optimize(
       network: the target.
       split: the split point.
       features: features at the split point, [B, ...].
-      start: images [B, H, W, C] in [0, 1], or latents [B, C], to start from; None: a blank image, with AMSGrad as published.
+      start: images [B, H, W, C] in [0, 1], or latents [B, C], to start from; None: a blank image.
       num_steps: updates; None: 300 from a start, 5000 without.
       learning_rate: initial learning rate of Adam, in pixel units of [0, 1]; decays to 0 on a cosine schedule.
       total_variation: weight of total variation, relative to the relative feature distance.
@@ -67,7 +67,7 @@ def optimize(
             f"prior is {described(prior)} and prior_weight {prior_weight:g}; give a function and a weight above 0, or neither."
         )
     rate = optax.cosine_decay_schedule(learning_rate, steps)
-    optimizer = optax.amsgrad(rate) if start is None else optax.adam(rate, b2=0.99)
+    optimizer = optax.adam(rate, b2=0.999 if start is None else 0.99)
     first = _start(network, features, start)
     regularizer = Regularizer(total_variation, (), prior, prior_weight)
     with shown.visible(progress), float32():

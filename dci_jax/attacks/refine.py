@@ -41,8 +41,6 @@ def refine(
 ) -> dict[str, Reconstruct]:
     """Optimise reconstructions for their features; nothing is trained.
 
-    With Adam, because rMLE's AMSGrad remembers the large gradients of the first steps and stalls when the start is good.
-
     Args:
       network: the target, known to the attacker.
       inputs, key: its procedural images select among `total_variation`; unused for latents.

@@ -1,6 +1,8 @@
 """rMLE (He, Zhang & Lee, ACSAC 2019): optimise the input until its features match.
 
-Started from a blank image; `attacks.refine` starts from another attack's reconstruction.
+Started from a blank image; `attacks.refine` starts from another attack's reconstruction. With Adam: optax's AMSGrad keeps the
+largest bias-corrected second moment, so that the gradients of the first steps, which are by far the largest, slow down all others.
+PyTorch's AMSGrad, which the published code takes, keeps the largest before it is corrected, and is as good as Adam.
 """
 
 import functools
@@ -53,7 +55,7 @@ def rmle(
       split point -> function from its features [B, ...] to images [B, H, W, C] in [0, 1].
     """
     del inputs, key, folder
-    optimizer = optax.amsgrad(optax.cosine_decay_schedule(learning_rate, steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
     own = import_from_string.function(prior) if prior else None
     regularizer = Regularizer(total_variation, tuple(total_variation_at), own, prior_weight)
 

@@ -23,7 +23,7 @@ SECTIONS = {
     "dci_trained": "`dci_trained`: inverters trained as in the paper (configs/paper.py).",
     "dci": "`dci`, a chain of solved inverters for each split point, and `dci_shared`, one chain for all of them.",
     "refine": "`dci+refine`: rMLE that starts from DCI's reconstruction.",
-    "rmle": "`rmle`: each image is optimised from a blank one, with AMSGrad.",
+    "rmle": "`rmle`: each image is optimised from a blank one, with Adam.",
     "deepinversion": "`deepinversion`: rMLE with the network's BatchNorm statistics as its prior.",
     "deep_image_prior": "`deep_image_prior`: an untrained network for each image.",
     "gauss_newton": "`gauss_newton`, and `dci+gauss_newton` from DCI's reconstruction, for images or latents.",
