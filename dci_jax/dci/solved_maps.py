@@ -51,7 +51,7 @@ def _read(file, shape):
 def precisions(folder, channels, make):
     """`make()`, inverse covariances with so many channels or None for 0, made once and read by all from the file, on every device."""
     file = folder and folder / PRECISIONS
-    if not (file and distributed.broadcast(file.exists())):
+    if not (file and distributed.broadcast(file.exists() or (folder / "1.npz").exists())):
         pairs = zip(_PLACES, make(), strict=True)
         found = {name: distributed.broadcast(a) for name, a in pairs if a is not None}
         if file and distributed.is_leader():
@@ -63,6 +63,11 @@ def precisions(folder, channels, make):
 
 
 def _read_precisions(file, channels):
+    if not file.exists():  # it is written before the first correction's map
+        raise InputError(
+            f"{file} is missing: the maps beside it are of another version; delete {file.parents[1]} and give the same line, which "
+            "makes them again."
+        )
     saved = read_arrays(file)
     if {name: a.shape for name, a in saved.items()} != {
         name: (count, count) for name, count in zip(_PLACES, channels, strict=True) if count
