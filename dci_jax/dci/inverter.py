@@ -226,7 +226,7 @@ def _weighted(error, precision):
 
 @program
 def _times(error, precision):
-    return error @ precision
+    return (error @ precision).astype(error.dtype)
 
 
 def _back(pulls, error):
