@@ -30,17 +30,17 @@ def of_errors(
 
     Arguments as for `inverter.regressors`, in batches; as many are used as have `PIXELS` errors for each channel.
     """
-    totals, count = [None, None], 0
-    able = channels(g, network)
+    counts = channels(g, network)
+    totals, enough = [0.0 if count else None for count in counts], not any(counts)
+    pixels = [0, 0]
     for batch in zip(seen, f, x, strict=True):
-        found = [error for _, error in inverter.errors(g, network, *batch)]
-        for place, error in enumerate(found):
-            if able[place]:
-                new = np.float64(sharding.fetch(products(error)))
-                totals[place] = new if totals[place] is None else totals[place] + new
-        count += min(error.size // error.shape[-1] for error in found)
-        if count >= PIXELS * max(error.shape[-1] for error in found):
+        if enough:
             break
+        for place, (_, error) in enumerate(inverter.errors(g, network, *batch)):
+            if counts[place]:
+                totals[place] += np.float64(sharding.fetch(products(error)))
+                pixels[place] += error.size // error.shape[-1]
+        enough = all(have >= PIXELS * count for have, count in zip(pixels, counts, strict=True))
     return tuple(None if total is None else _inverse(total) for total in totals)
 
 
