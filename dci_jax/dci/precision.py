@@ -21,6 +21,7 @@ from dci_jax.typing import Array
 RIDGE = 0.01  # relative to the mean variance
 PIXELS = 10  # for each channel, of the errors that are averaged
 CHANNELS = 4096  # at most: a fully connected layer's, or those of several tensors in one array, are not weighted
+# Nor are those behind a defense: what a codec leaves of a channel is rarely other than zero, and weights of what is rare mislead.
 
 
 def of_errors(
@@ -50,8 +51,8 @@ def channels(g: InverterSpec, network: Network) -> tuple[int, int]:
 
 
 def _channels(network, index):
-    found = feature_shapes(network)[index + 1][-1]
-    return 0 if network.blocks[index].tensors or found > CHANNELS else found
+    found, block = feature_shapes(network)[index + 1][-1], network.blocks[index]
+    return 0 if block.tensors or block.sends is not None or found > CHANNELS else found
 
 
 @program

@@ -33,12 +33,12 @@ WORTH = {
     "quantize": (2.0, 0.5),
     "topk": (0.1, 2.0),
     "topk_channels": (0.25, 2.0),
-    "jpeg": (10.0, 0.4),
+    "jpeg": (10.0, 0.1),
     "prune_channels": (0.75, 2.0),
     "bottleneck": (8.0, 1.0),
     "nopeek": (1.0, 2.0),
     "learned_noise": (1.0, 2.0),
-    "codec": (4.0, 0.2),
+    "codec": (4.0, 0.05),
     "drop_tokens": (0.5, 2.0),
 }
 
