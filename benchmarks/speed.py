@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import pages
+from benchmarks.usage import arguments
 
 RESULTS, PAGE = pages.ROOT / "benchmarks" / "results", pages.ROOT / "docs" / "speed.md"
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -55,7 +56,4 @@ def main(*given: str) -> str | None:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*arguments(__doc__, 0)))
