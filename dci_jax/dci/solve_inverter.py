@@ -110,7 +110,7 @@ def solve_inverter(
     log.info("%s: %.2f dB on validation images after %d corrections, ridge %g", label, snr, len(errors) - 1, ridge)
     mse = errors[-1] / sum(batch.size for batch in true[1])
     solved_maps.finish(folder, len(errors), mse)
-    return Inverter(tuple(kernels), g, precisions), x, mse
+    return Inverter(tuple(kernels), g, precisions if len(kernels) > 1 else (None, None)), x, mse
 
 
 def rehearse(

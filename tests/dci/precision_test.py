@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dci_jax import network as networks
-from dci_jax.dci import inverter, precision, solve_chain
+from dci_jax.dci import inverter, precision, solve_chain, solve_inverter
+from dci_jax.dci.chain import load_chain
 from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.pieces import sequential
@@ -120,3 +121,16 @@ def test_weights_of_another_size_are_refused(two_blocks, solved, tmp_path):
     np.savez(file, block=np.eye(4, dtype=np.float32))
     with pytest.raises(InputError, match=r"precisions\.npz"):
         solve_chain.dci(two_blocks, INPUTS, ("scaled",), KEY, tmp_path / "dci", **SETTINGS)
+
+
+def test_a_chain_whose_corrections_were_rejected_is_saved_without_weights(two_blocks, tmp_path, monkeypatch):
+    solve = solve_inverter._solve
+    rejected = lambda places, size, shape, *given, **label: (  # noqa: E731
+        (None, 0.0) if shape[0] > 4 else solve(places, size, shape, *given, **label)
+    )
+    monkeypatch.setattr(solve_inverter, "_solve", rejected)
+    chain = solve_chain.dci(two_blocks, INPUTS, ("scaled",), KEY, None, **SETTINGS)["scaled"]
+    assert [len(each.kernels) for each in chain.inverters] == [1, 1]
+    chain.save(tmp_path / "chain.safetensors")
+    again = load_chain(tmp_path / "chain.safetensors", two_blocks)
+    assert [each.precisions for each in again.inverters] == [(None, None)] * 2
