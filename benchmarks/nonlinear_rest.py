@@ -203,6 +203,7 @@ def main() -> None:
     with jax.default_matmul_precision("highest"):
         ways = {"one sweep": {}, "one sweep; errors weighted": {"weighted": True}}
         ways |= {f"one sweep; {name}": {"gate": gate} for name, gate in GATES.items()}
+        ways["one sweep; errors weighted; both"] = {"weighted": True, "gate": GATES["both"]}
         for name, way in ways.items():
             if missing(name) and (given.only is None or name in given.only):
                 begin = time.monotonic()

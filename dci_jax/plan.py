@@ -197,9 +197,7 @@ def _chain(case, settings, splits, shared):
     steps = len(found) * (settings["num_corrections"] + 1)
     memory = max(map(sum, chain_cost.memory(network, found, settings)))
     work = {kind: total[kind] for kind in ("products", "sums", "factorisation")} | {"float32": total["passes"]}
-    # Half of the corrections are tried on average: the first that does not help is the last.
-    tried = (1 + (settings["num_corrections"] + 1) / 2) / (1 + settings["num_corrections"])
-    work = {kind: tried * flops for kind, flops in work.items()} | {"maps": tried * steps}
+    work |= {"maps": steps}
     return steps, {kind: flops / steps for kind, flops in work.items()}, memory
 
 

@@ -80,8 +80,9 @@ def measured() -> Rates:
 
 
 def _sums(size):
-    u, t = (jnp.ones((16, 14, 14, c)) for c in (512, 256))  # small ones wait for other things than arithmetic
-    work = 16 * normal_equations.flops(size, 14, 14, 512, 256)
+    # Small ones wait for other things than arithmetic, few images for what all images cost once.
+    u, t = (jnp.ones((128, 14, 14, c)) for c in (256, 128))
+    work = 128 * normal_equations.flops(size, 14, 14, 256, 128)
     return work / _seconds(lambda: jax.block_until_ready(normal_equations.moments(size, (u,), (t,))))
 
 

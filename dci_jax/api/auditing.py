@@ -98,7 +98,7 @@ def audit(
       seed: seed of all random numbers.
       settings: other fields of docs/fields.md, such as {"dci.num_images": 256}.
       cache_dir: stores intermediate results, from which the same call resumes. None: a temporary folder.
-      progress: whether to show progress bars.
+      progress: whether to show a bar, or a line every half minute where stderr is no terminal.
 
     Raises:
       InputError: an invalid name, shape or value; the message says what to give instead.

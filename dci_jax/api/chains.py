@@ -66,7 +66,7 @@ def solve_chain(
       samples_per_unknown: pixels per unknown that suffice; large features supply them in a few inputs.
       defense: the defense applied to the features, known to the attacker.
       cache_dir: stores solved maps, from which the same call resumes. None: nothing is written.
-      progress: whether to show progress bars.
+      progress: whether to show a bar, or a line every half minute where stderr is no terminal.
 
     Raises:
       InputError: an unknown split point, a setting out of range, or features that carry no information.
@@ -120,7 +120,7 @@ def train_chain(
       prior: inputs to train on, from `fit_prior`.
       key: PRNG key.
       cache_dir: stores checkpoints; the same call resumes from the last. None: nothing is written.
-      progress: whether to show progress bars.
+      progress: whether to show a bar, or a line every half minute where stderr is no terminal.
       **settings: fields of the section "dci_trained" in docs/fields.md, such as `divide_steps=150`, `conquer=((split, 300),)`.
 
     Raises:

@@ -45,7 +45,7 @@ def optimize(
       prior: `(network, images) -> [B]`, lower for likelier images; None: no prior.
       prior_weight: weight of the prior, above 0 if there is one.
       defense: the defense applied to the features, known to the attacker.
-      progress: whether to show progress bars.
+      progress: whether to show a bar, or a line every half minute where stderr is no terminal.
 
     Returns:
       images [B, H, W, C] in [0, 1], or latents [B, C].

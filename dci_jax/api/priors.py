@@ -54,7 +54,7 @@ def fit_prior(
       batch_size: images per update.
       learning_rate: initial learning rate of Adam; decays to 0 on a cosine schedule.
       padding: candidate widths in pixels of the black border in the network's training crops; the best fit is used.
-      progress: whether to show progress bars.
+      progress: whether to show a bar, or a line every half minute where stderr is no terminal.
 
     Raises:
       InputError: an unknown source, a side larger than the network's, or a border larger than the image.
@@ -95,7 +95,7 @@ def synthesize(
       network: the target, with BatchNorm layers or a head.
       key: PRNG key.
       num_images: number of images, whose joint statistics are matched.
-      progress: whether to show progress bars.
+      progress: whether to show a bar, or a line every half minute where stderr is no terminal.
       **settings: fields of the section "synthesis" in docs/fields.md, such as `stages=((32, 150),)`.
 
     Returns:

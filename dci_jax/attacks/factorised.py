@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from dci_jax.inputs.latents import clip, latent_prior
 from dci_jax.network import Network, run
+from dci_jax.runtime import distributed
 from dci_jax.typing import Array
 
 _TOGETHER = 8  # latents at a time: bounds the memory of their Jacobians
@@ -31,6 +32,7 @@ def solve(
         wanted, z = features[start : start + _TOGETHER], latents[start : start + _TOGETHER]
         weight = jnp.full(len(z), damping)
         for _ in range(steps):  # no loop inside `jit`: XLA:CPU runs convolutions in loops many times slower
+            distributed.stop_if_asked()
             z, weight = step(network, split, wanted, z, weight)
         found.append(z)
     return jnp.concatenate(found)

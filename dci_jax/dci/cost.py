@@ -11,9 +11,9 @@ from dci_jax.dci.ridge import MATRICES
 from dci_jax.network import Network, feature_shapes, run, single_block
 from dci_jax.runtime.flops import flops as count_flops
 
-Chain = list[
-    tuple[InverterSpec, tuple[int, int]]
-]  # of each inverter, the shallowest first: (inverter_spec, neighbourhoods)
+# Of each inverter, the shallowest first: (inverter_spec, neighbourhoods).
+Chain = list[tuple[InverterSpec, tuple[int, int]]]
+_RIDGES = 3  # that are tried for each map, about; validation images judge each
 
 
 def inverter_specs(network: Network, depth: int, settings: dict, shared: bool = False) -> Chain:
@@ -47,7 +47,7 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
 
     Returns:
       FLOPs by kind: "products" and "sums", of the sums over single pixels and over neighbourhoods; "passes", through the
-      network and back; "factorisation", in float64. All devices share all but the last. "sent": bytes that each device sends
+      network and back, and of the maps themselves; "factorisation", in float64. All devices share all but the last. "sent": bytes that each device sends
       to add up the sums.
     """
     num_images, num_validation, num_corrections = (
@@ -60,17 +60,18 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
         forward.append(count_flops(_run.trace(single_block(network, index), x)))
     total = dict.fromkeys(("products", "sums", "passes", "factorisation", "sent"), 0.0)
     for (g, ks), count in zip(found, counts, strict=True):
-        seen = count * (1 + num_validation / max(num_images, 1))
+        held = count * num_validation / max(num_images, 1)
         first, correction = sums_flops(g, ks, *g.grid)
         ways = 2 * sum(forward[g.index : g.stop]) + (g.stop > g.index + 1) * forward[g.index]
         for size, work in zip(ks, (first, num_corrections * correction), strict=True):
             total["products" if size == 1 else "sums"] += count * work
-        total["passes"] += seen * num_corrections * ways
+        total["passes"] += (count + held) * num_corrections * ways
         for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, num_corrections)):
             unknowns = size**2 * channels
-            total["factorisation"] += (
-                times * 3 * (unknowns**3 / 3 + 2 * unknowns**2 * g.target)
-            )  # about three ridges are tried
+            solve = unknowns**3 / 3 + 2 * unknowns**2 * g.target
+            total["factorisation"] += times * _RIDGES * solve
+            step = 2 * unknowns * g.target * math.prod(g.grid)
+            total["passes"] += times * (count + (_RIDGES + 1) * held) * step
             batch = min(settings["batch"], count)
             numbers = size, math.ceil(count / batch), batch, batch * math.prod(g.grid), channels
             reduced = count / (batch * solve_inverter.together(*numbers))

@@ -30,9 +30,11 @@ def spectrum(u: Float[Array, "B H W C"], reach: int) -> Float[Array, "f g parts 
     # exp(-i w x) of real rows, then of complex columns; [f, 2, H] and [g, 2, 2, W]
     down = np.stack([down.real, -down.imag], 1)
     across = np.stack([np.stack([across.real, across.imag], 1), np.stack([-across.imag, across.real], 1)], 1)
-    rows = _apply("fh,hn->fn", down.reshape(-1, height), u.transpose(1, 2, 0, 3).reshape(height, -1))
-    rows = rows.reshape(len(down), 2 * width, batch * channels)
-    found = _apply("gw,fwn->fgn", across.reshape(-1, 2 * width), rows)
+    # A product for each image, and for each of its rows, stays in the processor's cache.
+    rows = _each(down.reshape(-1, height), u.reshape(batch, height, -1))
+    rows = rows.reshape(batch * len(down), 2 * width, channels)
+    found = _each(across.reshape(-1, 2 * width), rows)
+    found = found.reshape(batch, len(down), len(across), 2, channels).transpose(1, 2, 3, 0, 4)
     return found.reshape(len(down), len(across), 2 * batch, channels)
 
 
@@ -131,6 +133,11 @@ def _wave(period, frequencies, places):
     """exp(2 pi i w x / period), [frequencies, places]; in whole turns first, so that large angles lose no digits."""
     turns = np.outer(np.arange(frequencies), np.asarray(places)) % period
     return np.exp(2j * np.pi * turns / period)
+
+
+def _each(matrix, batches):
+    """matrix @ each of `batches` [B, n, m]."""
+    return _apply("bfn,bnm->bfm", jnp.broadcast_to(matrix, (len(batches), *matrix.shape)), batches)
 
 
 def _apply(what, a, b):

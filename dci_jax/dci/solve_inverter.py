@@ -26,8 +26,10 @@ from dci_jax.typing import Array
 
 log = logging.getLogger("dci_jax")
 
-# Images and pixels whose sums are computed at a time, over neighbourhoods and over single pixels, and bytes of their regressors.
-IMAGES, PIXELS, ROOM = 128, 8192, 2**28
+# What is summed at a time: pixels and bytes of regressors for single pixels; images and bytes for neighbourhoods, whose transforms
+# back cost the same for any number of images.
+PIXELS, ROOM = 8192, 2**28
+IMAGES, ROOM_OF_IMAGES = 512, 2**29
 KEPT = 4 * 2**30  # bytes of regressors that are kept between the sums and the step; more are recomputed
 HELPS = 0.99  # corrections continue while each leaves at most this share of the validation error
 
@@ -195,8 +197,8 @@ def together(size: int, count: int, batch: int, pixels: int, channels: int) -> i
       batch, pixels: images in a batch, and their pixels.
       channels: of the regressors.
     """
-    most = math.ceil(PIXELS / pixels) if size == 1 else IMAGES // batch
-    most = max(1, min(most, ROOM // (4 * pixels * channels)))
+    most, room = (math.ceil(PIXELS / pixels), ROOM) if size == 1 else (IMAGES // batch, ROOM_OF_IMAGES)
+    most = max(1, min(most, room // (4 * pixels * channels)))
     return math.ceil(count / math.ceil(count / most))
 
 

@@ -1,9 +1,10 @@
-"""What a person sees while waiting: a bar with the time left on a terminal, one line per stage in a log, a trace."""
+"""What a person sees while waiting: a bar with the time left on a terminal, else a line every half minute, a trace."""
 
 import contextlib
 import contextvars
 import logging
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -80,12 +81,20 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
             elif _visible.get() and now - last[0] > _SECONDS_BETWEEN_LINES and done < total:
                 made, since = done - first[1], now - first[0]
                 left = f", {since / made * (total - done):.0f} s left" if made else ""
-                log.info("%s %d/%d%s %s", label, done, total, left, _text(last[1]))
+                _line(f"{label} {done}/{total}{left} {_text(last[1])}")
                 last[0] = now
 
         yield update
     if last[1] and _visible.get():  # something was left to do
         log.info("%s: %d in %.1f s %s", label, total, time.monotonic() - start, _text(last[1]))
+
+
+def _line(text):
+    """To the log; or, in a script that shows no log, to stderr, so that minutes of work do not look like a fault."""
+    if log.isEnabledFor(logging.INFO):
+        log.info(text)
+    elif distributed.is_leader():
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

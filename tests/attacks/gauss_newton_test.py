@@ -17,6 +17,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 from dci_jax.network import Block, Network
+from dci_jax.runtime import distributed
 
 INPUTS = Prior((), (("dead_leaves", 1.0),), (32, 32, 3))
 SETTINGS = dict(steps=4, inner=6, damping=1e-2, total_variation=(0.0,), num_validation=1)
@@ -58,6 +59,15 @@ def test_what_the_features_do_not_show_stays_and_latents_stay_in_range():
     np.testing.assert_allclose(found, [[0.5, 0.7]], atol=1e-4)
     outside = attack(network, "image", jnp.array([[9.0, 4.5]]), start=start, steps=8)
     np.testing.assert_allclose(outside, [[1.0, 0.7]], atol=1e-4)
+
+
+def test_a_run_that_is_asked_to_stop_does_not_finish_its_latents_first(monkeypatch):
+    """A batch of 500 latents takes ten minutes."""
+    block = Block(jnp.eye(2), "image", lambda m, z: (z @ m.T, {}))
+    network = Network((block,), None, "linear", (2,), latent="uniform")
+    monkeypatch.setattr(distributed, "preempted", lambda: True)
+    with pytest.raises(distributed.Preempted):
+        attack(network, "image", jnp.zeros((1, 2)), start={"image": lambda _: jnp.zeros((1, 2))})
 
 
 def image_problem(network, count=2):

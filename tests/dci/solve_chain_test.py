@@ -327,7 +327,7 @@ def test_a_correction_that_is_worse_on_held_out_images_is_not_taken(network, sol
         (1, 92, 16, 16 * 49, 100, 11),  # small grids: 8192 pixels at a time, 9 groups
         (1, 92, 16, 16 * 49, 16387, 5),  # as many as have room
         (1, 9, 128, 128 * 1024, 300, 1),  # one batch is enough
-        (3, 9, 64, 64 * 256, 500, 2),  # 128 images at a time, 5 groups
+        (3, 9, 64, 64 * 256, 500, 5),  # 512 images at a time, 2 groups
         (3, 4, 64, 64 * 1024, 2000, 1),
         (3, 3, 16, 16 * 256, 500, 3),  # no more than there are
     ],
