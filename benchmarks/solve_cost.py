@@ -1,13 +1,14 @@
 """What the inverters of a chain cost to solve, block by block: `python -m benchmarks.solve_cost resnet18 layer2.1 --side=128`
 
-Prints JSON: for each block one batch's regressors (the block and all behind it, forwards and back), sums and step, each
-the best of three, and the solve on the host for one ridge; how many inputs there are by the config's rule, and the seconds
+Prints JSON: for each block one batch's regressors (the block and all behind it, forwards and back), sums (of as many
+batches as are summed together, for each of them) and step, each the best of three, and the solve on the host for one ridge; how many inputs there are by the config's rule, and the seconds
 of all rounds. `--devices=8` makes eight of a CPU: what sharing costs, no speed-up. Weights are random: none of this
 depends on them.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -27,6 +28,7 @@ def rows(name, split, side, batch, settings):
     from dci_jax import models
     from dci_jax.dci import cost, inverter, normal_equations, ridge
     from dci_jax.dci.blocks import split_stages
+    from dci_jax.dci.solve_inverter import together
     from dci_jax.inputs.procedural import GENERATORS
     from dci_jax.network import features_at, split_index
     from dci_jax.runtime import sharding
@@ -45,6 +47,8 @@ def rows(name, split, side, batch, settings):
         g, (_, size), seen, f, true = found[index], sizes[index], features[depth], features[index + 1], features[index]
         estimate = 0.9 * true
         u = inverter.regressors(g, network, seen, f, estimate)
+        some = together(size, math.ceil(counts[index] / batch), batch, math.prod(u.shape[:3]), g.channels)
+        sums = [u] * some, [estimate] * some, [true] * some
         unknowns = size**2 * g.channels
         kernel = jnp.zeros((size, size, g.channels, g.target))
         pixels = np.random.default_rng(0).normal(size=(2 * unknowns, min(unknowns, 512)))
@@ -58,7 +62,7 @@ def rows(name, split, side, batch, settings):
             "unknowns": unknowns,
             "inputs": counts[index],
             "regressors_s": best(inverter.regressors, g, network, seen, f, estimate),
-            "sums_s": best(inverter.correction_moments, size, g, [u], [estimate], [true], 1),
+            "sums_s": round(best(inverter.correction_moments, size, g, *sums, some) / some, 4),
             "step_s": best(inverter.moved, g, kernel, u, estimate),
             "solve_s": best(ridge.solve, normal, 1e-3),
         }

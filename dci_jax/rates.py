@@ -27,7 +27,7 @@ from dci_jax.runtime.training_loop import step, take_step
 
 FILE = "rates.json"
 BUSY = 0.5  # load for each core from which on a measurement says little
-_UNKNOWNS = 2000
+_UNKNOWNS = 4000
 
 
 @dataclass(frozen=True)

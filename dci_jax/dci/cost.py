@@ -13,7 +13,7 @@ from dci_jax.runtime.flops import flops as count_flops
 
 # Of each inverter, the shallowest first: (inverter_spec, neighbourhoods).
 Chain = list[tuple[InverterSpec, tuple[int, int]]]
-_RIDGES = 3  # that are tried for each map, about; validation images judge each
+_RIDGES = 3  # that are tried, about, for a first map and a first correction; validation images judge each
 
 
 def inverter_specs(network: Network, depth: int, settings: dict, shared: bool = False) -> Chain:
@@ -67,11 +67,10 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
             total["products" if size == 1 else "sums"] += count * work
         total["passes"] += (count + held) * num_corrections * ways
         for size, channels, times in ((ks[0], g.sent, 1), (ks[1], g.channels, num_corrections)):
-            unknowns = size**2 * channels
-            solve = unknowns**3 / 3 + 2 * unknowns**2 * g.target
-            total["factorisation"] += times * _RIDGES * solve
+            unknowns, ridges = size**2 * channels, times - 1 + _RIDGES
+            total["factorisation"] += ridges * (unknowns**3 / 3 + 2 * unknowns**2 * g.target)
             step = 2 * unknowns * g.target * math.prod(g.grid)
-            total["passes"] += times * (count + (_RIDGES + 1) * held) * step
+            total["passes"] += (times * (count + held) + ridges * held) * step
             batch = min(settings["batch"], count)
             numbers = size, math.ceil(count / batch), batch, batch * math.prod(g.grid), channels
             reduced = count / (batch * solve_inverter.together(*numbers))

@@ -29,7 +29,7 @@ Substitute = Callable[[np.ndarray | jax.Array], np.ndarray | jax.Array]
 
 
 def best(
-    normal: Normal, judge: Callable[[np.ndarray], float], worst: float, start: float
+    normal: Normal, judge: Callable[[np.ndarray], float], worst: float, start: float, *, settled: bool = False
 ) -> tuple[np.ndarray | None, float]:
     """(solution [k^2 C, T], ridge): the ridge whose solution has the least error; None if none is below `worst`.
 
@@ -41,6 +41,7 @@ def best(
       judge: a solution's error on validation images.
       worst: the error of the zero map.
       start: one of `RIDGES`.
+      settled: take `start` if it is below `worst`. Neighbours differ by thousandths of the error, and each costs a factorisation.
     """
     errors, solution, ridge = {}, None, 0.0
     try:
@@ -62,6 +63,8 @@ def best(
         return errors[i]
 
     i = RIDGES.index(start)
+    if settled and tried(i) < worst:
+        return solution, ridge
     while i > 0 and tried(i) > tried(i - 1):
         i -= 1
     while i + 1 < len(RIDGES) and (tried(i) > tried(i + 1) or not tried(i) < worst):

@@ -67,7 +67,7 @@ def solve_inverter(
     Raises:
       InputError: the features are not finite, or no map beats the zero map.
     """
-    x, ridge, kernels, errors, count = None, RIDGES[len(RIDGES) // 2], [], [], len(f[0])
+    x, ridge, kernels, errors, count = None, RIDGES[2], [], [], len(f[0])
     precisions = None, None
     pixels = true[0][0].size // g.target  # of a batch
     for r in range(num_corrections + 1):
@@ -77,14 +77,14 @@ def solve_inverter(
         regressors = functools.partial(_regressors, g, network, precisions, (seen, f, x))
         if 4 * count * pixels * g.channels <= KEPT:
             regressors = functools.cache(regressors)
-        # The validation images' are few, and needed for every ridge.
-        held = [x and regressors(1, i) for i in range(len(f[1]))]
+        held = [x and regressors(1, i) for i in range(len(f[1]))]  # few, and needed for every ridge
         judge = functools.partial(_judged, g, size, f[1], held, x and x[1], true[1])
         some = together(size, count, len(true[0][0]), pixels, (g.sent, g.channels)[r > 0])
         sums = functools.partial(_sums, g, regressors, f, x, true, some=some, size=size)
         places = [slice(first, min(first + some, count)) for first in range(0, count, some)]
         shown = functools.partial(_shown, update, r * count)
-        make = functools.partial(_solve, places, size, shape, ridge, sums, shown, judge, label=label)
+        known = {"worst": errors[-1] if r else None, "settled": r > 1}  # the first correction's ridge suits the others
+        make = functools.partial(_solve, places, size, shape, ridge, sums, shown, judge, **known, label=label)
         solution, chosen = solved_maps.once(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:
             log.info("%s: correction %d helps with no ridge; rejected", label, r)
@@ -220,7 +220,7 @@ def _shown(update, before, done):
     update(before + done)
 
 
-def _solve(places, size, shape, start, sums, shown, judge, *, label):
+def _solve(places, size, shape, start, sums, shown, judge, *, worst, settled, label):
     """(solution or None, ridge): the ridge that is best on validation images, if it beats the zero map."""
     bring = sharding.on_first_device if on_gpu(shape[0]) else sharding.fetch
     total = None
@@ -234,7 +234,8 @@ def _solve(places, size, shape, start, sums, shown, judge, *, label):
     distributed.trim()
     normal = normal_equations.assemble(size, total)
     del total
-    return best(normal, judge, judge(np.zeros(shape)), start)
+    worst = judge(np.zeros(shape)) if worst is None else worst  # of the zero map; a correction's leaves the estimate
+    return best(normal, judge, worst, start, settled=settled)
 
 
 @program
