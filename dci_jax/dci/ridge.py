@@ -18,6 +18,7 @@ from dci_jax.dci.normal_equations import Normal
 
 # Candidate ridges, relative to each regressor's mean square; validation images select one.
 RIDGES = (1e-7, 1e-5, 1e-3, 1e-1, 1.0, 10.0)
+_SMALL = 1e-5
 # Float64 matrices of all unknowns that a solve holds at a time, on the host and on a GPU, where nothing is done in place.
 MATRICES, ON_GPU = 2, 5
 _BLOCK = 1024  # rows that are mirrored at a time
@@ -41,7 +42,8 @@ def best(
       judge: a solution's error on validation images.
       worst: the error of the zero map.
       start: one of `RIDGES`.
-      settled: take `start` if it is below `worst`. Neighbours differ by thousandths of the error, and each costs a factorisation.
+      settled: the regressions before this one chose `start`: search downwards only, and not below 1e-5, where errors no longer
+        differ. Each ridge costs a factorisation.
     """
     errors, solution, ridge = {}, None, 0.0
     try:
@@ -64,6 +66,8 @@ def best(
 
     i = RIDGES.index(start)
     if settled and tried(i) < worst:
+        while RIDGES[i] > _SMALL and tried(i) > tried(i - 1):
+            i -= 1
         return solution, ridge
     while i > 0 and tried(i) > tried(i - 1):
         i -= 1

@@ -83,7 +83,7 @@ def solve_inverter(
         sums = functools.partial(_sums, g, regressors, f, x, true, some=some, size=size)
         places = [slice(first, min(first + some, count)) for first in range(0, count, some)]
         shown = functools.partial(_shown, update, r * count)
-        known = {"worst": errors[-1] if r else None, "settled": r > 1}  # the first correction's ridge suits the others
+        known = {"worst": errors[-1] if r else None, "settled": r > 1}  # the first correction's ridge hardly changes
         make = functools.partial(_solve, places, size, shape, ridge, sums, shown, judge, **known, label=label)
         solution, chosen = solved_maps.once(folder and folder / f"{r}.npz", shape, make, lasting=r > 0)
         if solution is None:

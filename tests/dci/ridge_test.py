@@ -129,19 +129,23 @@ def test_ridges_that_rounding_makes_useless_do_not_end_the_search(start):
     assert chosen == 1e-3
 
 
-def test_a_settled_ridge_is_taken_as_it_is_and_left_only_where_it_is_no_better_than_zero():
+def test_a_settled_ridge_is_sought_downwards_only_unless_it_is_no_better_than_zero():
     rows, wanted = regression(8, 0.5, seed=1)
     judge, worst = judging(*regression(4000, 0.0, seed=2))
     tried = []
 
     def counted(solution):
-        tried.append(solution)
-        return judge(solution)
+        tried.append(judge(solution))
+        return tried[-1]
 
-    _, best = ridge.best(normal(rows, wanted), judge, worst, 1e-7)
-    assert best > 1e-7
-    _, chosen = ridge.best(normal(rows, wanted), counted, worst, 1e-7, settled=True)
-    assert (chosen, len(tried)) == (1e-7, 1)
-    too_good = judge(tried[0])
-    _, chosen = ridge.best(normal(rows, wanted), counted, too_good, 1e-7, settled=True)
-    assert chosen == best
+    def found(start, worst):
+        tried.clear()
+        return ridge.best(normal(rows, wanted), counted, worst, start, settled=True)[1], len(tried)
+
+    _, best = ridge.best(normal(rows, wanted), judge, worst, 1e-5)
+    assert best == 0.1
+    assert found(1e-5, worst) == (1e-5, 1)
+    assert found(1e-3, worst) == (1e-3, 2)
+    assert found(1.0, worst) == (0.1, 3)
+    found(1e-5, worst)
+    assert found(1e-5, tried[0])[0] == best
