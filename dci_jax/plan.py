@@ -195,7 +195,7 @@ def _chain(case, settings, splits, shared):
     found = chain_cost.inverter_specs(network, depth, settings, shared=shared)
     total = chain_cost.flops(network, found, settings)
     steps = len(found) * (settings["num_corrections"] + 1)
-    memory = max(map(sum, chain_cost.memory(network, found, settings)))
+    memory = max(held + max(matrices, sums) for held, matrices, sums in chain_cost.memory(network, found, settings))
     work = {kind: total[kind] for kind in ("products", "sums", "factorisation")} | {"float32": total["passes"]}
     work |= {"maps": steps}
     return steps, {kind: flops / steps for kind, flops in work.items()}, memory

@@ -13,6 +13,7 @@ from dci_jax.runtime.flops import flops as count_flops
 
 # Of each inverter, the shallowest first: (inverter_spec, neighbourhoods).
 Chain = list[tuple[InverterSpec, tuple[int, int]]]
+_COPIES = 5  # of the regressors, while they are summed: one after the other, transformed rows, spectra; measured
 _RIDGES = 3  # that are tried, about, for a first map and a first correction; validation images judge each
 
 
@@ -78,7 +79,7 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
     return total
 
 
-def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, float]]:
+def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, float, float]]:
     """Peak memory of each inverter's largest solve, over all processes together.
 
     Args:
@@ -86,7 +87,7 @@ def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, 
 
     Returns:
       For each inverter, bytes of (all inputs, the features that it is solved on, and its regressors if they are
-      kept; its matrices, which every process holds).
+      kept; its matrices, which every process holds; what its sums work on before there are matrices).
     """
     num_validation, shapes, held, need = settings["num_validation"], feature_shapes(network), [], 0
     for (g, ks), count in zip(found, _counts(found, settings), strict=True):
@@ -98,8 +99,16 @@ def memory(network: Network, found: Chain, settings: dict) -> list[tuple[float, 
             sent + after + 2 * before
         )
         kept = regressors if regressors <= solve_inverter.KEPT else 0
-        held.append((inputs + kept, MATRICES * 8 * inverter.largest(g, ks) ** 2))
+        group = max(_group(count, settings, g, *pair) for pair in zip(ks, (g.sent, g.channels), strict=True))
+        held.append((inputs + kept, MATRICES * 8 * inverter.largest(g, ks) ** 2, _COPIES * group))
     return held
+
+
+def _group(count, settings, g, size, channels):
+    """Bytes of the regressors that are summed at a time."""
+    batch = min(settings["batch"], count)
+    pixels = batch * math.prod(g.grid)
+    return 4 * pixels * channels * solve_inverter.together(size, math.ceil(count / batch), batch, pixels, channels)
 
 
 def _counts(found, settings):

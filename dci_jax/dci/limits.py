@@ -95,7 +95,7 @@ def _check_memory(network, depths, asked):
             f"than {most // each} in all."
         )
     found = cost.inverter_specs(network, max(depths), asked)
-    for (g, ks), (inputs, matrices) in zip(found, cost.memory(network, found, asked), strict=True):
+    for (g, ks), (inputs, matrices, _) in zip(found, cost.memory(network, found, asked), strict=True):
         wide, block = largest(g, ks), network.blocks[g.index].name
         # Added to the matrices on a CPU; an accelerator has its own memory for the inputs.
         beside = inputs / jax.process_count() * (jax.default_backend() == "cpu")
