@@ -183,7 +183,7 @@ def inverter(target, g, parts, settings, sums):
         ]
         normal = sums(known, size)
         worst = judge(np.zeros(normal.cross.shape)) if worst is None else worst
-        solution, start = ridge.best(normal, judge, worst, start or 1e-3)
+        solution, start = ridge.best(normal, judge, worst, start or 1e-3, settled=r > 1)
         if solution is None:
             break
         before, worst = worst, judge(solution)

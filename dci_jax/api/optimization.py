@@ -71,7 +71,8 @@ def optimize(
     first = _start(network, features, start)
     regularizer = Regularizer(total_variation, (), prior, prior_weight)
     with shown.visible(progress), float32():
-        return feature_matching.match(known, split, features, first, regularizer, optimizer, steps)
+        label = f"optimizing after {split}"
+        return feature_matching.match(known, split, features, first, regularizer, optimizer, steps, label=label)
 
 
 def gauss_newton(

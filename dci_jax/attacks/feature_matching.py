@@ -56,6 +56,8 @@ def match(
     regularizer: Regularizer,
     optimizer: optax.GradientTransformation,
     steps: int,
+    *,
+    label: str = "",
 ) -> Float[Array, "B *x"]:
     """Images [B, H, W, C] in [0, 1] after `steps` updates that match their features.
 
@@ -65,6 +67,7 @@ def match(
       features: those of the private images there, [B, ...].
       images: initial images, [B, H, W, C] in [0, 1].
       regularizer, optimizer, steps: of the optimization; `minimize` compiles once per optimizer object.
+      label: shown with the progress; empty shows none.
     """
     smooth = dict(regularizer.at).get(name, regularizer.total_variation)
     weights = sharding.put(np.float32([smooth, regularizer.weight]), sharding.replicated())
@@ -77,6 +80,7 @@ def match(
         optimizer=optimizer,
         project=project(latent_prior(network)),
         layout=sharding.batch_sharded(),
+        label=label,
     )
     return images
 

@@ -13,7 +13,7 @@ from dci_jax.runtime.flops import flops as count_flops
 
 # Of each inverter, the shallowest first: (inverter_spec, neighbourhoods).
 Chain = list[tuple[InverterSpec, tuple[int, int]]]
-_COPIES = 5  # of the regressors, while they are summed: one after the other, transformed rows, spectra; measured
+_COPIES = 5  # of regressors while they are summed: side by side, transformed along one axis, then along both (XLA's own count)
 _RIDGES = 3  # that are tried, about, for a first map and a first correction; validation images judge each
 
 
@@ -48,8 +48,8 @@ def flops(network: Network, found: Chain, settings: dict) -> dict[str, float]:
 
     Returns:
       FLOPs by kind: "products" and "sums", of the sums over single pixels and over neighbourhoods; "passes", through the
-      network and back, and of the maps themselves; "factorisation", in float64. All devices share all but the last. "sent": bytes that each device sends
-      to add up the sums.
+      network and back, and of the maps themselves; "factorisation", in float64. All devices share all but the last.
+      "sent": bytes that each device sends to add up the sums.
     """
     num_images, num_validation, num_corrections = (
         settings[name] for name in ("num_images", "num_validation", "num_corrections")
