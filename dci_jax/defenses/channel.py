@@ -1,5 +1,6 @@
 """The channel between device and server: one defense at one split, learned if necessary, for one or several queries."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,7 +98,8 @@ def message_bytes(channel: Channel, features: Float[Array, "B ..."], received: F
     row = registry.find(channel.kind)
     travels = row.travels(channel.params, features, channel.strength)
     arrays = np.asarray(received if travels is None else travels)
-    return np.array([row.size(example, channel.strength) for example in arrays])
+    with ThreadPoolExecutor() as pool:  # sorting and deflate release the lock
+        return np.array(list(pool.map(lambda example: row.size(example, channel.strength), arrays)))
 
 
 def with_defense(network: Network, index: int, channel: Channel) -> Network:

@@ -11,6 +11,8 @@ import numpy as np
 
 from dci_jax.typing import Array
 
+_SAMPLE = 4096  # values that are looked at first
+
 
 def marked_bytes(features: np.ndarray) -> int:
     """The same with another mask of the negative zeros: the values that `noise.dropout_marked` dropped."""
@@ -20,8 +22,10 @@ def marked_bytes(features: np.ndarray) -> int:
 def coded_bytes(features: Array, marks: bytes = b"") -> int:
     """Size in bytes of one example [...] float32 as a lossless payload, with `marks` in front, entropy coding included."""
     values = np.ascontiguousarray(features, np.float32).reshape(-1)
-    levels, symbols = _levels(values)
-    if len(levels) > 256:
+    rounding = 4 * np.finfo(np.float32).eps * np.abs(values).max()
+    few = values[:: len(values) // _SAMPLE + 1]  # real features have too many levels there already
+    levels, symbols = _levels(values, rounding) if len(_levels(few, rounding)[0]) <= 256 else (None, None)
+    if levels is None or len(levels) > 256:
         kept = values != 0
         mask = b"" if kept.all() else np.packbits(kept).tobytes()
         return len(zlib.compress(marks + mask + values[kept].tobytes()))
@@ -30,13 +34,12 @@ def coded_bytes(features: Array, marks: bytes = b"") -> int:
     return min(len(zlib.compress(marks + book + message.tobytes())) for message in (packed, np.uint8(symbols)))
 
 
-def _levels(values):
-    """(levels, index of each value): values that differ only by rounding are one, the most frequent among them.
+def _levels(values, rounding):
+    """(levels, index of each value): values that differ only by `rounding` are one, the most frequent among them.
 
     Counting stops above 256 levels.
     """
     found, counts = np.unique(values, return_counts=True)
-    rounding = 4 * np.finfo(np.float32).eps * np.abs(found[[0, -1]]).max()
     starts = [0]
     while starts[-1] < len(found) and len(starts) < 258:
         starts.append(int(np.searchsorted(found, found[starts[-1]] + rounding, "right")))

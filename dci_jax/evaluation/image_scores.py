@@ -1,6 +1,7 @@
 """Scores for every private image: how close its reconstruction is, and what a defense costs."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dci_jax.defenses.channel import Channel
 from dci_jax.evaluation import recognition
 from dci_jax.evaluation.kept import each
 from dci_jax.models.lpips import lpips
-from dci_jax.network import Network, logits, run, split_index
+from dci_jax.network import Network, first_blocks, logits, run, split_index
 from dci_jax.runtime import sharding
 from dci_jax.typing import Array, Reconstruct
 
@@ -30,6 +31,7 @@ def read(
     channel: Channel,
     reconstruct: Reconstruct,
     *,
+    predicted: Callable[[], np.ndarray],
     key: Array,
     file: Path,
 ) -> dict[str, np.ndarray]:
@@ -43,6 +45,7 @@ def read(
       split: split point.
       channel: the applied defense.
       reconstruct: features [B, ...] -> images [B, H, W, C] in [0, 1]. It never sees the images.
+      predicted: () -> `predictions`; called only if there is something to score.
       key: for the defense.
       file: .npz, see `kept.each`.
 
@@ -51,27 +54,60 @@ def read(
     """
     index = split_index(network, split)
 
-    def one(truth, labels, start):
+    def one(truth, labels, original, start):
         sent = channels.sent(network, index, channel, jax.random.fold_in(key, start), truth)
-        return measure(network, judge, truth, reconstruct(sent), labels)
+        return measure(network, judge, truth, reconstruct(sent), labels, original)
 
-    scores = each(file, batch, one, private.pixels, labels_of(private))
+    scores = each(file, batch, one, private.pixels, labels_of(private), predicted)
     return scores | compared(scores, private.pixels, batch)
 
 
+def predictions(network: Network, private: Images, batch: int) -> Int[np.ndarray, "N"]:
+    """The classes that the network predicts for the private images, int [N]; -1 if it is no classifier."""
+    if network.head is None:
+        return np.full(len(private), -1)
+    found = []
+    for start in range(0, len(private), batch):
+        x = private.pixels[start : start + batch] / np.float32(255)
+        put = sharding.put(sharding.padded(x), sharding.batch_sharded())
+        found.append(sharding.fetch(_predicted(network, put))[: len(x)])
+    return np.concatenate(found)
+
+
+@jax.jit
+def _predicted(network, x):
+    return logits(network, run(network, x)).argmax(1)
+
+
 def measure_sent(
-    network: Network, private: Images, batch: int, split: str, channel: Channel, key: Array, file: Path
+    network: Network,
+    private: Images,
+    batch: int,
+    split: str,
+    channel: Channel,
+    key: Array,
+    file: Path,
+    *,
+    predicted: Callable[[], np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Cost of a defense at one split, for every image: "bytes_coded" of a payload, and `answers` to one query."""
     index, once = split_index(network, split), replace(channel, num_queries=1)
 
-    def one(truth, labels, start):
-        key_sent = jax.random.fold_in(key, start)
-        features, received = (channels.sent(network, index, c, key_sent, truth) for c in (channels.NONE, once))
+    def one(truth, labels, original, start):
+        features = received = first_blocks(network, index, truth)
+        answered = original
+        if channel.kind != "none":
+            received = channels.send(once, jax.random.fold_in(key, start), features)
+            answered = _answered(network, index, received) if network.head else original
         sizes = channels.message_bytes(once, *sharding.fetch((features, received)))
-        return {"bytes_coded": sizes, **answers(network, index, features, received, labels)}
+        return {"bytes_coded": sizes, **answers(answered, original, labels)}
 
-    return each(file, batch, one, private.pixels, labels_of(private))
+    return each(file, batch, one, private.pixels, labels_of(private), predicted)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _answered(network, index, received):
+    return logits(network, run(network, received, index)).argmax(1)
 
 
 def guess(
@@ -81,13 +117,15 @@ def guess(
     judge: dict[str, Array] | None,
     guesses: np.ndarray,
     file: Path,
+    *,
+    predicted: Callable[[], np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Like `read`, for guesses uint8 [N, H, W, C] made without any features."""
 
-    def one(truth, labels, guess, _):
-        return measure(network, judge, truth, guess, labels)
+    def one(truth, labels, original, guess, _):
+        return measure(network, judge, truth, guess, labels, original)
 
-    scores = each(file, batch, one, private.pixels, labels_of(private), guesses)
+    scores = each(file, batch, one, private.pixels, labels_of(private), predicted, guesses)
     return scores | compared(scores, private.pixels, batch)
 
 
@@ -98,6 +136,7 @@ def measure(
     truth: Float[Array, "B H W C"],
     found: Float[Array, "B H W C"],
     labels: Int[Array, "B"],
+    original: Int[Array, "B"],
 ) -> dict[str, Array]:
     """`results.METRICS`, except those of latents, [B] of reconstructions [B, H, W, C].
 
@@ -106,15 +145,16 @@ def measure(
       judge: weights of LPIPS, or None.
       truth, found: images [B, H, W, C] in [0, 1] and their reconstructions.
       labels: int [B], true classes, -1 where not known.
+      original: int [B], the classes that the network predicts for `truth`.
     """
 
     unknown = jnp.full(len(truth), jnp.nan)
     agreement = top1 = top1_original = unknown
     if network.head:
-        original, again = (logits(network, run(network, x)) for x in (truth, found))
-        agreement = metrics.label_agreement(again, original)
-        top1 = jnp.where(labels < 0, unknown, again.argmax(1) == labels)
-        top1_original = jnp.where(labels < 0, unknown, original.argmax(1) == labels)
+        again = logits(network, run(network, found)).argmax(1)
+        agreement = (again == original).astype(jnp.float32)
+        top1 = jnp.where(labels < 0, unknown, again == labels)
+        top1_original = jnp.where(labels < 0, unknown, original == labels)
     return {
         "mse": metrics.mse(found, truth),
         "psnr": metrics.psnr(found, truth),
@@ -128,27 +168,20 @@ def measure(
     }
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def answers(
-    network: Network,
-    index: int,
-    features: Float[Array, "B *f"],
-    received: Float[Array, "B *f"],
-    labels: Int[Array, "B"],
-) -> dict[str, Array]:
+    answered: Int[Array, "B"], original: Int[Array, "B"], labels: Int[Array, "B"]
+) -> dict[str, Float[Array, "B"]]:
     """[B] each: "server_agreement", the server predicts as without the defense; "top1_sent", it is right; NaN if unknown.
 
     Args:
-      network: the target.
-      index: split of the features and of the received ones, [B, ...].
-      labels: int [B], true classes, -1 where not known.
+      answered, original: the classes that the server predicts with the defense and without, int [B]; -1 if it is no classifier.
+      labels: true classes, int [B]; -1 where not known.
     """
-    unknown = jnp.full(len(labels), jnp.nan)
-    if not network.head:
-        return {"server_agreement": unknown, "top1_sent": unknown}
-    before, after = (logits(network, run(network, f, index)) for f in (features, received))
-    right = jnp.where(labels < 0, unknown, after.argmax(1) == labels)
-    return {"server_agreement": metrics.label_agreement(after, before), "top1_sent": right}
+    same = jnp.where(original < 0, jnp.nan, answered == original)
+    return {
+        "server_agreement": same,
+        "top1_sent": jnp.where((labels < 0) | (original < 0), jnp.nan, answered == labels),
+    }
 
 
 def compared(scores: dict[str, np.ndarray], private: np.ndarray, batch: int) -> dict[str, np.ndarray]:

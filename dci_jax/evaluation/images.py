@@ -20,7 +20,7 @@ from dci_jax.defenses.channel import Channel
 from dci_jax.errors import InputError
 from dci_jax.evaluation import recognition
 from dci_jax.evaluation.case import Case
-from dci_jax.evaluation.image_scores import guess, measure_sent, read
+from dci_jax.evaluation.image_scores import guess, measure_sent, predictions, read
 from dci_jax.evaluation.kept import latency
 from dci_jax.inputs import prior, synthesis
 from dci_jax.inputs.mixture import POOL, Prior, mixture
@@ -65,6 +65,7 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
     private = private or private_images(config, network)
     taught = _real(config.defense.images, "defense", network, private)
     oracle = _real(config.oracle.images, "oracle", network, private)
+    predicted = functools.cache(functools.partial(predictions, device, private, config.batch))
     return Case(
         network=device,
         trained=trained,
@@ -77,11 +78,11 @@ def load(config: ConfigDict, network: Network, splits: tuple[str, ...], private:
         baselines=baselines(private.pixels, config.seed),
         channels=dict.fromkeys(splits, asked(config)),
         learn_channels=functools.partial(_learn_channels, config, device, splits, taught),
-        sent=functools.partial(measure_sent, device, private, config.batch),
+        sent=functools.partial(measure_sent, device, private, config.batch, predicted=predicted),
         begin=functools.partial(_begin, private),
         learn=functools.partial(_learn, config, trained, verifier, weights, shape),
-        guess=functools.partial(guess, device, private, config.batch, judge),
-        read=functools.partial(read, device, private, config.batch, judge),
+        guess=functools.partial(guess, device, private, config.batch, judge, predicted=predicted),
+        read=functools.partial(read, device, private, config.batch, judge, predicted=predicted),
         finish=functools.partial(_finish, device, private) if config.audit.page else lambda fitted, evaluation: None,
         report=audit.write if config.audit.page else page.write,
         oracle=oracle,

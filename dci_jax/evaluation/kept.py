@@ -18,17 +18,21 @@ from dci_jax.typing import Array
 _device = jax.jit(run, static_argnums=(2, 3))  # as one program, which is what a device would run
 
 
-def each(file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray) -> dict[str, np.ndarray]:
+def each(
+    file: Path, batch: int, one: Callable[..., dict[str, Array]], *arrays: np.ndarray | Callable[[], np.ndarray]
+) -> dict[str, np.ndarray]:
     """Apply `one` batch by batch, and store the concatenated results in files; finished batches are read from them.
 
     Args:
       file: .npz, made once; until then a folder beside it keeps the batches.
       batch: rows per batch, split across devices.
       one: (a batch of each array, number of its first row) -> arrays [B, ...].
-      arrays: each [N, ...]; uint8 pixels are passed on as [0, 1].
+      arrays: each [N, ...], or a function that makes it, called only if there is something to apply `one` to; uint8 pixels are
+        passed on as [0, 1].
     """
     folder = file.with_suffix(".parts")
     if not distributed.broadcast(file.exists()):
+        arrays = [a() if callable(a) else a for a in arrays]
         for start in range(0, len(arrays[0]), batch):
             part = folder / f"{start:06d}.npz"
             if distributed.broadcast(part.exists()):

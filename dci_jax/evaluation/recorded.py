@@ -21,7 +21,7 @@ from dci_jax.defenses.size import coded_bytes
 from dci_jax.errors import InputError
 from dci_jax.evaluation import images
 from dci_jax.evaluation.case import Case
-from dci_jax.evaluation.image_scores import compared, labels_of, measure
+from dci_jax.evaluation.image_scores import compared, labels_of, measure, predictions
 from dci_jax.evaluation.kept import each
 from dci_jax.inputs.procedural import dead_leaves
 from dci_jax.network import Network, feature_shapes, features_at, run, split_index
@@ -145,14 +145,16 @@ def _read(network, features, batch, split, channel, reconstruct, *, judge, priva
     del key
     index = split_index(network, split)
     known = with_defense(network, index, channel)
-    truth = () if private is None else (private.pixels, labels_of(private))
+    truth = ()
+    if private is not None:
+        truth = private.pixels, labels_of(private), functools.partial(predictions, network, private, batch)
 
     def one(sent, *rest):
         found = jnp.clip(reconstruct(sent), 0, 1)
         error = relative_distance(run(with_observation(known, sent), found, 0, index), sent)
         scores = {"reconstruction": jnp.round(found * 255).astype(jnp.uint8)}
         if len(rest) > 1:
-            scores = measure(network, judge, rest[0], found, rest[1])
+            scores = measure(network, judge, rest[0], found, *rest[1:])
         return scores | {"feature_error": error}
 
     scores = each(file, batch, one, features, *truth)
