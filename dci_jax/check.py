@@ -32,6 +32,7 @@ BATCHES = (
     "dci.batch",
     "dci_trained.batch",
     "inverse_network.batch",
+    "unet.batch",
     "refine.num_validation",
     "gauss_newton.num_validation",
 )

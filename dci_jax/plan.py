@@ -11,7 +11,7 @@ from jax.extend.core import Jaxpr, Var, jaxprs_in_params
 from ml_collections import ConfigDict
 
 from dci_jax import rates
-from dci_jax.attacks import inverse_network, registry
+from dci_jax.attacks import inverse_network, registry, unet
 from dci_jax.dci import cost as chain_cost
 from dci_jax.dci import inverter, solve_chain
 from dci_jax.dci.blocks import chain_blocks, joined
@@ -222,6 +222,20 @@ def _decoded(case, splits, settings):
         yield name, settings["steps"], {settings["precision"]: flops}, memory
 
 
+def _corrected(case, splits, settings):
+    """One row for each split's U-Net; the start's reconstruction of its images is not counted."""
+    images = jax.ShapeDtypeStruct((settings["batch"], *case.network.input_shape), jnp.float32)
+    for name in splits:
+        split = split_index(case.network, name)
+        shape = (settings["batch"], *feature_shapes(case.network)[split])
+        batch = {"images": images, "start": images, "features": jax.ShapeDtypeStruct(shape, jnp.float32)}
+        module = unet.unet_for(case.network, split, settings["width"])
+        params = jax.eval_shape(module.init, jax.random.key(0), images, batch["features"])
+        loss = functools.partial(unet.pixel_loss, module, 1.0)
+        flops, memory = step_cost(loss, params, (), batch)
+        yield name, settings["steps"], {settings["precision"]: flops}, memory
+
+
 def _optimised(case, splits, settings):
     """One row for each split, for all inputs, private and for selection: a pass forward and back costs three forward passes."""
     count = len(case.names)
@@ -239,6 +253,7 @@ COSTS = {
     solve_chain.dci_shared: _shared,
     train_chain.dci_trained: _trained,
     inverse_network.inverse_network: _decoded,
+    unet.unet: _corrected,
 }
 
 

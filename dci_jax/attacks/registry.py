@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dci_jax import import_from_string
-from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, naming, refine, rmle
+from dci_jax.attacks import deep_image_prior, deepinversion, gauss_newton, inverse_network, naming, refine, rmle, unet
 from dci_jax.attacks.naming import ADAPTED, ORACLE
 from dci_jax.dci import solve_chain
 from dci_jax.dci.trained import train_chain
@@ -62,6 +62,7 @@ _ROWS = (
     Attack(train_chain.dci_trained, "dci_trained", learns=True, check=train_chain.check),
     Attack(refine.refine, "dci+refine", adapts=True, check=refine.check),
     Attack(refine.refine, "dci_trained+refine", check=refine.check),
+    Attack(unet.unet, "dci+unet", latents=False, adapts=True, check=unet.check),
     Attack(gauss_newton.gauss_newton, "dci+gauss_newton", adapts=True, check=gauss_newton.check),
     Attack(gauss_newton.gauss_newton, "dci_trained+gauss_newton", check=gauss_newton.check),
     Attack(inverse_network.inverse_network, "inverse_network", learns=True, adapts=True),

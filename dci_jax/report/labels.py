@@ -13,6 +13,7 @@ ATTACKS = {
     "dci_shared": ("DCI, one chain for all splits, one forward pass", "#be123c"),
     "dci_trained": ("DCI with trained inverters, one forward pass", "#9f1239"),
     "dci+refine": ("DCI, then white-box refinement", "#7c3aed"),
+    "dci+unet": ("DCI, then a U-Net", "#b45309"),
     "dci_trained+refine": ("DCI with trained inverters, then white-box refinement", "#4338ca"),
     "dci+gauss_newton": ("DCI, then Gauss-Newton", "#0f766e"),
     "dci_trained+gauss_newton": ("DCI with trained inverters, then Gauss-Newton", "#115e59"),

@@ -99,7 +99,7 @@ FIELDS = {
     "attacks": Field(
         ("dci", "dci+refine"),
         Rows((str,), "('dci', 'rmle')"),
-        'attacks, in order; also "dci+gauss_newton", "dci_shared", "dci_trained" (and "dci_trained+refine"), '
+        'attacks, in order; also "dci+gauss_newton", "dci+unet", "dci_shared", "dci_trained" (and "dci_trained+refine"), '
         '"inverse_network", "rmle", "deepinversion", "deep_image_prior"; "dci@white_noise" learns from that source '
         'alone; "adapted_dci", "adapted_dci+refine", "adapted_inverse_network" and "adapted_rmle" know the defense; '
         'your own is "module.path:object" (docs/own_attack.py)',
@@ -277,13 +277,19 @@ FIELDS = {
     "gauss_newton.num_validation": Field(8, COUNT, "procedural images for that selection"),
     "inverse_network.splits": Field((), POINTS, _ITS_POINTS),
     "inverse_network.num_splits": Field(0, SOME, _SO_MANY),
-    "inverse_network.width": Field(
-        32, Range(1, 512, whole=True), "hidden channels at full resolution, doubled per halving"
-    ),
+    "inverse_network.width": Field(32, Range(1, 512, whole=True), "channels at full resolution, doubled per halving"),
     "inverse_network.batch": Field(32, COUNT, "images per step"),
     "inverse_network.precision": Field("float32", PRECISION, _MIXED),
     "inverse_network.learning_rate": Field(2e-3, RATE, _FALLING),
     "inverse_network.steps": Field(1000, COUNT, "training steps for each split point"),
+    "unet.splits": Field((), POINTS, _ITS_POINTS),
+    "unet.num_splits": Field(0, SOME, _SO_MANY),
+    "unet.width": Field(32, Range(1, 512, whole=True), "channels at full resolution"),
+    "unet.num_images": Field(8192, COUNT, "images to train on, which DCI reconstructs first"),
+    "unet.batch": Field(64, COUNT, "images per step"),
+    "unet.precision": Field("float32", PRECISION, _MIXED),
+    "unet.learning_rate": Field(2e-3, RATE, "highest learning rate of AdamW; decays to 0 on a cosine schedule"),
+    "unet.steps": Field(1500, COUNT, "training steps for each split point"),
     "oracle.images": Field("", str, "folder, zip or npz; empty: no oracle"),
     "oracle.attack": Field(
         "dci",

@@ -28,6 +28,7 @@ SECTIONS = {
     "deep_image_prior": "`deep_image_prior`: an untrained network for each image.",
     "gauss_newton": "`gauss_newton`, and `dci+gauss_newton` from DCI's reconstruction, for images or latents.",
     "inverse_network": "`inverse_network`: one trained decoder for each split point.",
+    "unet": "`dci+unet`: a U-Net for each split point, trained to correct DCI's reconstruction.",
     "oracle": "An attack trained on real images of the private ones' distribution: an upper reference, and not "
     "data-free. Images that are also evaluated are left out.",
 }

@@ -49,6 +49,15 @@ def test_the_attack_sees_features_and_never_the_images(network, tmp_path):
     np.testing.assert_allclose(result["mse"], expected, rtol=1e-3)
 
 
+def test_what_is_scored_needs_no_predictions_again(network, tmp_path):
+    private = Images(tuple("abcde"), PIXELS, None)
+    known = functools.partial(image_scores.predictions, network, private, 2)
+    first = image_scores.guess(network, private, 2, None, PIXELS, tmp_path / "g.npz", predicted=known)
+    again = image_scores.guess(network, private, 2, None, PIXELS, tmp_path / "g.npz", predicted=pytest.fail)
+    np.testing.assert_array_equal(first["label_agreement"], again["label_agreement"])
+    assert np.all(first["label_agreement"] == 1)
+
+
 def test_a_defense_changes_what_is_sent_and_can_cost_the_label(network, tmp_path):
     seen = []
 
