@@ -231,7 +231,7 @@ def _corrected(case, splits, settings):
         batch = {"images": images, "start": images, "features": jax.ShapeDtypeStruct(shape, jnp.float32)}
         module = unet.unet_for(case.network, split, settings["width"])
         params = jax.eval_shape(module.init, jax.random.key(0), images, batch["features"])
-        loss = functools.partial(unet.pixel_loss, module, 1.0)
+        loss = functools.partial(unet.pixel_loss, module)
         flops, memory = step_cost(loss, params, (), batch)
         yield name, settings["steps"], {settings["precision"]: flops}, memory
 

@@ -195,7 +195,7 @@ def test_an_adapted_attack_named_with_its_source_knows_the_defense_and_learns_fr
         (
             ("adapted_gauss_newton",),
             (("gaussian", 1.0),),
-            r"cannot adapt to a defense; choose from: adapted_dci, adapted_dci\+refine, adapted_dci\+gauss_newton",
+            r"cannot adapt to a defense; choose from: adapted_dci, adapted_dci\+refine, adapted_dci\+unet",
         ),
         (
             ("adapted_oracle",),

@@ -8,6 +8,7 @@ attacker's own images, by the squared pixel error. It needs the network only to 
 
 import functools
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from dci_jax.errors import InputError
 from dci_jax.inputs.mixture import Prior, batches
 from dci_jax.metrics import psnr
 from dci_jax.models.learned import Weights, conv
-from dci_jax.network import Network, split_index
+from dci_jax.network import Network, feature_shapes, split_index
 from dci_jax.runtime import distributed, sharding
 from dci_jax.runtime.training_loop import minimize
 from dci_jax.tensors import Layout, on_grid
@@ -112,7 +113,7 @@ def unet(
       key: PRNG key.
       folder: stores checkpoints; a killed run resumes from the last. Created if missing, but not its parents.
       width: channels at full resolution.
-      num_images: images to train on, rounded up to whole batches; the start reconstructs each once, and all are kept on the host.
+      num_images: images to train on, rounded up to whole batches; the start reconstructs each once, and every host keeps all, in float16.
       batch: images per step.
       learning_rate: highest learning rate of AdamW; rises over 50 steps, then decays to zero on a cosine schedule.
       steps: training steps for each split.
@@ -132,14 +133,19 @@ def unet(
         split = split_index(network, name)
         key_params, key_inputs = jax.random.split(jax.random.fold_in(key, split))
         draw = batches(inputs, key_inputs, batch)
-        make = functools.partial(_examples, network, split, channel, key_inputs, draw, start[name])
-        unseen = make(range(-(-num_images // batch), -(-num_images // batch) + 1))
-        size = float(np.std(unseen["features"])) or 1.0
+        count = math.ceil(num_images / batch)
+        size = float(jnp.std(sent(network, split, channel, key_inputs, draw(count)))) or 1.0
+        make = functools.partial(
+            _examples, network, split, channel, key=key_inputs, draw=draw, start=start[name], size=size
+        )
+        unseen = make(numbers=[count], label="")
+        kept = functools.cache(
+            lambda m=make, n=count, name=name: m(numbers=range(n), label=f"U-Net: {name}")
+        )  # if it trains
         module = unet_for(network, split, width, precision)
-        kept = functools.cache(functools.partial(make, range(-(-num_images // batch))))  # not made for a finished one
         rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(50, steps // 2), steps)
         params, _ = minimize(
-            functools.partial(pixel_loss, module, size),
+            functools.partial(pixel_loss, module),
             jax.jit(module.init)(key_params, *(jnp.float32(unseen[k][:1]) for k in ("start", "features"))),
             (),
             functools.partial(_some, kept, int(jax.random.bits(key_inputs)), batch),
@@ -149,8 +155,8 @@ def unet(
             folder=folder / name,
         )
         module = unet_for(network, split, width)
-        found = _decoded(module, size, params, unseen["start"], unseen["features"])
-        before, after = (float(psnr(jnp.float32(x), unseen["images"]).mean()) for x in (unseen["start"], found))
+        found = _decoded(module, params, unseen["start"], unseen["features"])
+        before, after = (float(psnr(*map(jnp.float32, (x, unseen["images"]))).mean()) for x in (unseen["start"], found))
         log.info("U-Net: %s: %.2f dB become %.2f dB on %d images that it has not seen", name, before, after, batch)
         reconstructions[name] = functools.partial(_corrected, module, size, params, start[name])
     return reconstructions
@@ -165,16 +171,19 @@ def unet_for(network: Network, split: int, width: int, precision: str = "float32
     return UNet(levels, shrunk, width, precision, tensors)
 
 
-def _examples(network, split, channel, key, draw, start, numbers):
-    """{"images", "features", "start"} of batches of images, on the host: float32 [N, ...]."""
-    found = []
-    for number in numbers:
+def _examples(network, split, channel, *, key, draw, start, size, numbers, label):
+    """{"images", "features" / size, "start"} of batches of images, on the host: float16 [N, ...]."""
+    found = {}
+    for done, number in enumerate(numbers):
+        if label and 8 * done % len(numbers) < 8:  # eight times; no bar, because the training shows one
+            log.info("%s: %d of %d batches to train on are reconstructed", label, done, len(numbers))
         distributed.stop_if_asked()
         images = draw(number)
         features = sent(network, split, channel, jax.random.fold_in(key, number), images)
-        one = {"images": images, "features": features, "start": jnp.clip(start(features), 0, 1)}
-        found.append(sharding.fetch(one))
-    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+        one = {"images": images, "features": features / size, "start": jnp.clip(start(features), 0, 1)}
+        for name, a in sharding.fetch(one).items():
+            found.setdefault(name, np.empty((len(numbers), *a.shape), np.float16))[done] = a
+    return {name: a.reshape(-1, *a.shape[2:]) for name, a in found.items()}
 
 
 def _some(kept, seed, batch, number):
@@ -184,24 +193,34 @@ def _some(kept, seed, batch, number):
     return {name: sharding.put(a[rows], sharding.batch_sharded()) for name, a in examples.items()}
 
 
-def pixel_loss(module: UNet, size: float, params: Any, frozen: tuple, batch: dict[str, Array]):
-    """mean (U(x_0, f) - x)^2 of a batch {"images", "features", "start"}; `size` scales the features."""
-    loss = jnp.mean((module.apply(params, batch["start"], batch["features"] / size) - batch["images"]) ** 2)
+def pixel_loss(module: UNet, params: Any, frozen: tuple, batch: dict[str, Array]):
+    """mean (U(x_0, f) - x)^2 of a batch {"images", "features", "start"}."""
+    images, features, start = (batch[name].astype(jnp.float32) for name in ("images", "features", "start"))
+    loss = jnp.mean((module.apply(params, start, features) - images) ** 2)
     return loss, {"mse": loss}
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decoded(module, size, params, x, f):
-    return jnp.clip(module.apply(params, x, f / size), 0, 1)
+def _decoded(module, params, x, f):
+    return jnp.clip(module.apply(params, jnp.float32(x), jnp.float32(f)), 0, 1)
 
 
 def _corrected(module, size, params, start, features):
-    return _decoded(module, size, params, jnp.clip(start(features), 0, 1), features)
+    return _decoded(module, params, jnp.clip(start(features), 0, 1), features / size)
 
 
-def check(network: Network, splits: tuple[str, ...], shape: tuple[int, ...], **settings: Any) -> None:
-    """Raise InputError if the features of a split are not smaller than the image by a power of two."""
+def check(
+    network: Network, splits: tuple[str, ...], shape: tuple[int, ...], *, num_images: int, **settings: Any
+) -> None:
+    """Raise InputError if a split's features are not smaller than the image by a power of two, or the examples do not fit in memory."""
+    shapes = feature_shapes(network)
     for name in splits:
+        each = 2 * (2 * math.prod(shapes[0]) + math.prod(shapes[split_index(network, name)]))
+        if num_images * each > distributed.memory() // 2:
+            raise InputError(
+                f"unet.num_images is {num_images}: these images and their features after {name} take {num_images * each / 2**30:.1f} GiB, "
+                f"more than half of this machine's memory; give at most {distributed.memory() // 2 // each}."
+            )
         shrunk, grown = scale(network, 0, split_index(network, name))
         if grown > 1 or shrunk & (shrunk - 1):
             raise InputError(

@@ -42,7 +42,7 @@ def test_an_attack_keeps_its_color_whatever_it_adapts_to_or_learns_from():
 def test_what_an_attack_starts_from_and_its_settings_exist(name):
     row = registry.find(name)
     assert row.starts_from in ("", *registry.ATTACKS)
-    assert row.section in {other.partition("+")[0] for other in registry.ATTACKS} | {"refine"}
+    assert row.section in {other.partition("+")[0] for other in registry.ATTACKS} | {"refine", "unet"}
     if row.adapts:
         adapted = registry.find(f"adapted_{name}")
         assert adapted.section == row.section
