@@ -2,8 +2,8 @@
 
     R(f) = x_0 + U(x_0, f)        with the start's reconstruction x_0 of the features f
 
-Solved inverters are linear in what they see: they cannot tell an edge from a texture, or a smooth area from either. U is trained on the
-attacker's own images, by the squared pixel error. It needs the network only to make features, and the start to reconstruct them.
+A solved inverter is a linear map of what it sees: it treats edges, textures and smooth areas alike. U is trained on the attacker's own
+images, by the squared pixel error. It needs the network only to make features, and the start to reconstruct them.
 """
 
 import functools
